@@ -1,0 +1,28 @@
+//! Types generated from `proto/`, and nothing else.
+//!
+//! Only `server::wire`, `client` and `consensus::wire` look inside: everywhere else the domain
+//! types of `quorate-state` are spoken.
+
+/// The public API.
+#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, reason = "generated code")]
+pub mod v1 {
+    tonic::include_proto!("quorate.v1");
+}
+
+/// Node to node.
+#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, reason = "generated code")]
+pub mod peer {
+    tonic::include_proto!("quorate.peer.v1");
+}
+
+/// Names of the metadata keys beside the messages.
+pub mod metadata {
+    /// Trailer of a failed call: `not_applied` or `unknown`.
+    pub const OUTCOME: &str = "quorate-outcome";
+    /// Trailer of a failed call: a stable upper-case word.
+    pub const REASON: &str = "quorate-reason";
+    /// Metadata of every answer: client address of the leader.
+    pub const LEADER: &str = "quorate-leader";
+    /// Metadata of every call between nodes: an encoded `Hello`.
+    pub const HELLO: &str = "quorate-peer-bin";
+}

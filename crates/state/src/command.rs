@@ -1,0 +1,156 @@
+//! What the log holds: commands, who sent each, and the two clocks stamped on the batch.
+//!
+//! Enums grow only at the end, and fields are never reordered: the encoding is positional and
+//! frozen by the golden bytes in `testdata/format`.
+
+use crate::{NodeId, Sequence, SessionId};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// The payload of one log entry: commands of many connections, in the order they apply.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The leader's clocks when it proposed the entry.
+    pub stamp: Stamp,
+    /// At most [`crate::limits::ENTRY_COMMANDS_MAX`] commands.
+    pub commands: Vec<Envelope>,
+}
+
+/// The two replicated clocks, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Advanced only by a leader's elapsed monotonic time while it had a quorum. Starts at 0 with
+    /// the cluster. Leases and ttls use it.
+    pub lease_ms: u64,
+    /// The leader's wall clock (Unix time), monotone and capped in its forward steps.
+    pub wall_ms: u64,
+}
+
+/// A command with its origin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The namespace it acts in; empty is the default one.
+    pub namespace: String,
+    /// Who sent it, and how a repetition is recognised.
+    pub caller: Caller,
+    /// What to do.
+    pub command: Command,
+}
+
+/// How the machine recognises a repeated request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Caller {
+    /// It does not: the command has an effect each time it is applied.
+    #[default]
+    Anonymous,
+    /// A session's numbered request.
+    Session {
+        /// The session.
+        id: SessionId,
+        /// The request's number in it.
+        sequence: Sequence,
+        /// The lowest sequence the client has neither had an answer for nor given up.
+        floor: Sequence,
+    },
+    /// A key the caller made up for this one request; kept 10 minutes of lease time.
+    Idempotency {
+        /// 1 to 64 bytes.
+        key: Bytes,
+    },
+}
+
+/// All commands there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Lets time pass: sweeps what is due, up to the bound per entry.
+    Tick,
+    /// Sets a key.
+    KvSet(KvSet),
+    /// Deletes a key.
+    KvDelete(KvDelete),
+    /// Adds to a number.
+    KvIncrement(KvIncrement),
+    /// Opens a session.
+    SessionOpen(SessionOpen),
+    /// Closes a session at its owner's wish.
+    SessionClose(SessionClose),
+    /// Ends sessions whose lease the leader saw run out.
+    SessionExpire(SessionExpire),
+    /// Records where a node can be reached now.
+    MemberPublish(MemberPublish),
+}
+
+/// What a write expects of the key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Expect {
+    /// Nothing.
+    #[default]
+    Any,
+    /// That the key is absent.
+    Absent,
+    /// That its version is this one.
+    Version(u64),
+}
+
+/// `Set`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvSet {
+    /// 1 byte to 1 KiB.
+    pub key: Bytes,
+    /// At most 1 MiB.
+    pub value: Bytes,
+    /// Lives this long in lease time; none lives until it is deleted.
+    pub ttl_ms: Option<u64>,
+    /// Rejected with [`crate::Rejection::ConditionFailed`] when it does not hold.
+    pub expect: Expect,
+}
+
+/// `Delete`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvDelete {
+    /// The key.
+    pub key: Bytes,
+    /// Rejected when it does not hold ([`Expect::Absent`] is refused at the door).
+    pub expect: Expect,
+}
+
+/// `Increment` of a decimal i64; an absent key counts as 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvIncrement {
+    /// The key.
+    pub key: Bytes,
+    /// May be negative; overflow is rejected.
+    pub by: i64,
+}
+
+/// Opens a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionOpen {
+    /// How long it lives without a keep-alive, in lease time.
+    pub ttl_ms: u64,
+}
+
+/// Closes a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionClose {
+    /// Which.
+    pub id: SessionId,
+}
+
+/// Ends expired sessions; proposed by the leader alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionExpire {
+    /// Which; ids that no longer exist are ignored.
+    pub ids: Vec<SessionId>,
+}
+
+/// Records a node's current addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberPublish {
+    /// Which node.
+    pub node: NodeId,
+    /// Where clients reach it, `host:port`.
+    pub client_addr: String,
+    /// Where its HTTP endpoint is, `host:port`; empty when it has none.
+    pub http_addr: String,
+}

@@ -1,0 +1,88 @@
+//! Every bound of the state machine, with its unit and its reason, in one place.
+//!
+//! Bounds that [`crate::Machine::apply`] checks are constants: they must be the same on every
+//! replica, now and when an old log is applied again. [`Limits`] holds those that are checked at
+//! the door, before a command is proposed; they are configurable, never above the constants.
+
+use serde::{Deserialize, Serialize};
+
+/// Bytes of a key. Keys stand in tables, indexes and watch events; larger ones belong in values.
+pub const KEY_BYTES_MAX: u64 = 1 << 10;
+/// Bytes of a value. One entry must fit a peer frame, and be copied without a pause.
+pub const VALUE_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of a namespace's name: its length takes one byte in keys.
+pub const NAMESPACE_BYTES_MAX: u64 = 255;
+/// Commands in one log entry. Below 2^12, which is what a revision has room for.
+pub const ENTRY_COMMANDS_MAX: usize = 512;
+/// Encoded bytes of one log entry, unless a single command is larger: keeps one apply, one append
+/// and one retransmission short.
+pub const ENTRY_BYTES_MAX: usize = 256 << 10;
+/// Milliseconds a key may live, ten years: keeps deadlines far from overflow.
+pub const TTL_MS_MAX: u64 = 315_360_000_000;
+/// Milliseconds a session must live at least: less would not survive one election.
+pub const SESSION_TTL_MS_MIN: u64 = 1_000;
+/// Milliseconds a session may live without a keep-alive: what it holds stays blocked that long.
+pub const SESSION_TTL_MS_MAX: u64 = 3_600_000;
+/// Milliseconds a session lives when its client names no ttl.
+pub const SESSION_TTL_MS_DEFAULT: u64 = 30_000;
+/// Open sessions per group; each costs about 200 bytes and a keep-alive every ttl/3.
+pub const SESSIONS_MAX: u64 = 100_000;
+/// Unanswered sequences per session: bounds what is remembered for one client.
+pub const SESSION_WINDOW: u64 = 1_024;
+/// Bytes of an encoded answer that is remembered; a larger one is remembered as dropped.
+pub const REMEMBERED_ANSWER_BYTES_MAX: usize = 4 << 10;
+/// Bytes of an idempotency key.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: u64 = 64;
+/// Milliseconds (lease time) an idempotency key is remembered: longer than any sane retry.
+pub const IDEMPOTENCY_TTL_MS: u64 = 600_000;
+/// Idempotency keys remembered per group: about 100 MiB of disk at worst.
+pub const IDEMPOTENCY_KEYS_MAX: u64 = 1_000_000;
+/// Expired items swept per entry: bounds how long one entry holds up the others. What is expired
+/// is invisible before it is swept.
+pub const EXPIRE_PER_ENTRY_MAX: usize = 1_000;
+/// Bytes of an address in a `MemberPublish`.
+pub const ADDRESS_BYTES_MAX: u64 = 255;
+
+/// The bounds checked at the door.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of a key, up to [`KEY_BYTES_MAX`].
+    pub key_bytes_max: u64,
+    /// Bytes of a value, up to [`VALUE_BYTES_MAX`].
+    pub value_bytes_max: u64,
+    /// Bytes of one request message.
+    pub request_bytes_max: u64,
+    /// Bytes of proposals on their way; past it new ones are refused with RESOURCE_EXHAUSTED.
+    pub proposal_bytes_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            key_bytes_max: KEY_BYTES_MAX,
+            value_bytes_max: VALUE_BYTES_MAX,
+            request_bytes_max: 2 << 20,
+            proposal_bytes_max: 32 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// The bounds as (name, value), for display.
+    #[must_use]
+    pub fn listed(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("key_bytes_max", self.key_bytes_max),
+            ("value_bytes_max", self.value_bytes_max),
+            ("request_bytes_max", self.request_bytes_max),
+            ("proposal_bytes_max", self.proposal_bytes_max),
+            ("namespace_bytes_max", NAMESPACE_BYTES_MAX),
+            ("sessions_max", SESSIONS_MAX),
+            ("session_window", SESSION_WINDOW),
+            ("session_ttl_ms_max", SESSION_TTL_MS_MAX),
+            ("ttl_ms_max", TTL_MS_MAX),
+            ("idempotency_keys_max", IDEMPOTENCY_KEYS_MAX),
+        ]
+    }
+}

@@ -1,0 +1,104 @@
+//! What a command came to: an [`Outcome`] that every replica computes alike.
+
+use crate::{Revision, Sequence, SessionId};
+use serde::{Deserialize, Serialize};
+
+/// The result of one command. Rejections are remembered for repetitions like successes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Refused; no effect, now or later.
+    Rejected(Rejection),
+    /// A `Tick`, an expiry or an address was taken in.
+    Done,
+    /// `KvSet` happened.
+    KvSet {
+        /// The key's version after it, from 1.
+        version: u64,
+        /// When.
+        revision: Revision,
+    },
+    /// `KvDelete` happened.
+    KvDelete {
+        /// Whether there was anything to delete.
+        deleted: bool,
+        /// When.
+        revision: Revision,
+    },
+    /// `KvIncrement` happened.
+    KvIncrement {
+        /// The number after it.
+        value: i64,
+        /// The key's version after it.
+        version: u64,
+        /// When.
+        revision: Revision,
+    },
+    /// `SessionOpen` happened.
+    SessionOpen {
+        /// The new session.
+        id: SessionId,
+        /// Its ttl, as granted.
+        ttl_ms: u64,
+    },
+    /// `SessionClose` happened.
+    SessionClose {
+        /// Whether it was still open.
+        closed: bool,
+    },
+    /// The command was applied before; its answer was too large to remember.
+    AppliedResultDropped,
+}
+
+/// Why a command was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Rejection {
+    /// A structural limit was passed.
+    #[error("{what} is {actual}, the limit is {limit}")]
+    LimitExceeded {
+        /// What, with its unit: `"key bytes"`.
+        what: String,
+        /// How much it was.
+        actual: u64,
+        /// How much it may be.
+        limit: u64,
+    },
+    /// The request is malformed in a way that was found in apply.
+    #[error("{0}")]
+    Invalid(String),
+    /// `if_version` or `if_absent` did not hold.
+    #[error("condition failed: {}", match version { Some(v) => format!("the key has version {v}"), None => "the key is absent".to_owned() })]
+    ConditionFailed {
+        /// The version the key has; none when it is absent.
+        version: Option<u64>,
+    },
+    /// `Increment` of a value that is not a decimal i64.
+    #[error("the value is not a decimal 64-bit integer, so it can't be incremented; set it to one first")]
+    NotANumber,
+    /// `Increment` would leave the range of i64.
+    #[error("the increment would overflow a 64-bit integer; the value was left as it is")]
+    Overflow,
+    /// The session is closed, expired or was never opened.
+    #[error("session {0} has expired or was closed; open a new one")]
+    SessionExpired(SessionId),
+    /// The sequence is below the session's floor: its answer is no longer known.
+    #[error("sequence {sequence} is below the session's floor {floor}: it was answered or given up before")]
+    SequenceTooOld {
+        /// The one asked for.
+        sequence: Sequence,
+        /// The lowest still accepted.
+        floor: Sequence,
+    },
+    /// The sequence is beyond the window of unanswered requests.
+    #[error("sequence {sequence} is beyond the window [{floor}, {floor}+{window}): too many unanswered requests in one session")]
+    SequenceTooFar {
+        /// The one asked for.
+        sequence: Sequence,
+        /// Start of the window.
+        floor: Sequence,
+        /// Length of the window.
+        window: u64,
+    },
+    /// A sequence or idempotency key was used before, for a different request.
+    #[error("this {0} was used before for a different request")]
+    RequestMismatch(String),
+}

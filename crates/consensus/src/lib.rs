@@ -1,1 +1,52 @@
-//! To be written.
+//! Consensus: one Raft group's replica behind the façade [`Replica`].
+//!
+//! # Guarantees
+//! - A command that [`Replica::propose`] answers was fsynced by a majority, and applied where it
+//!   was proposed, before the answer.
+//! - A failed command says whether it may still have an effect ([`Failure::unknown`]); what is
+//!   called not applied never takes effect.
+//! - [`Replica::read`] is linearizable on every node: each read is behind a ReadIndex round that
+//!   began after it. No leases, so no assumption about clocks.
+//! - A node only speaks with the cluster, node and data directory it means; a wiped directory is
+//!   told from the one that was admitted.
+//! - Storage failures stop the node ([`Replica::failed`]).
+//!
+//! # Invariants
+//! - purged ≤ snapshot ≤ applied ≤ committed ≤ last, and applied ≤ what this node's own log has on
+//!   disk.
+//! - Lease time never runs faster than a monotonic clock, and only while a leader has a quorum.
+//! - A forwarded request is never forwarded again.
+//!
+//! # Deliberately absent
+//! - openraft's types: nothing of it is visible outside this crate, and no other crate names it.
+//! - Leases for reads, log reversion, restoring leadership after a restart.
+//! - Changing the membership (the cluster is as large as it was formed), more than one group.
+//!
+//! The way of a write: [`Replica::propose`] → (forward → net::service on the leader) →
+//! proposer → openraft → log_adapter / net::raft_network → machine_adapter → outcome.
+
+mod barrier;
+mod bootstrap;
+mod clock;
+mod failure;
+mod forward;
+pub mod io;
+mod leader;
+mod log_adapter;
+mod machine_adapter;
+mod net;
+mod node;
+mod proposer;
+mod replica;
+pub mod runtime;
+mod status;
+mod types;
+mod wire;
+
+pub use bootstrap::StartError;
+pub use clock::{SystemClock, WallClock};
+pub use failure::{Failure, Reason};
+pub use node::{Joined, Node, NodeOptions, SnapshotRule, Timing};
+pub use proposer::Committed;
+pub use replica::{Counters, Replica};
+pub use status::{NodeStatus, Role};

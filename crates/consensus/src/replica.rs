@@ -1,140 +1,605 @@
-//! The façade of one group's replica: propose, read behind a barrier, status, leadership.
-//!
-//! Signature sketch agreed between crates; the implementation follows.
+//! The façade of one group's replica: propose, read behind a barrier, keep sessions alive, status,
+//! leadership. Any node serves any call; what only the leader can do is forwarded to it, one hop.
 
-use quorate_state::{Envelope, GroupId, LogIndex, LogPosition, Membership, NodeId, Outcome, Revision, SessionId};
-use quorate_storage::state::View;
+use crate::barrier::{Barrier, no_quorum};
+use crate::failure::{Failure, Reason};
+use crate::forward::{Forwarder, SMALL_ANSWER};
+use crate::leader::{Leases, Renewal, unreadable};
+use crate::net::hello::Me;
+use crate::net::peers::{PeerClient, Peers, Purpose};
+use crate::proposer::{Committed, Leadership, Proposer, quorum_acked};
+use crate::status::{NodeStatus, Role};
+use crate::types::{self, Raft};
+use openraft::ReadPolicy;
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver as _;
+use quorate_proto::peer::{self as pb, forward_request::Request as Forwarded, forward_response};
+use quorate_state::{
+    Envelope, GroupId, LogIndex, Member, Membership, NodeId, Revision, SessionId, codec, query,
+};
+use quorate_storage::Offload;
+use quorate_storage::log::{LogCounters, LogStore};
+use quorate_storage::snapshot::SnapshotStore;
+use quorate_storage::state::{StateReader, View};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
-/// Why a request failed, and whether it may still have an effect.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Failure {
-    /// Whether a mutation may have, or may yet have, an effect.
-    pub unknown: bool,
-    /// What kind.
-    pub reason: Reason,
-    /// What happened, on what, and what to do next.
-    pub message: String,
+/// How long one attempt at finding or asking the leader may take before it is made anew.
+pub(crate) const ROUND: Duration = Duration::from_secs(1);
+/// How long to wait before asking again when nothing says that anything changed.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// A handle to this node's replica of one group; cheap to clone.
+#[derive(Clone)]
+pub struct Replica(pub(crate) Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) me: Arc<Me>,
+    pub(crate) raft: Raft,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) log: Arc<dyn LogStore>,
+    pub(crate) reader: Arc<dyn StateReader>,
+    pub(crate) snapshots: Arc<dyn SnapshotStore>,
+    pub(crate) offload: Offload,
+    /// Index behind the last applied entry.
+    pub(crate) applied: watch::Receiver<u64>,
+    pub(crate) proposer: Proposer,
+    pub(crate) barrier: Barrier,
+    pub(crate) forwarder: Arc<Forwarder>,
+    pub(crate) leadership: watch::Receiver<Option<Leadership>>,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) wall: Arc<dyn crate::WallClock>,
+    pub(crate) client_addr: String,
+    pub(crate) http_addr: String,
+    /// Why the replica has failed for good; none while it has not.
+    pub(crate) failed: watch::Receiver<Option<String>>,
 }
 
-/// Kinds of failure; `as_str` gives the stable word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// No leader is known, or it can't be reached.
-    NoLeader,
-    /// The node that was asked does not lead.
-    NotLeader,
-    /// The deadline came first.
-    Deadline,
-    /// Too much on its way.
-    Overloaded,
-    /// The session is gone.
-    SessionExpired,
-    /// This node is stopping.
-    ShuttingDown,
-    /// This node has stopped because a promise could not be kept.
-    Fatal,
+/// Counters since the start of the process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Of the log on this node.
+    pub log: LogCounters,
+    /// Entries this node proposed.
+    pub entries_proposed: u64,
+    /// Commands in them.
+    pub commands_proposed: u64,
 }
 
-impl Reason {
-    /// The stable word of the reason.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NoLeader => "NO_LEADER",
-            Self::NotLeader => "NOT_LEADER",
-            Self::Deadline => "DEADLINE",
-            Self::Overloaded => "OVERLOADED",
-            Self::SessionExpired => "SESSION_EXPIRED",
-            Self::ShuttingDown => "SHUTTING_DOWN",
-            Self::Fatal => "FATAL",
+impl Replica {
+    /// Proposes a command, on this node or through the leader, and waits until the node that
+    /// proposed it has applied it.
+    ///
+    /// # Errors
+    /// A [`Failure`] says whether the command may still have an effect. Refusals that certainly
+    /// had none are retried here until `timeout`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the fate of the command unknown.
+    pub async fn propose(
+        &self,
+        envelope: Envelope,
+        timeout: Duration,
+    ) -> Result<Committed, Failure> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let attempt = match self.leader_soon(deadline).await? {
+                leader if leader == self.0.me.node => {
+                    self.propose_here(envelope.clone(), deadline).await
+                }
+                leader => {
+                    let command = Forwarded::Command(codec::encode(&envelope).into());
+                    self.ask_leader(leader, command, deadline).await.and_then(committed)
+                }
+            };
+            match attempt {
+                Err(failure) if failure.is_worth_another_leader() => {
+                    self.pause(deadline, failure).await?;
+                }
+                settled => return settled,
+            }
         }
     }
-}
 
-/// A committed and applied command.
-#[derive(Clone, Debug)]
-pub struct Committed {
-    /// Index of its entry.
-    pub index: LogIndex,
-    /// What it came to.
-    pub outcome: Outcome,
-}
+    /// Waits until a view is linearizable, and takes it: it contains every write that was
+    /// acknowledged anywhere before this call.
+    ///
+    /// # Errors
+    /// When no leader with a quorum confirms before `timeout`. Never `unknown`.
+    pub async fn read(&self, timeout: Duration) -> Result<View, Failure> {
+        #[cfg(feature = "planted-faults")]
+        if std::env::var_os("QUORATE_PLANTED_FAULT").is_some_and(|fault| fault == "skip-barrier") {
+            return Ok(self.stale());
+        }
+        let deadline = Instant::now() + timeout;
+        loop {
+            match self.0.barrier.pass(deadline).await {
+                Ok(target) => {
+                    self.applied_through(target, deadline).await?;
+                    return Ok(self.stale());
+                }
+                Err(failure) if failure.reason == Reason::Overloaded => return Err(failure),
+                Err(failure) => self.pause(deadline, failure).await.map_err(|_| no_quorum())?,
+            }
+        }
+    }
 
-/// What a node is in its group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It leads.
-    Leader,
-    /// It follows.
-    Follower,
-    /// It stands for election.
-    Candidate,
-    /// It has no vote.
-    Learner,
-    /// It is stopping, or has failed.
-    Shutdown,
-}
+    /// A view of whatever this node has applied; needs nobody else.
+    #[must_use]
+    pub fn stale(&self) -> View {
+        self.0.reader.view()
+    }
 
-/// One node's status.
-#[derive(Clone, Debug)]
-pub struct NodeStatus {
-    /// Which node.
-    pub node: NodeId,
-    /// What it is.
-    pub role: Role,
-    /// Its term.
-    pub term: u64,
-    /// The leader it knows.
-    pub leader: Option<NodeId>,
-    /// The last entry applied.
-    pub applied: Option<LogIndex>,
-    /// The last entry known to be committed.
-    pub committed: Option<LogIndex>,
-    /// The last entry in the log.
-    pub last_log: Option<LogIndex>,
-    /// The last entry of the newest snapshot.
-    pub snapshot: Option<LogIndex>,
-    /// The last entry purged.
-    pub purged: Option<LogIndex>,
-    /// Rolling digest at `applied`.
-    pub digest: u64,
-    /// Version of the build.
-    pub version: String,
-}
+    /// Waits until this node has applied `min_revision`; 0 is always applied.
+    ///
+    /// # Errors
+    /// When it has not by `timeout`.
+    pub async fn wait_applied(
+        &self,
+        min_revision: Revision,
+        timeout: Duration,
+    ) -> Result<(), Failure> {
+        let deadline = Instant::now() + timeout;
+        let mut applied = self.0.applied.clone();
+        loop {
+            applied.borrow_and_update();
+            let view = self.stale();
+            let revision = query::revision(view.tables.as_ref(), self.group())
+                .map_err(|error| unreadable(&error))?;
+            if revision >= min_revision {
+                return Ok(());
+            }
+            drop(view);
+            let changed = tokio::time::timeout_at(deadline, applied.changed()).await;
+            if !matches!(changed, Ok(Ok(()))) {
+                return Err(Failure::not_applied(
+                    Reason::Deadline,
+                    format!(
+                        "this node has applied revision {revision}, not yet {min_revision}; ask \
+                         another node, or wait longer"
+                    ),
+                ));
+            }
+        }
+    }
 
-/// Signatures of `Replica` (cheap to clone; every method takes `&self`).
-#[cfg(any())]
-impl Replica {
-    /// Proposes, on this node or through the leader; waits until it is applied or the deadline.
-    pub async fn propose(&self, envelope: Envelope, timeout: Duration) -> Result<Committed, Failure>;
-    /// Waits until a view taken now is linearizable, and takes it. Failures are never `unknown`.
-    pub async fn read(&self, timeout: Duration) -> Result<View, Failure>;
-    /// A view of whatever this node has applied.
-    pub fn stale(&self) -> View;
-    /// Waits until this node has applied `min_revision`.
-    pub async fn wait_applied(&self, min_revision: Revision, timeout: Duration) -> Result<(), Failure>;
-    /// Keeps a session alive; the ttl it now has, in milliseconds.
-    pub async fn keep_alive(&self, session: SessionId, timeout: Duration) -> Result<u64, Failure>;
+    /// Keeps a session alive; answers the milliseconds it now has, counted from before the call.
+    /// Costs no log entry, and is answered only after a barrier that began after the call.
+    ///
+    /// # Errors
+    /// [`Reason::SessionExpired`] when it is gone; otherwise nothing is known to have changed.
+    pub async fn keep_alive(&self, session: SessionId, timeout: Duration) -> Result<u64, Failure> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let attempt = match self.leader_soon(deadline).await? {
+                leader if leader == self.0.me.node => self.keep_alive_here(session, deadline).await,
+                leader => {
+                    let keep = Forwarded::KeepAlive(pb::KeepAlive { session_id: session.0 });
+                    match self.ask_leader(leader, keep, deadline).await {
+                        Ok(forward_response::Result::KeptAlive(kept)) => Ok(kept.ttl_ms),
+                        Ok(_) => Err(garbled()),
+                        Err(failure) => Err(failure),
+                    }
+                }
+            };
+            match attempt {
+                Err(failure) if failure.reason != Reason::SessionExpired => {
+                    // Renewing twice is renewing once: every other failure may be tried again.
+                    self.pause(deadline, failure).await?;
+                }
+                settled => return settled,
+            }
+        }
+    }
+
     /// This node's status; never waits.
-    pub fn status(&self) -> NodeStatus;
-    /// The status of every member: this node's own, and what the others answer within `timeout`
-    /// (an error text for those that do not).
-    pub async fn cluster_status(&self, timeout: Duration) -> Vec<(NodeId, Result<NodeStatus, String>)>;
-    pub fn membership(&self) -> Membership;
-    pub fn group(&self) -> GroupId;
-    pub fn node_id(&self) -> NodeId;
-    pub fn cluster_id(&self) -> String;
-    /// Client address of the leader, when one is known.
-    pub fn leader_client_addr(&self) -> Option<String>;
-    pub fn leader(&self) -> Option<NodeId>;
-    /// Client address of a node as it published it last (or as membership has it).
-    pub fn client_addr(&self, node: NodeId) -> Option<String>;
-    /// Hands leadership to `to`, or the most up-to-date voter; the new leader.
-    pub async fn transfer_leader(&self, to: Option<NodeId>, timeout: Duration) -> Result<NodeId, Failure>;
-    /// Resolves with the reason when the replica has failed for good: the process must exit.
-    pub async fn failed(&self) -> String;
-    /// Hands leadership over if it has it (bounded by `timeout`), then stops.
-    pub async fn shutdown(&self, timeout: Duration);
+    #[must_use]
+    pub fn status(&self) -> NodeStatus {
+        let metrics = self.0.raft.metrics();
+        let seen = metrics.borrow_watched().clone();
+        let view = self.stale();
+        let index = |id: &Option<types::LogId>| id.as_ref().map(|id| LogIndex(id.index));
+        NodeStatus {
+            node: self.0.me.node,
+            role: match (&seen.running_state, seen.state) {
+                (Err(_), _) | (_, ServerState::Shutdown) => Role::Shutdown,
+                (_, ServerState::Leader) => Role::Leader,
+                (_, ServerState::Candidate) => Role::Candidate,
+                (_, ServerState::Follower) => Role::Follower,
+                (_, ServerState::Learner) => Role::Learner,
+            },
+            term: seen.current_term,
+            leader: seen.current_leader.map(NodeId),
+            applied: view.applied.map(|position| position.index),
+            committed: index(&seen.local_committed).max(index(&seen.cluster_committed)),
+            last_log: self.0.log.bounds().last.map(|position| position.index),
+            snapshot: index(&seen.snapshot),
+            purged: self.0.log.bounds().purged.map(|position| position.index),
+            // Only a table failure makes this unreadable, and that stops the node at its next
+            // apply; a status is worth having until then.
+            digest: query::digest(view.tables.as_ref(), self.group()).unwrap_or_default(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// The status of every member, by id: this node's own, and what the others answer within
+    /// `timeout`, or why they did not.
+    pub async fn cluster_status(
+        &self,
+        timeout: Duration,
+    ) -> Vec<(NodeId, Result<NodeStatus, String>)> {
+        let membership = self.membership();
+        let asked = membership.nodes.iter().map(|(node, member)| async move {
+            if *node == self.0.me.node {
+                return (*node, Ok(self.status()));
+            }
+            let mut peer = self.0.peers.client(*node, member, Purpose::Control);
+            let call = peer.request(pb::StatusRequest { group_id: self.group().0 });
+            let answer = match tokio::time::timeout(timeout, peer.client.status(call)).await {
+                Ok(Ok(status)) => Ok(NodeStatus::from_wire(status.into_inner())),
+                Ok(Err(status)) => Err(status.message().to_owned()),
+                Err(_) => Err(format!("no answer within {} ms", timeout.as_millis())),
+            };
+            (*node, answer)
+        });
+        futures::future::join_all(asked).await
+    }
+
+    /// Who belongs to the group, as this node knows it.
+    #[must_use]
+    pub fn membership(&self) -> Arc<Membership> {
+        self.0.me.membership()
+    }
+
+    /// The group.
+    #[must_use]
+    pub fn group(&self) -> GroupId {
+        self.0.me.group
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
+        self.0.me.node
+    }
+
+    /// The cluster; empty before it is formed.
+    #[must_use]
+    pub fn cluster_id(&self) -> String {
+        self.0.me.cluster_id().unwrap_or_default().to_owned()
+    }
+
+    /// The leader, when one is known.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        self.0.raft.server_metrics().borrow_watched().current_leader.map(NodeId)
+    }
+
+    /// Where clients reach the leader, when one is known.
+    #[must_use]
+    pub fn leader_client_addr(&self) -> Option<String> {
+        self.client_addr(self.leader()?)
+    }
+
+    /// Where clients reach a node: as it published last, or as it was admitted.
+    #[must_use]
+    pub fn client_addr(&self, node: NodeId) -> Option<String> {
+        let view = self.stale();
+        let published = query::member_addresses(view.tables.as_ref(), self.group(), node);
+        match published {
+            Ok(Some((client_addr, _))) => Some(client_addr),
+            _ => self.membership().nodes.get(&node).map(|member| member.client_addr.clone()),
+        }
+    }
+
+    /// Counters of this node.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters {
+            log: self.0.log.counters(),
+            entries_proposed: self.0.proposer.counters.entries.load(Ordering::Relaxed),
+            commands_proposed: self.0.proposer.counters.commands.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Hands leadership to `to`, or to the voter whose log is longest; answers the new leader.
+    ///
+    /// # Errors
+    /// When this node does not lead, `to` is no other voter, or nobody took over by `timeout`.
+    pub async fn transfer_leader(
+        &self,
+        to: Option<NodeId>,
+        timeout: Duration,
+    ) -> Result<NodeId, Failure> {
+        let deadline = Instant::now() + timeout;
+        let me = self.0.me.node;
+        if self.leader() != Some(me) {
+            return Err(Failure::not_applied(
+                Reason::NotLeader,
+                format!(
+                    "node {me} does not lead, so it has no leadership to hand over; ask the leader"
+                ),
+            ));
+        }
+        let to = match to {
+            Some(to) if to != me && self.membership().is_voter(to) => to,
+            Some(to) if to == me => return Ok(me),
+            Some(to) => {
+                return Err(Failure::not_applied(
+                    Reason::NoLeader,
+                    format!("node {to} is no voter of this cluster; see quorate cluster members"),
+                ));
+            }
+            None => self.longest_other_log().ok_or_else(|| {
+                Failure::not_applied(Reason::NoLeader, "there is no other voter to hand over to")
+            })?,
+        };
+        let mut metrics = self.0.raft.server_metrics();
+        while Instant::now() < deadline {
+            if self.0.raft.trigger().transfer_leader(to.0).await.is_err() {
+                return Err(Failure::not_applied(
+                    Reason::Fatal,
+                    "consensus has stopped on this node",
+                ));
+            }
+            // Again after a while: the first message may have met a log that was not flushed yet.
+            let again = deadline.min(Instant::now() + Duration::from_millis(500));
+            loop {
+                let leader = metrics.borrow_and_update().current_leader.map(NodeId);
+                if let Some(leader) = leader.filter(|leader| *leader != me) {
+                    return Ok(leader);
+                }
+                match tokio::time::timeout_at(again, metrics.changed()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => {
+                        return Err(Failure::not_applied(Reason::Fatal, "consensus has stopped"));
+                    }
+                    Err(_) => break,
+                }
+            }
+        }
+        Err(Failure::unknown(
+            Reason::Deadline,
+            format!(
+                "node {to} had not taken over leadership by the deadline; see quorate cluster status"
+            ),
+        ))
+    }
+
+    fn longest_other_log(&self) -> Option<NodeId> {
+        let metrics = self.0.raft.metrics();
+        let seen = metrics.borrow_watched();
+        let replication = seen.replication.as_ref()?;
+        replication
+            .iter()
+            .filter(|(node, _)| {
+                NodeId(**node) != self.0.me.node
+                    && seen.membership_config.voter_ids().any(|voter| voter == **node)
+            })
+            .max_by_key(|(_, matched)| matched.as_ref().map(|id| id.index))
+            .map(|(node, _)| NodeId(*node))
+    }
+
+    /// Resolves when the replica has failed for good, with the reason: the process must exit.
+    pub async fn failed(&self) -> String {
+        let mut failed = self.0.failed.clone();
+        match failed.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            // The watcher ends only after a regular shutdown.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Hands leadership over if this node has it, for up to `timeout`, then stops consensus.
+    pub async fn shutdown(&self, timeout: Duration) {
+        if self.leader() == Some(self.0.me.node) && self.membership().nodes.len() > 1 {
+            match self.transfer_leader(None, timeout).await {
+                Ok(to) => tracing::info!(%to, "leadership handed over"),
+                Err(failure) => tracing::warn!(%failure, "leadership was not handed over"),
+            }
+        }
+        if let Err(error) = self.0.raft.shutdown().await {
+            tracing::warn!(%error, "consensus did not stop cleanly");
+        }
+    }
+
+    // ---- what the parts of this crate need of each other ----
+
+    pub(crate) fn raft(&self) -> &Raft {
+        &self.0.raft
+    }
+
+    pub(crate) fn own_client_addr(&self) -> &str {
+        &self.0.client_addr
+    }
+
+    pub(crate) fn snapshots(&self) -> (Arc<dyn SnapshotStore>, Offload) {
+        (Arc::clone(&self.0.snapshots), self.0.offload)
+    }
+
+    /// Proposes on this node or refuses; never forwards.
+    pub(crate) async fn propose_here(
+        &self,
+        envelope: Envelope,
+        deadline: Instant,
+    ) -> Result<Committed, Failure> {
+        self.leading_here(deadline).await?;
+        self.0.proposer.propose(envelope, deadline).await
+    }
+
+    /// One round of ReadIndex on this node, which must lead.
+    pub(crate) async fn read_index_here(&self) -> Result<u64, Failure> {
+        let reads = self.0.raft.get_read_linearizer(ReadPolicy::ReadIndex);
+        match tokio::time::timeout(ROUND, reads).await {
+            Ok(Ok(reads)) => Ok(reads.read_log_id().index() + 1),
+            Ok(Err(error)) => Err(Failure::not_applied(Reason::NotLeader, error.to_string())),
+            Err(_) => Err(no_quorum()),
+        }
+    }
+
+    /// One round of ReadIndex through whoever leads.
+    pub(crate) async fn read_index_round(&self) -> Result<u64, Failure> {
+        let deadline = Instant::now() + ROUND;
+        let leader = self.leader_soon(deadline).await?;
+        if leader == self.0.me.node {
+            return self.read_index_here().await;
+        }
+        match self.ask_leader(leader, Forwarded::ReadIndex(true), deadline).await? {
+            forward_response::Result::ReadIndex(read) => Ok(read.index),
+            _ => Err(garbled()),
+        }
+    }
+
+    /// Renews on this node, which must lead.
+    pub(crate) async fn keep_alive_here(
+        &self,
+        session: SessionId,
+        deadline: Instant,
+    ) -> Result<u64, Failure> {
+        let leading = self.leading_here(deadline).await?;
+        // Behind a barrier that began after the call arrived: a deposed leader extends nothing.
+        let target = self.0.barrier.pass(deadline).await?;
+        self.applied_through(target, deadline).await?;
+        let mut settled = self.0.leases.settled();
+        loop {
+            settled.borrow_and_update();
+            let still = self.0.leadership.borrow().as_ref().map(|now| now.term);
+            if still != Some(leading.term) {
+                return Err(Failure::not_applied(Reason::NotLeader, "leadership moved away"));
+            }
+            let acked = quorum_acked(&self.0.raft);
+            let now_ms = leading.clock.sample(acked, self.0.wall.now_ms()).lease_ms;
+            match self.0.leases.renew(session, now_ms) {
+                Renewal::Renewed(ttl_ms) => return Ok(ttl_ms),
+                Renewal::Missing if !self.session_exists(session)? => {
+                    return Err(Failure::not_applied(
+                        Reason::SessionExpired,
+                        format!("session {session} has expired or was closed; open a new one"),
+                    ));
+                }
+                // Just opened, its event not taken in yet; or its end was proposed.
+                Renewal::Missing | Renewal::Ending => {
+                    let waited = deadline.min(Instant::now() + PAUSE);
+                    if Instant::now() >= deadline {
+                        return Err(no_quorum());
+                    }
+                    let _ = tokio::time::timeout_at(waited, settled.changed()).await;
+                }
+            }
+        }
+    }
+
+    fn session_exists(&self, session: SessionId) -> Result<bool, Failure> {
+        let view = self.stale();
+        let sessions = query::sessions(view.tables.as_ref(), self.group())
+            .map_err(|error| unreadable(&error))?;
+        Ok(sessions.binary_search_by_key(&session, |(id, _)| *id).is_ok())
+    }
+
+    /// This node's leadership, waiting for it to be taken up if Raft says that it leads.
+    async fn leading_here(&self, deadline: Instant) -> Result<Leadership, Failure> {
+        let mut leadership = self.0.leadership.clone();
+        loop {
+            if let Some(leading) = leadership.borrow_and_update().clone() {
+                return Ok(leading);
+            }
+            if self.leader() != Some(self.0.me.node) {
+                return Err(Failure::not_applied(
+                    Reason::NotLeader,
+                    format!("node {} does not lead; ask the leader", self.0.me.node),
+                ));
+            }
+            if Instant::now() >= deadline {
+                return Err(no_quorum());
+            }
+            let waited = deadline.min(Instant::now() + PAUSE);
+            let _ = tokio::time::timeout_at(waited, leadership.changed()).await;
+        }
+    }
+
+    /// The leader, waiting for one to be known.
+    async fn leader_soon(&self, deadline: Instant) -> Result<NodeId, Failure> {
+        let mut metrics = self.0.raft.server_metrics();
+        loop {
+            if let Some(leader) = metrics.borrow_and_update().current_leader {
+                return Ok(NodeId(leader));
+            }
+            let no_leader = || {
+                Failure::not_applied(
+                    Reason::NoLeader,
+                    "no leader is known: a majority of the nodes must run and reach each other; \
+                     see quorate cluster status",
+                )
+            };
+            match tokio::time::timeout_at(deadline, metrics.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err(no_leader()),
+            }
+        }
+    }
+
+    async fn ask_leader(
+        &self,
+        leader: NodeId,
+        request: Forwarded,
+        deadline: Instant,
+    ) -> Result<forward_response::Result, Failure> {
+        let membership = self.membership();
+        // openraft may name a leader that membership no longer, or not yet, has.
+        let member: Member = membership.nodes.get(&leader).cloned().ok_or_else(|| {
+            Failure::not_applied(Reason::NoLeader, format!("no address of node {leader} is known"))
+        })?;
+        let client = || -> PeerClient { self.0.peers.client(leader, &member, Purpose::Forward) };
+        self.0.forwarder.ask(leader, client, request, deadline).await
+    }
+
+    async fn applied_through(&self, target: u64, deadline: Instant) -> Result<(), Failure> {
+        let mut applied = self.0.applied.clone();
+        match tokio::time::timeout_at(deadline, applied.wait_for(|end| *end >= target)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Failure::not_applied(
+                Reason::Deadline,
+                "this node lags behind the leader and did not catch up before the deadline; ask \
+                 another node",
+            )),
+        }
+    }
+
+    /// Waits for news of a leader, or a moment; or gives up with what is known.
+    async fn pause(&self, deadline: Instant, failure: Failure) -> Result<(), Failure> {
+        let again = Instant::now() + PAUSE;
+        if again >= deadline {
+            return Err(failure);
+        }
+        let mut metrics = self.0.raft.server_metrics();
+        metrics.borrow_and_update();
+        let _ = tokio::time::timeout_at(again, metrics.changed()).await;
+        Ok(())
+    }
+
+    /// What a status request waits for at most.
+    pub const STATUS_TIMEOUT: Duration = SMALL_ANSWER;
+}
+
+fn garbled() -> Failure {
+    Failure::unknown(
+        Reason::LeaderChanged,
+        "the leader's answer was of another kind than asked for",
+    )
+}
+
+fn committed(result: forward_response::Result) -> Result<Committed, Failure> {
+    let forward_response::Result::Committed(committed) = result else { return Err(garbled()) };
+    Ok(Committed {
+        index: LogIndex(committed.index),
+        outcome: codec::decode(&committed.outcome).map_err(|error| {
+            Failure::unknown(
+                Reason::LeaderChanged,
+                format!("the leader's answer is malformed: {error}"),
+            )
+        })?,
+    })
 }

@@ -4,13 +4,13 @@
 //! types of `quorate-state` are spoken.
 
 /// The public API.
-#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, reason = "generated code")]
+#[allow(clippy::all, reason = "generated code")]
 pub mod v1 {
     tonic::include_proto!("quorate.v1");
 }
 
 /// Node to node.
-#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, reason = "generated code")]
+#[allow(clippy::all, reason = "generated code")]
 pub mod peer {
     tonic::include_proto!("quorate.peer.v1");
 }

@@ -1,0 +1,122 @@
+//! Read barriers (ReadIndex, Raft thesis §6.4): one round to the leader and its quorum serves every
+//! read that arrived before the round began. No leases: a node with a stopped clock stays correct.
+
+use crate::failure::{Failure, Reason};
+use std::future::Future;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+
+/// Rounds on their way at once: a read need not wait for the end of a round that began too early.
+const ROUNDS_IN_FLIGHT: usize = 4;
+/// Reads that wait for a round.
+const QUEUE_READS: usize = 65_536;
+
+/// What a round finds out: the first index a view need not contain (0: it need contain nothing).
+pub(crate) type Target = Result<u64, Failure>;
+
+/// Handle to the barrier of one group.
+#[derive(Clone)]
+pub(crate) struct Barrier {
+    queue: mpsc::Sender<oneshot::Sender<Target>>,
+}
+
+impl Barrier {
+    /// Starts the task. `round` asks the leader once, for up to a round's time.
+    pub(crate) fn start<F, Fut>(round: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Target> + Send + 'static,
+    {
+        let (queue, mut queued) = mpsc::channel::<oneshot::Sender<Target>>(QUEUE_READS);
+        tokio::spawn(async move {
+            let rounds = Arc::new(Semaphore::new(ROUNDS_IN_FLIGHT));
+            while let Ok(permit) = Arc::clone(&rounds).acquire_owned().await {
+                let Some(first) = queued.recv().await else { return };
+                let mut waiting = vec![first];
+                while let Ok(next) = queued.try_recv() {
+                    waiting.push(next);
+                }
+                // Everything in `waiting` arrived before this line, so the round covers it.
+                let round = round();
+                tokio::spawn(async move {
+                    let target = round.await;
+                    drop(permit);
+                    for reader in waiting {
+                        let _ = reader.send(target.clone());
+                    }
+                });
+            }
+        });
+        Self { queue }
+    }
+
+    /// The target of a round that begins after this call.
+    pub(crate) async fn pass(&self, deadline: Instant) -> Target {
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_send(reply).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Failure::not_applied(
+                Reason::Overloaded,
+                format!("{QUEUE_READS} reads wait for a barrier already; try again more slowly"),
+            ),
+            mpsc::error::TrySendError::Closed(_) => {
+                Failure::not_applied(Reason::ShuttingDown, "this node is stopping; ask another one")
+            }
+        })?;
+        match tokio::time::timeout_at(deadline, answer).await {
+            Ok(Ok(target)) => target,
+            Ok(Err(_)) => Err(Failure::not_applied(
+                Reason::ShuttingDown,
+                "this node is stopping; ask another one",
+            )),
+            Err(_) => Err(no_quorum()),
+        }
+    }
+}
+
+/// What a read is told when its deadline came first.
+pub(crate) fn no_quorum() -> Failure {
+    Failure::not_applied(
+        Reason::NoLeader,
+        "no leader with a quorum confirmed the read before the deadline; check that a majority of \
+         the nodes runs (quorate cluster status), or ask for a stale read",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_round_serves_all_that_arrived_before_it_and_none_that_came_later() {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&begun);
+        let barrier = Barrier::start(move || {
+            let number = counter.fetch_add(1, Ordering::SeqCst) as u64;
+            async move {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                Ok(number)
+            }
+        });
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let reads = (0..100).map(|_| barrier.pass(deadline));
+        let targets = futures::future::join_all(reads).await;
+        let rounds = begun.load(Ordering::SeqCst);
+        assert!(rounds <= 2, "100 reads at once took {rounds} rounds");
+        let highest = targets.into_iter().map(Result::unwrap).max().unwrap();
+        // A later read is served by a later round.
+        assert!(barrier.pass(deadline).await.unwrap() > highest);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_whose_round_never_ends_fails_at_its_deadline() {
+        let barrier = Barrier::start(std::future::pending);
+        let began = Instant::now();
+        let failure = barrier.pass(began + Duration::from_millis(300)).await.unwrap_err();
+        assert_eq!(failure.reason, Reason::NoLeader);
+        assert!(!failure.unknown);
+        assert_eq!(began.elapsed(), Duration::from_millis(300));
+    }
+}

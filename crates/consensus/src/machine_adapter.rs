@@ -1,0 +1,228 @@
+//! openraft's state machine over the deterministic [`Machine`] and a [`StateStore`].
+//!
+//! The rule that keeps a node openable: an entry is written to the state only after this node's
+//! own log has it on disk. openraft may hand over a committed entry before that (a quorum of other
+//! nodes has it), and a memtable flush after such a write would leave the state ahead of its log.
+
+use crate::types::{
+    LogId, RaftPayload, RaftStoredMembership, TypeConfig, log_id, membership, position,
+    raft_stored_membership,
+};
+use futures::{Stream, TryStreamExt};
+use openraft::alias::{SnapshotMetaOf, SnapshotOf};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+use openraft::{OptionalSend, SnapshotMeta};
+use quorate_state::{Event, GroupId, LogIndex, Machine, StoredMembership};
+use quorate_storage::Offload;
+use quorate_storage::log::Synced;
+use quorate_storage::snapshot::{Snapshot as StoredSnapshot, SnapshotStore};
+use quorate_storage::state::{AppliedMeta, StateStore};
+use std::io;
+use std::sync::Arc;
+use tokio::sync::{broadcast, watch};
+
+/// Entries applied in one batch of the state: bounds what a reader waits for and what is lost
+/// between two visible states. With 256 KiB per entry it is also a bound on memory.
+const ENTRIES_PER_BATCH: usize = 64;
+
+/// What followers of the apply stream are told.
+#[derive(Clone, Debug)]
+pub(crate) enum Applied {
+    /// Events of one entry, after its batch became visible.
+    Events(Arc<Vec<Event>>),
+    /// The state was replaced by a snapshot: whatever was derived from it must be derived again.
+    Resync,
+}
+
+pub(crate) struct MachineAdapter {
+    group: GroupId,
+    machine: Machine,
+    state: Box<dyn StateStore>,
+    snapshots: Arc<dyn SnapshotStore>,
+    offload: Offload,
+    synced: watch::Receiver<Synced>,
+    /// Index behind the last applied entry: 0 before the first.
+    applied: watch::Sender<u64>,
+    told: broadcast::Sender<Applied>,
+    meta: AppliedMeta,
+}
+
+pub(crate) struct MachineParts {
+    pub(crate) group: GroupId,
+    pub(crate) state: Box<dyn StateStore>,
+    pub(crate) snapshots: Arc<dyn SnapshotStore>,
+    pub(crate) offload: Offload,
+    pub(crate) synced: watch::Receiver<Synced>,
+    pub(crate) applied: watch::Sender<u64>,
+    pub(crate) told: broadcast::Sender<Applied>,
+}
+
+impl MachineAdapter {
+    pub(crate) fn open(parts: MachineParts) -> io::Result<Self> {
+        let MachineParts { group, state, snapshots, offload, synced, applied, told } = parts;
+        let meta = state.applied();
+        let machine = open_machine(group, state.as_ref())?;
+        applied.send_replace(end_of(&meta));
+        Ok(Self { group, machine, state, snapshots, offload, synced, applied, told, meta })
+    }
+
+    /// Waits until this node's log has `index` on disk.
+    async fn synced_through(&mut self, index: LogIndex) -> io::Result<()> {
+        let synced = self
+            .synced
+            .wait_for(|synced| match synced {
+                Synced::Through(through) => *through >= Some(index),
+                Synced::Failed(_) => true,
+            })
+            .await
+            .map_err(|_| io::Error::other("the log closed"))?;
+        match &*synced {
+            Synced::Through(_) => Ok(()),
+            Synced::Failed(reason) => Err(io::Error::other(reason.clone())),
+        }
+    }
+
+    async fn apply_batch(&mut self, entries: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
+        let Some((last, _)) = entries.last() else { return Ok(()) };
+        let last = position(&last.log_id);
+        self.synced_through(last.index).await?;
+
+        let mut meta = self.meta.clone();
+        let mut answers = Vec::with_capacity(entries.len());
+        let mut events = Vec::new();
+        let mut txn = self.state.begin();
+        for (entry, responder) in entries {
+            let position = position(&entry.log_id);
+            meta.applied = Some(position);
+            let outcomes = match entry.payload {
+                RaftPayload::Blank => Vec::new(),
+                RaftPayload::Membership(raft) => {
+                    meta.membership = StoredMembership {
+                        position: Some(position),
+                        membership: membership(&raft),
+                    };
+                    Vec::new()
+                }
+                RaftPayload::Normal(body) => {
+                    let fatal = |error: &dyn std::fmt::Display| {
+                        io::Error::other(format!("entry {position} can't be applied: {error}"))
+                    };
+                    let batch = body.0.batch().map_err(|error| fatal(&error))?;
+                    let applied = self
+                        .machine
+                        .apply(txn.as_txn(), position.index, batch)
+                        .map_err(|error| fatal(&error))?;
+                    events.extend(applied.events);
+                    applied.outcomes
+                }
+            };
+            if let Some(responder) = responder {
+                answers.push((responder, outcomes));
+            }
+        }
+        txn.commit(&meta).map_err(io::Error::other)?;
+        self.meta = meta;
+
+        // Visible now: first the index that readers wait for, then the callers, then the events.
+        self.applied.send_replace(end_of(&self.meta));
+        for (responder, outcomes) in answers {
+            responder.send(outcomes);
+        }
+        if !events.is_empty() {
+            // Nobody listening is fine: whoever starts later derives from the tables.
+            let _ = self.told.send(Applied::Events(Arc::new(events)));
+        }
+        Ok(())
+    }
+}
+
+fn open_machine(group: GroupId, state: &dyn StateStore) -> io::Result<Machine> {
+    let view = state.reader().view();
+    Machine::open(group, view.tables.as_ref()).map_err(io::Error::other)
+}
+
+fn end_of(meta: &AppliedMeta) -> u64 {
+    meta.applied.map_or(0, |position| position.index.0 + 1)
+}
+
+fn snapshot_meta(meta: &AppliedMeta) -> io::Result<SnapshotMetaOf<TypeConfig>> {
+    Ok(SnapshotMeta {
+        last_log_id: meta.applied.map(log_id),
+        last_membership: raft_stored_membership(&meta.membership).map_err(io::Error::other)?,
+    })
+}
+
+fn raft_snapshot(
+    snapshot: Arc<dyn StoredSnapshot>,
+) -> io::Result<SnapshotOf<TypeConfig, Arc<dyn StoredSnapshot>>> {
+    Ok(Snapshot { meta: snapshot_meta(snapshot.meta())?, snapshot })
+}
+
+impl RaftStateMachine<TypeConfig> for MachineAdapter {
+    type SnapshotData = Arc<dyn StoredSnapshot>;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, RaftStoredMembership)> {
+        let membership = raft_stored_membership(&self.meta.membership).map_err(io::Error::other)?;
+        Ok((self.meta.applied.map(log_id), membership))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        let mut batch = Vec::new();
+        while let Some(entry) = entries.try_next().await? {
+            batch.push(entry);
+            if batch.len() == ENTRIES_PER_BATCH {
+                self.apply_batch(std::mem::take(&mut batch)).await?;
+            }
+        }
+        self.apply_batch(batch).await
+    }
+
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
+        Some(self.get_snapshot_builder().await)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { snapshots: Arc::clone(&self.snapshots), offload: self.offload }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        _meta: &SnapshotMetaOf<TypeConfig>,
+        snapshot: Arc<dyn StoredSnapshot>,
+    ) -> io::Result<()> {
+        self.state.install(snapshot).map_err(io::Error::other)?;
+        self.meta = self.state.applied();
+        self.machine = open_machine(self.group, self.state.as_ref())?;
+        self.applied.send_replace(end_of(&self.meta));
+        let _ = self.told.send(Applied::Resync);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> io::Result<Option<SnapshotOf<TypeConfig, Arc<dyn StoredSnapshot>>>> {
+        self.snapshots.current().map(raft_snapshot).transpose()
+    }
+}
+
+/// Takes a snapshot; its meta is read from the snapshot, so that it fits whatever is in it.
+pub(crate) struct Builder {
+    snapshots: Arc<dyn SnapshotStore>,
+    offload: Offload,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = Arc<dyn StoredSnapshot>;
+
+    async fn build_snapshot(
+        &mut self,
+    ) -> io::Result<SnapshotOf<TypeConfig, Arc<dyn StoredSnapshot>>> {
+        let snapshots = Arc::clone(&self.snapshots);
+        let built = self.offload.run(move || snapshots.build()).await;
+        raft_snapshot(built.map_err(io::Error::other)?)
+    }
+}

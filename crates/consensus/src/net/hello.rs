@@ -1,0 +1,204 @@
+//! The handshake: every call names its caller and the node it means, and a node answers only calls
+//! that mean it, from members it knows.
+
+use crate::wire::{uuid_in, uuid_out};
+use prost::Message as _;
+use quorate_proto::{metadata, peer as pb};
+use quorate_state::{GroupId, Membership, NodeId};
+use std::sync::{Arc, OnceLock, RwLock};
+use tonic::metadata::{BinaryMetadataKey, MetadataMap, MetadataValue};
+use tonic::{Request, Status};
+
+/// Who this node is. Shared by everything that speaks to peers.
+#[derive(Debug)]
+pub(crate) struct Me {
+    pub(crate) node: NodeId,
+    pub(crate) uuid: u128,
+    pub(crate) group: GroupId,
+    /// Set once: at start, or when the first member of the new cluster calls.
+    cluster_id: OnceLock<String>,
+    /// Who is known: members once there are any; before that, nobody.
+    membership: RwLock<Arc<Membership>>,
+    /// Ids of `--initial-cluster`, who may make first contact while this node has no cluster.
+    initial: Vec<NodeId>,
+}
+
+impl Me {
+    pub(crate) fn new(
+        node: NodeId,
+        uuid: u128,
+        group: GroupId,
+        cluster_id: Option<String>,
+        initial: Vec<NodeId>,
+    ) -> Self {
+        let me = Self {
+            node,
+            uuid,
+            group,
+            cluster_id: OnceLock::new(),
+            membership: RwLock::default(),
+            initial,
+        };
+        if let Some(id) = cluster_id {
+            me.join(&id);
+        }
+        me
+    }
+
+    pub(crate) fn cluster_id(&self) -> Option<&str> {
+        self.cluster_id.get().map(String::as_str)
+    }
+
+    /// Sets the cluster; the first call wins.
+    pub(crate) fn join(&self, cluster_id: &str) {
+        let _ = self.cluster_id.set(cluster_id.to_owned());
+    }
+
+    pub(crate) fn membership(&self) -> Arc<Membership> {
+        Arc::clone(&self.membership.read().expect("no holder of this lock can panic"))
+    }
+
+    pub(crate) fn set_membership(&self, membership: Membership) {
+        *self.membership.write().expect("no holder of this lock can panic") = Arc::new(membership);
+    }
+
+    /// The metadata value for calls to `to`.
+    pub(crate) fn hello(
+        &self,
+        to: NodeId,
+        to_uuid: u128,
+    ) -> MetadataValue<tonic::metadata::Binary> {
+        let hello = pb::Hello {
+            cluster_id: self.cluster_id().unwrap_or_default().to_owned(),
+            from_node: self.node.0,
+            from_uuid: uuid_out(self.uuid),
+            to_node: to.0,
+            group_id: self.group.0,
+            to_uuid: uuid_out(to_uuid),
+        };
+        MetadataValue::from_bytes(&hello.encode_to_vec())
+    }
+
+    /// Checks a call and says who makes it.
+    pub(crate) fn check<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        self.check_metadata(request.metadata())
+    }
+
+    fn check_metadata(&self, metadata: &MetadataMap) -> Result<NodeId, Status> {
+        let refuse = |why: String| Err(Status::permission_denied(why));
+        let Some(value) = metadata.get_bin(metadata::HELLO) else {
+            return refuse(
+                "the call has no handshake: is this a Quorate node of this version?".into(),
+            );
+        };
+        let bytes =
+            value.to_bytes().map_err(|_| Status::permission_denied("malformed handshake"))?;
+        let hello = pb::Hello::decode(bytes.as_ref())
+            .map_err(|_| Status::permission_denied("malformed handshake"))?;
+        let from = NodeId(hello.from_node);
+        let from_uuid = uuid_in(&hello.from_uuid)?;
+        if hello.to_node != self.node.0 {
+            return refuse(format!(
+                "this is node {}, not node {}: check the peer addresses",
+                self.node, hello.to_node
+            ));
+        }
+        if uuid_in(&hello.to_uuid)? != self.uuid {
+            return refuse(format!(
+                "node {} has another data directory than the one that was admitted: its directory \
+                 was emptied or swapped; remove the node and add it under a new id",
+                self.node
+            ));
+        }
+        if hello.group_id != self.group.0 {
+            return refuse(format!("this node has no group {}", hello.group_id));
+        }
+        if hello.cluster_id.is_empty() {
+            return refuse(format!("node {from} belongs to no cluster yet"));
+        }
+        let members = self.membership();
+        match self.cluster_id() {
+            Some(mine) if mine != hello.cluster_id => {
+                return refuse(format!(
+                    "wrong cluster: node {} belongs to cluster {mine}, node {from} to cluster {}: \
+                     check the peer addresses",
+                    self.node, hello.cluster_id
+                ));
+            }
+            Some(_) => {}
+            // First contact: the cluster was formed from the answers to its probes, ours among
+            // them, and `to_uuid` proves that it means this very directory.
+            None if self.initial.contains(&from) => self.join(&hello.cluster_id),
+            None => return refuse(format!("node {from} is not in this node's --initial-cluster")),
+        }
+        match members.nodes.get(&from) {
+            Some(member) if member.uuid != from_uuid => refuse(format!(
+                "node {from} calls from another data directory than the one that was admitted"
+            )),
+            Some(_) => Ok(from),
+            // Before the first membership arrives, and for a member that was added after what
+            // this node has: Raft itself decides by ballot whether to listen.
+            None => Ok(from),
+        }
+    }
+}
+
+/// Puts the handshake on a call.
+pub(crate) fn put<T>(request: &mut Request<T>, hello: MetadataValue<tonic::metadata::Binary>) {
+    request.metadata_mut().insert_bin(BinaryMetadataKey::from_static(metadata::HELLO), hello);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_state::Member;
+
+    fn call(from: &Me, to: NodeId, to_uuid: u128) -> Request<()> {
+        let mut request = Request::new(());
+        put(&mut request, from.hello(to, to_uuid));
+        request
+    }
+
+    fn me(node: u64, cluster: Option<&str>) -> Me {
+        let initial = vec![NodeId(1), NodeId(2)];
+        let uuid = u128::from(node) * 100;
+        Me::new(NodeId(node), uuid, GroupId(0), cluster.map(str::to_owned), initial)
+    }
+
+    fn refused(me: &Me, request: &Request<()>) -> String {
+        let status = me.check(request).unwrap_err();
+        assert_eq!(status.code(), tonic::Code::PermissionDenied);
+        status.message().to_owned()
+    }
+
+    #[test]
+    fn the_right_call_passes_and_every_wrong_one_says_what_is_wrong() {
+        let (one, two) = (me(1, Some("c")), me(2, Some("c")));
+        assert_eq!(two.check(&call(&one, NodeId(2), 200)).unwrap(), NodeId(1));
+        assert!(refused(&two, &Request::new(())).contains("no handshake"));
+        assert!(refused(&two, &call(&one, NodeId(3), 200)).contains("this is node 2, not node 3"));
+        assert!(refused(&two, &call(&one, NodeId(2), 999)).contains("emptied or swapped"));
+        assert!(refused(&two, &call(&me(1, Some("d")), NodeId(2), 200)).contains("wrong cluster"));
+        assert!(refused(&two, &call(&me(1, None), NodeId(2), 200)).contains("no cluster yet"));
+    }
+
+    #[test]
+    fn a_member_that_calls_from_another_directory_is_refused() {
+        let (one, two) = (me(1, Some("c")), me(2, Some("c")));
+        let member = Member { uuid: 7, ..Member::default() };
+        two.set_membership(Membership { voters: Vec::new(), nodes: [(NodeId(1), member)].into() });
+        assert!(refused(&two, &call(&one, NodeId(2), 200)).contains("another data directory"));
+    }
+
+    #[test]
+    fn first_contact_joins_only_for_a_node_of_the_initial_cluster() {
+        let fresh = me(2, None);
+        assert!(fresh.check(&call(&me(3, Some("c")), NodeId(2), 200)).is_err());
+        assert_eq!(fresh.cluster_id(), None);
+        fresh.check(&call(&me(1, Some("c")), NodeId(2), 200)).unwrap();
+        assert_eq!(fresh.cluster_id(), Some("c"));
+        assert!(
+            refused(&fresh, &call(&me(1, Some("d")), NodeId(2), 200)).contains("wrong cluster")
+        );
+    }
+}

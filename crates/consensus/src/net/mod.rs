@@ -1,0 +1,8 @@
+//! Node to node: who calls whom ([`hello`]), the channels ([`peers`]), openraft's network on them
+//! ([`raft_network`]), and the service on the other side ([`service`], [`snapshot_service`]).
+
+pub(crate) mod hello;
+pub(crate) mod peers;
+pub(crate) mod raft_network;
+pub(crate) mod service;
+pub(crate) mod snapshot_service;

@@ -1,0 +1,351 @@
+//! openraft's network over the peers' channels: pipelined appends, unary heartbeats and votes,
+//! snapshots file by file.
+
+use super::peers::{PeerClient, Peers, Purpose};
+use crate::types::{TypeConfig, Vote};
+use crate::wire;
+use futures::{Stream, StreamExt};
+use openraft::OptionalSend;
+use openraft::alias::SnapshotOf;
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
+use openraft::network::{
+    Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
+    RPCTypes, RaftNetworkFactory,
+};
+use openraft::raft::{
+    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use quorate_proto::peer as pb;
+use quorate_state::{Member, NodeId};
+use quorate_storage::Offload;
+use quorate_storage::snapshot::Snapshot as StoredSnapshot;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
+
+/// Bytes of one piece of a snapshot file.
+const PIECE_BYTES: usize = 512 << 10;
+/// Pieces read ahead of the network.
+const PIECES_AHEAD: usize = 4;
+/// How long a snapshot may make no progress before the attempt is given up; the next one goes on
+/// with the files that are missing.
+const SNAPSHOT_IDLE: Duration = Duration::from_secs(30);
+/// How long an append stream may owe an answer before it is opened anew.
+const APPEND_IDLE: Duration = Duration::from_secs(3);
+
+pub(crate) struct NetworkFactory {
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) offload: Offload,
+    pub(crate) me: NodeId,
+}
+
+impl NetworkFactory {
+    fn network(&self, target: u64, node: &Member, purpose: Purpose) -> Network {
+        Network {
+            peer: self.peers.client(NodeId(target), node, purpose),
+            control: self.peers.client(NodeId(target), node, Purpose::Control),
+            purpose,
+            offload: self.offload,
+            me: self.me.0,
+            target,
+        }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
+    type Network = Network;
+
+    async fn new_client(&mut self, target: u64, node: &Member) -> Network {
+        self.network(target, node, Purpose::Append)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Network {
+        self.network(target, node, Purpose::Control)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, node: &Member) -> Network {
+        self.network(target, node, Purpose::Snapshot)
+    }
+}
+
+/// The way to one peer for one purpose.
+pub(crate) struct Network {
+    peer: PeerClient,
+    control: PeerClient,
+    purpose: Purpose,
+    offload: Offload,
+    me: u64,
+    target: u64,
+}
+
+impl Network {
+    /// A failed call as openraft wants it: unreachable backs off, other failures retry at once.
+    fn rpc_error(status: &Status) -> RPCError<TypeConfig> {
+        match status.code() {
+            Code::Unavailable | Code::PermissionDenied | Code::Unimplemented => {
+                RPCError::Unreachable(Unreachable::from_string(status))
+            }
+            _ => RPCError::Network(NetworkError::from_string(status)),
+        }
+    }
+
+    fn timeout(&self, action: RPCTypes, timeout: Duration) -> RPCError<TypeConfig> {
+        RPCError::Timeout(Timeout { action, id: self.me, target: self.target, timeout })
+    }
+
+    async fn heartbeat(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+    ) -> Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>> {
+        let call = self.peer.request(wire::append_out(&request));
+        let response = self.peer.client.heartbeat(call).await.map_err(|s| Self::rpc_error(&s))?;
+        wire::append_result_in(response.into_inner()).map_err(|s| Self::rpc_error(&s))
+    }
+
+    async fn ask_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        pre_vote: bool,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let call = self.control.request(wire::vote_out(&request, pre_vote));
+        let answer = tokio::time::timeout(option.hard_ttl(), self.control.client.vote(call)).await;
+        let response = answer
+            .map_err(|_| self.timeout(RPCTypes::Vote, option.hard_ttl()))?
+            .map_err(|status| Self::rpc_error(&status))?;
+        wire::vote_response_in(response.into_inner()).map_err(|status| Self::rpc_error(&status))
+    }
+}
+
+impl NetBackoff<TypeConfig> for Network {
+    fn backoff(&self) -> Option<Backoff> {
+        // A restarted peer should hear from its leader well within an election timeout.
+        Some(Backoff::new(std::iter::repeat(Duration::from_millis(50))))
+    }
+}
+
+impl NetStreamAppend<TypeConfig> for Network {
+    fn stream_append<'s, S>(
+        &'s mut self,
+        mut input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<
+            BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>,
+            RPCError<TypeConfig>,
+        >,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            if self.purpose == Purpose::Control {
+                // A heartbeat is one request: no stream to set up for it.
+                let Some(request) = input.next().await else {
+                    return Ok(futures::stream::empty().boxed());
+                };
+                let answer = self.heartbeat(request).await;
+                return Ok(futures::stream::once(async { answer }).boxed());
+            }
+            // gRPC wants a `'static` request stream of its own; the channel is a rendezvous, so
+            // what is not sent yet stays with openraft.
+            let (requests, outgoing) = mpsc::channel(1);
+            let pump = async move {
+                while let Some(request) = input.next().await {
+                    if requests.send(wire::append_out(&request)).await.is_err() {
+                        break;
+                    }
+                }
+            };
+            // Aborted when the response stream is dropped, so that the input is dropped with it.
+            let pump = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(pump));
+            let call = self.peer.request(ReceiverStream::new(outgoing));
+            let opened = tokio::time::timeout(APPEND_IDLE, self.peer.client.append(call)).await;
+            let answers = opened
+                .map_err(|_| RPCError::Unreachable(Unreachable::from_string("append: no answer")))?
+                .map_err(|status| Self::rpc_error(&status))?
+                .into_inner();
+            let answers = futures::stream::unfold(Some((answers, pump)), |state| async move {
+                let (mut answers, pump) = state?;
+                let answer = match answers.message().await {
+                    Ok(Some(answer)) => {
+                        wire::append_result_in(answer).map_err(|status| Self::rpc_error(&status))
+                    }
+                    Ok(None) => return None,
+                    Err(status) => Err(Self::rpc_error(&status)),
+                };
+                // After a refusal nothing that was sent behind it counts.
+                let next = matches!(answer, Ok(Ok(_))).then_some((answers, pump));
+                Some((answer, next))
+            });
+            Ok(answers.boxed())
+        })
+    }
+}
+
+impl NetVote<TypeConfig> for Network {
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.ask_vote(request, false, option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.ask_vote(request, true, option).await
+    }
+}
+
+impl NetTransferLeader<TypeConfig> for Network {
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let from = *request.from_leader();
+        let last_log = request.last_log_id().copied();
+        let call = self.control.request(wire::transfer_out(&request));
+        let asked = self.control.client.transfer_leader(call);
+        let response = tokio::time::timeout(option.hard_ttl().max(Duration::from_secs(1)), asked)
+            .await
+            .map_err(|_| self.timeout(RPCTypes::TransferLeader, option.hard_ttl()))?
+            .map_err(|status| Self::rpc_error(&status))?
+            .into_inner();
+        if response.accepted {
+            return Ok(Ok(()));
+        }
+        tracing::info!(target = self.target, reason = response.reason, "leadership not taken over");
+        let _ = from;
+        Ok(Err(openraft::raft::TransferLeaderError::LogNotFlushed {
+            expected: last_log,
+            actual: None,
+        }))
+    }
+}
+
+impl NetSnapshot<TypeConfig> for Network {
+    type SnapshotData = Arc<dyn StoredSnapshot>;
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: SnapshotOf<TypeConfig, Arc<dyn StoredSnapshot>>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        tokio::select! {
+            biased;
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = self.send_snapshot(vote, snapshot.snapshot) => {
+                let vote = sent.map_err(|status| {
+                    StreamingError::Unreachable(Unreachable::from_string(status))
+                })?;
+                Ok(SnapshotResponse::new(vote))
+            }
+        }
+    }
+}
+
+impl Network {
+    async fn send_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Arc<dyn StoredSnapshot>,
+    ) -> Result<Vote, Status> {
+        let (parts, outgoing) = mpsc::channel(PIECES_AHEAD);
+        let call = self.peer.request(ReceiverStream::new(outgoing));
+        let header = snapshot_header(&vote, snapshot.as_ref());
+        send(&parts, pb::snapshot_request::Part::Header(header)).await?;
+        let mut answers = idle(self.peer.client.snapshot(call)).await?.into_inner();
+        let needed = match idle(answers.message()).await?.and_then(|answer| answer.part) {
+            Some(pb::snapshot_response::Part::Need(need)) => need.files,
+            Some(pb::snapshot_response::Part::Installed(ballot)) => {
+                return wire::ballot_in(Some(ballot));
+            }
+            None => return Err(Status::unavailable("the peer closed the snapshot stream")),
+        };
+        tracing::info!(target = self.target, files = needed.len(), "sending a snapshot");
+        for number in needed {
+            let index = usize::try_from(number).map_err(|_| Status::internal("file number"))?;
+            let Some(file) = snapshot.files().get(index) else {
+                return Err(Status::internal("the peer asked for a file the snapshot lacks"));
+            };
+            let len = file.len;
+            let mut offset = 0;
+            loop {
+                let source = Arc::clone(&snapshot);
+                let data = self
+                    .offload
+                    .run(move || source.read(index, offset, PIECE_BYTES))
+                    .await
+                    .map_err(|error| Status::internal(error.to_string()))?;
+                let read = data.len() as u64;
+                let piece = pb::SnapshotPiece { file: number, offset, data };
+                idle(async { send(&parts, pb::snapshot_request::Part::Piece(piece)).await })
+                    .await?;
+                offset += read;
+                if offset >= len || read == 0 {
+                    break;
+                }
+            }
+        }
+        drop(parts);
+        // The receiver syncs and installs now; that may take long, but not without bound.
+        match idle(answers.message()).await?.and_then(|answer| answer.part) {
+            Some(pb::snapshot_response::Part::Installed(ballot)) => wire::ballot_in(Some(ballot)),
+            _ => Err(Status::unavailable("the peer did not install the snapshot")),
+        }
+    }
+}
+
+fn snapshot_header(vote: &Vote, snapshot: &dyn StoredSnapshot) -> pb::SnapshotHeader {
+    let meta = snapshot.meta();
+    let position = |position: &quorate_state::LogPosition| pb::LogId {
+        term: position.term.0,
+        index: position.index.0,
+    };
+    pb::SnapshotHeader {
+        ballot: Some(wire::ballot_out(vote)),
+        last_log: meta.applied.as_ref().map(position),
+        membership_log: meta.membership.position.as_ref().map(position),
+        membership: Some(wire::membership_out(&meta.membership.membership)),
+        files: snapshot
+            .files()
+            .iter()
+            .map(|file| pb::SnapshotFile {
+                name: file.name.clone(),
+                len: file.len,
+                crc32c: file.crc32c,
+            })
+            .collect(),
+    }
+}
+
+async fn send(
+    parts: &mpsc::Sender<pb::SnapshotRequest>,
+    part: pb::snapshot_request::Part,
+) -> Result<(), Status> {
+    parts
+        .send(pb::SnapshotRequest { part: Some(part) })
+        .await
+        .map_err(|_| Status::unavailable("the snapshot stream was closed"))
+}
+
+async fn idle<T>(step: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    tokio::time::timeout(SNAPSHOT_IDLE, step)
+        .await
+        .unwrap_or_else(|_| Err(Status::unavailable("the snapshot made no progress for 30 s")))
+}

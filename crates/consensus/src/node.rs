@@ -1,0 +1,416 @@
+//! Puts a node's consensus together: stores, network, openraft, and the tasks around it.
+
+use crate::barrier::Barrier;
+use crate::bootstrap::{StartError, bootstrap, cluster_id};
+use crate::clock::WallClock;
+use crate::forward::Forwarder;
+use crate::io::{Dialer, Incoming};
+use crate::leader::{LeaderTask, Leases, own};
+use crate::log_adapter::LogAdapter;
+use crate::machine_adapter::{MachineAdapter, MachineParts};
+use crate::net::hello::Me;
+use crate::net::peers::{FRAME_BYTES_MAX, Peers};
+use crate::net::raft_network::NetworkFactory;
+use crate::net::service::Service;
+use crate::proposer::Proposer;
+use crate::replica::{Replica, Shared};
+use crate::types::{Raft, membership};
+use openraft::async_runtime::WatchReceiver as _;
+use openraft::{Config, SnapshotPolicy};
+use quorate_proto::peer::peer_service_server::PeerServiceServer;
+use quorate_state::limits::Limits;
+use quorate_state::{Command, GroupId, Member, MemberPublish, Membership, NodeId, query};
+use quorate_storage::Stores;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::sync::{broadcast, watch};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::transport::Server;
+
+/// Events kept for a follower of the apply stream that is busy; past it, it derives anew.
+const EVENTS_KEPT: usize = 4_096;
+/// How often the log's size is looked at.
+const MAINTENANCE: Duration = Duration::from_millis(500);
+/// Streams one peer connection may open at once.
+const PEER_STREAMS: u32 = 256;
+
+/// Raft's times, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Between two heartbeats of the leader.
+    pub heartbeat_ms: u64,
+    /// The shortest election timeout.
+    pub election_timeout_min_ms: u64,
+    /// The longest; also how long a follower refuses votes after it heard from a leader.
+    pub election_timeout_max_ms: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { heartbeat_ms: 100, election_timeout_min_ms: 300, election_timeout_max_ms: 500 }
+    }
+}
+
+/// When snapshots are taken and how much log is kept behind them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotRule {
+    /// Taken when this many bytes were appended since the last one.
+    pub log_bytes: u64,
+    /// Entries kept behind a snapshot, so that a node that was away shortly needs no snapshot.
+    pub keep_entries: u64,
+}
+
+impl Default for SnapshotRule {
+    fn default() -> Self {
+        Self { log_bytes: 256 << 20, keep_entries: 20_000 }
+    }
+}
+
+/// Called once, when the node first belongs to a cluster, to write its id down.
+pub type Joined = Box<dyn FnOnce(&str) -> Result<(), quorate_storage::Error> + Send>;
+
+/// Everything a node is made of.
+pub struct NodeOptions {
+    /// Its id.
+    pub node: NodeId,
+    /// The random id of its data directory.
+    pub uuid: u128,
+    /// The cluster its directory belongs to; none for a new directory.
+    pub cluster_id: Option<String>,
+    /// Peer addresses of the nodes that form the cluster, this one included. Ignored once the
+    /// directory belongs to a cluster.
+    pub initial_cluster: BTreeMap<NodeId, String>,
+    /// Where peers reach this node.
+    pub peer_addr: String,
+    /// Where clients reach this node.
+    pub client_addr: String,
+    /// Where its HTTP endpoint is; empty when it has none.
+    pub http_addr: String,
+    /// Its stores.
+    pub stores: Stores,
+    /// How it reaches peers.
+    pub dialer: Arc<dyn Dialer>,
+    /// Connections of its peers.
+    pub incoming: Incoming,
+    /// Raft's times.
+    pub timing: Timing,
+    /// When snapshots are taken.
+    pub snapshots: SnapshotRule,
+    /// Wall time.
+    pub wall: Arc<dyn WallClock>,
+    /// Bounds.
+    pub limits: Limits,
+    /// See [`Joined`].
+    pub joined: Joined,
+}
+
+/// A running node. Dropping it aborts its tasks; [`Node::shutdown`] is the polite way.
+pub struct Node {
+    replica: Replica,
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Node {
+    /// Starts consensus and the peer service on the current runtime, and returns when the node
+    /// belongs to a cluster: at once for a directory that does, and for a new one when all nodes
+    /// of the initial cluster have answered.
+    ///
+    /// # Errors
+    /// When the node must not start (a wiped or foreign directory), or can't.
+    pub async fn start(options: NodeOptions) -> Result<Self, StartError> {
+        let group = GroupId(0);
+        let NodeOptions { node, uuid, stores, timing, .. } = options;
+        let Stores { log, state, snapshots, offload } = stores;
+        let pristine = log.bounds().last.is_none() && log.vote()?.is_none();
+        if options.cluster_id.is_some() && pristine {
+            return Err(StartError::Refused(format!(
+                "the directory belongs to a cluster, but its log is gone, and with it the node's \
+                 votes and acknowledged writes. Put the log directory back; or remove node {node} \
+                 from the cluster and add it under a new id with an empty directory"
+            )));
+        }
+        let joined_before = options.cluster_id.is_some();
+        let initial = options.initial_cluster.keys().copied().collect();
+        let me = Arc::new(Me::new(node, uuid, group, options.cluster_id, initial));
+        let peers = Arc::new(Peers::new(Arc::clone(&me), options.dialer));
+
+        let (applied, applied_seen) = watch::channel(0);
+        let (told, listening) = broadcast::channel(EVENTS_KEPT);
+        let reader = state.reader();
+        let machine = MachineAdapter::open(MachineParts {
+            group,
+            state,
+            snapshots: Arc::clone(&snapshots),
+            offload,
+            synced: log.synced(),
+            applied,
+            told,
+        })
+        .map_err(|error| StartError::Consensus(error.to_string()))?;
+        let network = NetworkFactory { peers: Arc::clone(&peers), offload, me: node };
+        let config = Arc::new(config(timing, options.snapshots)?);
+        let raft = Raft::build(node.0, config, network, LogAdapter::new(Arc::clone(&log)), machine)
+            .await
+            .map_err(|error| StartError::Consensus(error.to_string()))?;
+        learn_membership(&me, &raft);
+        raft.run();
+
+        let (leadership, leading) = watch::channel(None);
+        let (failing, failed) = watch::channel(None);
+        let proposal_bytes =
+            usize::try_from(options.limits.proposal_bytes_max).unwrap_or(usize::MAX);
+        let proposer = Proposer::start(
+            raft.clone(),
+            leading.clone(),
+            Arc::clone(&options.wall),
+            proposal_bytes,
+        );
+        let leases = Arc::new(Leases::default());
+        // The barrier's rounds need the replica that holds the barrier. A weak handle, so that
+        // the replica can go.
+        let later: Arc<OnceLock<std::sync::Weak<Shared>>> = Arc::default();
+        let rounds = Arc::clone(&later);
+        let barrier = Barrier::start(move || {
+            let shared = rounds.get().and_then(std::sync::Weak::upgrade);
+            async move {
+                match shared {
+                    Some(shared) => Replica(shared).read_index_round().await,
+                    None => Err(crate::barrier::no_quorum()),
+                }
+            }
+        });
+        let replica = Replica(Arc::new(Shared {
+            me: Arc::clone(&me),
+            raft: raft.clone(),
+            peers: Arc::clone(&peers),
+            log: Arc::clone(&log),
+            reader: Arc::clone(&reader),
+            snapshots,
+            offload,
+            applied: applied_seen,
+            proposer: proposer.clone(),
+            barrier,
+            forwarder: Arc::new(Forwarder::default()),
+            leadership: leading,
+            leases: Arc::clone(&leases),
+            wall: Arc::clone(&options.wall),
+            client_addr: options.client_addr.clone(),
+            http_addr: options.http_addr,
+            failed,
+        }));
+        let _ = later.set(Arc::downgrade(&replica.0));
+
+        let leader_task = LeaderTask {
+            raft: raft.clone(),
+            group,
+            reader,
+            told: listening,
+            leadership,
+            leases,
+            proposer,
+            wall: options.wall,
+            quorum_ttl: Duration::from_millis(timing.election_timeout_max_ms),
+        };
+        let spawn = |task| AbortOnDropHandle::new(tokio::spawn(task));
+        let mut tasks = vec![
+            AbortOnDropHandle::new(tokio::spawn(leader_task.run())),
+            AbortOnDropHandle::new(tokio::spawn(watch_failure(raft.clone(), failing))),
+            AbortOnDropHandle::new(tokio::spawn(follow_metrics(replica.clone()))),
+            AbortOnDropHandle::new(tokio::spawn(maintain(replica.clone(), options.snapshots))),
+            spawn(Box::pin(serve_peers(Arc::clone(&me), replica.clone(), options.incoming))
+                as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>),
+        ];
+
+        let own_member =
+            Member { uuid, peer_addr: options.peer_addr, client_addr: options.client_addr };
+        if !joined_before {
+            let addresses = if options.initial_cluster.is_empty() {
+                BTreeMap::from([(node, own_member.peer_addr.clone())])
+            } else {
+                options.initial_cluster
+            };
+            if me.membership().nodes.is_empty() {
+                bootstrap(&me, &peers, &raft, &own_member, &addresses).await?;
+            } else {
+                // Raft has a membership, but the node stopped before its id was written down.
+                me.join(&cluster_id(&me.membership().nodes));
+            }
+            // Written down only behind Raft's own first record, so that an id without a log
+            // means that the log was lost.
+            wait_for_record(&log).await?;
+            let id = me.cluster_id().unwrap_or_default().to_owned();
+            let joined = options.joined;
+            offload.run(move || joined(&id)).await?;
+        }
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(publish_addresses(replica.clone()))));
+        Ok(Self { replica, _tasks: tasks })
+    }
+
+    /// The façade.
+    #[must_use]
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// Hands leadership over, for up to `timeout`, and stops.
+    pub async fn shutdown(self, timeout: Duration) {
+        self.replica.shutdown(timeout).await;
+    }
+}
+
+fn config(timing: Timing, snapshots: SnapshotRule) -> Result<Config, StartError> {
+    Config {
+        cluster_name: "quorate".to_owned(),
+        heartbeat_interval: timing.heartbeat_ms,
+        election_timeout_min: timing.election_timeout_min_ms,
+        election_timeout_max: timing.election_timeout_max_ms,
+        heartbeat_min_interval: Some(0),
+        max_payload_entries: 1_024,
+        max_append_entries: Some(4_096),
+        // Taken by bytes, in `maintain`.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: snapshots.keep_entries,
+        // Each purge is one range deletion: rarely, and many entries at once.
+        purge_batch_size: (snapshots.keep_entries / 2).clamp(1, 10_000),
+        replication_lag_threshold: u64::MAX,
+        install_snapshot_timeout: 600_000,
+        enable_pre_vote: Some(true),
+        // A restarted leader stands for election like everybody.
+        enable_leader_restore: Some(false),
+        quorum_loss_probe_interval: Some(timing.election_timeout_max_ms * 4),
+        allow_log_reversion: Some(false),
+        ..Config::default()
+    }
+    .validate()
+    .map_err(|error| StartError::Refused(format!("the raft times don't fit together: {error}")))
+}
+
+async fn serve_peers(me: Arc<Me>, replica: Replica, incoming: Incoming) {
+    let service = PeerServiceServer::new(Service::new(me, replica))
+        .max_decoding_message_size(FRAME_BYTES_MAX)
+        .max_encoding_message_size(FRAME_BYTES_MAX);
+    let served = Server::builder()
+        .max_concurrent_streams(PEER_STREAMS)
+        .initial_stream_window_size(8 << 20)
+        .initial_connection_window_size(8 << 20)
+        .http2_keepalive_interval(Some(Duration::from_secs(5)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+        .add_service(service)
+        .serve_with_incoming(incoming)
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the peer service has stopped");
+    }
+}
+
+fn learn_membership(me: &Me, raft: &Raft) -> bool {
+    let metrics = raft.server_metrics();
+    let known = membership(metrics.borrow_watched().membership_config.membership());
+    if known == Membership::default() || known == *me.membership() {
+        return false;
+    }
+    me.set_membership(known);
+    true
+}
+
+/// Keeps what others ask of this node in step with Raft: who belongs to it, and who leads.
+async fn follow_metrics(replica: Replica) {
+    let shared = Arc::clone(&replica.0);
+    drop(replica);
+    let mut metrics = shared.raft.server_metrics();
+    loop {
+        if learn_membership(&shared.me, &shared.raft) {
+            let members = shared.me.membership();
+            shared.peers.retain(|addr| {
+                members.nodes.is_empty() || members.nodes.values().any(|m| m.peer_addr == addr)
+            });
+        }
+        let leader = metrics.borrow_and_update().current_leader.map(NodeId);
+        // No leader known is no news about the old one: an answer may still come.
+        if leader.is_some() {
+            shared.forwarder.keep_only(leader);
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn watch_failure(raft: Raft, failing: watch::Sender<Option<String>>) {
+    let mut metrics = raft.metrics();
+    loop {
+        let state = metrics.borrow_and_update().running_state.clone();
+        if let Err(fatal) = state {
+            if !matches!(fatal, openraft::errors::Fatal::Stopped) {
+                failing.send_replace(Some(fatal.to_string()));
+            }
+            return;
+        }
+        if metrics.changed().await.is_err() {
+            // The core is gone without a last word: it panicked, or was shut down.
+            return;
+        }
+    }
+}
+
+/// Takes a snapshot whenever enough log has grown; openraft then purges behind it.
+async fn maintain(replica: Replica, rule: SnapshotRule) {
+    let shared = Arc::clone(&replica.0);
+    drop(replica);
+    let mut every = tokio::time::interval(MAINTENANCE);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut taken_at_bytes = 0;
+    loop {
+        every.tick().await;
+        let bytes = shared.log.counters().bytes;
+        if bytes.saturating_sub(taken_at_bytes) < rule.log_bytes {
+            continue;
+        }
+        taken_at_bytes = bytes;
+        if shared.raft.trigger().snapshot().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Makes this node's client and HTTP address known, whenever what the cluster has is older.
+async fn publish_addresses(replica: Replica) {
+    let shared = Arc::clone(&replica.0);
+    let known = |replica: &Replica| {
+        let view = replica.stale();
+        query::member_addresses(view.tables.as_ref(), replica.group(), replica.node_id())
+            .ok()
+            .flatten()
+    };
+    let own_addresses = (shared.client_addr.clone(), shared.http_addr.clone());
+    // After a restart the state may lag behind its log: look at it as it is for everybody.
+    loop {
+        if replica.read(Duration::from_secs(10)).await.is_ok() {
+            if known(&replica).as_ref() == Some(&own_addresses) {
+                return;
+            }
+            let command = Command::MemberPublish(MemberPublish {
+                node: replica.node_id(),
+                client_addr: own_addresses.0.clone(),
+                http_addr: own_addresses.1.clone(),
+            });
+            // Publishing twice is publishing once, so any failure is simply tried again.
+            let _ = replica.propose(own(command), Duration::from_secs(10)).await;
+        }
+        if shared.failed.borrow().is_some() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
+/// Waits until the log has Raft's first record (a vote, or an entry) on disk.
+async fn wait_for_record(log: &Arc<dyn quorate_storage::log::LogStore>) -> Result<(), StartError> {
+    loop {
+        if log.vote()?.is_some() || log.bounds().last.is_some() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

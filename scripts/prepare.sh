@@ -1,0 +1,36 @@
+# Sourced by the other scripts: goes to the project's root, installs what the build needs, and
+# keeps the build outside the checkout, because RocksDB takes many minutes to compile.
+# shellcheck shell=bash
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$HOME/.cache/quorate/target}"
+# rustup's default place, for shells that have not read its profile yet.
+export PATH="$HOME/.cargo/bin:$PATH"
+
+say() { printf '%s\n' "$*" >&2; }
+
+if ! command -v cargo >/dev/null; then
+    say "There is no cargo. Install Rust's stable toolchain with rustup, see https://rustup.rs"
+    exit 1
+fi
+
+# g++ and libclang-dev: RocksDB is C++, and its bindings are generated from its headers.
+missing=()
+command -v g++ >/dev/null || missing+=(g++)
+if ! { ls /usr/lib/llvm-*/lib/libclang.so* /usr/lib/*/libclang*.so* /usr/lib64/libclang*.so* \
+    "${LIBCLANG_PATH:-/nonexistent}"/libclang*.so* 2>/dev/null || true; } | grep -q .; then
+    missing+=(libclang-dev)
+fi
+if [ ${#missing[@]} -gt 0 ]; then
+    if ! command -v apt-get >/dev/null; then
+        say "Install these first, by whatever name your system has them: ${missing[*]}"
+        exit 1
+    fi
+    as_root=()
+    [ "$(id -u)" = 0 ] || as_root=(sudo)
+    say "Installing Debian packages: ${missing[*]}"
+    "${as_root[@]}" apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends \
+        "${missing[@]}" >/dev/null
+fi

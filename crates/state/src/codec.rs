@@ -5,13 +5,15 @@
 
 use crate::Batch;
 use bytes::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::io;
+use xxhash_rust::xxh3::Xxh3;
 
 /// The layout of everything this crate writes.
 pub const FORMAT: u8 = 1;
 /// The newest feature level this build understands.
 pub const FEATURE_LEVEL: u8 = 1;
-/// Decoding refuses to allocate more than this, in bytes, whatever the input says.
+/// The longest byte string, in bytes, a decode takes on the word of a length prefix.
 const DECODE_MAX: usize = 16 << 20;
 
 /// Bytes that are no encoding of what was asked for.
@@ -21,10 +23,14 @@ pub enum CodecError {
     #[error("the encoding is {0} bytes long, shorter than its header")]
     Truncated(usize),
     /// From a build with another layout.
-    #[error("the encoding has format {0}; this build reads format {FORMAT}: run the version that wrote it")]
+    #[error(
+        "the encoding has format {0}; this build reads format {FORMAT}: run the version that wrote it"
+    )]
     Format(u8),
     /// From a build with newer commands.
-    #[error("the encoding has feature level {0}; this build knows up to {FEATURE_LEVEL}: upgrade this node")]
+    #[error(
+        "the encoding has feature level {0}; this build knows up to {FEATURE_LEVEL}: upgrade this node"
+    )]
     FeatureLevel(u8),
     /// The body does not decode.
     #[error("the encoding's body is malformed: {0}")]
@@ -37,18 +43,64 @@ pub enum CodecError {
 /// Never: the types of this crate always encode.
 #[must_use]
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut bytes = vec![FORMAT, FEATURE_LEVEL];
+    encode_with_capacity(value, 62)
+}
+
+/// As [`encode`], with room for a body of about `body_bytes`, so that a large value is copied
+/// once and not once per doubling.
+pub(crate) fn encode_with_capacity<T: Serialize>(value: &T, body_bytes: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(2 + body_bytes);
+    bytes.extend([FORMAT, FEATURE_LEVEL]);
     bincode::serde::encode_into_std_write(value, &mut bytes, bincode::config::standard())
         .expect("the crate's own types always encode, and a Vec takes any number of bytes");
     bytes
 }
 
+/// A hash of a value's encoded body. The header is left out, so that a request that is repeated
+/// after an upgrade is still recognised.
+pub(crate) fn fingerprint<T: Serialize>(value: &T) -> u64 {
+    struct Sink(Xxh3);
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut sink = Sink(Xxh3::new());
+    bincode::serde::encode_into_std_write(value, &mut sink, bincode::config::standard())
+        .expect("the crate's own types always encode, and a hash takes any number of bytes");
+    sink.0.digest()
+}
+
 /// Decodes what [`encode`] wrote. Trailing bytes are refused.
 ///
 /// # Errors
-/// When the bytes are not an encoding of a `T` that this build knows. Never panics and never
-/// allocates more than 16 MiB, whatever the bytes are.
+/// When the bytes are not an encoding of a `T` that this build knows. Never panics, whatever the
+/// bytes are. What it allocates is proportional to the bytes given, or at most 16 MiB where a
+/// length prefix lies; see `tests/decode_allocation.rs`.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let body = body_of(bytes)?;
+    let config = bincode::config::standard().with_limit::<DECODE_MAX>();
+    let (value, read) = bincode::serde::decode_from_slice(body, config)
+        .map_err(|error| CodecError::Body(error.to_string()))?;
+    fully_read(body, read)?;
+    Ok(value)
+}
+
+/// As [`decode`], for a type that borrows its byte strings from the encoding.
+pub(crate) fn decode_borrowed<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
+    let body = body_of(bytes)?;
+    let config = bincode::config::standard().with_limit::<DECODE_MAX>();
+    let (value, read) = bincode::serde::borrow_decode_from_slice(body, config)
+        .map_err(|error| CodecError::Body(error.to_string()))?;
+    fully_read(body, read)?;
+    Ok(value)
+}
+
+fn body_of(bytes: &[u8]) -> Result<&[u8], CodecError> {
     let [format, level, body @ ..] = bytes else {
         return Err(CodecError::Truncated(bytes.len()));
     };
@@ -58,13 +110,14 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if *level > FEATURE_LEVEL {
         return Err(CodecError::FeatureLevel(*level));
     }
-    let config = bincode::config::standard().with_limit::<DECODE_MAX>();
-    let (value, read) = bincode::serde::decode_from_slice(body, config)
-        .map_err(|error| CodecError::Body(error.to_string()))?;
-    if read != body.len() {
-        return Err(CodecError::Body(format!("{} bytes follow it", body.len() - read)));
+    Ok(body)
+}
+
+fn fully_read(body: &[u8], read: usize) -> Result<(), CodecError> {
+    if read == body.len() {
+        return Ok(());
     }
-    Ok(value)
+    Err(CodecError::Body(format!("{} bytes follow it", body.len() - read)))
 }
 
 /// Encodes the payload of a log entry.

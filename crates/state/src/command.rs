@@ -3,16 +3,20 @@
 //! Enums grow only at the end, and fields are never reordered: the encoding is positional and
 //! frozen by the golden bytes in `testdata/format`.
 
+use crate::limits::ENTRY_COMMANDS_MAX;
 use crate::{NodeId, Sequence, SessionId};
 use bytes::Bytes;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The payload of one log entry: commands of many connections, in the order they apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
     /// The leader's clocks when it proposed the entry.
     pub stamp: Stamp,
-    /// At most [`crate::limits::ENTRY_COMMANDS_MAX`] commands.
+    /// At most [`crate::limits::ENTRY_COMMANDS_MAX`] commands; more do not decode.
+    #[serde(deserialize_with = "bounded_commands")]
     pub commands: Vec<Envelope>,
 }
 
@@ -114,7 +118,9 @@ pub struct KvDelete {
     pub expect: Expect,
 }
 
-/// `Increment` of a decimal i64; an absent key counts as 0.
+/// `Increment` of a decimal i64; an absent key counts as 0. The ttl stays as it is.
+///
+/// The value must be written as the machine writes it: no plus sign, no leading zeros, no spaces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvIncrement {
     /// The key.
@@ -140,7 +146,8 @@ pub struct SessionClose {
 /// Ends expired sessions; proposed by the leader alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionExpire {
-    /// Which; ids that no longer exist are ignored.
+    /// Which, at most [`crate::limits::EXPIRE_PER_ENTRY_MAX`]; ids that no longer exist are
+    /// ignored.
     pub ids: Vec<SessionId>,
 }
 
@@ -153,4 +160,33 @@ pub struct MemberPublish {
     pub client_addr: String,
     /// Where its HTTP endpoint is, `host:port`; empty when it has none.
     pub http_addr: String,
+}
+
+/// Reads the commands of a batch and stops at the bound. A command takes a few bytes on the wire
+/// and many more in memory, so the bound has to hold while decoding, not after it.
+fn bounded_commands<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Envelope>, D::Error> {
+    struct Commands;
+    impl<'de> Visitor<'de> for Commands {
+        type Value = Vec<Envelope>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {ENTRY_COMMANDS_MAX} commands")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+            let announced = items.size_hint().unwrap_or(0);
+            if announced > ENTRY_COMMANDS_MAX {
+                return Err(de::Error::invalid_length(announced, &self));
+            }
+            let mut commands = Vec::with_capacity(announced);
+            while let Some(command) = items.next_element()? {
+                if commands.len() == ENTRY_COMMANDS_MAX {
+                    return Err(de::Error::invalid_length(ENTRY_COMMANDS_MAX + 1, &self));
+                }
+                commands.push(command);
+            }
+            Ok(commands)
+        }
+    }
+    deserializer.deserialize_seq(Commands)
 }

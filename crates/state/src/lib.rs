@@ -1,18 +1,102 @@
 //! The deterministic state machine of Quorate: commands in, outcomes and table changes out.
+//!
+//! ```text
+//!  log entry ──► Machine::apply ──► outcomes (to the callers), events (to whoever waits)
+//!                  │        ▲
+//!            put,  │        │ get, scan
+//!            delete▼        │
+//!                 Txn: ordered byte-key tables ──► Read: query::*, on any view, any thread
+//! ```
+//!
+//! # Guarantees
+//! - **Same entries, same bytes.** Two replicas that apply the same entries hold the same rows and
+//!   give the same outcomes, whatever their clocks, hash seeds or transaction sizes. The rolling
+//!   digest ([`query::digest`]) shows the first entry where that is not so.
+//! - **One effect per request.** A request with a session's sequence or an idempotency key is
+//!   executed at most once; a repetition gets the outcome of the first, rejections included.
+//! - **All or nothing.** A command checks everything before it writes anything.
+//! - **Two kinds of failure.** A [`Rejection`] is an outcome; a [`Fatal`] stops the node. Neither
+//!   ever becomes the other.
+//! - **Bounded work.** An entry has at most [`limits::ENTRY_COMMANDS_MAX`] commands and sweeps at
+//!   most [`limits::EXPIRE_PER_ENTRY_MAX`] items.
+//!
+//! # Invariants
+//! Written down, and checked, in [`invariants`]. What the machine keeps in memory can be derived
+//! from the tables at any time: [`Machine::open`] does, after a restart or a snapshot.
+//!
+//! # Deliberately absent
+//! Threads, sockets, files, wall clocks, randomness, hash maps and floating point: time and
+//! identity come in with the entry. No wire types either; the server converts them at its door.
+//! Membership and blank entries never come here; they are the consensus layer's.
+//!
+//! # Example
+//! ```
+//! use quorate_state::{
+//!     Batch, Caller, Command, Envelope, GroupId, KvSet, LogIndex, Machine, MemoryTables, Outcome,
+//!     Revision, Stamp, query,
+//! };
+//!
+//! let group = GroupId(1);
+//! let mut tables = MemoryTables::default();
+//! let mut machine = Machine::open(group, &tables)?;
+//!
+//! let set = KvSet {
+//!     key: "greeting".into(),
+//!     value: "hello".into(),
+//!     ttl_ms: Some(30_000),
+//!     expect: Default::default(),
+//! };
+//! let batch = Batch {
+//!     stamp: Stamp { lease_ms: 100, wall_ms: 1_700_000_000_000 },
+//!     commands: vec![Envelope {
+//!         namespace: String::new(),
+//!         caller: Caller::Anonymous,
+//!         command: Command::KvSet(set),
+//!     }],
+//! };
+//! let applied = machine.apply(&mut tables, LogIndex(1), &batch)?;
+//! assert_eq!(applied.outcomes, [Outcome::KvSet { version: 1, revision: Revision(1 << 12) }]);
+//!
+//! let item = query::kv_get(&tables, group, "", b"greeting")?.expect("it was just set");
+//! assert_eq!(item.value, "hello");
+//! assert_eq!(item.remaining_ttl_ms, Some(30_000));
+//! # Ok::<(), quorate_state::Fatal>(())
+//! ```
+
+// Each ban and its reason are in this crate's clippy.toml.
+#![deny(clippy::disallowed_types, clippy::disallowed_methods, clippy::float_arithmetic)]
+
 pub mod codec;
 mod command;
+mod dedupe;
+mod digest;
 mod entry;
+mod expiry;
 mod ids;
+pub mod invariants;
+mod keys;
+mod kv;
 pub mod limits;
 mod machine;
+mod member;
 mod membership;
+mod memory;
 mod outcome;
 pub mod query;
+mod rows;
+mod scope;
+mod session;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 mod txn;
+
 pub use command::*;
 pub use entry::*;
 pub use ids::*;
 pub use machine::*;
 pub use membership::*;
+pub use memory::MemoryTables;
 pub use outcome::*;
 pub use txn::*;

@@ -35,7 +35,8 @@ pub const REMEMBERED_ANSWER_BYTES_MAX: usize = 4 << 10;
 pub const IDEMPOTENCY_KEY_BYTES_MAX: u64 = 64;
 /// Milliseconds (lease time) an idempotency key is remembered: longer than any sane retry.
 pub const IDEMPOTENCY_TTL_MS: u64 = 600_000;
-/// Idempotency keys remembered per group: about 100 MiB of disk at worst.
+/// Idempotency keys remembered per group, those that ran out and are not yet swept included:
+/// about 200 MiB of disk with answers of usual size.
 pub const IDEMPOTENCY_KEYS_MAX: u64 = 1_000_000;
 /// Expired items swept per entry: bounds how long one entry holds up the others. What is expired
 /// is invisible before it is swept.

@@ -13,7 +13,7 @@ pub struct Member {
     /// Where other nodes reach it, `host:port`.
     pub peer_addr: String,
     /// Where clients reached it when it was admitted, `host:port`; the current address is in
-    /// replicated state ([`crate::member`]).
+    /// replicated state ([`crate::query::member_addresses`]).
     pub client_addr: String,
 }
 

@@ -72,7 +72,9 @@ pub enum Rejection {
         version: Option<u64>,
     },
     /// `Increment` of a value that is not a decimal i64.
-    #[error("the value is not a decimal 64-bit integer, so it can't be incremented; set it to one first")]
+    #[error(
+        "the value is not a decimal 64-bit integer, so it can't be incremented; set it to one first"
+    )]
     NotANumber,
     /// `Increment` would leave the range of i64.
     #[error("the increment would overflow a 64-bit integer; the value was left as it is")]
@@ -81,7 +83,9 @@ pub enum Rejection {
     #[error("session {0} has expired or was closed; open a new one")]
     SessionExpired(SessionId),
     /// The sequence is below the session's floor: its answer is no longer known.
-    #[error("sequence {sequence} is below the session's floor {floor}: it was answered or given up before")]
+    #[error(
+        "sequence {sequence} is below the session's floor {floor}: it was answered or given up before"
+    )]
     SequenceTooOld {
         /// The one asked for.
         sequence: Sequence,
@@ -89,7 +93,9 @@ pub enum Rejection {
         floor: Sequence,
     },
     /// The sequence is beyond the window of unanswered requests.
-    #[error("sequence {sequence} is beyond the window [{floor}, {floor}+{window}): too many unanswered requests in one session")]
+    #[error(
+        "sequence {sequence} is beyond the window [{floor}, {floor}+{window}): too many unanswered requests in one session"
+    )]
     SequenceTooFar {
         /// The one asked for.
         sequence: Sequence,

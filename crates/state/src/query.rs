@@ -1,8 +1,16 @@
 //! Reads: pure functions over a consistent view of the tables, judged by the replicated clocks.
+//!
+//! They never touch what the machine keeps in memory, so any thread may call them on any view.
 
+use crate::keys::{self, Key};
+use crate::limits::{KEY_BYTES_MAX, NAMESPACE_BYTES_MAX};
 use crate::machine::Fatal;
-use crate::{GroupId, Read, Revision, SessionId, Stamp};
+use crate::rows::{self, KvRow, MemberAddrRow, SessionRow};
+use crate::session::each_row;
+use crate::{GroupId, NodeId, Read, Revision, SessionId, Stamp, expiry};
 use bytes::Bytes;
+use std::ops::ControlFlow;
+use xxhash_rust::xxh3::Xxh3;
 
 /// A key as a reader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +27,8 @@ pub struct KvItem {
     pub remaining_ttl_ms: Option<u64>,
 }
 
-/// The key, unless it is absent or expired by the view's own clock.
+/// The key, unless it is absent or expired by the view's own clock. A namespace or key beyond its
+/// limit is absent: nothing can have been written there.
 ///
 /// # Errors
 /// When the tables fail.
@@ -29,8 +38,34 @@ pub fn kv_get(
     namespace: &str,
     key: &[u8],
 ) -> Result<Option<KvItem>, Fatal> {
-    let _ = (tables, group, namespace, key);
-    Ok(None)
+    if exceeds(namespace.len(), NAMESPACE_BYTES_MAX) || exceeds(key.len(), KEY_BYTES_MAX) {
+        return Ok(None);
+    }
+    let Some(bytes) = tables.get(&keys::kv(group, namespace, key))? else { return Ok(None) };
+    // The item's value is a slice of the row as it was read: a large one is not copied again.
+    let bytes = Bytes::from(bytes);
+    let row = KvRow::decode(&bytes)?;
+    let remaining_ttl_ms = match row.deadline_ms {
+        None => None,
+        Some(deadline_ms) => {
+            let lease_ms = clocks(tables, group)?.lease_ms;
+            if !row.is_live(lease_ms) {
+                return Ok(None);
+            }
+            Some(deadline_ms - lease_ms)
+        }
+    };
+    Ok(Some(KvItem {
+        value: bytes.slice_ref(row.value),
+        version: row.version,
+        create_revision: row.create_revision,
+        mod_revision: row.mod_revision,
+        remaining_ttl_ms,
+    }))
+}
+
+fn exceeds(bytes: usize, limit: u64) -> bool {
+    u64::try_from(bytes).unwrap_or(u64::MAX) > limit
 }
 
 /// The clocks as the last applied entry left them.
@@ -38,8 +73,7 @@ pub fn kv_get(
 /// # Errors
 /// When the tables fail.
 pub fn clocks(tables: &dyn Read, group: GroupId) -> Result<Stamp, Fatal> {
-    let _ = (tables, group);
-    Ok(Stamp::default())
+    Ok(rows::meta(tables, group)?.stamp)
 }
 
 /// The revision of the newest applied command: the revision a read of this view is served at.
@@ -47,8 +81,7 @@ pub fn clocks(tables: &dyn Read, group: GroupId) -> Result<Stamp, Fatal> {
 /// # Errors
 /// When the tables fail.
 pub fn revision(tables: &dyn Read, group: GroupId) -> Result<Revision, Fatal> {
-    let _ = (tables, group);
-    Ok(Revision(0))
+    Ok(rows::meta(tables, group)?.revision)
 }
 
 /// The earliest lease time at which anything in the tables expires (keys, idempotency keys; not
@@ -57,8 +90,7 @@ pub fn revision(tables: &dyn Read, group: GroupId) -> Result<Revision, Fatal> {
 /// # Errors
 /// When the tables fail.
 pub fn next_deadline_ms(tables: &dyn Read, group: GroupId) -> Result<Option<u64>, Fatal> {
-    let _ = (tables, group);
-    Ok(None)
+    expiry::earliest_ms(tables, group)
 }
 
 /// All open sessions with their ttls in milliseconds, by id.
@@ -66,8 +98,16 @@ pub fn next_deadline_ms(tables: &dyn Read, group: GroupId) -> Result<Option<u64>
 /// # Errors
 /// When the tables fail.
 pub fn sessions(tables: &dyn Read, group: GroupId) -> Result<Vec<(SessionId, u64)>, Fatal> {
-    let _ = (tables, group);
-    Ok(Vec::new())
+    let mut sessions = Vec::new();
+    each_row(tables, group, keys::table::SESSION, |key, value| {
+        let Some(Key::Session(id)) = keys::parse(group, key) else {
+            return Err(Fatal::Invariant(format!("SESSION holds the key {key:02x?}")));
+        };
+        let row: SessionRow = rows::decode("session row", value)?;
+        sessions.push((id, row.ttl_ms));
+        Ok(())
+    })?;
+    Ok(sessions)
 }
 
 /// The client and HTTP address a node published last.
@@ -77,27 +117,37 @@ pub fn sessions(tables: &dyn Read, group: GroupId) -> Result<Vec<(SessionId, u64
 pub fn member_addresses(
     tables: &dyn Read,
     group: GroupId,
-    node: crate::NodeId,
+    node: NodeId,
 ) -> Result<Option<(String, String)>, Fatal> {
-    let _ = (tables, group, node);
-    Ok(None)
+    let Some(bytes) = tables.get(&keys::member_addr(group, node))? else { return Ok(None) };
+    let row: MemberAddrRow = rows::decode("member address row", &bytes)?;
+    Ok(Some((row.client_addr, row.http_addr)))
 }
 
 /// The rolling digest: a hash over all table changes of all entries so far. Equal on replicas
-/// that applied the same entries.
+/// that applied the same entries, however they grouped them into transactions.
 ///
 /// # Errors
 /// When the tables fail.
 pub fn digest(tables: &dyn Read, group: GroupId) -> Result<u64, Fatal> {
-    let _ = (tables, group);
-    Ok(0)
+    rows::digest(tables, group)
 }
 
-/// A checksum over every key and value of the group's tables; reads all of them.
+/// A checksum over every key and value of the group's tables; reads all of them, in constant
+/// memory.
 ///
 /// # Errors
 /// When the tables fail.
 pub fn checksum(tables: &dyn Read, group: GroupId) -> Result<u64, Fatal> {
-    let _ = (tables, group);
-    Ok(0)
+    let (from, to) = keys::group_range(group);
+    let mut hash = Xxh3::new();
+    tables.scan(&from, &to, &mut |key, value| {
+        // Lengths go in too: where a key ends and its value begins is part of the contents.
+        hash.update(&(key.len() as u64).to_be_bytes());
+        hash.update(key);
+        hash.update(&(value.len() as u64).to_be_bytes());
+        hash.update(value);
+        ControlFlow::Continue(())
+    })?;
+    Ok(hash.digest())
 }

@@ -16,10 +16,12 @@ pub trait Read {
     /// When the storage below fails.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TableError>;
 
-    /// Calls `visit` with each pair of `from <= key < to`, in key order, until it breaks.
+    /// Calls `visit` with each pair of `from <= key < to`, in key order, until it breaks. Visits
+    /// nothing when `from >= to`.
     ///
     /// # Errors
     /// When the storage below fails.
+    #[allow(clippy::type_complexity, reason = "an alias would hide how a visitor looks")]
     fn scan(
         &self,
         from: &[u8],

@@ -1,0 +1,108 @@
+//! One effect per request: recognises a repetition before it is executed, and remembers the
+//! outcome after it was.
+//!
+//! What is executed is remembered, rejections included. A request that is not executed because of
+//! who sent it (its session is gone, its sequence outside the window, its number or key taken by
+//! another request, no room for its key) is not: asked again it is judged again.
+
+use crate::limits::REMEMBERED_ANSWER_BYTES_MAX;
+use crate::rows::Answer;
+use crate::scope::Scope;
+use crate::{Caller, Envelope, Fatal, Outcome, Sequence, SessionId, codec, session};
+
+pub(crate) mod idempotency;
+mod window;
+
+/// Whether a request is to be executed.
+pub(crate) enum Admission {
+    /// It is; its outcome goes into the slot.
+    Fresh(Slot),
+    /// It is not; this is its answer.
+    Answered(Outcome),
+}
+
+/// Where the outcome of an admitted request is kept.
+pub(crate) enum Slot {
+    /// Nowhere.
+    Nowhere,
+    /// With its session.
+    Session { id: SessionId, sequence: Sequence, request_hash: u64 },
+    /// Under its idempotency key.
+    Idempotency {
+        /// Key of the row.
+        key: Vec<u8>,
+        request_hash: u64,
+        /// Deadline of the expired row under this key, when one is still there.
+        replaces_deadline_ms: Option<u64>,
+    },
+}
+
+pub(crate) fn admit(scope: &mut Scope<'_>, envelope: &Envelope) -> Result<Admission, Fatal> {
+    match &envelope.caller {
+        Caller::Anonymous => Ok(Admission::Fresh(Slot::Nowhere)),
+        Caller::Session { id, sequence, floor } => {
+            window::admit(scope, *id, *sequence, *floor, request_hash(envelope))
+        }
+        Caller::Idempotency { key } => idempotency::admit(scope, envelope, key),
+    }
+}
+
+pub(crate) fn remember(scope: &mut Scope<'_>, slot: Slot, outcome: &Outcome) {
+    match slot {
+        Slot::Nowhere => {}
+        Slot::Session { id, sequence, request_hash } => {
+            let answer = Answer { sequence, request_hash, outcome: bounded(outcome) };
+            session::remember(scope, id, answer);
+        }
+        Slot::Idempotency { key, request_hash, replaces_deadline_ms } => {
+            idempotency::remember(scope, &key, request_hash, replaces_deadline_ms, outcome);
+        }
+    }
+}
+
+/// A hash of what is asked, without who asks it.
+fn request_hash(envelope: &Envelope) -> u64 {
+    codec::fingerprint(&(&envelope.namespace, &envelope.command))
+}
+
+/// The outcome as it is remembered.
+fn bounded(outcome: &Outcome) -> Outcome {
+    match outcome {
+        // Of fixed size, every one; spares them the encoding.
+        Outcome::Done
+        | Outcome::KvSet { .. }
+        | Outcome::KvDelete { .. }
+        | Outcome::KvIncrement { .. }
+        | Outcome::SessionOpen { .. }
+        | Outcome::SessionClose { .. }
+        | Outcome::AppliedResultDropped => outcome.clone(),
+        Outcome::Rejected(_) => bounded_by_size(outcome),
+    }
+}
+
+fn bounded_by_size(outcome: &Outcome) -> Outcome {
+    if codec::encode(outcome).len() <= REMEMBERED_ANSWER_BYTES_MAX {
+        return outcome.clone();
+    }
+    Outcome::AppliedResultDropped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rejection;
+
+    fn rejected(text_bytes: usize) -> Outcome {
+        Outcome::Rejected(Rejection::Invalid("x".repeat(text_bytes)))
+    }
+
+    #[test]
+    fn answers_up_to_the_bound_are_kept_and_larger_ones_dropped() {
+        let overhead = codec::encode(&rejected(REMEMBERED_ANSWER_BYTES_MAX)).len()
+            - REMEMBERED_ANSWER_BYTES_MAX;
+        let largest = rejected(REMEMBERED_ANSWER_BYTES_MAX - overhead);
+        assert_eq!(bounded(&largest), largest);
+        let too_large = rejected(REMEMBERED_ANSWER_BYTES_MAX - overhead + 1);
+        assert_eq!(bounded(&too_large), Outcome::AppliedResultDropped);
+    }
+}

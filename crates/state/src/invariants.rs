@@ -1,0 +1,148 @@
+//! What holds of the tables between any two entries, as relations and as code.
+//!
+//! 1. Every key is one that [`crate`]'s tables have, and every row decodes.
+//! 2. The counters in META equal the numbers of rows in SESSION and IDEMPOTENCY.
+//! 3. The rows of DEADLINE are exactly the deadlines of the rows in KV and IDEMPOTENCY.
+//! 4. `1 <= version` and `create_revision <= mod_revision <= revision` for every key, and
+//!    `id <= revision` for every session.
+//! 5. Every row of SESSION_ANSWER belongs to an open session, is not empty, has a sequence at or
+//!    above the floor, and none at or above `floor + SESSION_WINDOW`; no sequence at or above the
+//!    floor was answered twice.
+//!
+//! What the machine keeps in memory equals what the tables say: [`crate::Machine::check`].
+
+use crate::keys::{self, DeadlineKind, Key};
+use crate::limits::SESSION_WINDOW;
+use crate::rows::{self, AnswerRow, IdempotencyRow, KvRow, MemberAddrRow, MetaRow, SessionRow};
+use crate::{Fatal, GroupId, Read, Sequence, SessionId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+/// Checks all relations of `group`. Reads every row, and keeps every deadline in memory meanwhile:
+/// for tests and offline tools.
+///
+/// # Errors
+/// [`Fatal::Invariant`] that names the relation and the row, or the tables' own failure.
+pub fn check(tables: &dyn Read, group: GroupId) -> Result<(), Fatal> {
+    let mut seen = Seen { meta: rows::meta(tables, group)?, ..Seen::default() };
+    let (from, to) = keys::group_range(group);
+    let mut result = Ok(());
+    tables.scan(&from, &to, &mut |key, value| {
+        result = seen.row(group, key, value);
+        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    result?;
+    seen.whole()
+}
+
+#[derive(Default)]
+struct Seen {
+    meta: MetaRow,
+    /// Keys that the rows of DEADLINE should have.
+    deadlines_due: BTreeSet<Vec<u8>>,
+    /// Keys that they have.
+    deadlines: BTreeSet<Vec<u8>>,
+    sessions: BTreeMap<SessionId, SessionRow>,
+    answered: BTreeSet<(SessionId, Sequence)>,
+    idempotency_keys: u64,
+}
+
+impl Seen {
+    fn row(&mut self, group: GroupId, key: &[u8], value: &[u8]) -> Result<(), Fatal> {
+        let Some(parsed) = keys::parse(group, key) else {
+            return broken(format!("no table has the key {key:02x?}"));
+        };
+        match parsed {
+            Key::Meta => {}
+            Key::Digest => {
+                rows::digest_row(value)?;
+            }
+            Key::Kv { key: name, .. } => {
+                let row = KvRow::decode(value)?;
+                let ordered = row.create_revision <= row.mod_revision
+                    && row.mod_revision <= self.meta.revision;
+                if row.version == 0 || !ordered || name.is_empty() {
+                    return broken(format!("key {name:02x?} has the row {row:?}"));
+                }
+                if let Some(at_ms) = row.deadline_ms {
+                    self.deadlines_due.insert(keys::deadline(group, at_ms, DeadlineKind::Kv, key));
+                }
+            }
+            Key::Deadline { .. } => {
+                self.deadlines.insert(key.to_vec());
+                if !value.is_empty() {
+                    return broken(format!("the deadline {key:02x?} has a value"));
+                }
+            }
+            Key::Session(id) => {
+                let row: SessionRow = rows::decode("session row", value)?;
+                if id.0 > self.meta.revision.0 {
+                    return broken(format!("session {id} was opened in the future"));
+                }
+                self.sessions.insert(id, row);
+            }
+            // SESSION lies before SESSION_ANSWER, so the sessions are known by now.
+            Key::SessionAnswer(id, _) => {
+                self.answers(id, &rows::decode("session answer row", value)?)?;
+            }
+            Key::Idempotency { .. } => {
+                let row: IdempotencyRow = rows::decode("idempotency row", value)?;
+                self.idempotency_keys += 1;
+                let kind = DeadlineKind::Idempotency;
+                self.deadlines_due.insert(keys::deadline(group, row.deadline_ms, kind, key));
+            }
+            Key::MemberAddr(_) => {
+                let _: MemberAddrRow = rows::decode("member address row", value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn answers(&mut self, id: SessionId, row: &AnswerRow) -> Result<(), Fatal> {
+        let Some(session) = self.sessions.get(&id) else {
+            return broken(format!("session {id} is not open and has answers"));
+        };
+        let mut highest = None;
+        for answer in &row.answers {
+            let sequence = answer.sequence;
+            highest = highest.max(Some(sequence));
+            if sequence < session.floor {
+                continue;
+            }
+            if sequence.0 - session.floor.0 >= SESSION_WINDOW {
+                return broken(format!("session {id} answered {sequence}, beyond its window"));
+            }
+            if !self.answered.insert((id, sequence)) {
+                return broken(format!("session {id} answered {sequence} twice"));
+            }
+        }
+        if highest < Some(session.floor) {
+            return broken(format!("session {id} keeps an answer row that its floor has passed"));
+        }
+        Ok(())
+    }
+
+    fn whole(&self) -> Result<(), Fatal> {
+        let sessions = self.sessions.len() as u64;
+        if self.meta.sessions != sessions {
+            return broken(format!("{} sessions counted, {sessions} open", self.meta.sessions));
+        }
+        if self.meta.idempotency_keys != self.idempotency_keys {
+            return broken(format!(
+                "{} idempotency keys counted, {} there",
+                self.meta.idempotency_keys, self.idempotency_keys
+            ));
+        }
+        if let Some(leaked) = self.deadlines.difference(&self.deadlines_due).next() {
+            return broken(format!("the deadline {leaked:02x?} belongs to nothing"));
+        }
+        if let Some(missing) = self.deadlines_due.difference(&self.deadlines).next() {
+            return broken(format!("the deadline {missing:02x?} is missing"));
+        }
+        Ok(())
+    }
+}
+
+fn broken(what: String) -> Result<(), Fatal> {
+    Err(Fatal::Invariant(what))
+}

@@ -1,0 +1,222 @@
+//! Keys of the tables: hand-written bytes whose order is the order scans need.
+//!
+//! Frozen: every key begins with `[group: u32 BE][table: u8]`, and the numbers of the tables, the
+//! layouts below and the kinds of deadlines never change their meaning; new ones take new numbers.
+//! Table 0xFF stays unused, so that `[group][0xFF]` is above every key of a group.
+//!
+//! | no. | table          | rest of the key                                | value                    |
+//! |-----|----------------|------------------------------------------------|--------------------------|
+//! | 1   | META           | `[item: u8]` (1 meta, 2 digest)                | `MetaRow`, `u64`         |
+//! | 2   | KV             | `[len: u8][namespace][key]`                    | `KvRow`                  |
+//! | 3   | DEADLINE       | `[deadline_ms: u64 BE][kind: u8][id]`          | empty                    |
+//! | 4   | SESSION        | `[session: u64 BE]`                            | `SessionRow`             |
+//! | 5   | SESSION_ANSWER | `[session: u64 BE][log index: u64 BE]`         | `AnswerRow`              |
+//! | 6   | IDEMPOTENCY    | `[len: u8][namespace][key]`                    | `IdempotencyRow`         |
+//! | 7   | MEMBER_ADDR    | `[node: u64 BE]`                               | `MemberAddrRow`          |
+//!
+//! The id of a deadline is the rest of the key of the row that expires: kind 1 is a row of KV,
+//! kind 2 one of IDEMPOTENCY.
+
+use crate::{GroupId, LogIndex, NodeId, SessionId};
+
+/// Bytes before the rest of a key: group and table.
+pub(crate) const PREFIX_BYTES: usize = 5;
+
+/// The tables' numbers.
+pub(crate) mod table {
+    pub(crate) const META: u8 = 1;
+    pub(crate) const KV: u8 = 2;
+    pub(crate) const DEADLINE: u8 = 3;
+    pub(crate) const SESSION: u8 = 4;
+    pub(crate) const SESSION_ANSWER: u8 = 5;
+    pub(crate) const IDEMPOTENCY: u8 = 6;
+    pub(crate) const MEMBER_ADDR: u8 = 7;
+    pub(crate) const NONE: u8 = 0xFF;
+}
+
+const META_ROW: u8 = 1;
+const META_DIGEST: u8 = 2;
+
+/// What a deadline ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum DeadlineKind {
+    Kv = 1,
+    Idempotency = 2,
+}
+
+impl DeadlineKind {
+    /// The table of the rows it ends.
+    pub(crate) fn table(self) -> u8 {
+        match self {
+            Self::Kv => table::KV,
+            Self::Idempotency => table::IDEMPOTENCY,
+        }
+    }
+}
+
+/// A key, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Key<'a> {
+    Meta,
+    Digest,
+    Kv { namespace: &'a str, key: &'a [u8] },
+    Deadline { deadline_ms: u64, kind: DeadlineKind, id: &'a [u8] },
+    Session(SessionId),
+    SessionAnswer(SessionId, LogIndex),
+    Idempotency { namespace: &'a str, key: &'a [u8] },
+    MemberAddr(NodeId),
+}
+
+fn start(group: GroupId, table: u8, rest_bytes: usize) -> Vec<u8> {
+    let mut key = Vec::with_capacity(PREFIX_BYTES + rest_bytes);
+    key.extend(group.0.to_be_bytes());
+    key.push(table);
+    key
+}
+
+fn named(group: GroupId, table: u8, namespace: &str, name: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(namespace.len())
+        .expect("namespaces are checked against NAMESPACE_BYTES_MAX before keys are made of them");
+    let mut key = start(group, table, 1 + namespace.len() + name.len());
+    key.push(length);
+    key.extend(namespace.as_bytes());
+    key.extend(name);
+    key
+}
+
+pub(crate) fn meta(group: GroupId) -> Vec<u8> {
+    let mut key = start(group, table::META, 1);
+    key.push(META_ROW);
+    key
+}
+
+pub(crate) fn digest(group: GroupId) -> Vec<u8> {
+    let mut key = start(group, table::META, 1);
+    key.push(META_DIGEST);
+    key
+}
+
+/// `namespace` must be within its limit.
+pub(crate) fn kv(group: GroupId, namespace: &str, key: &[u8]) -> Vec<u8> {
+    named(group, table::KV, namespace, key)
+}
+
+pub(crate) fn deadline(
+    group: GroupId,
+    deadline_ms: u64,
+    kind: DeadlineKind,
+    expiring_key: &[u8],
+) -> Vec<u8> {
+    let id = &expiring_key[PREFIX_BYTES..];
+    let mut key = deadlines_from(group, deadline_ms);
+    key.reserve_exact(1 + id.len());
+    key.push(kind as u8);
+    key.extend(id);
+    key
+}
+
+/// Not above any deadline at `deadline_ms`, above all earlier ones.
+pub(crate) fn deadlines_from(group: GroupId, deadline_ms: u64) -> Vec<u8> {
+    let mut key = start(group, table::DEADLINE, 8);
+    key.extend(deadline_ms.to_be_bytes());
+    key
+}
+
+/// The key of the row that a deadline of `group` ends.
+pub(crate) fn expiring(group: GroupId, kind: DeadlineKind, id: &[u8]) -> Vec<u8> {
+    let mut key = start(group, kind.table(), id.len());
+    key.extend(id);
+    key
+}
+
+pub(crate) fn session(group: GroupId, id: SessionId) -> Vec<u8> {
+    let mut key = start(group, table::SESSION, 8);
+    key.extend(id.0.to_be_bytes());
+    key
+}
+
+pub(crate) fn session_answer(group: GroupId, id: SessionId, index: LogIndex) -> Vec<u8> {
+    let mut key = start(group, table::SESSION_ANSWER, 16);
+    key.extend(id.0.to_be_bytes());
+    key.extend(index.0.to_be_bytes());
+    key
+}
+
+/// `namespace` must be within its limit.
+pub(crate) fn idempotency(group: GroupId, namespace: &str, key: &[u8]) -> Vec<u8> {
+    named(group, table::IDEMPOTENCY, namespace, key)
+}
+
+pub(crate) fn member_addr(group: GroupId, node: NodeId) -> Vec<u8> {
+    let mut key = start(group, table::MEMBER_ADDR, 8);
+    key.extend(node.0.to_be_bytes());
+    key
+}
+
+/// `[from, to)` around all keys of a table.
+pub(crate) fn table_range(group: GroupId, table: u8) -> (Vec<u8>, Vec<u8>) {
+    (start(group, table, 0), start(group, table + 1, 0))
+}
+
+/// `[from, to)` around all keys of a group.
+pub(crate) fn group_range(group: GroupId) -> (Vec<u8>, Vec<u8>) {
+    (group.0.to_be_bytes().to_vec(), start(group, table::NONE, 0))
+}
+
+/// Takes a key of `group` apart; none when no function here makes such a key.
+pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
+    let rest = key.strip_prefix(&group.0.to_be_bytes())?;
+    let (table, rest) = rest.split_first()?;
+    Some(match *table {
+        table::META => match rest {
+            [META_ROW] => Key::Meta,
+            [META_DIGEST] => Key::Digest,
+            _ => return None,
+        },
+        table::KV => {
+            let (namespace, key) = parse_named(rest)?;
+            Key::Kv { namespace, key }
+        }
+        table::DEADLINE => {
+            let (deadline_ms, rest) = parse_u64(rest)?;
+            let (kind, id) = rest.split_first()?;
+            let kind = match kind {
+                1 => DeadlineKind::Kv,
+                2 => DeadlineKind::Idempotency,
+                _ => return None,
+            };
+            Key::Deadline { deadline_ms, kind, id }
+        }
+        table::SESSION => match parse_u64(rest)? {
+            (id, []) => Key::Session(SessionId(id)),
+            _ => return None,
+        },
+        table::SESSION_ANSWER => {
+            let (id, rest) = parse_u64(rest)?;
+            match parse_u64(rest)? {
+                (index, []) => Key::SessionAnswer(SessionId(id), LogIndex(index)),
+                _ => return None,
+            }
+        }
+        table::IDEMPOTENCY => {
+            let (namespace, key) = parse_named(rest)?;
+            Key::Idempotency { namespace, key }
+        }
+        table::MEMBER_ADDR => match parse_u64(rest)? {
+            (node, []) => Key::MemberAddr(NodeId(node)),
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+fn parse_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk()?;
+    Some((u64::from_be_bytes(*number), rest))
+}
+
+fn parse_named(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = bytes.split_first()?;
+    let (namespace, name) = rest.split_at_checked(usize::from(*length))?;
+    Some((std::str::from_utf8(namespace).ok()?, name))
+}

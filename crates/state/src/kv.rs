@@ -1,0 +1,49 @@
+//! Key-value: what its operations share.
+
+use crate::keys::DeadlineKind;
+use crate::limits::KEY_BYTES_MAX;
+use crate::rows::KvRow;
+use crate::scope::{Scope, within};
+use crate::{Expect, Rejection, Revision, Txn, expiry};
+
+pub(crate) mod delete;
+pub(crate) mod expire;
+pub(crate) mod increment;
+pub(crate) mod set;
+
+fn check_key(key: &[u8]) -> Result<(), Rejection> {
+    if key.is_empty() {
+        return Err(Rejection::Invalid("the key is empty; name one of 1 byte or more".to_owned()));
+    }
+    within("key bytes", key.len(), KEY_BYTES_MAX)
+}
+
+/// Holds `expect` against the key as it is now (none when it is absent or expired).
+fn check_expect(expect: Expect, live: Option<&KvRow<'_>>) -> Result<(), Rejection> {
+    let version = live.map(|row| row.version);
+    let holds = match expect {
+        Expect::Any => true,
+        Expect::Absent => version.is_none(),
+        Expect::Version(expected) => version == Some(expected),
+    };
+    if holds { Ok(()) } else { Err(Rejection::ConditionFailed { version }) }
+}
+
+/// Version and create revision that the next write of a key gives it.
+fn successor(live: Option<&KvRow<'_>>, revision: Revision) -> (u64, Revision) {
+    live.map_or((1, revision), |row| (row.version + 1, row.create_revision))
+}
+
+/// Writes the row at `key` in place of `stored` (expired or not), and keeps the deadlines exact.
+fn replace(scope: &mut Scope<'_>, key: &[u8], stored: Option<&KvRow<'_>>, row: &KvRow<'_>) {
+    let old_deadline_ms = stored.and_then(|row| row.deadline_ms);
+    if old_deadline_ms != row.deadline_ms {
+        if let Some(deadline_ms) = old_deadline_ms {
+            expiry::unschedule(scope, deadline_ms, DeadlineKind::Kv, key);
+        }
+        if let Some(deadline_ms) = row.deadline_ms {
+            expiry::schedule(scope, deadline_ms, DeadlineKind::Kv, key);
+        }
+    }
+    scope.txn.put(key, &row.encode());
+}

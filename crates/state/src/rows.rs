@@ -1,0 +1,123 @@
+//! Values of the tables. Positional encodings, frozen by `testdata/format/rows.hex`.
+
+use crate::codec::{self, CodecError};
+use crate::{Fatal, GroupId, Outcome, Read, Revision, Sequence, Stamp, keys};
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
+
+/// The group's clocks and counters; one row, written once per entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MetaRow {
+    /// Both replicated clocks.
+    pub(crate) stamp: Stamp,
+    /// Revision of the newest applied command.
+    pub(crate) revision: Revision,
+    /// Added to every revision; a restore raises it.
+    pub(crate) revision_base: u64,
+    /// Rows of SESSION.
+    pub(crate) sessions: u64,
+    /// Rows of IDEMPOTENCY.
+    pub(crate) idempotency_keys: u64,
+}
+
+/// A key's value. Borrows it: a write looks at the rest and need not copy up to 1 MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KvRow<'a> {
+    pub(crate) version: u64,
+    pub(crate) create_revision: Revision,
+    pub(crate) mod_revision: Revision,
+    /// Lease time at which it is no longer there.
+    pub(crate) deadline_ms: Option<u64>,
+    #[serde(serialize_with = "as_bytes")]
+    pub(crate) value: &'a [u8],
+}
+
+impl<'a> KvRow<'a> {
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Fatal> {
+        codec::decode_borrowed(bytes).map_err(|error| undecodable("key-value row", error))
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        /// Four numbers and a length of at most 9 bytes each, and the option's tag.
+        const HEAD_BYTES_MAX: usize = 5 * 9 + 1;
+        codec::encode_with_capacity(self, HEAD_BYTES_MAX + self.value.len())
+    }
+
+    pub(crate) fn is_live(&self, lease_ms: u64) -> bool {
+        is_live(self.deadline_ms, lease_ms)
+    }
+}
+
+/// One comparison for all deadlines: at the deadline itself the item is gone.
+pub(crate) fn is_live(deadline_ms: Option<u64>, lease_ms: u64) -> bool {
+    deadline_ms.is_none_or(|deadline_ms| lease_ms < deadline_ms)
+}
+
+// As a byte string, which bincode copies at once, not as a sequence of numbers. The signature is
+// the one serde calls.
+fn as_bytes<S: Serializer>(value: &&[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(value)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SessionRow {
+    pub(crate) ttl_ms: u64,
+    /// The lowest sequence still accepted.
+    pub(crate) floor: Sequence,
+}
+
+/// What one entry answered to one session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AnswerRow {
+    /// In the order they were applied.
+    pub(crate) answers: Vec<Answer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    pub(crate) sequence: Sequence,
+    /// Tells a repetition from another request under the same number.
+    pub(crate) request_hash: u64,
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IdempotencyRow {
+    pub(crate) deadline_ms: u64,
+    pub(crate) request_hash: u64,
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MemberAddrRow {
+    pub(crate) client_addr: String,
+    pub(crate) http_addr: String,
+}
+
+/// Decodes a row that owns its parts.
+pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Fatal> {
+    codec::decode(bytes).map_err(|error| undecodable(what, error))
+}
+
+/// The group's meta row; a group without one has not applied a command.
+pub(crate) fn meta(tables: &dyn Read, group: GroupId) -> Result<MetaRow, Fatal> {
+    match tables.get(&keys::meta(group))? {
+        Some(bytes) => decode("meta row", &bytes),
+        None => Ok(MetaRow::default()),
+    }
+}
+
+/// The rolling digest; 0 before the first entry.
+pub(crate) fn digest(tables: &dyn Read, group: GroupId) -> Result<u64, Fatal> {
+    match tables.get(&keys::digest(group))? {
+        Some(bytes) => digest_row(&bytes),
+        None => Ok(0),
+    }
+}
+
+pub(crate) fn digest_row(bytes: &[u8]) -> Result<u64, Fatal> {
+    decode("digest row", bytes)
+}
+
+fn undecodable(what: &str, error: CodecError) -> Fatal {
+    Fatal::Codec { what: what.to_owned(), error }
+}

@@ -1,0 +1,120 @@
+//! What an operation sees and may touch while one entry is applied.
+
+use crate::digest::Recorder;
+use crate::rows::MetaRow;
+use crate::session::{Pending, Sessions};
+use crate::{
+    Event, Fatal, GroupId, LogIndex, Rejection, Revision, Stamp, TableError, Txn, codec, keys,
+};
+use std::collections::BTreeMap;
+
+/// Why an operation came to no outcome of its own. The two kinds meet only here, on the way out
+/// of an operation; neither is ever turned into the other.
+pub(crate) enum Failure {
+    /// The user's; an outcome that every replica computes alike.
+    Rejected(Rejection),
+    /// The node's.
+    Fatal(Fatal),
+}
+
+impl From<Rejection> for Failure {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+impl From<Fatal> for Failure {
+    fn from(fatal: Fatal) -> Self {
+        Self::Fatal(fatal)
+    }
+}
+
+impl From<TableError> for Failure {
+    fn from(error: TableError) -> Self {
+        Self::Fatal(Fatal::Table(error))
+    }
+}
+
+/// The entry being applied.
+pub(crate) struct Scope<'a> {
+    pub(crate) group: GroupId,
+    pub(crate) index: LogIndex,
+    /// Of the command being applied.
+    pub(crate) revision: Revision,
+    pub(crate) txn: Recorder<'a>,
+    /// Written to its row once, when the entry ends.
+    pub(crate) meta: &'a mut MetaRow,
+    pub(crate) sessions: &'a mut Sessions,
+    /// Answers and floors of this entry by session; written when the entry ends, so that a
+    /// session costs one small row per entry, not one per command.
+    pub(crate) pending: BTreeMap<crate::SessionId, Pending>,
+    /// See [`crate::Machine`].
+    pub(crate) earliest_deadline_ms: &'a mut Option<u64>,
+    pub(crate) events: Vec<Event>,
+}
+
+impl<'a> Scope<'a> {
+    pub(crate) fn new(
+        group: GroupId,
+        index: LogIndex,
+        txn: &'a mut dyn Txn,
+        meta: &'a mut MetaRow,
+        sessions: &'a mut Sessions,
+        earliest_deadline_ms: &'a mut Option<u64>,
+    ) -> Self {
+        Self {
+            group,
+            index,
+            revision: meta.revision,
+            txn: Recorder::new(txn),
+            meta,
+            sessions,
+            pending: BTreeMap::new(),
+            earliest_deadline_ms,
+            events: Vec::new(),
+        }
+    }
+
+    /// A new leader's clocks may lie behind the old one's; the replicated ones never go back.
+    pub(crate) fn advance_clocks(&mut self, stamp: Stamp) {
+        let clocks = &mut self.meta.stamp;
+        clocks.lease_ms = clocks.lease_ms.max(stamp.lease_ms);
+        clocks.wall_ms = clocks.wall_ms.max(stamp.wall_ms);
+    }
+
+    pub(crate) fn begin_command(&mut self, position: u32) {
+        self.revision = Revision::new(self.meta.revision_base, self.index, position);
+        self.meta.revision = self.revision;
+    }
+
+    /// The lease clock of this entry.
+    pub(crate) fn lease_ms(&self) -> u64 {
+        self.meta.stamp.lease_ms
+    }
+
+    /// Writes what was collected, then the digest over everything written.
+    pub(crate) fn finish(mut self, before: MetaRow, digest: &mut u64) -> Vec<Event> {
+        crate::session::write_pending(&mut self);
+        if *self.meta != before {
+            self.txn.put(&keys::meta(self.group), &codec::encode(self.meta));
+        }
+        if let Some((folded, txn)) = self.txn.finish(*digest) {
+            *digest = folded;
+            txn.put(&keys::digest(self.group), &codec::encode(&folded));
+        }
+        self.events
+    }
+}
+
+/// Checks a size against its structural bound.
+pub(crate) fn within(what: &str, bytes: usize, limit: u64) -> Result<(), Rejection> {
+    at_most(what, u64::try_from(bytes).unwrap_or(u64::MAX), limit)
+}
+
+/// Checks an amount against its structural bound.
+pub(crate) fn at_most(what: &str, actual: u64, limit: u64) -> Result<(), Rejection> {
+    if actual <= limit {
+        return Ok(());
+    }
+    Err(Rejection::LimitExceeded { what: what.to_owned(), actual, limit })
+}

@@ -1,0 +1,133 @@
+//! The words of golden scripts: one command of the machine each.
+
+use crate::{
+    Caller, Command, Envelope, Expect, KvDelete, KvIncrement, KvSet, MemberPublish, NodeId,
+    Sequence, SessionClose, SessionExpire, SessionId, SessionOpen,
+};
+use bytes::Bytes;
+use goldenscript::ArgumentConsumer;
+use std::collections::BTreeMap;
+use std::error::Error;
+
+type Parsed<T> = Result<T, Box<dyn Error>>;
+
+/// A line of a script as a request; none when its word is not a command of the machine. A
+/// `session open` also gives the name its session is to have.
+pub(crate) fn envelope(
+    line: &goldenscript::Command,
+    sessions: &BTreeMap<String, SessionId>,
+) -> Parsed<Option<(Envelope, Option<String>)>> {
+    let mut args = line.consume_args();
+    let mut name = None;
+    let command = match line.name.as_str() {
+        "tick" => Command::Tick,
+        "set" => Command::KvSet(KvSet {
+            key: text(positional(&mut args, "key")?)?,
+            value: text(positional(&mut args, "value")?)?,
+            ttl_ms: args.take_key("ttl").map(millis).transpose()?,
+            expect: expect(&mut args)?,
+        }),
+        "del" => Command::KvDelete(KvDelete {
+            key: text(positional(&mut args, "key")?)?,
+            expect: expect(&mut args)?,
+        }),
+        "incr" => Command::KvIncrement(KvIncrement {
+            key: text(positional(&mut args, "key")?)?,
+            by: args.take_key("by").map_or(Ok(1), str::parse)?,
+        }),
+        "session" => match positional(&mut args, "open, close or expire")? {
+            "open" => {
+                name = Some(positional(&mut args, "name")?.to_owned());
+                let ttl_ms = millis(args.take_key("ttl").ok_or("ttl= is missing")?)?;
+                Command::SessionOpen(SessionOpen { ttl_ms })
+            }
+            "close" => {
+                let id = session(positional(&mut args, "session")?, sessions)?;
+                Command::SessionClose(SessionClose { id })
+            }
+            "expire" => {
+                let mut ids = Vec::new();
+                while let Some(id) = args.next_pos() {
+                    ids.push(session(id, sessions)?);
+                }
+                // Stands for as many ids of sessions that do not exist.
+                let more: u64 = args.take_key("more").map_or(Ok(0), str::parse)?;
+                ids.extend((1..=more).map(SessionId));
+                Command::SessionExpire(SessionExpire { ids })
+            }
+            other => return Err(format!("no such session command: {other}").into()),
+        },
+        "publish" => Command::MemberPublish(MemberPublish {
+            node: NodeId(positional(&mut args, "node")?.parse()?),
+            client_addr: string(args.take_key("client").unwrap_or_default())?,
+            http_addr: string(args.take_key("http").unwrap_or_default())?,
+        }),
+        _ => return Ok(None),
+    };
+    let namespace = string(args.take_key("ns").unwrap_or_default())?;
+    let caller = caller(&mut args, sessions)?;
+    args.reject_next()?;
+    Ok(Some((Envelope { namespace, caller, command }, name)))
+}
+
+pub(crate) fn positional<'a>(args: &mut ArgumentConsumer<'a>, what: &str) -> Parsed<&'a str> {
+    args.next_pos().ok_or_else(|| format!("{what} is missing").into())
+}
+
+fn caller(
+    args: &mut ArgumentConsumer<'_>,
+    sessions: &BTreeMap<String, SessionId>,
+) -> Parsed<Caller> {
+    if let Some(name) = args.take_key("s") {
+        return Ok(Caller::Session {
+            id: session(name, sessions)?,
+            sequence: Sequence(args.take_key("seq").ok_or("seq= is missing")?.parse()?),
+            floor: Sequence(args.take_key("floor").map_or(Ok(1), str::parse)?),
+        });
+    }
+    Ok(match args.take_key("idem") {
+        Some(key) => Caller::Idempotency { key: text(key)? },
+        None => Caller::Anonymous,
+    })
+}
+
+fn expect(args: &mut ArgumentConsumer<'_>) -> Parsed<Expect> {
+    Ok(match args.take_key("if") {
+        None => Expect::Any,
+        Some("absent") => Expect::Absent,
+        Some(version) => Expect::Version(version.parse()?),
+    })
+}
+
+/// By the name a script gave it, or by number.
+fn session(name: &str, sessions: &BTreeMap<String, SessionId>) -> Parsed<SessionId> {
+    match sessions.get(name) {
+        Some(id) => Ok(*id),
+        None => Ok(SessionId(name.parse().map_err(|_| format!("no session is called {name}"))?)),
+    }
+}
+
+/// As it stands; `a@1025` is the letter `a` 1025 times.
+pub(crate) fn string(text: &str) -> Parsed<String> {
+    Ok(match text.split_once('@') {
+        Some((repeated, times)) => repeated.repeat(times.parse()?),
+        None => text.to_owned(),
+    })
+}
+
+pub(crate) fn text(text: &str) -> Parsed<Bytes> {
+    Ok(Bytes::from(string(text)?))
+}
+
+/// `500ms`, `30s`, `2m`, `1h`.
+pub(crate) fn millis(text: &str) -> Parsed<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit_ms = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        unit => return Err(format!("{text} has the unknown unit {unit:?}").into()),
+    };
+    Ok(digits.parse::<u64>()? * unit_ms)
+}

@@ -1,0 +1,161 @@
+//! The checker finds each relation broken: one planted fault each.
+
+use crate::keys::{self, DeadlineKind};
+use crate::rows::{self, Answer, AnswerRow, KvRow, SessionRow};
+use crate::testing::GROUP;
+use crate::{
+    Batch, Caller, Command, Envelope, Fatal, KvSet, LogIndex, Machine, MemoryTables, Outcome,
+    Revision, Sequence, SessionId, SessionOpen, Stamp, Txn, codec, invariants,
+};
+
+const SESSION: SessionId = SessionId(1 << 12);
+
+/// A session with two answers, a key with a ttl, an idempotency key.
+fn sound() -> (MemoryTables, Machine) {
+    let set = |ttl_ms| {
+        Command::KvSet(KvSet {
+            key: "k".into(),
+            value: "v".into(),
+            ttl_ms,
+            expect: Default::default(),
+        })
+    };
+    let numbered = |sequence| Caller::Session {
+        id: SESSION,
+        sequence: Sequence(sequence),
+        floor: Sequence(2),
+    };
+    let entries = [
+        (Caller::Anonymous, Command::SessionOpen(SessionOpen { ttl_ms: 10_000 })),
+        (numbered(2), set(None)),
+        (numbered(5), set(Some(10_000))),
+        (Caller::Idempotency { key: "x".into() }, Command::Tick),
+    ];
+    let mut tables = MemoryTables::default();
+    let mut machine = Machine::open(GROUP, &tables).unwrap();
+    for (index, (caller, command)) in (1..).zip(entries) {
+        let envelope = Envelope { namespace: String::new(), caller, command };
+        let stamp = Stamp { lease_ms: 100, wall_ms: 100 };
+        let batch = Batch { stamp, commands: vec![envelope] };
+        machine.apply(&mut tables, LogIndex(index), &batch).unwrap();
+    }
+    (tables, machine)
+}
+
+fn answers(sequences: &[u64]) -> Vec<u8> {
+    let answer = |sequence: &u64| Answer {
+        sequence: Sequence(*sequence),
+        request_hash: 0,
+        outcome: Outcome::Done,
+    };
+    codec::encode(&AnswerRow { answers: sequences.iter().map(answer).collect() })
+}
+
+#[test]
+fn sound_tables_pass() {
+    let (tables, machine) = sound();
+    invariants::check(&tables, GROUP).unwrap();
+    machine.check(&tables).unwrap();
+}
+
+type Plant = fn(&mut MemoryTables);
+
+#[test]
+fn planted_faults_are_found() {
+    let faults: [(&str, Plant); 13] = [
+        ("no table has the key", |t| t.put(&[0, 0, 0, 1, 200], b"")),
+        ("undecodable", |t| t.put(&keys::kv(GROUP, "", b"k"), b"\xff\xff")),
+        ("sessions counted", |t| {
+            let mut meta = rows::meta(t, GROUP).unwrap();
+            meta.sessions += 1;
+            t.put(&keys::meta(GROUP), &codec::encode(&meta));
+        }),
+        ("idempotency keys counted", |t| {
+            let mut meta = rows::meta(t, GROUP).unwrap();
+            meta.idempotency_keys -= 1;
+            t.put(&keys::meta(GROUP), &codec::encode(&meta));
+        }),
+        ("belongs to nothing", |t| {
+            let other = keys::kv(GROUP, "", b"other");
+            t.put(&keys::deadline(GROUP, 10_100, DeadlineKind::Kv, &other), b"");
+        }),
+        ("is missing", |t| {
+            let key = keys::kv(GROUP, "", b"k");
+            t.delete(&keys::deadline(GROUP, 10_100, DeadlineKind::Kv, &key));
+        }),
+        ("has a value", |t| {
+            let key = keys::kv(GROUP, "", b"k");
+            t.put(&keys::deadline(GROUP, 10_100, DeadlineKind::Kv, &key), b"x");
+        }),
+        ("has the row", |t| {
+            let row = KvRow {
+                version: 0,
+                create_revision: Revision(1),
+                mod_revision: Revision(1),
+                deadline_ms: None,
+                value: b"",
+            };
+            t.put(&keys::kv(GROUP, "", b"new"), &row.encode());
+        }),
+        ("has the row", |t| {
+            let row = KvRow {
+                version: 1,
+                create_revision: Revision(1),
+                mod_revision: Revision(1 << 40),
+                deadline_ms: None,
+                value: b"",
+            };
+            t.put(&keys::kv(GROUP, "", b"new"), &row.encode());
+        }),
+        ("opened in the future", |t| {
+            let row = SessionRow { ttl_ms: 1_000, floor: Sequence(1) };
+            t.put(&keys::session(GROUP, SessionId(1 << 50)), &codec::encode(&row));
+        }),
+        ("beyond its window", |t| {
+            t.put(&keys::session_answer(GROUP, SESSION, LogIndex(4)), &answers(&[2_000]));
+        }),
+        ("answered 5 twice", |t| {
+            t.put(&keys::session_answer(GROUP, SESSION, LogIndex(4)), &answers(&[1, 5]));
+        }),
+        ("floor has passed", |t| {
+            t.put(&keys::session_answer(GROUP, SESSION, LogIndex(4)), &answers(&[1]));
+        }),
+    ];
+    for (expected, plant) in faults {
+        let (mut tables, _) = sound();
+        plant(&mut tables);
+        let error = invariants::check(&tables, GROUP).unwrap_err().to_string();
+        assert!(error.contains(expected), "expected {expected:?}, found: {error}");
+    }
+}
+
+#[test]
+fn answers_without_a_session_are_found() {
+    let (mut tables, _) = sound();
+    tables.put(&keys::session_answer(GROUP, SessionId(9), LogIndex(4)), &answers(&[1]));
+    let error = invariants::check(&tables, GROUP).unwrap_err().to_string();
+    assert!(error.contains("session 9 is not open"), "{error}");
+}
+
+#[test]
+fn a_machine_that_disagrees_with_its_tables_is_found() {
+    let disagreements: [Plant; 4] = [
+        |t| t.put(&keys::digest(GROUP), &codec::encode(&1_u64)),
+        |t| t.delete(&keys::session_answer(GROUP, SESSION, LogIndex(3))),
+        |t| {
+            let row = SessionRow { ttl_ms: 10_000, floor: Sequence(3) };
+            t.put(&keys::session(GROUP, SESSION), &codec::encode(&row));
+        },
+        // Earlier than the machine believes: it would not look in time.
+        |t| {
+            let key = keys::kv(GROUP, "", b"k");
+            t.put(&keys::deadline(GROUP, 50, DeadlineKind::Kv, &key), b"");
+        },
+    ];
+    for plant in disagreements {
+        let (mut tables, machine) = sound();
+        plant(&mut tables);
+        let error = machine.check(&tables).unwrap_err();
+        assert!(matches!(error, Fatal::Invariant(_)), "{error}");
+    }
+}

@@ -1,0 +1,189 @@
+//! Keys come back as they were made, and lie in the order that scans rely on.
+
+use super::property;
+use crate::keys::{self, DeadlineKind, Key};
+use crate::{GroupId, LogIndex, MemoryTables, NodeId, Read, SessionId, Txn};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::ops::ControlFlow;
+
+/// A key before it is bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Made {
+    Meta,
+    Digest,
+    Kv(String, Vec<u8>),
+    KvDeadline(u64, String, Vec<u8>),
+    Session(u64),
+    SessionAnswer(u64, u64),
+    Idempotency(String, Vec<u8>),
+    IdempotencyDeadline(u64, String, Vec<u8>),
+    MemberAddr(u64),
+}
+
+impl Made {
+    fn bytes(&self, group: GroupId) -> Vec<u8> {
+        match self {
+            Self::Meta => keys::meta(group),
+            Self::Digest => keys::digest(group),
+            Self::Kv(namespace, key) => keys::kv(group, namespace, key),
+            Self::KvDeadline(at_ms, namespace, key) => {
+                keys::deadline(group, *at_ms, DeadlineKind::Kv, &keys::kv(group, namespace, key))
+            }
+            Self::Session(id) => keys::session(group, SessionId(*id)),
+            Self::SessionAnswer(id, index) => {
+                keys::session_answer(group, SessionId(*id), LogIndex(*index))
+            }
+            Self::Idempotency(namespace, key) => keys::idempotency(group, namespace, key),
+            Self::IdempotencyDeadline(at_ms, namespace, key) => {
+                let expiring = keys::idempotency(group, namespace, key);
+                keys::deadline(group, *at_ms, DeadlineKind::Idempotency, &expiring)
+            }
+            Self::MemberAddr(node) => keys::member_addr(group, NodeId(*node)),
+        }
+    }
+
+    fn parsed(group: GroupId, bytes: &[u8]) -> Option<Self> {
+        Some(match keys::parse(group, bytes)? {
+            Key::Meta => Self::Meta,
+            Key::Digest => Self::Digest,
+            Key::Kv { namespace, key } => Self::Kv(namespace.to_owned(), key.to_vec()),
+            Key::Deadline { deadline_ms, kind, id } => {
+                match Self::parsed(group, &keys::expiring(group, kind, id))? {
+                    Self::Kv(namespace, key) => Self::KvDeadline(deadline_ms, namespace, key),
+                    Self::Idempotency(namespace, key) => {
+                        Self::IdempotencyDeadline(deadline_ms, namespace, key)
+                    }
+                    _ => return None,
+                }
+            }
+            Key::Session(id) => Self::Session(id.0),
+            Key::SessionAnswer(id, index) => Self::SessionAnswer(id.0, index.0),
+            Key::Idempotency { namespace, key } => {
+                Self::Idempotency(namespace.to_owned(), key.to_vec())
+            }
+            Key::MemberAddr(node) => Self::MemberAddr(node.0),
+        })
+    }
+
+    fn table(&self) -> u8 {
+        match self {
+            Self::Meta | Self::Digest => keys::table::META,
+            Self::Kv(..) => keys::table::KV,
+            Self::KvDeadline(..) | Self::IdempotencyDeadline(..) => keys::table::DEADLINE,
+            Self::Session(_) => keys::table::SESSION,
+            Self::SessionAnswer(..) => keys::table::SESSION_ANSWER,
+            Self::Idempotency(..) => keys::table::IDEMPOTENCY,
+            Self::MemberAddr(_) => keys::table::MEMBER_ADDR,
+        }
+    }
+}
+
+/// Numbers whose bytes differ in all places, and neighbours.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![0..4u64, 254..258u64, Just(u64::MAX - 1), Just(u64::MAX), any::<u64>()]
+}
+
+fn group() -> impl Strategy<Value = GroupId> {
+    prop_oneof![0..3u32, 255..258u32, Just(u32::MAX - 1), Just(u32::MAX)].prop_map(GroupId)
+}
+
+/// Names that are prefixes of each other, with the bytes at both ends of the order.
+fn name() -> impl Strategy<Value = Vec<u8>> {
+    vec(prop_oneof![Just(0), Just(1), Just(b'a'), Just(0xff)], 0..4)
+}
+
+fn made() -> impl Strategy<Value = Made> {
+    prop_oneof![
+        Just(Made::Meta),
+        Just(Made::Digest),
+        ("[ab\u{e9}]{0,3}", name()).prop_map(|(n, k)| Made::Kv(n, k)),
+        (number(), "[ab]{0,3}", name()).prop_map(|(d, n, k)| Made::KvDeadline(d, n, k)),
+        number().prop_map(Made::Session),
+        (number(), number()).prop_map(|(s, i)| Made::SessionAnswer(s, i)),
+        ("[ab]{0,3}", name()).prop_map(|(n, k)| Made::Idempotency(n, k)),
+        (number(), "[ab]{0,3}", name()).prop_map(|(d, n, k)| Made::IdempotencyDeadline(d, n, k)),
+        number().prop_map(Made::MemberAddr),
+    ]
+}
+
+#[test]
+fn keys_parse_to_what_they_were_made_of() {
+    property("keys_parse_to_what_they_were_made_of", 2_000, &(group(), made()), |(group, made)| {
+        let bytes = made.bytes(group);
+        prop_assert_eq!(Made::parsed(group, &bytes), Some(made));
+        prop_assert_eq!(keys::parse(GroupId(group.0 ^ 1), &bytes), None, "another group's");
+        Ok(())
+    });
+}
+
+#[test]
+fn any_bytes_parse_or_do_not() {
+    let bytes = (0..9u8, vec(any::<u8>(), 0..40));
+    property("any_bytes_parse_or_do_not", 2_000, &bytes, |(table, rest)| {
+        let key: Vec<u8> = [0, 0, 0, 1, table].into_iter().chain(rest).collect();
+        // What parses is made of what it parses to: no two keys mean the same.
+        if let Some(made) = Made::parsed(GroupId(1), &key) {
+            prop_assert_eq!(made.bytes(GroupId(1)), key);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn order_of_keys_is_order_of_their_parts() {
+    let numbers = (number(), number(), name());
+    let two = (numbers, (number(), number(), name()));
+    property("order_of_keys_is_order_of_their_parts", 2_000, &two, |((a, b, n), (c, d, m))| {
+        let group = GroupId(7);
+        let answer = |s, i| keys::session_answer(group, SessionId(s), LogIndex(i));
+        prop_assert_eq!(answer(a, b).cmp(&answer(c, d)), (a, b).cmp(&(c, d)));
+        let session = |s| keys::session(group, SessionId(s));
+        prop_assert_eq!(session(a).cmp(&session(c)), a.cmp(&c));
+        let kv = |name: &[u8]| keys::kv(group, "ns", name);
+        prop_assert_eq!(kv(&n).cmp(&kv(&m)), n.cmp(&m));
+        let deadline =
+            |at_ms, name: &[u8]| keys::deadline(group, at_ms, DeadlineKind::Kv, &kv(name));
+        prop_assert_eq!(deadline(a, &n).cmp(&deadline(c, &m)), (a, &n).cmp(&(c, &m)));
+        prop_assert_eq!(keys::deadlines_from(group, a) <= deadline(c, &m), a <= c);
+        Ok(())
+    });
+}
+
+#[test]
+fn ranges_hold_their_table_and_nothing_else() {
+    let many = vec((group(), made()), 0..60);
+    property("ranges_hold_their_table_and_nothing_else", 300, &many, |many| {
+        let mut tables = MemoryTables::default();
+        for (group, made) in &many {
+            tables.put(&made.bytes(*group), b"");
+        }
+        for (group, made) in &many {
+            let (from, to) = keys::table_range(*group, made.table());
+            let expected = sorted(&many, |(g, m)| g == group && m.table() == made.table());
+            prop_assert_eq!(scan(&tables, &from, &to), expected);
+            let (from, to) = keys::group_range(*group);
+            prop_assert_eq!(scan(&tables, &from, &to), sorted(&many, |(g, _)| g == group));
+        }
+        Ok(())
+    });
+}
+
+fn sorted(many: &[(GroupId, Made)], keep: impl Fn(&(GroupId, Made)) -> bool) -> Vec<Vec<u8>> {
+    let kept = many.iter().filter(|pair| keep(pair));
+    let mut keys: Vec<Vec<u8>> = kept.map(|(group, made)| made.bytes(*group)).collect();
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+fn scan(tables: &MemoryTables, from: &[u8], to: &[u8]) -> Vec<Vec<u8>> {
+    let mut keys = Vec::new();
+    tables
+        .scan(from, to, &mut |key, _| {
+            keys.push(key.to_vec());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    keys
+}

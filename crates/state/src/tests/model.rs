@@ -1,0 +1,308 @@
+//! The machine against a naive model of itself: maps of whole values, nothing indexed, hashed or
+//! swept. Whatever random clients ask, both answer the same and then hold the same.
+
+use super::{property, requests};
+use crate::testing::GROUP;
+use crate::{
+    Batch, Caller, Command, Envelope, Event, Expect, LogIndex, Machine, MemoryTables, Outcome,
+    Rejection, Revision, Sequence, SessionId, invariants, query,
+};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+#[derive(Clone)]
+struct Item {
+    value: Vec<u8>,
+    version: u64,
+    created: Revision,
+    modified: Revision,
+    deadline_ms: Option<u64>,
+}
+
+struct Session {
+    ttl_ms: u64,
+    floor: u64,
+    answers: BTreeMap<u64, (String, Command, Outcome)>,
+}
+
+struct Remembered {
+    until_ms: u64,
+    request: Command,
+    outcome: Outcome,
+}
+
+#[derive(Default)]
+struct Model {
+    now_ms: u64,
+    items: BTreeMap<(String, Vec<u8>), Item>,
+    sessions: BTreeMap<SessionId, Session>,
+    remembered: BTreeMap<(String, Vec<u8>), Remembered>,
+    addresses: Option<(String, String)>,
+    events: Vec<Event>,
+}
+
+impl Model {
+    fn apply(&mut self, index: u64, batch: &Batch) -> Vec<Outcome> {
+        self.now_ms = self.now_ms.max(batch.stamp.lease_ms);
+        let now_ms = self.now_ms;
+        self.items.retain(|_, item| item.deadline_ms.is_none_or(|at_ms| at_ms > now_ms));
+        self.remembered.retain(|_, remembered| remembered.until_ms > now_ms);
+        let revisions = (0..).map(|position| Revision(index * 4096 + position));
+        revisions.zip(&batch.commands).map(|(at, envelope)| self.ask(at, envelope)).collect()
+    }
+
+    fn ask(&mut self, at: Revision, envelope: &Envelope) -> Outcome {
+        let asked = (&envelope.namespace, &envelope.command);
+        match &envelope.caller {
+            Caller::Anonymous => self.execute(at, asked.0, asked.1),
+            Caller::Session { id, sequence, floor } => {
+                let Some(session) = self.sessions.get_mut(id) else {
+                    return Outcome::Rejected(Rejection::SessionExpired(*id));
+                };
+                session.floor = session.floor.max(floor.0);
+                let floor = session.floor;
+                session.answers.retain(|answered, _| *answered >= floor);
+                let (sequence, floor) = (*sequence, Sequence(floor));
+                if sequence < floor {
+                    return Outcome::Rejected(Rejection::SequenceTooOld { sequence, floor });
+                }
+                if sequence.0 >= floor.0.saturating_add(1_024) && sequence != floor {
+                    let window = 1_024;
+                    return Outcome::Rejected(Rejection::SequenceTooFar {
+                        sequence,
+                        floor,
+                        window,
+                    });
+                }
+                if let Some((namespace, command, outcome)) = session.answers.get(&sequence.0) {
+                    if (namespace, command) == asked {
+                        return outcome.clone();
+                    }
+                    let what = "sequence".to_owned();
+                    return Outcome::Rejected(Rejection::RequestMismatch(what));
+                }
+                let outcome = self.execute(at, asked.0, asked.1);
+                if let Some(session) = self.sessions.get_mut(id) {
+                    let answer = (asked.0.clone(), asked.1.clone(), outcome.clone());
+                    session.answers.insert(sequence.0, answer);
+                }
+                outcome
+            }
+            Caller::Idempotency { key } => {
+                if let Err(rejection) = namespace_fits(asked.0) {
+                    return Outcome::Rejected(rejection);
+                }
+                if key.is_empty() {
+                    let why = "the idempotency key is empty; send 1 to 64 bytes, or none at all";
+                    return Outcome::Rejected(Rejection::Invalid(why.to_owned()));
+                }
+                let name = (asked.0.clone(), key.to_vec());
+                if let Some(remembered) = self.remembered.get(&name) {
+                    if remembered.request == *asked.1 {
+                        return remembered.outcome.clone();
+                    }
+                    let what = "idempotency key".to_owned();
+                    return Outcome::Rejected(Rejection::RequestMismatch(what));
+                }
+                let outcome = self.execute(at, asked.0, asked.1);
+                let until_ms = self.now_ms + 600_000;
+                let request = asked.1.clone();
+                let remembered = Remembered { until_ms, request, outcome: outcome.clone() };
+                self.remembered.insert(name, remembered);
+                outcome
+            }
+        }
+    }
+
+    fn execute(&mut self, at: Revision, namespace: &str, command: &Command) -> Outcome {
+        let outcome = namespace_fits(namespace).and_then(|()| match command {
+            Command::Tick => Ok(Outcome::Done),
+            Command::KvSet(set) => {
+                key_fits(&set.key)?;
+                let deadline_ms = match set.ttl_ms {
+                    None => None,
+                    Some(0) => {
+                        return Err(Rejection::Invalid(
+                            "the ttl is 0 ms; give 1 ms or more, or none to keep the key until \
+                             it is deleted"
+                                .to_owned(),
+                        ));
+                    }
+                    Some(ttl_ms) if ttl_ms > 315_360_000_000 => {
+                        return Err(too_much("ttl in milliseconds", ttl_ms, 315_360_000_000));
+                    }
+                    Some(ttl_ms) => Some(self.now_ms + ttl_ms),
+                };
+                let name = (namespace.to_owned(), set.key.to_vec());
+                self.expect(&name, set.expect)?;
+                let version = self.write(name, set.value.to_vec(), deadline_ms, at);
+                Ok(Outcome::KvSet { version, revision: at })
+            }
+            Command::KvDelete(delete) => {
+                key_fits(&delete.key)?;
+                if delete.expect == Expect::Absent {
+                    return Err(Rejection::Invalid(
+                        "a delete can't expect the key to be absent; expect a version, or nothing"
+                            .to_owned(),
+                    ));
+                }
+                let name = (namespace.to_owned(), delete.key.to_vec());
+                self.expect(&name, delete.expect)?;
+                let deleted = self.items.remove(&name).is_some();
+                Ok(Outcome::KvDelete { deleted, revision: at })
+            }
+            Command::KvIncrement(increment) => {
+                key_fits(&increment.key)?;
+                let name = (namespace.to_owned(), increment.key.to_vec());
+                let (before, deadline_ms) = match self.items.get(&name) {
+                    None => (0, None),
+                    Some(item) => {
+                        let text = String::from_utf8(item.value.clone()).unwrap();
+                        let number: i64 = text.parse().map_err(|_| Rejection::NotANumber)?;
+                        (number, item.deadline_ms)
+                    }
+                };
+                let sum = i128::from(before) + i128::from(increment.by);
+                let value = i64::try_from(sum).map_err(|_| Rejection::Overflow)?;
+                let version = self.write(name, value.to_string().into_bytes(), deadline_ms, at);
+                Ok(Outcome::KvIncrement { value, version, revision: at })
+            }
+            Command::SessionOpen(open) => {
+                let ttl_ms = open.ttl_ms;
+                if ttl_ms < 1_000 {
+                    return Err(Rejection::Invalid(format!(
+                        "the session's ttl is {ttl_ms} ms, the least is 1000 ms"
+                    )));
+                }
+                if ttl_ms > 3_600_000 {
+                    return Err(too_much("session ttl in milliseconds", ttl_ms, 3_600_000));
+                }
+                let id = SessionId(at.0);
+                let session = Session { ttl_ms, floor: 1, answers: BTreeMap::new() };
+                self.sessions.insert(id, session);
+                self.events.push(Event::SessionOpened { id, ttl_ms });
+                Ok(Outcome::SessionOpen { id, ttl_ms })
+            }
+            Command::SessionClose(close) => {
+                Ok(Outcome::SessionClose { closed: self.end(close.id) })
+            }
+            Command::SessionExpire(expire) => {
+                for id in &expire.ids {
+                    self.end(*id);
+                }
+                Ok(Outcome::Done)
+            }
+            Command::MemberPublish(publish) => {
+                if publish.client_addr.is_empty() {
+                    return Err(Rejection::Invalid(
+                        "the client address is empty; publish the host and port that clients \
+                         reach the node at"
+                            .to_owned(),
+                    ));
+                }
+                self.addresses = Some((publish.client_addr.clone(), publish.http_addr.clone()));
+                Ok(Outcome::Done)
+            }
+        });
+        outcome.unwrap_or_else(Outcome::Rejected)
+    }
+
+    fn expect(&self, name: &(String, Vec<u8>), expect: Expect) -> Result<(), Rejection> {
+        let version = self.items.get(name).map(|item| item.version);
+        match (expect, version) {
+            (Expect::Any, _) | (Expect::Absent, None) => Ok(()),
+            (Expect::Version(wanted), Some(found)) if wanted == found => Ok(()),
+            _ => Err(Rejection::ConditionFailed { version }),
+        }
+    }
+
+    fn write(
+        &mut self,
+        name: (String, Vec<u8>),
+        value: Vec<u8>,
+        deadline_ms: Option<u64>,
+        at: Revision,
+    ) -> u64 {
+        let (version, created) = match self.items.get(&name) {
+            Some(item) => (item.version + 1, item.created),
+            None => (1, at),
+        };
+        self.items.insert(name, Item { value, version, created, modified: at, deadline_ms });
+        version
+    }
+
+    fn end(&mut self, id: SessionId) -> bool {
+        let ended = self.sessions.remove(&id).is_some();
+        if ended {
+            self.events.push(Event::SessionEnded { id });
+        }
+        ended
+    }
+}
+
+fn too_much(what: &str, actual: u64, limit: u64) -> Rejection {
+    Rejection::LimitExceeded { what: what.to_owned(), actual, limit }
+}
+
+fn namespace_fits(namespace: &str) -> Result<(), Rejection> {
+    match namespace.len() as u64 {
+        0..=255 => Ok(()),
+        bytes => Err(too_much("namespace bytes", bytes, 255)),
+    }
+}
+
+fn key_fits(key: &[u8]) -> Result<(), Rejection> {
+    if key.is_empty() {
+        let why = "the key is empty; name one of 1 byte or more";
+        return Err(Rejection::Invalid(why.to_owned()));
+    }
+    Ok(())
+}
+
+/// Everything a reader can see of the tables equals what the model holds.
+fn compare(tables: &MemoryTables, model: &Model) -> Result<(), TestCaseError> {
+    for namespace in ["", "a"] {
+        for key in [&b"a"[..], b"b", b"ab"] {
+            let found = query::kv_get(tables, GROUP, namespace, key).unwrap();
+            let expected = model.items.get(&(namespace.to_owned(), key.to_vec())).cloned();
+            let expected = expected.map(|item| query::KvItem {
+                value: item.value.into(),
+                version: item.version,
+                create_revision: item.created,
+                mod_revision: item.modified,
+                remaining_ttl_ms: item.deadline_ms.map(|at_ms| at_ms - model.now_ms),
+            });
+            prop_assert_eq!(found, expected, "key {:?} of {:?}", key, namespace);
+        }
+    }
+    let sessions: Vec<_> = model.sessions.iter().map(|(id, s)| (*id, s.ttl_ms)).collect();
+    prop_assert_eq!(query::sessions(tables, GROUP).unwrap(), sessions);
+    let addresses = query::member_addresses(tables, GROUP, crate::NodeId(1)).unwrap();
+    prop_assert_eq!(&addresses, &model.addresses);
+    prop_assert_eq!(query::clocks(tables, GROUP).unwrap().lease_ms, model.now_ms);
+    let deadlines = model.items.values().filter_map(|item| item.deadline_ms);
+    let deadlines = deadlines.chain(model.remembered.values().map(|r| r.until_ms));
+    prop_assert_eq!(query::next_deadline_ms(tables, GROUP).unwrap(), deadlines.min());
+    Ok(())
+}
+
+#[test]
+fn machine_and_model_agree() {
+    property("machine_and_model_agree", 1_500, &requests::entries(), |entries| {
+        let mut author = requests::Author::default();
+        let mut model = Model::default();
+        let mut tables = MemoryTables::default();
+        let mut machine = Machine::open(GROUP, &tables).unwrap();
+        for (index, entry) in (1..).zip(&entries) {
+            let batch = author.batch(entry);
+            let applied = machine.apply(&mut tables, LogIndex(index), &batch).unwrap();
+            prop_assert_eq!(&applied.outcomes, &model.apply(index, &batch), "{:?}", batch);
+            prop_assert_eq!(&applied.events, &std::mem::take(&mut model.events));
+            author.learn(&applied.events);
+            machine.check(&tables).unwrap();
+            invariants::check(&tables, GROUP).unwrap();
+            compare(&tables, &model)?;
+        }
+        Ok(())
+    });
+}

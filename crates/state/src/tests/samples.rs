@@ -1,0 +1,184 @@
+//! One value, or several, of everything that is ever stored or sent, under a name.
+//!
+//! When a variant is added, `name_of_*` stops compiling: add samples of it there and here.
+
+use crate::keys::{self, DeadlineKind};
+use crate::rows::{Answer, AnswerRow, IdempotencyRow, KvRow, MemberAddrRow, MetaRow, SessionRow};
+use crate::{
+    Batch, Caller, Command, Envelope, Expect, GroupId, KvDelete, KvIncrement, KvSet, LogIndex,
+    MemberPublish, NodeId, Outcome, Rejection, Revision, Sequence, SessionClose, SessionExpire,
+    SessionId, SessionOpen, Stamp, codec,
+};
+use bytes::Bytes;
+
+pub(super) fn commands() -> Vec<(String, Command)> {
+    let set = |ttl_ms, expect| {
+        Command::KvSet(KvSet { key: "key".into(), value: "value".into(), ttl_ms, expect })
+    };
+    let delete = |expect| Command::KvDelete(KvDelete { key: "key".into(), expect });
+    let all = [
+        Command::Tick,
+        set(None, Expect::Any),
+        set(Some(30_000), Expect::Absent),
+        set(Some(1), Expect::Version(300)),
+        delete(Expect::Any),
+        delete(Expect::Version(70_000)),
+        Command::KvIncrement(KvIncrement { key: "key".into(), by: 1 }),
+        Command::KvIncrement(KvIncrement { key: "key".into(), by: i64::MIN }),
+        Command::SessionOpen(SessionOpen { ttl_ms: 30_000 }),
+        Command::SessionClose(SessionClose { id: SessionId(4096) }),
+        Command::SessionExpire(SessionExpire { ids: vec![SessionId(4096), SessionId(1 << 52)] }),
+        Command::MemberPublish(MemberPublish {
+            node: NodeId(3),
+            client_addr: "10.0.0.3:8811".to_owned(),
+            http_addr: String::new(),
+        }),
+    ];
+    numbered(all, name_of_command)
+}
+
+fn name_of_command(command: &Command) -> &'static str {
+    match command {
+        Command::Tick => "tick",
+        Command::KvSet(_) => "kv_set",
+        Command::KvDelete(_) => "kv_delete",
+        Command::KvIncrement(_) => "kv_increment",
+        Command::SessionOpen(_) => "session_open",
+        Command::SessionClose(_) => "session_close",
+        Command::SessionExpire(_) => "session_expire",
+        Command::MemberPublish(_) => "member_publish",
+    }
+}
+
+/// Whole entries, with every kind of caller.
+pub(super) fn batches() -> Vec<(String, Batch)> {
+    let envelope = |caller, command| Envelope { namespace: "ns".to_owned(), caller, command };
+    let callers = vec![
+        envelope(Caller::Anonymous, Command::Tick),
+        envelope(
+            Caller::Session { id: SessionId(4096), sequence: Sequence(7), floor: Sequence(5) },
+            Command::KvIncrement(KvIncrement { key: "n".into(), by: 2 }),
+        ),
+        envelope(
+            Caller::Idempotency { key: Bytes::from_static(b"\x00\xff") },
+            Command::SessionOpen(SessionOpen { ttl_ms: 1_000 }),
+        ),
+    ];
+    let stamp = Stamp { lease_ms: 12_345, wall_ms: 1_700_000_000_000 };
+    vec![
+        ("empty".to_owned(), Batch::default()),
+        ("callers".to_owned(), Batch { stamp, commands: callers }),
+    ]
+}
+
+pub(super) fn outcomes() -> Vec<(String, Outcome)> {
+    let revision = Revision((77 << 12) | 3);
+    let all = [
+        Outcome::Rejected(Rejection::NotANumber),
+        Outcome::Done,
+        Outcome::KvSet { version: 1, revision },
+        Outcome::KvDelete { deleted: true, revision },
+        Outcome::KvDelete { deleted: false, revision },
+        Outcome::KvIncrement { value: -5, version: 300, revision },
+        Outcome::SessionOpen { id: SessionId(4096), ttl_ms: 30_000 },
+        Outcome::SessionClose { closed: true },
+        Outcome::AppliedResultDropped,
+    ];
+    numbered(all, |outcome| match outcome {
+        Outcome::Rejected(_) => "rejected",
+        Outcome::Done => "done",
+        Outcome::KvSet { .. } => "kv_set",
+        Outcome::KvDelete { .. } => "kv_delete",
+        Outcome::KvIncrement { .. } => "kv_increment",
+        Outcome::SessionOpen { .. } => "session_open",
+        Outcome::SessionClose { .. } => "session_close",
+        Outcome::AppliedResultDropped => "applied_result_dropped",
+    })
+}
+
+pub(super) fn rejections() -> Vec<(String, Rejection)> {
+    let (sequence, floor) = (Sequence(2_000), Sequence(3));
+    let all = [
+        Rejection::LimitExceeded { what: "key bytes".to_owned(), actual: 1_025, limit: 1_024 },
+        Rejection::Invalid("the key is empty".to_owned()),
+        Rejection::ConditionFailed { version: None },
+        Rejection::ConditionFailed { version: Some(9) },
+        Rejection::NotANumber,
+        Rejection::Overflow,
+        Rejection::SessionExpired(SessionId(4096)),
+        Rejection::SequenceTooOld { sequence: Sequence(1), floor },
+        Rejection::SequenceTooFar { sequence, floor, window: 1_024 },
+        Rejection::RequestMismatch("sequence".to_owned()),
+    ];
+    numbered(all, |rejection| match rejection {
+        Rejection::LimitExceeded { .. } => "limit_exceeded",
+        Rejection::Invalid(_) => "invalid",
+        Rejection::ConditionFailed { .. } => "condition_failed",
+        Rejection::NotANumber => "not_a_number",
+        Rejection::Overflow => "overflow",
+        Rejection::SessionExpired(_) => "session_expired",
+        Rejection::SequenceTooOld { .. } => "sequence_too_old",
+        Rejection::SequenceTooFar { .. } => "sequence_too_far",
+        Rejection::RequestMismatch(_) => "request_mismatch",
+    })
+}
+
+/// Keys and values of all tables, as they are stored.
+pub(super) fn rows() -> Vec<(String, Vec<u8>, Vec<u8>)> {
+    let group = GroupId(1);
+    let (id, index) = (SessionId(4096), LogIndex(2));
+    let stamp = Stamp { lease_ms: 12_345, wall_ms: 1_700_000_000_000 };
+    let (revision, revision_base) = (Revision(8_195), 1 << 40);
+    let meta = MetaRow { stamp, revision, revision_base, sessions: 1, idempotency_keys: 2 };
+    let kv = |deadline_ms| KvRow {
+        version: 2,
+        create_revision: Revision(4_096),
+        mod_revision: Revision(8_192),
+        deadline_ms,
+        value: b"value",
+    };
+    let outcome = Outcome::KvSet { version: 2, revision: Revision(8_192) };
+    let request_hash = 0x0123_4567_89ab_cdef;
+    let answer = Answer { sequence: Sequence(7), request_hash, outcome: outcome.clone() };
+    let idempotency = IdempotencyRow { deadline_ms: 612_345, request_hash, outcome };
+    let addr = MemberAddrRow {
+        client_addr: "10.0.0.3:8811".to_owned(),
+        http_addr: "10.0.0.3:8813".to_owned(),
+    };
+    let kv_key = keys::kv(group, "ns", b"key");
+    let idempotency_key = keys::idempotency(group, "", b"\x00\xff");
+    let kv_deadline = keys::deadline(group, 42_345, DeadlineKind::Kv, &kv_key);
+    let idempotency_deadline =
+        keys::deadline(group, 612_345, DeadlineKind::Idempotency, &idempotency_key);
+    let session = SessionRow { ttl_ms: 30_000, floor: Sequence(7) };
+    let all: [(&str, Vec<u8>, Vec<u8>); 10] = [
+        ("meta", keys::meta(group), codec::encode(&meta)),
+        ("digest", keys::digest(group), codec::encode(&request_hash)),
+        ("kv", kv_key.clone(), kv(None).encode()),
+        ("kv_ttl", kv_key, kv(Some(42_345)).encode()),
+        ("deadline_kv", kv_deadline, Vec::new()),
+        ("deadline_idempotency", idempotency_deadline, Vec::new()),
+        ("session", keys::session(group, id), codec::encode(&session)),
+        (
+            "session_answer",
+            keys::session_answer(group, id, index),
+            codec::encode(&AnswerRow { answers: vec![answer] }),
+        ),
+        ("idempotency", idempotency_key, codec::encode(&idempotency)),
+        ("member_addr", keys::member_addr(group, NodeId(3)), codec::encode(&addr)),
+    ];
+    all.into_iter().map(|(name, key, value)| (name.to_owned(), key, value)).collect()
+}
+
+fn numbered<T>(
+    all: impl IntoIterator<Item = T>,
+    name: impl Fn(&T) -> &'static str,
+) -> Vec<(String, T)> {
+    let mut named: Vec<(String, T)> = Vec::new();
+    for value in all {
+        let name = name(&value);
+        let before = named.iter().filter(|(n, _)| n.split('/').next() == Some(name)).count();
+        named.push((format!("{name}/{before}"), value));
+    }
+    named
+}

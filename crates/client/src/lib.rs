@@ -1,1 +1,94 @@
-//! To be written.
+//! The Rust client of Quorate.
+//!
+//! ```no_run
+//! use quorate_client::{Client, Error};
+//! use std::time::Duration;
+//!
+//! # async fn example() -> Result<(), Error> {
+//! let client = Client::builder().endpoints(["127.0.0.1:8811", "127.0.0.1:8821"]).connect()?;
+//! let kv = client.kv();
+//!
+//! let written = kv.set("greeting", "hello").ttl(Duration::from_secs(60)).await?;
+//! let entry = kv.get("greeting").await?.expect("it was set a moment ago");
+//! assert_eq!(entry.value, "hello");
+//!
+//! // Compare and set: somebody else may have been faster.
+//! match kv.set("greeting", "good morning").if_version(written.version).await {
+//!     Ok(written) => println!("now at version {}", written.version),
+//!     Err(Error::ConditionFailed { version, .. }) => println!("it is at {version:?} by now"),
+//!     // The answer was lost, and with it the knowledge whether the write happened.
+//!     Err(error @ Error::Indeterminate { .. }) => println!("look before you repeat it: {error}"),
+//!     Err(error) => return Err(error),
+//! }
+//! println!("{} visits", kv.increment("visits", 1).await?.value);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/quickstart.rs` is the same as a whole program: start a broker (`quorate serve`, or
+//! `quorate dev --nodes 3`), then
+//! `QUORATE_ENDPOINTS=127.0.0.1:8811 cargo run --release -p quorate-client --example quickstart`.
+//!
+//! # What it guarantees
+//!
+//! - **A mutation has one effect, however often it was sent.** Each carries (session, sequence), or
+//!   an idempotency key, and every retry repeats it. Nothing is ever sent again under a new name
+//!   once it may have had its effect.
+//! - **Failed and unknown are told apart.** [`Error::Indeterminate`] says that a mutation may have
+//!   had its effect; every other error says that it has not, and will not. An answer without the
+//!   cluster's own mark counts as unknown.
+//! - **A deadline holds**, retries, waiting and connecting included.
+//! - **Any node will do.** Seeds are asked in random order; members and leader are learnt. A node
+//!   that refuses, breaks or is silent is passed over, and tried again later.
+//! - **Retries do not become the load**: they are spread by full jitter and limited by a
+//!   [`RetryBudget`].
+//! - **Everything is bounded**: nodes, connections, sessions, and 1 024 unanswered mutations per
+//!   namespace, past which calls wait for room, in order.
+//!
+//! # Invariants
+//!
+//! - `floor <= each unanswered sequence < floor + 1024` in every session (`window.rs`).
+//! - A session's life is counted from the moment its keep-alive was sent, so it ends here before it
+//!   ends in the cluster (`session.rs`).
+//! - Time is tokio's, randomness has one source, connections have one: [`Dial`]. With
+//!   [`Options::seed`] and a network of one's own, every run can be repeated.
+//!
+//! # The way of a call
+//!
+//! ```text
+//! KeyValue, Cluster        builds a request                          kv/, cluster.rs
+//!   Inner::mutate          gives it a name: ticket of a session, or key   client.rs, session.rs
+//!     Engine::call         attempts until answered or the deadline   call.rs, retry.rs
+//!       Nodes::pick        which node                                nodes.rs
+//!       Pool::connect      a channel to it                           pool.rs, dial.rs
+//!       Failure            what a status means                       failure.rs, error.rs
+//! ```
+//!
+//! # Absent so far
+//!
+//! The pipeline (calls are unary), TLS and tokens, typed values, the handles of bus, cache, queue
+//! and locks, the near cache, and the `Broker` trait with its Redis implementation.
+
+mod call;
+mod client;
+mod cluster;
+mod dial;
+mod error;
+mod failure;
+pub mod kv;
+mod nodes;
+mod options;
+mod pool;
+mod random;
+mod retry;
+mod session;
+mod window;
+
+pub use client::Client;
+pub use cluster::{Cluster, Member, Members, NodeStatus, Role, StateHash, Status};
+pub use dial::{Dial, Io, Tcp};
+pub use error::Error;
+pub use kv::{Entry, KeyValue};
+pub use nodes::Routing;
+pub use options::Options;
+pub use retry::RetryBudget;

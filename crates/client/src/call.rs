@@ -1,0 +1,360 @@
+//! One call: attempts on one node after the other until there is an answer, or the deadline.
+//!
+//! The rule that everything here serves: a mutation fails as not applied only if each of its
+//! attempts certainly was not; one attempt of open fate makes the whole call `Indeterminate`,
+//! unless a later attempt is answered.
+
+use crate::failure::{self, Cause, Failure};
+use crate::nodes::Nodes;
+use crate::pool::{Connected, Pool};
+use crate::random::Random;
+use crate::retry::{self, Budget};
+use quorate_proto::v1::MembersRequest;
+use quorate_proto::v1::cluster_service_client::ClusterServiceClient;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+/// How often the members are asked for when nothing fails.
+const MEMBERS_EVERY: Duration = Duration::from_secs(30);
+/// How often at most they are asked for while calls fail.
+const MEMBERS_EVERY_FAILING: Duration = Duration::from_secs(1);
+/// How long asking for them may take: not longer than the time between two times, so that at most
+/// one such task runs.
+const MEMBERS_DEADLINE: Duration = MEMBERS_EVERY_FAILING;
+/// A node that is silent for less may just be slow, and the caller in a hurry.
+const SILENCE_MIN: Duration = Duration::from_millis(100);
+/// With less time left an attempt is not begun: a node answers 50 ms before the deadline it is
+/// given, so it would refuse such a request, or its answer would come too late.
+const ATTEMPT_MIN: Duration = Duration::from_millis(5);
+/// Failures of different nodes that an error text names.
+const NAMED_FAILURES_MAX: usize = 3;
+
+/// What a repetition of a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// It changes nothing.
+    Read,
+    /// It carries a session and sequence, or an idempotency key: repetitions have one effect.
+    Once,
+    /// A repetition may have a second effect, so there is none after an attempt of open fate.
+    EachTime,
+}
+
+/// How a call is made.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// What it is, for texts: `"kv set"`.
+    pub(crate) what: &'static str,
+    pub(crate) effect: Effect,
+    pub(crate) deadline: Instant,
+    /// How long a node may be silent before another one is asked.
+    pub(crate) attempt_timeout: Duration,
+    /// Ask this node only.
+    pub(crate) only: Option<String>,
+}
+
+/// What all handles of a client share to make calls. It knows nothing of sessions.
+pub(crate) struct Engine {
+    pub(crate) pool: Pool,
+    pub(crate) random: Random,
+    pub(crate) budget: Budget,
+    pub(crate) attempt_timeout: Duration,
+    nodes: Mutex<Nodes>,
+    refresh: Mutex<Refresh>,
+}
+
+/// When the members are asked for next.
+struct Refresh {
+    asked_at: Option<Instant>,
+    calls_failed: bool,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        pool: Pool,
+        random: Random,
+        budget: Budget,
+        attempt_timeout: Duration,
+        nodes: Nodes,
+    ) -> Self {
+        let refresh = Refresh { asked_at: None, calls_failed: false };
+        Self {
+            pool,
+            random,
+            budget,
+            attempt_timeout,
+            nodes: Mutex::new(nodes),
+            refresh: Mutex::new(refresh),
+        }
+    }
+
+    /// Makes a call. `request` is asked for the message of each attempt, `send` sends it.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped no further attempt is made; the one on its way may still have
+    /// its effect.
+    pub(crate) async fn call<Req, Resp, Sent>(
+        self: &Arc<Self>,
+        plan: &Plan,
+        mut request: impl FnMut() -> Req,
+        send: impl Fn(Channel, Request<Req>) -> Sent,
+    ) -> Result<Resp, Failure>
+    where
+        Sent: Future<Output = Result<Response<Resp>, Status>>,
+    {
+        let mut history = History::default();
+        loop {
+            self.refresh_members_if_due();
+            if plan.deadline.saturating_duration_since(Instant::now()) < ATTEMPT_MIN {
+                return Err(history.gave_up(plan));
+            }
+            let addr = match &plan.only {
+                Some(addr) => addr.clone(),
+                None => self.nodes().pick(&mut history.tried, Instant::now()),
+            };
+            let failure = match self.attempt(plan, &addr, &mut request, &send).await {
+                Ok(answer) => {
+                    self.budget.deposit();
+                    return Ok(answer);
+                }
+                Err(failure) => failure,
+            };
+            tracing::debug!(
+                call = plan.what,
+                node = addr,
+                reason = failure.reason,
+                error = failure.message,
+                maybe_applied = failure.maybe_applied,
+                "attempt failed"
+            );
+            let again = failure.is_worth_retrying()
+                && !(plan.effect == Effect::EachTime && failure.maybe_applied);
+            if !again {
+                return Err(history.refused(failure));
+            }
+            history.push(addr, failure);
+            self.refresh().calls_failed = true;
+            let delay = retry::backoff(history.retries, &self.random);
+            history.retries += 1;
+            let resume = Instant::now() + delay;
+            if resume + ATTEMPT_MIN > plan.deadline {
+                return Err(history.gave_up(plan));
+            }
+            tokio::time::sleep_until(resume).await;
+            if !self.budget.withdraw(plan.deadline).await {
+                return Err(history.gave_up(plan));
+            }
+        }
+    }
+
+    async fn attempt<Req, Resp, Sent>(
+        &self,
+        plan: &Plan,
+        addr: &str,
+        request: &mut impl FnMut() -> Req,
+        send: &impl Fn(Channel, Request<Req>) -> Sent,
+    ) -> Result<Resp, Failure>
+    where
+        Sent: Future<Output = Result<Response<Resp>, Status>>,
+    {
+        let connecting = tokio::time::timeout_at(plan.deadline, self.pool.connect(addr));
+        let connected = match connecting.await {
+            Ok(Ok(connected)) => connected,
+            Ok(Err(why)) => {
+                self.nodes().failed(addr, Instant::now());
+                return Err(Failure::connect(addr, &why));
+            }
+            Err(_) => return Err(Failure::connect(addr, "the deadline passed meanwhile")),
+        };
+        let mutation = plan.effect != Effect::Read;
+        let now = Instant::now();
+        let until = plan.deadline.min(now + plan.attempt_timeout);
+        let mut message = Request::new(request());
+        message.set_timeout(until.saturating_duration_since(now));
+        let sent = send(connected.channel.clone(), message);
+        match tokio::time::timeout_at(until, sent).await {
+            Ok(Ok(answer)) => {
+                let mut nodes = self.nodes();
+                nodes.answered(addr);
+                if let Some(leader) = failure::leader_hint(answer.metadata()) {
+                    nodes.vouched_for(&leader, Instant::now());
+                    nodes.learn_leader(leader);
+                }
+                Ok(answer.into_inner())
+            }
+            Ok(Err(status)) if is_local_timeout(&status) => {
+                self.note_silence(addr, &connected, now);
+                Err(Failure::silent(addr, mutation))
+            }
+            Ok(Err(status)) => {
+                let failure = Failure::from_status(addr, &status, mutation);
+                self.note(addr, &connected, &failure, &status);
+                Err(failure)
+            }
+            Err(_) => {
+                self.note_silence(addr, &connected, now);
+                Err(Failure::silent(addr, mutation))
+            }
+        }
+    }
+
+    /// Learns from a failed attempt.
+    fn note(&self, addr: &str, connected: &Connected, failure: &Failure, status: &Status) {
+        let mut nodes = self.nodes();
+        if failure.cause != Cause::Answered {
+            self.pool.discard(addr, connected);
+            nodes.failed(addr, Instant::now());
+            return;
+        }
+        if failure.is_worth_retrying() && failure.reason != "OVERLOADED" {
+            // It lives, but serves nothing now; a leader of this kind is about to be none, whatever
+            // it says of itself.
+            nodes.failed(addr, Instant::now());
+        } else {
+            nodes.answered(addr);
+        }
+        let hint = failure::leader_hint(status.metadata());
+        if let Some(leader) = hint.filter(|leader| leader != addr) {
+            nodes.learn_leader(leader);
+        }
+    }
+
+    /// A frozen node, or one behind a partition, keeps the connection open and says nothing. The
+    /// next attempt dials anew: a dial that fails is certain news, where silence is not.
+    fn note_silence(&self, addr: &str, connected: &Connected, since: Instant) {
+        if since.elapsed() >= SILENCE_MIN {
+            self.pool.discard(addr, connected);
+            self.nodes().failed(addr, Instant::now());
+        }
+    }
+
+    /// Asks for the members beside the calls, if that is due.
+    fn refresh_members_if_due(self: &Arc<Self>) {
+        if !self.nodes().learns() {
+            return;
+        }
+        let now = Instant::now();
+        {
+            let mut refresh = self.refresh();
+            let every = if refresh.calls_failed { MEMBERS_EVERY_FAILING } else { MEMBERS_EVERY };
+            let due = refresh.asked_at.is_none_or(|at| now >= at + every);
+            if !due {
+                return;
+            }
+            *refresh = Refresh { asked_at: Some(now), calls_failed: false };
+        }
+        let engine = Arc::clone(self);
+        // Ends by itself within its deadline.
+        drop(tokio::spawn(async move { engine.refresh_members(now + MEMBERS_DEADLINE).await }));
+    }
+
+    async fn refresh_members(&self, deadline: Instant) {
+        let plan = Plan {
+            what: "cluster members",
+            effect: Effect::Read,
+            deadline,
+            attempt_timeout: self.attempt_timeout,
+            only: None,
+        };
+        let mut tried = Vec::new();
+        // Every node once: any live one can answer.
+        let count = self.nodes().addresses().len();
+        for _ in 0..count {
+            let addr = self.nodes().pick(&mut tried, Instant::now());
+            let send = |channel, request| async move {
+                ClusterServiceClient::new(channel).members(request).await
+            };
+            match self.attempt(&plan, &addr, &mut MembersRequest::default, &send).await {
+                Ok(answer) => {
+                    let addresses: Vec<_> =
+                        answer.members.into_iter().map(|member| member.client_addr).collect();
+                    self.nodes().learn_members(&addresses);
+                    return;
+                }
+                Err(_) => tried.push(addr),
+            }
+        }
+    }
+
+    pub(crate) fn nodes(&self) -> MutexGuard<'_, Nodes> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refresh(&self) -> MutexGuard<'_, Refresh> {
+        self.refresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether tonic's own clock ended the attempt. It runs beside ours, which was set a moment before.
+fn is_local_timeout(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.is::<tonic::TimeoutExpired>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// The failed attempts of one call.
+#[derive(Default)]
+struct History {
+    /// Nodes that failed in this round.
+    tried: Vec<String>,
+    retries: u32,
+    maybe_applied: bool,
+    last: Option<Failure>,
+    /// The newest text per node, the oldest node first.
+    named: Vec<(String, String)>,
+}
+
+impl History {
+    fn push(&mut self, addr: String, failure: Failure) {
+        self.maybe_applied |= failure.maybe_applied;
+        self.named.retain(|(named, _)| *named != addr);
+        self.named.push((addr.clone(), failure.message.clone()));
+        if self.named.len() > NAMED_FAILURES_MAX {
+            self.named.remove(0);
+        }
+        if !self.tried.contains(&addr) {
+            self.tried.push(addr);
+        }
+        self.last = Some(failure);
+    }
+
+    /// The call ends with an answer that no retry would change. What the state machine remembers
+    /// holds for all attempts; anything else says nothing about an earlier one of open fate.
+    fn refused(self, mut failure: Failure) -> Failure {
+        if self.maybe_applied && !failure.is_remembered_rejection() && !failure.maybe_applied {
+            failure.maybe_applied = true;
+            failure.message =
+                format!("{} (an earlier attempt may have had its effect)", failure.message);
+        }
+        failure
+    }
+
+    /// The call ends because its time is up.
+    fn gave_up(self, plan: &Plan) -> Failure {
+        let Some(last) = self.last else { return Failure::deadline(plan.what) };
+        let texts: Vec<_> = self.named.into_iter().map(|(_, text)| text).collect();
+        let advice = if self.maybe_applied {
+            "read the state before repeating it"
+        } else {
+            "check that a majority of the nodes is running and that the endpoints are right"
+        };
+        let message = format!(
+            "{} got no answer in {} tries before its deadline: {}; {advice}",
+            plan.what,
+            self.retries,
+            texts.join("; ")
+        );
+        // Not an answer any more: nobody knows how the next try would have ended.
+        let cause = if last.cause == Cause::Answered { Cause::Deadline } else { last.cause };
+        Failure { cause, message, maybe_applied: self.maybe_applied, version: None, ..last }
+    }
+}

@@ -1,0 +1,291 @@
+//! The cluster handle: how the nodes are, who they are, who leads.
+
+use crate::call::{Effect, Plan};
+use crate::client::{CallOptions, Inner};
+use crate::{Error, nodes};
+use quorate_proto::v1;
+use quorate_proto::v1::cluster_service_client::ClusterServiceClient;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The only group so far.
+const GROUP: u32 = 0;
+
+/// Questions and orders to the cluster itself. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+    only: Option<String>,
+    options: CallOptions,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("only", &self.only).finish_non_exhaustive()
+    }
+}
+
+/// What a node is in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Role {
+    /// Unknown: it did not answer, or is something this client has no name for.
+    Unknown,
+    /// It leads.
+    Leader,
+    /// It follows, and votes.
+    Follower,
+    /// It stands for election.
+    Candidate,
+    /// It receives the log without a vote.
+    Learner,
+    /// It is stopping.
+    Shutdown,
+}
+
+/// One node, as it says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeStatus {
+    /// Its id.
+    pub node_id: u64,
+    /// What it is.
+    pub role: Role,
+    /// Its term.
+    pub term: u64,
+    /// Index of the last entry it applied.
+    pub applied: Option<u64>,
+    /// Index of the last entry it knows to be committed.
+    pub committed: Option<u64>,
+    /// Index of the last entry in its log.
+    pub last_log: Option<u64>,
+    /// Index of the last entry in its newest snapshot.
+    pub snapshot: Option<u64>,
+    /// Index of the last entry purged from its log.
+    pub purged: Option<u64>,
+    /// Rolling digest of the effects of all it applied: equal on nodes with equal `applied`.
+    pub digest: u64,
+    /// Its version.
+    pub version: String,
+    /// Whether it answered and knows a leader.
+    pub healthy: bool,
+    /// Why it is not healthy; empty when it is.
+    pub problem: String,
+}
+
+/// How the group and its nodes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// The term as the answering node knows it.
+    pub term: u64,
+    /// The leader as the answering node knows it.
+    pub leader_id: Option<u64>,
+    /// All members, by id.
+    pub nodes: Vec<NodeStatus>,
+    /// The node that answered.
+    pub answered_by: u64,
+    /// The limits in force: names, with the unit at the end, and values.
+    pub limits: Vec<(String, u64)>,
+}
+
+/// One member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Member {
+    /// Its id.
+    pub node_id: u64,
+    /// Random id of its data directory.
+    pub uuid: String,
+    /// Where other nodes reach it.
+    pub peer_addr: String,
+    /// Where clients reach it.
+    pub client_addr: String,
+    /// Whether it votes.
+    pub voter: bool,
+}
+
+/// Who belongs to the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Members {
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// The leader as the answering node knows it.
+    pub leader_id: Option<u64>,
+    /// All, by id.
+    pub members: Vec<Member>,
+}
+
+/// A checksum over everything a node has applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StateHash {
+    /// The index the checksum is of.
+    pub applied: Option<u64>,
+    /// Over all tables, keys and values: equal on nodes with equal `applied`.
+    pub checksum: u64,
+    /// Rolling digest of effects at that index.
+    pub digest: u64,
+}
+
+impl Cluster {
+    pub(crate) fn new(inner: Arc<Inner>) -> Self {
+        Self { inner, only: None, options: CallOptions::default() }
+    }
+
+    /// The same, but only this node, `host:port`, is asked; one that fails is asked again.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when it is no address.
+    pub fn at(&self, addr: impl Into<String>) -> Result<Self, Error> {
+        let addr = addr.into();
+        if !nodes::is_address(&addr) {
+            return Err(Error::bad_option(format!("{addr:?} is not host:port")));
+        }
+        Ok(Self { only: Some(addr), ..self.clone() })
+    }
+
+    /// The same, with this time for each call instead of the client's.
+    #[must_use]
+    pub fn timeout(&self, timeout: Duration) -> Self {
+        let options = CallOptions { timeout: Some(timeout), ..self.options.clone() };
+        Self { options, ..self.clone() }
+    }
+
+    /// How the nodes are. Any live node answers, without a quorum, after at most half a second for
+    /// those that do not.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no node answers.
+    pub async fn status(&self) -> Result<Status, Error> {
+        let plan = self.plan("cluster status", Effect::Read);
+        let request = || v1::StatusRequest { group_id: GROUP };
+        let send = |channel, request| async move {
+            ClusterServiceClient::new(channel).status(request).await
+        };
+        Ok(self.inner.read(&plan, request, send).await?.into())
+    }
+
+    /// Who belongs to the cluster. Any live node answers, without a quorum.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no node answers.
+    pub async fn members(&self) -> Result<Members, Error> {
+        let plan = self.plan("cluster members", Effect::Read);
+        let request = || v1::MembersRequest { group_id: GROUP };
+        let send = |channel, request| async move {
+            ClusterServiceClient::new(channel).members(request).await
+        };
+        Ok(self.inner.read(&plan, request, send).await?.into())
+    }
+
+    /// A checksum over all that a node has applied; which node, [`Cluster::at`] says. Reads
+    /// everything: for checks, not for polling.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no node answers.
+    pub async fn hash_state(&self) -> Result<StateHash, Error> {
+        let plan = whole(self.plan("cluster hash", Effect::Read));
+        let request = || v1::HashStateRequest { group_id: GROUP };
+        let send = |channel, request| async move {
+            ClusterServiceClient::new(channel).hash_state(request).await
+        };
+        let v1::HashStateResponse { applied, checksum, digest } =
+            self.inner.read(&plan, request, send).await?;
+        Ok(StateHash { applied, checksum, digest })
+    }
+
+    /// Hands leadership to a voter, or to the most up-to-date one; answers who leads then.
+    ///
+    /// # Errors
+    /// [`Error::Indeterminate`] when it is not known whether it was handed over: it is not
+    /// repeated by itself, since that could move it twice.
+    pub async fn transfer_leader(&self, to: Option<u64>) -> Result<u64, Error> {
+        let plan = whole(self.plan("cluster transfer-leader", Effect::EachTime));
+        let node_id = to.unwrap_or(0);
+        let request = || v1::TransferLeaderRequest { group_id: GROUP, node_id };
+        let send = |channel, request| async move {
+            ClusterServiceClient::new(channel).transfer_leader(request).await
+        };
+        let answer = self.inner.engine.call(&plan, request, send).await?;
+        if answer.leader_id == 0 {
+            return Err(Error::bad_answer("a transfer was answered without a leader".to_owned()));
+        }
+        Ok(answer.leader_id)
+    }
+
+    fn plan(&self, what: &'static str, effect: Effect) -> Plan {
+        Plan { only: self.only.clone(), ..self.inner.plan(what, effect, &self.options) }
+    }
+}
+
+/// For calls that take long by nature: a silent node gets the whole time.
+fn whole(plan: Plan) -> Plan {
+    Plan { attempt_timeout: crate::options::REQUEST_TIMEOUT_MAX, ..plan }
+}
+
+impl From<v1::Role> for Role {
+    fn from(role: v1::Role) -> Self {
+        match role {
+            v1::Role::Unspecified => Self::Unknown,
+            v1::Role::Leader => Self::Leader,
+            v1::Role::Follower => Self::Follower,
+            v1::Role::Candidate => Self::Candidate,
+            v1::Role::Learner => Self::Learner,
+            v1::Role::Shutdown => Self::Shutdown,
+        }
+    }
+}
+
+impl From<v1::NodeStatus> for NodeStatus {
+    fn from(node: v1::NodeStatus) -> Self {
+        Self {
+            node_id: node.node_id,
+            role: node.role().into(),
+            term: node.term,
+            applied: node.applied,
+            committed: node.committed,
+            last_log: node.last_log,
+            snapshot: node.snapshot,
+            purged: node.purged,
+            digest: node.digest,
+            version: node.version,
+            healthy: node.healthy,
+            problem: node.problem,
+        }
+    }
+}
+
+impl From<v1::StatusResponse> for Status {
+    fn from(status: v1::StatusResponse) -> Self {
+        Self {
+            cluster_id: status.cluster_id,
+            term: status.term,
+            leader_id: status.leader_id,
+            nodes: status.nodes.into_iter().map(NodeStatus::from).collect(),
+            answered_by: status.answered_by,
+            limits: status.limits.into_iter().map(|limit| (limit.name, limit.value)).collect(),
+        }
+    }
+}
+
+impl From<v1::MembersResponse> for Members {
+    fn from(answer: v1::MembersResponse) -> Self {
+        let member = |member: v1::Member| Member {
+            node_id: member.node_id,
+            uuid: member.uuid,
+            peer_addr: member.peer_addr,
+            client_addr: member.client_addr,
+            voter: member.voter,
+        };
+        Self {
+            cluster_id: answer.cluster_id,
+            leader_id: answer.leader_id,
+            members: answer.members.into_iter().map(member).collect(),
+        }
+    }
+}

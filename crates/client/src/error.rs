@@ -1,0 +1,165 @@
+//! How calls fail, sorted by what the caller can do about it.
+
+use crate::failure::{Cause, Failure};
+use tonic::Code;
+
+/// A failed call.
+///
+/// Every variant carries a `reason`, a stable upper-case word for programs (`NO_LEADER`,
+/// `KEY_TOO_LONG`; the client's own words are listed at [`Error::reason`]), and a `message` for
+/// people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The condition of a mutation did not hold; nothing was changed. Read again and decide.
+    #[error("{message}")]
+    ConditionFailed {
+        /// The version the key has; `None` when it is absent.
+        version: Option<u64>,
+        /// The stable word.
+        reason: String,
+        /// The text.
+        message: String,
+    },
+    /// The request can't succeed as it is; nothing was changed. Correct it.
+    #[error("{message}")]
+    InvalidArgument {
+        /// The stable word.
+        reason: String,
+        /// The text.
+        message: String,
+    },
+    /// What the request names does not exist; nothing was changed. (A missing key is not an error.)
+    #[error("{message}")]
+    NotFound {
+        /// The stable word.
+        reason: String,
+        /// The text.
+        message: String,
+    },
+    /// A limit was reached; nothing was changed. Free something, or come back later.
+    #[error("{message}")]
+    ResourceExhausted {
+        /// The stable word.
+        reason: String,
+        /// The text.
+        message: String,
+    },
+    /// No node could serve the request before the deadline, and a mutation certainly has no effect,
+    /// now or later. It may be called again.
+    #[error("{message}")]
+    Unavailable {
+        /// The stable word.
+        reason: String,
+        /// The text.
+        message: String,
+    },
+    /// It is not known whether the mutation had, or will still have, its effect. Read the state
+    /// before deciding; a new call is a new mutation.
+    #[error("outcome unknown: {message}")]
+    Indeterminate {
+        /// The stable word of the last failure.
+        reason: String,
+        /// The text.
+        message: String,
+    },
+    /// The client's session was lost again and again before the request could be sent under it;
+    /// nothing was changed. It may be called again.
+    #[error("{message}")]
+    SessionExpired {
+        /// The stable word.
+        reason: String,
+        /// The text.
+        message: String,
+    },
+    /// The cluster answered something this client can't make sense of; nothing was changed. Likely
+    /// a defect, or versions that do not belong together.
+    #[error("{message}")]
+    Internal {
+        /// The stable word.
+        reason: String,
+        /// The text.
+        message: String,
+    },
+}
+
+impl Error {
+    /// A stable upper-case word for programs. Words made by the client itself: `CONNECT_FAILED`,
+    /// `CONNECTION_LOST`, `NO_ANSWER` (the node was silent for a whole attempt), `DEADLINE` (it
+    /// passed before the request was sent), `SESSION_WINDOW_FULL` (1 024 calls were unanswered
+    /// until the deadline), `BAD_OPTION`, `BAD_ANSWER`. `UNSPECIFIED`: the node gave no word.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        self.parts().0
+    }
+
+    /// The text for people: lower case, without a full stop.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        self.parts().1
+    }
+
+    /// Whether a mutation that failed like this may have, or may yet have, an effect. True only
+    /// for [`Error::Indeterminate`].
+    #[must_use]
+    pub fn may_have_been_applied(&self) -> bool {
+        matches!(self, Self::Indeterminate { .. })
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        match self {
+            Self::ConditionFailed { reason, message, .. }
+            | Self::InvalidArgument { reason, message }
+            | Self::NotFound { reason, message }
+            | Self::ResourceExhausted { reason, message }
+            | Self::Unavailable { reason, message }
+            | Self::Indeterminate { reason, message }
+            | Self::SessionExpired { reason, message }
+            | Self::Internal { reason, message } => (reason, message),
+        }
+    }
+
+    pub(crate) fn bad_option(message: String) -> Self {
+        Self::InvalidArgument { reason: "BAD_OPTION".to_owned(), message }
+    }
+
+    pub(crate) fn bad_answer(message: String) -> Self {
+        Self::Internal { reason: "BAD_ANSWER".to_owned(), message }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let Failure { cause, code, reason, message, version, maybe_applied } = failure;
+        if maybe_applied {
+            return Self::Indeterminate { reason, message };
+        }
+        if cause != Cause::Answered {
+            return Self::Unavailable { reason, message };
+        }
+        match code {
+            Code::FailedPrecondition if reason == "CONDITION_FAILED" => {
+                Self::ConditionFailed { version, reason, message }
+            }
+            Code::NotFound if reason == "SESSION_EXPIRED" => {
+                Self::SessionExpired { reason, message }
+            }
+            Code::NotFound => Self::NotFound { reason, message },
+            Code::ResourceExhausted => Self::ResourceExhausted { reason, message },
+            Code::InvalidArgument
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::Unauthenticated => Self::InvalidArgument { reason, message },
+            Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Cancelled
+            | Code::Aborted
+            | Code::Unknown => Self::Unavailable { reason, message },
+            Code::Ok | Code::Unimplemented | Code::Internal | Code::DataLoss => {
+                Self::Internal { reason, message }
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! `kv incr`: adds to one number.
+
+use super::{KeyValue, call_settings, mutation_settings};
+use crate::Error;
+use crate::client::CallOptions;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use quorate_proto::v1::IncrementRequest;
+use quorate_proto::v1::kv_service_client::KvServiceClient;
+use std::future::IntoFuture;
+
+/// A number was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Incremented {
+    /// The number now.
+    pub value: i64,
+    /// The key's version now.
+    pub version: u64,
+    /// When it happened.
+    pub revision: u64,
+}
+
+/// An addition; sent when awaited. The ttl of the key stays.
+#[derive(Clone, Debug)]
+#[must_use = "a request is sent when it is awaited"]
+pub struct Increment {
+    kv: KeyValue,
+    key: Bytes,
+    by: i64,
+    options: CallOptions,
+}
+
+impl Increment {
+    pub(super) fn new(kv: KeyValue, key: Bytes, by: i64) -> Self {
+        Self { kv, key, by, options: CallOptions::default() }
+    }
+
+    mutation_settings!();
+
+    async fn send(self) -> Result<Incremented, Error> {
+        let Self { kv, key, by, options } = self;
+        let request = |origin| IncrementRequest {
+            namespace: kv.namespace.to_string(),
+            origin: Some(origin),
+            key: key.clone(),
+            by,
+        };
+        let send = |channel, request| async move {
+            KvServiceClient::new(channel).increment(request).await
+        };
+        let answer = kv.inner.mutate("kv incr", &kv.namespace, &options, request, send).await?;
+        let (value, version, revision) = (answer.value, answer.version, answer.revision);
+        Ok(Incremented { value, version, revision })
+    }
+}
+
+impl IntoFuture for Increment {
+    type Output = Result<Incremented, Error>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}

@@ -1,0 +1,109 @@
+//! The key-value handle.
+
+mod delete;
+mod get;
+mod increment;
+mod set;
+
+pub use delete::{Delete, Deleted};
+pub use get::{Entry, Get};
+pub use increment::{Increment, Incremented};
+pub use set::{Set, Written};
+
+use crate::client::Inner;
+use bytes::Bytes;
+use std::fmt;
+use std::sync::Arc;
+
+/// Keys and values of one namespace. Cheap to clone.
+///
+/// Each method makes a request that is sent when it is awaited:
+/// `kv.set("k", "v").if_absent().await?`.
+///
+/// # Cancel safety
+/// A dropped read leaves nothing behind. A dropped mutation may or may not have its effect, now or
+/// a little later; as soon as a later mutation of the same client and namespace has arrived, it
+/// can't have it any more.
+#[derive(Clone)]
+pub struct KeyValue {
+    inner: Arc<Inner>,
+    namespace: Arc<str>,
+}
+
+impl fmt::Debug for KeyValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyValue").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
+
+impl KeyValue {
+    pub(crate) fn new(inner: Arc<Inner>, namespace: Arc<str>) -> Self {
+        Self { inner, namespace }
+    }
+
+    /// Reads a key. The answer includes every write that was acknowledged before the call began,
+    /// by whichever node and to whomever.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Get {
+        Get::new(self.clone(), owned(key))
+    }
+
+    /// Reads a key from whatever the node that answers has applied. Works without a quorum; may
+    /// lag without bound.
+    pub fn get_stale(&self, key: impl AsRef<[u8]>) -> Get {
+        self.get(key).stale()
+    }
+
+    /// Sets a key. Without a ttl it lives until it is deleted.
+    pub fn set(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Set {
+        Set::new(self.clone(), owned(key), value.into())
+    }
+
+    /// Deletes a key. A missing key is no error.
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Delete {
+        Delete::new(self.clone(), owned(key))
+    }
+
+    /// Adds `by`, which may be negative, to a decimal 64-bit integer. A missing key counts as 0.
+    pub fn increment(&self, key: impl AsRef<[u8]>, by: i64) -> Increment {
+        Increment::new(self.clone(), owned(key), by)
+    }
+}
+
+fn owned(key: impl AsRef<[u8]>) -> Bytes {
+    Bytes::copy_from_slice(key.as_ref())
+}
+
+/// The settings that every call has.
+macro_rules! call_settings {
+    () => {
+        /// How long this call may take in all, retries included; at most 5 min.
+        pub fn timeout(mut self, timeout: std::time::Duration) -> Self {
+            self.options.timeout = Some(timeout);
+            self
+        }
+    };
+}
+
+/// The settings that every mutation has.
+macro_rules! mutation_settings {
+    () => {
+        call_settings!();
+
+        /// Names this mutation by 1 to 64 bytes made up for it, instead of by the client's
+        /// session. For ten minutes every request with the same key and content, from whichever
+        /// process, has one effect together, and gets the same answer.
+        pub fn idempotency_key(mut self, key: impl AsRef<[u8]>) -> Self {
+            let key = bytes::Bytes::copy_from_slice(key.as_ref());
+            self.options.identity = Some(crate::client::Identity::Key(key));
+            self
+        }
+
+        /// Sends this mutation without a name. It is then not retried once it may have had its
+        /// effect: the first broken connection makes it [`crate::Error::Indeterminate`].
+        pub fn anonymous(mut self) -> Self {
+            self.options.identity = Some(crate::client::Identity::Anonymous);
+            self
+        }
+    };
+}
+use {call_settings, mutation_settings};

@@ -1,0 +1,109 @@
+//! One channel per address, connected when it is first needed, and again after it broke.
+
+use crate::dial::{self, Dial};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint};
+
+/// Channels kept at once: twice what the list of nodes may hold, for calls to a named node.
+const CHANNELS_MAX: usize = 2 * crate::nodes::NODES_MAX;
+/// Silence on a connection that has calls before the peer is asked for a sign of life, and how
+/// long it may take to give one. Attempts time out sooner; this frees what they leave behind.
+const PING_AFTER: Duration = Duration::from_secs(5);
+
+/// A dial that several calls wait for; whoever polls it drives it.
+type Dialling = Shared<BoxFuture<'static, Result<Channel, Arc<str>>>>;
+
+/// The channels of a client.
+pub(crate) struct Pool {
+    dial: Arc<dyn Dial>,
+    connect_timeout: Duration,
+    slots: Mutex<Slots>,
+}
+
+#[derive(Default)]
+struct Slots {
+    by_addr: BTreeMap<String, Slot>,
+    /// Counts dials, so that news about a connection never hits its successor.
+    last_generation: u64,
+}
+
+#[derive(Clone)]
+struct Slot {
+    generation: u64,
+    dialling: Dialling,
+}
+
+/// A connection that was made, and which one it was.
+#[derive(Clone)]
+pub(crate) struct Connected {
+    pub(crate) channel: Channel,
+    generation: u64,
+}
+
+impl Pool {
+    pub(crate) fn new(dial: Arc<dyn Dial>, connect_timeout: Duration) -> Self {
+        Self { dial, connect_timeout, slots: Mutex::default() }
+    }
+
+    /// The channel to an address; the error is why there is none. Calls that want the same address
+    /// share one dial.
+    pub(crate) async fn connect(&self, addr: &str) -> Result<Connected, Arc<str>> {
+        let slot = self.slot(addr);
+        match slot.dialling.await {
+            Ok(channel) => Ok(Connected { channel, generation: slot.generation }),
+            Err(why) => {
+                self.forget(addr, slot.generation);
+                Err(why)
+            }
+        }
+    }
+
+    /// Takes a connection out of use for later calls. Those that have it go on with it.
+    pub(crate) fn discard(&self, addr: &str, connected: &Connected) {
+        self.forget(addr, connected.generation);
+    }
+
+    fn forget(&self, addr: &str, generation: u64) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.by_addr.get(addr).is_some_and(|slot| slot.generation == generation) {
+            slots.by_addr.remove(addr);
+        }
+    }
+
+    fn slot(&self, addr: &str) -> Slot {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots.by_addr.get(addr) {
+            return slot.clone();
+        }
+        if slots.by_addr.len() >= CHANNELS_MAX {
+            // Whichever: it is dialled again if it is still needed.
+            slots.by_addr.pop_first();
+        }
+        slots.last_generation += 1;
+        let slot = Slot { generation: slots.last_generation, dialling: self.dialling(addr) };
+        slots.by_addr.insert(addr.to_owned(), slot.clone());
+        slot
+    }
+
+    fn dialling(&self, addr: &str) -> Dialling {
+        let dial = Arc::clone(&self.dial);
+        let addr = addr.to_owned();
+        let timeout = self.connect_timeout;
+        async move {
+            let endpoint = Endpoint::from_shared(format!("http://{addr}"))
+                .map_err(|error| Arc::from(error.to_string()))?
+                .http2_keep_alive_interval(PING_AFTER)
+                .keep_alive_timeout(PING_AFTER);
+            match tokio::time::timeout(timeout, dial::channel(dial, &addr, &endpoint)).await {
+                Ok(connected) => connected.map_err(Arc::from),
+                Err(_) => Err(Arc::from(format!("no connection within {timeout:?}"))),
+            }
+        }
+        .boxed()
+        .shared()
+    }
+}

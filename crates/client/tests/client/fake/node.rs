@@ -1,0 +1,307 @@
+//! One node: answers, fails, lingers or dies as its script says.
+
+use super::net::Net;
+use super::state::State;
+use quorate_proto::metadata;
+use quorate_proto::v1::cluster_service_server::ClusterService;
+use quorate_proto::v1::kv_service_server::KvService;
+use quorate_proto::v1::session_service_server::SessionService;
+use quorate_proto::v1::*;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+/// What a node does with a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Act {
+    Answer,
+    /// Takes this long before it does the request and answers.
+    AnswerAfter(Duration),
+    /// Fails without doing it.
+    Fail(Status),
+    /// Does it, and fails all the same.
+    DoThenFail(Status),
+    /// Does it, but the connection breaks before the answer.
+    DoThenCut,
+    /// Says nothing, for ever.
+    Hang,
+    /// Says nothing, and does it this much later.
+    HangThenDo(Duration),
+}
+
+/// A request that reached a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    /// Counts the requests of all nodes.
+    pub(crate) nth: u64,
+    pub(crate) node: String,
+    pub(crate) origin: Origin,
+    pub(crate) at: Instant,
+    /// How long the client said it would wait.
+    pub(crate) timeout: Duration,
+    /// The consistency, of a read.
+    pub(crate) consistency: Option<Consistency>,
+}
+
+pub(crate) struct Node {
+    pub(crate) addr: String,
+    state: Arc<State>,
+    net: Arc<Net>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    always: BTreeMap<&'static str, Act>,
+    seen: BTreeMap<&'static str, Vec<Seen>>,
+    leader: Option<String>,
+}
+
+impl Node {
+    pub(crate) fn new(addr: String, state: Arc<State>, net: Arc<Net>) -> Self {
+        Self { addr, state, net, inner: Mutex::default() }
+    }
+
+    pub(crate) fn always(&self, method: &'static str, act: Act) {
+        self.inner.lock().expect("lock").always.insert(method, act);
+    }
+
+    /// Which leader it names beside its answers.
+    pub(crate) fn names_leader(&self, leader: &str) {
+        self.inner.lock().expect("lock").leader = Some(leader.to_owned());
+    }
+
+    pub(crate) fn seen(&self, method: &str) -> Vec<Seen> {
+        self.inner.lock().expect("lock").seen.get(method).cloned().unwrap_or_default()
+    }
+
+    /// Takes a request in, and does with it what the script says.
+    async fn serve<T: Send + 'static>(
+        &self,
+        method: &'static str,
+        (origin, timeout, consistency): (Origin, Duration, Option<Consistency>),
+        work: impl FnOnce(&State) -> Result<T, Status> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        let act = {
+            let mut inner = self.inner.lock().expect("lock");
+            inner.seen.entry(method).or_default().push(Seen {
+                nth: self.state.next_request(),
+                node: self.addr.clone(),
+                origin,
+                at: Instant::now(),
+                timeout,
+                consistency,
+            });
+            let always = || inner.always.get(method).cloned();
+            self.state.next_act(method).or_else(always).unwrap_or(Act::Answer)
+        };
+        let result = match act {
+            Act::Answer => work(&self.state),
+            Act::AnswerAfter(delay) => {
+                tokio::time::sleep(delay).await;
+                work(&self.state)
+            }
+            Act::Fail(status) => Err(status),
+            Act::DoThenFail(status) => work(&self.state).and(Err(status)),
+            Act::DoThenCut => {
+                let done = work(&self.state);
+                self.net.cut(&self.addr);
+                done.and(std::future::pending().await)
+            }
+            Act::Hang => std::future::pending().await,
+            Act::HangThenDo(delay) => {
+                let state = Arc::clone(&self.state);
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    drop(work(&state));
+                });
+                std::future::pending().await
+            }
+        };
+        self.with_leader(result)
+    }
+
+    fn with_leader<T>(&self, result: Result<T, Status>) -> Result<Response<T>, Status> {
+        let leader = self.inner.lock().expect("lock").leader.clone();
+        let leader = leader.map(|leader| leader.parse().expect("ascii"));
+        match result {
+            Ok(answer) => {
+                let mut response = Response::new(answer);
+                if let Some(leader) = leader {
+                    response.metadata_mut().insert(metadata::LEADER, leader);
+                }
+                Ok(response)
+            }
+            Err(mut status) => {
+                if let Some(leader) = leader {
+                    status.metadata_mut().insert(metadata::LEADER, leader);
+                }
+                Err(status)
+            }
+        }
+    }
+}
+
+/// What is kept of a request: who sent it, and how long it will wait.
+fn head<T>(
+    request: &Request<T>,
+    origin: Option<Origin>,
+    consistency: Option<Consistency>,
+) -> (Origin, Duration, Option<Consistency>) {
+    let header = request.metadata().get("grpc-timeout").expect("each request has a timeout");
+    let text = header.to_str().expect("ascii");
+    let (number, unit) = text.split_at(text.len() - 1);
+    let number: u64 = number.parse().expect("a number");
+    let timeout = match unit {
+        "n" => Duration::from_nanos(number),
+        "u" => Duration::from_micros(number),
+        "m" => Duration::from_millis(number),
+        "S" => Duration::from_secs(number),
+        other => panic!("unit {other:?} is too long for these tests"),
+    };
+    (origin.unwrap_or_default(), timeout, consistency)
+}
+
+#[tonic::async_trait]
+impl KvService for Node {
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let consistency = request.get_ref().consistency();
+        let head = head(&request, None, Some(consistency));
+        let key = request.into_inner().key;
+        let work = move |state: &State| {
+            let number = state.number(&key);
+            let entry = (number != 0).then(|| KvEntry {
+                key,
+                value: number.to_string().into(),
+                version: 3,
+                create_revision: 4,
+                mod_revision: 5,
+                remaining_ttl_ms: Some(6),
+            });
+            Ok(GetResponse { entry, revision: 7, group_id: 0 })
+        };
+        self.serve("get", head, work).await
+    }
+
+    async fn set(&self, request: Request<SetRequest>) -> Result<Response<SetResponse>, Status> {
+        let head = head(&request, request.get_ref().origin.clone(), None);
+        let SetRequest { namespace, key, value, ttl_ms, expect, .. } = request.into_inner();
+        // Answers what it was asked, so that a test sees the whole request.
+        let echo = format!("{namespace}/{key:?}={value:?} ttl {ttl_ms:?} {expect:?}");
+        self.serve("set", head, move |_| Err(Status::invalid_argument(echo))).await
+    }
+
+    async fn delete(
+        &self,
+        request: Request<DeleteRequest>,
+    ) -> Result<Response<DeleteResponse>, Status> {
+        let head = head(&request, request.get_ref().origin.clone(), None);
+        let work = |_: &State| Ok(DeleteResponse { deleted: true, revision: 8, group_id: 0 });
+        self.serve("delete", head, work).await
+    }
+
+    async fn increment(
+        &self,
+        request: Request<IncrementRequest>,
+    ) -> Result<Response<IncrementResponse>, Status> {
+        let head = head(&request, request.get_ref().origin.clone(), None);
+        let IncrementRequest { origin, key, by, .. } = request.into_inner();
+        let work = move |state: &State| state.increment(&origin.unwrap_or_default(), &key, by);
+        self.serve("increment", head, work).await
+    }
+}
+
+#[tonic::async_trait]
+impl SessionService for Node {
+    async fn open(&self, request: Request<OpenRequest>) -> Result<Response<OpenResponse>, Status> {
+        let origin = request.get_ref().origin.clone();
+        let head = head(&request, origin.clone(), None);
+        let ttl_ms = request.get_ref().ttl_ms;
+        let work = move |state: &State| {
+            let session_id = state.open(&origin.unwrap_or_default());
+            Ok(OpenResponse { session_id, ttl_ms, group_id: 0 })
+        };
+        self.serve("open", head, work).await
+    }
+
+    async fn keep_alive(
+        &self,
+        request: Request<KeepAliveRequest>,
+    ) -> Result<Response<KeepAliveResponse>, Status> {
+        let id = request.get_ref().session_id;
+        let head = head(&request, Some(Origin { session_id: id, ..Origin::default() }), None);
+        let work = move |state: &State| {
+            state.lives(id)?;
+            Ok(KeepAliveResponse { ttl_ms: 30_000 })
+        };
+        self.serve("keep_alive", head, work).await
+    }
+
+    async fn close(
+        &self,
+        request: Request<CloseRequest>,
+    ) -> Result<Response<CloseResponse>, Status> {
+        let id = request.get_ref().session_id;
+        let head = head(&request, None, None);
+        let work = move |state: &State| Ok(CloseResponse { closed: state.close(id) });
+        self.serve("close", head, work).await
+    }
+}
+
+#[tonic::async_trait]
+impl ClusterService for Node {
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        let node = NodeStatus {
+            node_id: 2,
+            role: Role::Follower.into(),
+            applied: Some(11),
+            healthy: true,
+            ..NodeStatus::default()
+        };
+        let strange = NodeStatus { node_id: 9, role: 77, ..NodeStatus::default() };
+        let answer = StatusResponse {
+            cluster_id: "c".to_owned(),
+            term: 3,
+            leader_id: Some(1),
+            nodes: vec![node, strange],
+            answered_by: 2,
+            limits: vec![Limit { name: "key_bytes_max".to_owned(), value: 1_024 }],
+        };
+        self.serve("status", head(&request, None, None), move |_| Ok(answer)).await
+    }
+
+    async fn members(
+        &self,
+        request: Request<MembersRequest>,
+    ) -> Result<Response<MembersResponse>, Status> {
+        let work = |state: &State| {
+            let member =
+                |(node_id, client_addr)| Member { node_id, client_addr, ..Member::default() };
+            let members = (1..).zip(state.members()).map(member).collect();
+            Ok(MembersResponse { members, leader_id: None, cluster_id: "c".to_owned() })
+        };
+        self.serve("members", head(&request, None, None), work).await
+    }
+
+    async fn hash_state(
+        &self,
+        request: Request<HashStateRequest>,
+    ) -> Result<Response<HashStateResponse>, Status> {
+        let answer = HashStateResponse { applied: Some(11), checksum: 12, digest: 13 };
+        self.serve("hash_state", head(&request, None, None), move |_| Ok(answer)).await
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<TransferLeaderRequest>,
+    ) -> Result<Response<TransferLeaderResponse>, Status> {
+        let leader_id = request.get_ref().node_id;
+        let work = move |_: &State| Ok(TransferLeaderResponse { leader_id });
+        self.serve("transfer_leader", head(&request, None, None), work).await
+    }
+}

@@ -1,1 +1,3 @@
-//! To be written.
+//! What the tests of this package share.
+
+pub mod processes;

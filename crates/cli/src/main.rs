@@ -1,2 +1,7 @@
-//! To be written.
-fn main() {}
+//! `quorate`: the one binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    quorate_cli::main()
+}

@@ -40,6 +40,8 @@ mod proposer;
 mod replica;
 pub mod runtime;
 mod status;
+#[cfg(test)]
+mod storage_suite;
 mod types;
 mod wire;
 

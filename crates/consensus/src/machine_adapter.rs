@@ -197,6 +197,12 @@ impl RaftStateMachine<TypeConfig> for MachineAdapter {
         self.state.install(snapshot).map_err(io::Error::other)?;
         self.meta = self.state.applied();
         self.machine = open_machine(self.group, self.state.as_ref())?;
+        // openraft may send this node's snapshot on at once. One that was received is the current
+        // one already; one that came another way is taken anew.
+        let current = self.snapshots.current().map(|snapshot| snapshot.meta().applied);
+        if current != Some(self.meta.applied) {
+            self.get_snapshot_builder().await.build_snapshot().await?;
+        }
         self.applied.send_replace(end_of(&self.meta));
         let _ = self.told.send(Applied::Resync);
         Ok(())

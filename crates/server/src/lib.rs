@@ -1,1 +1,31 @@
-//! To be written.
+//! The server of Quorate: puts a node together from configuration, storage, consensus and network,
+//! and serves clients.
+//!
+//! # Guarantees
+//! - Every failed call says with a code, a stable word and a text what went wrong, and whether a
+//!   mutation may still have an effect. A call is answered before its caller's deadline.
+//! - Limits are checked at the door, once: nothing behind [`config`] and `wire` checks again.
+//! - Nothing that comes in over a port can make the node panic or hold memory without a bound.
+//! - A node that has failed for good ends its process with an error; one that is told to stop hands
+//!   leadership over and answers what is under way first.
+//! - A slow reader of the log never holds up a request.
+//!
+//! # Two ways to start
+//! - [`process::run`]: the real thing. TCP, RocksDB, signals; consensus has threads of its own.
+//! - [`Server::start`]: the same services over connections and a node made elsewhere. Opens no
+//!   socket, file or thread, so a simulation can run several in one.
+//!
+//! # Deliberately absent
+//! - TLS, authentication and metrics. Without the first two a node listens on loopback only, unless
+//!   told otherwise.
+
+pub mod config;
+mod connections;
+mod grpc;
+mod http;
+pub mod logging;
+pub mod process;
+mod server;
+mod wire;
+
+pub use server::{Server, ServerOptions};

@@ -16,7 +16,9 @@ pub enum Error {
         reason: String,
     },
     /// Bytes on disk are not what was written.
-    #[error("corrupt data in {location}: {reason}; this node's copy can't be trusted: remove the node from the cluster and add it again with an empty directory")]
+    #[error(
+        "corrupt data in {location}: {reason}; this node's copy can't be trusted: remove the node from the cluster and add it again with an empty directory"
+    )]
     Corrupt {
         /// File, key or index.
         location: String,

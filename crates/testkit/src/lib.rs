@@ -1,1 +1,14 @@
-//! To be written.
+//! What Quorate is tested with, by its own tests and by those of its users.
+//!
+//! - [`history`]: one recorder of what clients asked and were told, and one checker that says
+//!   whether a linearizable service could have answered like that.
+//! - [`load`]: writers that remember what was acknowledged to them, and check that it is there.
+//! - [`process`]: a cluster of real `quorate serve` processes that can be killed, paused and
+//!   restarted.
+//!
+//! Deliberately absent: assertions about one workload. A workload lives with the test that needs
+//! it and only brings a [`history::Model`] of its own.
+
+pub mod history;
+pub mod load;
+pub mod process;

@@ -1,6 +1,15 @@
 //! The Raft log of one group: entries, the vote, the committed mark. Two implementations: RocksDB
 //! ([`rocks`]) and memory that forgets what was not synced ([`memory`]).
 
+pub(crate) mod flusher;
+pub mod memory;
+pub(crate) mod record;
+pub mod rocks;
+pub(crate) mod rules;
+mod sync_mark;
+mod tail_cache;
+mod wal_check;
+
 use crate::Error;
 use bytes::Bytes;
 use quorate_state::{EntryBody, LogIndex, LogPosition, Membership};

@@ -1,5 +1,10 @@
 //! Snapshots of the applied state: taken, read in pieces for sending, received in pieces.
 
+mod manifest;
+pub mod memory;
+mod receive;
+pub mod rocks;
+
 use crate::Error;
 use crate::state::AppliedMeta;
 use bytes::Bytes;

@@ -4,9 +4,15 @@
 //! What is committed here is not synced: after a crash the state opens at an older consistent
 //! point, and the log is applied again from there.
 
+pub(crate) mod generation;
+pub mod memory;
+mod overlay;
+pub mod rocks;
+
 use crate::Error;
 use crate::snapshot::Snapshot;
-use quorate_state::{LogPosition, Read, StoredMembership, Txn};
+use quorate_state::{LogPosition, Read, StoredMembership, TableError, Txn};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// How far the state has come; written in the same batch as the tables.
@@ -19,7 +25,7 @@ pub struct AppliedMeta {
 }
 
 /// The state's only writer; owned by the task that applies.
-pub trait StateStore: Send + 'static {
+pub trait StateStore: Send + Sync + 'static {
     /// How far the state has come.
     fn applied(&self) -> AppliedMeta;
 
@@ -63,4 +69,38 @@ pub struct View {
     pub applied: Option<LogPosition>,
     /// Its tables.
     pub tables: Box<dyn Read + Send + Sync>,
+}
+
+impl View {
+    /// A view of a state that can't be read: every read of it fails with this error.
+    pub(crate) fn failed(error: &Error) -> Self {
+        Self { applied: None, tables: Box::new(Unreadable(error.to_string())) }
+    }
+}
+
+/// Tables that could not be opened.
+struct Unreadable(String);
+
+impl Read for Unreadable {
+    fn get(&self, _key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
+        Err(TableError(self.0.clone()))
+    }
+
+    fn scan(
+        &self,
+        _from: &[u8],
+        _to: &[u8],
+        _visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), TableError> {
+        Err(TableError(self.0.clone()))
+    }
+}
+
+/// What is applied never goes back, except by an install.
+fn check_advances(from: &AppliedMeta, to: &AppliedMeta) -> Result<(), Error> {
+    let (from, to) = (from.applied, to.applied);
+    if to.map(|position| position.index) < from.map(|position| position.index) {
+        return Err(Error::Invariant(format!("the state is at {from:?} and can't go to {to:?}")));
+    }
+    Ok(())
 }

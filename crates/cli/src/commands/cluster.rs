@@ -1,0 +1,160 @@
+//! `quorate cluster`: status, members, transfer-leader.
+
+use crate::connect::Connect;
+use crate::exit::Failure;
+use crate::output::{Output, table};
+use clap::{Args, Subcommand};
+use quorate_client::{Member, Members, NodeStatus, Role, Status};
+use serde_json::{Map, Value, json};
+
+/// `quorate cluster …`
+#[derive(Debug, Args)]
+pub(crate) struct Cluster {
+    #[command(flatten)]
+    connect: Connect,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// How each node is; any live node answers, also without a quorum.
+    Status,
+    /// Who belongs to the cluster, and where each is reached.
+    Members,
+    /// Hand leadership over, to a node or to the one that is most up to date.
+    TransferLeader {
+        /// The id of the node that is to lead
+        #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+        node: Option<u64>,
+    },
+}
+
+impl Cluster {
+    pub(crate) fn run(self, output: Output) -> Result<(), Failure> {
+        let Self { connect, command } = self;
+        match command {
+            Command::Status => {
+                let status = connect.run(async |client| Ok(client.cluster().status().await?))?;
+                output.result(|| status_json(&status), || status_text(&status))
+            }
+            Command::Members => {
+                let members = connect.run(async |client| Ok(client.cluster().members().await?))?;
+                output.result(|| members_json(&members), || members_text(&members))
+            }
+            Command::TransferLeader { node } => {
+                let leader = connect
+                    .run(async |client| Ok(client.cluster().transfer_leader(node).await?))?;
+                output.result(|| json!({ "leader_id": leader }), || format!("node {leader} leads"))
+            }
+        }
+    }
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Leader => "leader",
+        Role::Follower => "follower",
+        Role::Candidate => "candidate",
+        Role::Learner => "learner",
+        Role::Shutdown => "shutdown",
+        _ => "unknown",
+    }
+}
+
+fn status_json(status: &Status) -> Value {
+    let node = |node: &NodeStatus| {
+        json!({
+            "node_id": node.node_id,
+            "role": role(node.role),
+            "applied": node.applied,
+            "committed": node.committed,
+            "last_log": node.last_log,
+            "healthy": node.healthy,
+            "term": node.term,
+            "snapshot": node.snapshot,
+            "purged": node.purged,
+            // 64 random bits, which JSON numbers can't hold.
+            "digest": format!("{:016x}", node.digest),
+            "version": node.version,
+            "problem": node.problem,
+        })
+    };
+    let limits: Map<String, Value> =
+        status.limits.iter().map(|(name, value)| (name.clone(), Value::from(*value))).collect();
+    json!({
+        "cluster_id": status.cluster_id,
+        "term": status.term,
+        "leader_id": status.leader_id,
+        "nodes": status.nodes.iter().map(node).collect::<Vec<_>>(),
+        "answered_by": status.answered_by,
+        "limits": limits,
+    })
+}
+
+fn status_text(status: &Status) -> String {
+    let rows: Vec<Vec<String>> = status
+        .nodes
+        .iter()
+        .map(|node| {
+            vec![
+                node.node_id.to_string(),
+                role(node.role).to_owned(),
+                index(node.applied),
+                index(node.committed),
+                index(node.last_log),
+                (if node.healthy { "yes" } else { "no" }).to_owned(),
+                node.problem.clone(),
+            ]
+        })
+        .collect();
+    let header = ["NODE", "ROLE", "APPLIED", "COMMITTED", "LAST LOG", "HEALTHY", "PROBLEM"];
+    let leader = status.leader_id.map_or_else(
+        || format!("no leader that node {} knows", status.answered_by),
+        |leader| format!("led by node {leader}"),
+    );
+    format!(
+        "cluster {}, term {}, {leader}\n\n{}",
+        status.cluster_id,
+        status.term,
+        table(&header, &rows)
+    )
+}
+
+fn index(index: Option<u64>) -> String {
+    index.map_or_else(|| "-".to_owned(), |index| index.to_string())
+}
+
+fn members_json(members: &Members) -> Value {
+    let member = |member: &Member| {
+        json!({
+            "node_id": member.node_id,
+            "uuid": member.uuid,
+            "peer_addr": member.peer_addr,
+            "client_addr": member.client_addr,
+            "voter": member.voter,
+        })
+    };
+    json!({
+        "cluster_id": members.cluster_id,
+        "leader_id": members.leader_id,
+        "members": members.members.iter().map(member).collect::<Vec<_>>(),
+    })
+}
+
+fn members_text(members: &Members) -> String {
+    let rows: Vec<Vec<String>> = members
+        .members
+        .iter()
+        .map(|member| {
+            vec![
+                member.node_id.to_string(),
+                (if member.voter { "voter" } else { "learner" }).to_owned(),
+                member.client_addr.clone(),
+                member.peer_addr.clone(),
+                (if members.leader_id == Some(member.node_id) { "leads" } else { "" }).to_owned(),
+            ]
+        })
+        .collect();
+    table(&["NODE", "KIND", "CLIENTS", "PEERS", ""], &rows)
+}

@@ -1,0 +1,191 @@
+//! `quorate kv`: set, get, del, incr.
+
+use crate::connect::Connect;
+use crate::duration;
+use crate::exit::Failure;
+use crate::output::{Output, number, put_bytes};
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+/// Bytes read from stdin: above any value a cluster can be configured to take.
+const STDIN_BYTES_MAX: u64 = 16 << 20;
+
+/// `quorate kv …`
+#[derive(Debug, Args)]
+pub(crate) struct Kv {
+    #[command(flatten)]
+    connect: Connect,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Set a key.
+    Set {
+        key: OsString,
+        /// The value; - reads it from stdin, to the last byte
+        #[arg(allow_hyphen_values = true)]
+        value: OsString,
+        /// How long the key lives, such as 30s; by default until it is deleted
+        #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
+        ttl: Option<Duration>,
+        /// Only if the key has exactly this version (exit status 4 if not)
+        #[arg(long, value_name = "N", conflicts_with = "if_absent")]
+        if_version: Option<u64>,
+        /// Only if there is no such key (exit status 4 if there is)
+        #[arg(long)]
+        if_absent: bool,
+    },
+    /// Write the value of a key to stdout, exactly; exit status 3 if there is no such key.
+    Get {
+        key: OsString,
+        /// Take whatever the asked node has; works without a quorum
+        #[arg(long)]
+        stale: bool,
+    },
+    /// Delete a key; one that does not exist is no error.
+    Del {
+        key: OsString,
+        /// Only if the key has exactly this version (exit status 4 if not)
+        #[arg(long, value_name = "N")]
+        if_version: Option<u64>,
+    },
+    /// Add to a number; a key that does not exist counts as 0.
+    Incr {
+        key: OsString,
+        /// How much to add
+        #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
+        by: i64,
+    },
+}
+
+impl Kv {
+    pub(crate) fn run(self, output: Output) -> Result<(), Failure> {
+        let Self { connect, command } = self;
+        match command {
+            Command::Set { key, value, ttl, if_version, if_absent } => {
+                let value = payload(value)?;
+                let written = connect.run(async |client| {
+                    let mut set = client.kv().set(key.as_bytes(), value);
+                    if let Some(ttl) = ttl {
+                        set = set.ttl(ttl);
+                    }
+                    if let Some(version) = if_version {
+                        set = set.if_version(version);
+                    }
+                    if if_absent {
+                        set = set.if_absent();
+                    }
+                    Ok(set.await?)
+                })?;
+                output.result(
+                    || {
+                        let marks =
+                            json!({ "version": written.version, "revision": written.revision });
+                        about(&key, marks)
+                    },
+                    || format!("version {}", written.version),
+                )
+            }
+            Command::Get { key, stale } => get(&connect, &key, stale, output),
+            Command::Del { key, if_version } => {
+                let done = connect.run(async |client| {
+                    let mut delete = client.kv().delete(key.as_bytes());
+                    if let Some(version) = if_version {
+                        delete = delete.if_version(version);
+                    }
+                    Ok(delete.await?)
+                })?;
+                output.result(
+                    || about(&key, json!({ "deleted": done.deleted, "revision": done.revision })),
+                    || (if done.deleted { "deleted" } else { "there was none" }).to_owned(),
+                )
+            }
+            Command::Incr { key, by } => {
+                let sum = connect
+                    .run(async |client| Ok(client.kv().increment(key.as_bytes(), by).await?))?;
+                output.result(
+                    || {
+                        let value = number(sum.value);
+                        about(&key, json!({ "value": value, "version": sum.version, "revision": sum.revision }))
+                    },
+                    || sum.value.to_string(),
+                )
+            }
+        }
+    }
+}
+
+fn get(connect: &Connect, key: &OsStr, stale: bool, output: Output) -> Result<(), Failure> {
+    let entry = connect.run(async |client| {
+        let get = client.kv().get(key.as_bytes());
+        Ok(if stale { get.stale().await? } else { get.await? })
+    })?;
+    let Some(entry) = entry else {
+        return Err(Failure::NotFound(format!("there is no key {}", key.to_string_lossy())));
+    };
+    if !output.is_json() {
+        return output.bytes(&entry.value);
+    }
+    let mut marks = Map::new();
+    put_bytes(&mut marks, "value", &entry.value);
+    marks.insert("version".to_owned(), entry.version.into());
+    marks.insert("create_revision".to_owned(), entry.create_revision.into());
+    marks.insert("mod_revision".to_owned(), entry.mod_revision.into());
+    let remaining_ms = entry.remaining_ttl.map(|ttl| u64::try_from(ttl.as_millis()).ok());
+    if let Some(remaining_ms) = remaining_ms {
+        marks.insert("remaining_ttl_ms".to_owned(), remaining_ms.into());
+    }
+    output.line(&about(key, Value::from(marks)).to_string())
+}
+
+/// A JSON object about a key: its name and `marks`.
+fn about(key: &OsStr, marks: Value) -> Value {
+    let mut object = Map::new();
+    put_bytes(&mut object, "key", key.as_bytes());
+    if let Value::Object(marks) = marks {
+        object.extend(marks);
+    }
+    Value::from(object)
+}
+
+/// The bytes of an argument; `-` stands for stdin.
+fn payload(argument: OsString) -> Result<Vec<u8>, Failure> {
+    if argument != "-" {
+        return Ok(argument.as_bytes().to_vec());
+    }
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(STDIN_BYTES_MAX + 1).read_to_end(&mut bytes);
+    let length = read.context("can't read the value from stdin")?;
+    if length as u64 > STDIN_BYTES_MAX {
+        return Err(Failure::Usage(format!(
+            "the value on stdin is longer than {STDIN_BYTES_MAX} bytes; no cluster takes that"
+        )));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_names_its_key_whatever_its_bytes() {
+        let marks = json!({ "version": 3 });
+        assert_eq!(about(OsStr::new("k"), marks.clone()).to_string(), r#"{"key":"k","version":3}"#);
+        let key = OsStr::from_bytes(&[0xff]);
+        assert_eq!(about(key, marks).to_string(), r#"{"key_base64":"/w==","version":3}"#);
+    }
+
+    #[test]
+    fn an_argument_is_its_own_bytes() {
+        assert_eq!(payload(OsStr::from_bytes(&[0xff, b'a']).to_owned()).unwrap(), [0xff, b'a']);
+        assert_eq!(payload(OsString::new()).unwrap(), b"");
+    }
+}

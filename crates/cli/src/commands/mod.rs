@@ -1,0 +1,24 @@
+//! The commands, one file per group.
+
+pub(crate) mod cluster;
+pub(crate) mod config;
+pub(crate) mod dev;
+pub(crate) mod kv;
+pub(crate) mod serve;
+mod version;
+
+use crate::cli::Command;
+use crate::exit::Failure;
+use crate::output::Output;
+
+/// Runs a command to its end.
+pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
+    match command {
+        Command::Serve(serve) => serve.run(output),
+        Command::Dev(dev) => dev.run(output),
+        Command::Kv(kv) => kv.run(output),
+        Command::Cluster(cluster) => cluster.run(output),
+        Command::Config(config) => config.run(output),
+        Command::Version => version::run(output),
+    }
+}

@@ -1,0 +1,133 @@
+//! `quorate serve`: one node, until it is told to stop.
+
+use crate::exit::Failure;
+use crate::output::Output;
+use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
+use quorate_server::config::{Config, Kind, SETTINGS};
+use quorate_server::process;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// `quorate serve …`
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The config file; without it there is none
+    #[arg(long, env = "QUORATE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Stop, as after SIGTERM, when stdin ends: whoever started this node takes it along
+    #[arg(long, hide = true)]
+    stop_on_stdin_eof: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// One flag per setting of the server's table.
+#[derive(Debug, Default)]
+struct Settings(Vec<(&'static str, String)>);
+
+impl Args for Settings {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.args(SETTINGS.iter().map(|setting| {
+            let default = match setting.default {
+                Some(default) if setting.kind != Kind::Switch => format!(" [default: {default}]"),
+                _ => String::new(),
+            };
+            let help = format!("{}{default} [env: {}]", setting.help, setting.variable());
+            let arg = Arg::new(setting.name)
+                .long(setting.flag())
+                .value_name(setting.placeholder)
+                .help(help)
+                .action(ArgAction::Set);
+            match setting.kind {
+                Kind::Switch => {
+                    arg.num_args(0..=1).require_equals(true).default_missing_value("true")
+                }
+                Kind::Text | Kind::Number => arg,
+            }
+        }))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Settings {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut settings = Self::default();
+        settings.update_from_arg_matches(matches)?;
+        Ok(settings)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0 = SETTINGS
+            .iter()
+            .filter_map(|setting| {
+                Some((setting.name, matches.get_one::<String>(setting.name)?.clone()))
+            })
+            .collect();
+        Ok(())
+    }
+}
+
+impl Serve {
+    pub(crate) fn run(self, output: Output) -> Result<(), Failure> {
+        let config = Config::load(&self.settings.0, std::env::vars_os(), self.config.as_deref())
+            .map_err(|error| Failure::Usage(error.to_string()))?;
+        if cfg!(feature = "planted-faults") {
+            output.note("quorate: this build has planted faults and loses data on purpose; it is for tests only");
+        }
+        let options = process::Options {
+            config,
+            stop_on_stdin_eof: self.stop_on_stdin_eof,
+            on_listening: Box::new(move |listening| {
+                let said = output.result(
+                    || {
+                        json!({
+                            "node_id": listening.node_id.0,
+                            "client": listening.client.to_string(),
+                            "peer": listening.peer.to_string(),
+                            "http": listening.http.to_string(),
+                        })
+                    },
+                    || {
+                        format!(
+                            "quorate node {} listens: client {}, peer {}, http {}",
+                            listening.node_id, listening.client, listening.peer, listening.http
+                        )
+                    },
+                );
+                // Nobody reads it: no reason for a node not to run.
+                drop(said);
+            }),
+        };
+        process::run(options).map_err(|error| Failure::Other(anyhow::Error::new(error)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    fn settings(line: &str) -> Vec<(&'static str, String)> {
+        match Cli::try_parse_from(line.split_whitespace()).unwrap().command {
+            Command::Serve(serve) => serve.settings.0,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_flags_that_were_given_count() {
+        assert!(settings("quorate serve").is_empty());
+        assert_eq!(
+            settings("quorate serve --insecure --node-id 7 --raft-heartbeat-ms=9"),
+            [
+                ("node_id", "7".to_owned()),
+                ("insecure", "true".to_owned()),
+                ("raft.heartbeat_ms", "9".to_owned())
+            ]
+        );
+        assert_eq!(settings("quorate serve --insecure=false"), [("insecure", "false".to_owned())]);
+    }
+}

@@ -1,0 +1,61 @@
+//! How commands find the cluster: endpoints, namespace, time allowed.
+
+use crate::duration;
+use crate::exit::Failure;
+use clap::Args;
+use quorate_client::Client;
+use std::future::Future;
+use std::time::Duration;
+
+/// Where the cluster is, and how long to wait for it.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Connect {
+    /// Client addresses of some or all nodes; any of them takes any request
+    #[arg(
+        long,
+        global = true,
+        env = "QUORATE_ENDPOINTS",
+        value_name = "HOST:PORT,…",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:8811"
+    )]
+    endpoints: Vec<String>,
+    /// The namespace to work in
+    #[arg(long, global = true, env = "QUORATE_NAMESPACE", value_name = "NAME", default_value = "")]
+    namespace: String,
+    /// How long the command may take, such as 500ms or 5s
+    #[arg(
+        long,
+        global = true,
+        env = "QUORATE_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "5s",
+        value_parser = duration::parse_positive
+    )]
+    timeout: Duration,
+}
+
+impl Connect {
+    /// Runs `work` with a client, on a runtime that lives as long as the command.
+    pub(crate) fn run<T, F>(&self, work: impl FnOnce(Client) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| anyhow::Error::new(error).context("can't start"))?;
+        let result = runtime.block_on(async {
+            let client = Client::builder()
+                .endpoints(self.endpoints.iter().map(|endpoint| endpoint.trim()))
+                .namespace(&self.namespace)
+                .request_timeout(self.timeout)
+                .one_shot(true)
+                .connect()?;
+            work(client).await
+        });
+        // A lookup of a name may hang in a thread of the runtime; nobody waits for it.
+        runtime.shutdown_background();
+        result
+    }
+}

@@ -1,0 +1,79 @@
+//! Durations as people write them: `500ms`, `30s`, `2m`, `1h`.
+
+use std::time::Duration;
+
+/// Units with their milliseconds; `ms` before `m` and `s`, of which it ends in one.
+const UNITS: &[(&str, u64)] =
+    &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+/// Parses a duration. A bare number is refused: seconds to one are milliseconds to another.
+///
+/// # Errors
+/// What would be right.
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(digits_end);
+    if !digits.is_empty() && unit.is_empty() {
+        return Err(format!(
+            "{text} has no unit; write {text}s for seconds or {text}ms for milliseconds"
+        ));
+    }
+    let wrong = || format!("{text:?} is not a duration such as 500ms, 30s, 2m, 1h");
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let (_, unit_ms) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+    number.checked_mul(*unit_ms).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+/// As [`parse`], for what can't be over at once.
+///
+/// # Errors
+/// Also when it is zero.
+pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
+    match parse(text)? {
+        Duration::ZERO => Err(format!("{text} is no time at all; write at least 1ms")),
+        duration => Ok(duration),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_understood() {
+        for (text, ms) in
+            [("500ms", 500), ("30s", 30_000), ("2m", 120_000), ("1h", 3_600_000), ("0s", 0)]
+        {
+            assert_eq!(parse(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bare_number_is_refused_with_a_hint() {
+        assert_eq!(
+            parse("30").unwrap_err(),
+            "30 has no unit; write 30s for seconds or 30ms for milliseconds"
+        );
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused() {
+        for text in [
+            "",
+            "s",
+            "-1s",
+            "+1s",
+            "1.5s",
+            "1 s",
+            "1S",
+            "1s2m",
+            "99999999999999999999s",
+            "18446744073709551615h",
+            "١s",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        assert!(parse_positive("0ms").is_err());
+        assert_eq!(parse_positive("1ms"), Ok(Duration::from_millis(1)));
+    }
+}

@@ -1,0 +1,140 @@
+//! How a command ends: its failure, the status the process exits with, the words.
+
+use quorate_client::Error as ClientError;
+use serde_json::{Value, json};
+use std::io;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Used in a way it can't be, found after the command line was parsed.
+    Usage(String),
+    /// What was asked for does not exist.
+    NotFound(String),
+    /// A call to the cluster failed.
+    Client(ClientError),
+    /// Whoever read our output went away; not worth a word.
+    BrokenPipe,
+    /// Anything else.
+    Other(anyhow::Error),
+}
+
+impl Failure {
+    /// The status the process exits with.
+    pub(crate) fn status(&self) -> u8 {
+        match self {
+            Self::BrokenPipe => 0,
+            Self::Other(_) => 1,
+            Self::Usage(_) => 2,
+            Self::NotFound(_) => 3,
+            Self::Client(error) => match error {
+                ClientError::NotFound { .. } => 3,
+                ClientError::ConditionFailed { .. } => 4,
+                ClientError::Unavailable { .. } => 5,
+                ClientError::Indeterminate { .. } => 6,
+                _ => 1,
+            },
+        }
+    }
+
+    /// For people: one line.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::BrokenPipe => String::new(),
+            Self::Usage(message) | Self::NotFound(message) => message.clone(),
+            Self::Client(error) => format!("{error} ({})", error.reason()),
+            Self::Other(error) => format!("{error:#}"),
+        }
+    }
+
+    /// For programs.
+    pub(crate) fn json(&self) -> Value {
+        let reason = match self {
+            Self::Client(error) => error.reason(),
+            Self::Usage(_) => "USAGE",
+            Self::NotFound(_) => "NOT_FOUND",
+            Self::BrokenPipe | Self::Other(_) => "ERROR",
+        };
+        let message = match self {
+            Self::Client(error) => error.message().to_owned(),
+            other => other.text(),
+        };
+        let mut object = json!({ "error": message, "reason": reason, "exit": self.status() });
+        if let Self::Client(ClientError::ConditionFailed { version, .. }) = self {
+            object["version"] = json!(version);
+        }
+        object
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// A failure to write to stdout.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::BrokenPipe,
+            _ => Self::Other(anyhow::Error::new(error).context("can't write the output")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_has_its_status() {
+        let (reason, message) = (String::from("WHY"), String::from("what"));
+        let client = |error: ClientError| Failure::Client(error).status();
+        assert_eq!(
+            client(ClientError::NotFound { reason: reason.clone(), message: message.clone() }),
+            3
+        );
+        let condition = ClientError::ConditionFailed {
+            version: Some(7),
+            reason: reason.clone(),
+            message: message.clone(),
+        };
+        assert_eq!(Failure::Client(condition.clone()).json()["version"], 7);
+        assert_eq!(client(condition), 4);
+        assert_eq!(
+            client(ClientError::Unavailable { reason: reason.clone(), message: message.clone() }),
+            5
+        );
+        assert_eq!(
+            client(ClientError::Indeterminate { reason: reason.clone(), message: message.clone() }),
+            6
+        );
+        assert_eq!(
+            client(ClientError::InvalidArgument {
+                reason: reason.clone(),
+                message: message.clone()
+            }),
+            1
+        );
+        assert_eq!(
+            client(ClientError::ResourceExhausted {
+                reason: reason.clone(),
+                message: message.clone()
+            }),
+            1
+        );
+        assert_eq!(client(ClientError::Internal { reason, message }), 1);
+        assert_eq!(Failure::Usage(String::new()).status(), 2);
+        assert_eq!(Failure::NotFound(String::new()).status(), 3);
+        assert_eq!(Failure::from(anyhow::anyhow!("x")).status(), 1);
+        assert_eq!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)).status(), 0);
+        assert_eq!(Failure::from(io::Error::from(io::ErrorKind::StorageFull)).status(), 1);
+    }
+}

@@ -1,0 +1,38 @@
+//! The command line of Quorate: a node, a cluster for development, and the commands that talk to
+//! one.
+//!
+//! # Guarantees
+//! - Exit status: 0 ok, 1 error, 2 usage, 3 not found, 4 condition failed, 5 unavailable,
+//!   6 outcome unknown.
+//! - Results go to stdout, everything else to stderr; with `-o json` both are JSON, one object per
+//!   line.
+//! - A command that changes something and is repeated by its own retries has one effect: it
+//!   carries an idempotency key.
+//!
+//! # Deliberately absent
+//! - Anything a program would link: this is a library only so that two binaries can share it
+//!   (`quorate`, and for tests `quorate-planted`).
+
+mod cli;
+mod commands;
+mod connect;
+mod duration;
+mod exit;
+mod output;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Runs the command line this process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let output = output::Output::new(cli.output);
+    match commands::run(cli.command, output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output.error(&failure);
+            ExitCode::from(failure.status())
+        }
+    }
+}

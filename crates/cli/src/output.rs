@@ -1,0 +1,141 @@
+//! The only place that writes: results to stdout, the rest to stderr.
+
+use crate::exit::Failure;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value};
+use std::io::{self, IsTerminal, Write};
+
+/// Integers from here on are not exact in JSON readers that use floating point.
+const EXACT_LIMIT: i64 = 1 << 53;
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people: lines and aligned columns.
+    #[default]
+    #[value(alias = "plain", alias = "text")]
+    Table,
+    /// One JSON object, or one per line where there are many.
+    Json,
+}
+
+/// Where a command's words go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    format: Format,
+}
+
+impl Output {
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    pub(crate) fn is_json(self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// The result: `json` as one object, or `text` as lines, whichever is asked for.
+    pub(crate) fn result(
+        self,
+        json: impl FnOnce() -> Value,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        let line = if self.is_json() { json().to_string() } else { text() };
+        self.line(&line)
+    }
+
+    /// A line on stdout.
+    #[allow(clippy::unused_self, reason = "whoever writes has been given the output")]
+    pub(crate) fn line(self, line: &str) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{line}")?;
+        Ok(stdout.flush()?)
+    }
+
+    /// Exactly these bytes; on a terminal a line end follows.
+    #[allow(clippy::unused_self, reason = "whoever writes has been given the output")]
+    pub(crate) fn bytes(self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        if stdout.is_terminal() {
+            stdout.write_all(b"\n")?;
+        }
+        Ok(stdout.flush()?)
+    }
+
+    /// A line on stderr. Nobody reading it is no reason to fail.
+    #[allow(clippy::unused_self, reason = "whoever writes has been given the output")]
+    pub(crate) fn note(self, line: &str) {
+        let _ = writeln!(io::stderr().lock(), "{line}");
+    }
+
+    /// Tells why the command failed.
+    pub(crate) fn error(self, failure: &Failure) {
+        match failure {
+            Failure::BrokenPipe => {}
+            failure if self.is_json() => self.note(&failure.json().to_string()),
+            failure => self.note(&format!("quorate: {}", failure.text())),
+        }
+    }
+}
+
+/// Sets `name` to the bytes as text if they are UTF-8, else `name_base64`.
+pub(crate) fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => object.insert(name.to_owned(), Value::from(text)),
+        Err(_) => object.insert(format!("{name}_base64"), Value::from(STANDARD.encode(bytes))),
+    };
+}
+
+/// A number as JSON: from 2^53 on as a string, because many readers would round it.
+pub(crate) fn number(value: i64) -> Value {
+    if (-EXACT_LIMIT..EXACT_LIMIT).contains(&value) {
+        Value::from(value)
+    } else {
+        Value::from(value.to_string())
+    }
+}
+
+/// Rows under a header, columns aligned, two spaces between them.
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let header: Vec<String> = header.iter().map(|&cell| cell.to_owned()).collect();
+    let lines: Vec<&Vec<String>> = std::iter::once(&header).chain(rows).collect();
+    let width = |column: usize| {
+        lines.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+    };
+    let widths: Vec<usize> = (0..header.len()).map(|column| width(column).unwrap_or(0)).collect();
+    let aligned = lines.iter().map(|row| {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    });
+    aligned.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_text_only_when_they_are_utf8() {
+        let mut object = Map::new();
+        put_bytes(&mut object, "value", "é".as_bytes());
+        put_bytes(&mut object, "key", &[0xff, 0x00]);
+        assert_eq!(Value::from(object).to_string(), r#"{"key_base64":"/wA=","value":"é"}"#);
+    }
+
+    #[test]
+    fn large_numbers_are_strings() {
+        assert_eq!(number(EXACT_LIMIT - 1).to_string(), "9007199254740991");
+        assert_eq!(number(EXACT_LIMIT).to_string(), r#""9007199254740992""#);
+        assert_eq!(number(-EXACT_LIMIT).to_string(), "-9007199254740992");
+        assert_eq!(number(i64::MIN).to_string(), r#""-9223372036854775808""#);
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows =
+            [vec!["1".to_owned(), "leader".to_owned()], vec!["22".to_owned(), String::new()]];
+        assert_eq!(table(&["NODE", "ROLE"], &rows), "NODE  ROLE\n1     leader\n22");
+    }
+}

@@ -1,0 +1,387 @@
+//! Configuration: flags over `QUORATE_*` variables over the file over defaults, resolved once into
+//! a [`Config`] that nobody has to check again.
+
+mod address;
+mod layers;
+mod settings;
+
+pub use address::Address;
+pub use layers::{Found, Origin};
+pub use settings::{Kind, SETTINGS, Setting};
+
+use layers::Layers;
+use quorate_state::NodeId;
+use quorate_state::limits::{KEY_BYTES_MAX, Limits, VALUE_BYTES_MAX};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// Bytes of a request may not be configured beyond this: what one connection can make us hold.
+const REQUEST_BYTES_CEILING: u64 = 16 << 20;
+
+/// A configuration that can't be used: what is wrong, where it was written, what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub(crate) String);
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Raft's timing, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RaftTiming {
+    /// Between heartbeats.
+    pub heartbeat_ms: u64,
+    /// The shortest election timeout that is drawn.
+    pub election_timeout_min_ms: u64,
+    /// The longest.
+    pub election_timeout_max_ms: u64,
+}
+
+/// When snapshots are taken, and what is kept behind them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotTiming {
+    /// Bytes of log between two snapshots.
+    pub log_bytes: u64,
+    /// Entries kept behind one.
+    pub keep_entries: u64,
+}
+
+/// Memory of the storage, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StorageSizes {
+    /// One memtable of the log.
+    pub log_memtable_bytes: usize,
+    /// One memtable of the state.
+    pub state_memtable_bytes: usize,
+    /// Cached blocks.
+    pub block_cache_bytes: usize,
+    /// Decoded entries at the end of the log.
+    pub tail_cache_bytes: usize,
+}
+
+/// A valid configuration of one node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// This node's id.
+    pub node_id: NodeId,
+    /// Where its data is.
+    pub data_dir: PathBuf,
+    /// Where clients connect.
+    pub client_listen: Address,
+    /// Where other nodes connect.
+    pub peer_listen: Address,
+    /// Where the HTTP endpoint is.
+    pub http_listen: Address,
+    /// Where clients reach this node, when that is not `client_listen` with the port it got.
+    pub client_advertise: Option<Address>,
+    /// Where other nodes reach this node.
+    pub peer_advertise: Address,
+    /// Where the HTTP endpoint is reached, when that is not `http_listen` with the port it got.
+    pub http_advertise: Option<Address>,
+    /// The nodes that found the cluster with their peer addresses; this node is among them.
+    pub initial_cluster: BTreeMap<NodeId, Address>,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// What is logged; a valid filter.
+    pub log_level: String,
+    /// Bounds checked at the door.
+    pub limits: Limits,
+    /// Client connections at once.
+    pub connections_max: usize,
+    /// Requests at once on one connection.
+    pub streams_per_connection_max: u32,
+    /// Raft's timing.
+    pub raft: RaftTiming,
+    /// Memory of the storage.
+    pub storage: StorageSizes,
+    /// When snapshots are taken.
+    pub snapshots: SnapshotTiming,
+    /// Every setting with the value in force as text (empty when it follows from others) and
+    /// where that came from, in the table's order.
+    pub effective: Vec<(&'static str, Found)>,
+}
+
+impl Config {
+    /// Resolves the configuration from flags (setting name and text), environment and file.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn load(
+        flags: &[(&'static str, String)],
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        file: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
+        Resolver { layers: Layers::collect(flags, environment, file)? }.resolve()
+    }
+
+    /// What clients are told to come to, given the port that was bound.
+    #[must_use]
+    pub fn client_address(&self, bound_port: u16) -> Address {
+        advertised(self.client_advertise.as_ref(), &self.client_listen, bound_port)
+    }
+
+    /// Where the HTTP endpoint is reached, given the port that was bound.
+    #[must_use]
+    pub fn http_address(&self, bound_port: u16) -> Address {
+        advertised(self.http_advertise.as_ref(), &self.http_listen, bound_port)
+    }
+}
+
+fn advertised(advertise: Option<&Address>, listen: &Address, bound_port: u16) -> Address {
+    match advertise {
+        Some(address) if address.port != 0 => address.clone(),
+        Some(address) => address.with_port(bound_port),
+        None => listen.with_port(bound_port),
+    }
+}
+
+struct Resolver {
+    layers: Layers,
+}
+
+impl Resolver {
+    fn resolve(&self) -> Result<Config, ConfigError> {
+        let node_id = self.read("node_id", address::parse_node_id)?;
+        let client_listen: Address = self.parse("client_listen")?;
+        let peer_listen: Address = self.parse("peer_listen")?;
+        let http_listen: Address = self.parse("http_listen")?;
+        self.check_exposure(&[
+            ("client_listen", &client_listen),
+            ("peer_listen", &peer_listen),
+            ("http_listen", &http_listen),
+        ])?;
+        if peer_listen.port == 0 {
+            return Err(self.wrong(
+                "peer_listen",
+                "port 0 means any free port, but the other nodes remember this one; choose a port",
+            ));
+        }
+        let client_advertise = self.advertise("client", &client_listen)?;
+        let http_advertise = self.advertise("http", &http_listen)?;
+        let (initial_cluster, peer_advertise) = self.cluster(node_id, &peer_listen)?;
+        Ok(Config {
+            node_id,
+            data_dir: self.data_dir()?,
+            client_listen,
+            peer_listen,
+            http_listen,
+            client_advertise,
+            peer_advertise,
+            http_advertise,
+            initial_cluster,
+            log_format: self.read("log_format", |text| match text {
+                "text" => Ok(LogFormat::Text),
+                "json" => Ok(LogFormat::Json),
+                other => Err(format!("{other:?} is neither text nor json")),
+            })?,
+            log_level: self.read("log_level", crate::logging::check_filter)?,
+            limits: self.limits()?,
+            connections_max: self.size("limits.connections_max", 1, 1_000_000)?,
+            streams_per_connection_max: self.number(
+                "limits.streams_per_connection_max",
+                1,
+                65_536,
+            )?,
+            raft: self.raft()?,
+            storage: StorageSizes {
+                log_memtable_bytes: self.size("storage.log_memtable_bytes", 64 << 10, 1 << 30)?,
+                state_memtable_bytes: self.size(
+                    "storage.state_memtable_bytes",
+                    64 << 10,
+                    1 << 30,
+                )?,
+                block_cache_bytes: self.size("storage.block_cache_bytes", 1 << 20, 1 << 38)?,
+                tail_cache_bytes: self.size("storage.tail_cache_bytes", 1 << 20, 1 << 34)?,
+            },
+            snapshots: SnapshotTiming {
+                log_bytes: self.number("storage.snapshot_log_bytes", 1 << 10, 1 << 40)?,
+                keep_entries: self.number("storage.log_keep_entries", 1, 1 << 30)?,
+            },
+            effective: SETTINGS
+                .iter()
+                .map(|setting| (setting.name, self.found(setting).unwrap_or_else(unsaid)))
+                .collect(),
+        })
+    }
+
+    fn data_dir(&self) -> Result<PathBuf, ConfigError> {
+        self.read("data_dir", |text| match text {
+            "" => Err("it is empty; name a directory".to_owned()),
+            text => Ok(PathBuf::from(text)),
+        })
+    }
+
+    fn limits(&self) -> Result<Limits, ConfigError> {
+        Ok(Limits {
+            key_bytes_max: self.number("limits.key_bytes_max", 1, KEY_BYTES_MAX)?,
+            value_bytes_max: self.number("limits.value_bytes_max", 1, VALUE_BYTES_MAX)?,
+            request_bytes_max: self.number(
+                "limits.request_bytes_max",
+                4096,
+                REQUEST_BYTES_CEILING,
+            )?,
+            proposal_bytes_max: self.number("limits.proposal_bytes_max", 4 << 20, 4 << 30)?,
+        })
+    }
+
+    fn raft(&self) -> Result<RaftTiming, ConfigError> {
+        let heartbeat_ms: u64 = self.number("raft.heartbeat_ms", 5, 60_000)?;
+        let min: u64 = self.number("raft.election_timeout_min_ms", 20, 600_000)?;
+        let max: u64 = self.number("raft.election_timeout_max_ms", 20, 600_000)?;
+        if min < heartbeat_ms * 2 {
+            return Err(self.wrong(
+                "raft.election_timeout_min_ms",
+                &format!("{min} is less than two heartbeats of {heartbeat_ms} ms: one late heartbeat would cost the leader its office"),
+            ));
+        }
+        if max <= min {
+            return Err(self.wrong(
+                "raft.election_timeout_max_ms",
+                &format!("{max} is not above raft.election_timeout_min_ms, {min}: without a spread, nodes stand for election at the same moment"),
+            ));
+        }
+        Ok(RaftTiming { heartbeat_ms, election_timeout_min_ms: min, election_timeout_max_ms: max })
+    }
+
+    /// There is no TLS and no authentication yet, so whoever reaches a port may do everything.
+    fn check_exposure(&self, listens: &[(&str, &Address)]) -> Result<(), ConfigError> {
+        if self.parse::<bool>("insecure")? {
+            return Ok(());
+        }
+        for (name, address) in listens {
+            if !address.is_loopback() {
+                return Err(self.wrong(name, &format!(
+                    "{address} is reachable from other machines, and this version has neither TLS nor authentication: whoever reaches the port can read and change everything. Listen on 127.0.0.1, or accept that with --insecure on a network you trust"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn advertise(&self, port: &str, listen: &Address) -> Result<Option<Address>, ConfigError> {
+        let name = format!("{port}_advertise");
+        let advertise = self.optional(&name, str::parse::<Address>)?;
+        match &advertise {
+            Some(address) if address.is_unspecified() => Err(self.wrong(
+                &name,
+                &format!("{address} is no address that others can go to; name this machine's own"),
+            )),
+            None if listen.is_unspecified() => Err(self.wrong(
+                &format!("{port}_listen"),
+                &format!("{listen} stands for every address of this machine; say with {name} at which one others reach it"),
+            )),
+            _ => Ok(advertise),
+        }
+    }
+
+    /// The founding members and this node's own peer address, which must agree.
+    fn cluster(
+        &self,
+        node_id: NodeId,
+        peer_listen: &Address,
+    ) -> Result<(BTreeMap<NodeId, Address>, Address), ConfigError> {
+        let listed = self.optional("initial_cluster", address::parse_cluster)?;
+        let own = match &listed {
+            None => None,
+            Some(cluster) => Some(cluster.get(&node_id).cloned().ok_or_else(|| {
+                self.wrong(
+                    "initial_cluster",
+                    &format!("it does not list this node, {node_id}; give each node the same list and its own node_id"),
+                )
+            })?),
+        };
+        let advertise = match (&own, self.optional("peer_advertise", str::parse::<Address>)?) {
+            (Some(own), Some(advertise)) if *own != advertise => {
+                return Err(self.wrong(
+                    "peer_advertise",
+                    &format!("{advertise} differs from this node's address in initial_cluster, {own}; make them equal"),
+                ));
+            }
+            (Some(own), _) => own.clone(),
+            (None, Some(advertise)) => advertise,
+            (None, None) => peer_listen.clone(),
+        };
+        if advertise.is_unspecified() || advertise.port == 0 {
+            return Err(self.wrong(
+                if listed.is_some() { "initial_cluster" } else { "peer_advertise" },
+                &format!("{advertise} is no address that the other nodes can go to"),
+            ));
+        }
+        let cluster = listed.unwrap_or_else(|| BTreeMap::from([(node_id, advertise.clone())]));
+        Ok((cluster, advertise))
+    }
+
+    fn found(&self, setting: &Setting) -> Option<Found> {
+        self.layers.said(setting).cloned().or_else(|| {
+            let text = setting.default?.to_owned();
+            Some(Found { text, origin: Origin::Default })
+        })
+    }
+
+    /// An error about a setting, with the place where its value was written.
+    fn wrong(&self, name: &str, what: &str) -> ConfigError {
+        let origin = Setting::named(name).and_then(|setting| self.found(setting));
+        match origin.map(|found| found.origin) {
+            None => ConfigError(format!("{name}: {what}")),
+            Some(origin) => ConfigError(format!("{name} (from {origin}): {what}")),
+        }
+    }
+
+    fn optional<T>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        let setting = Setting::named(name).expect("names in the code are in the table");
+        match self.found(setting) {
+            None => Ok(None),
+            Some(found) => match parse(&found.text) {
+                Ok(value) => Ok(Some(value)),
+                Err(what) => Err(self.wrong(name, &what)),
+            },
+        }
+    }
+
+    fn read<T>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        let value = self.optional(name, parse)?;
+        Ok(value.expect("settings read this way have a default in the table"))
+    }
+
+    fn parse<T: FromStr<Err: std::fmt::Display>>(&self, name: &str) -> Result<T, ConfigError> {
+        self.read(name, |text| text.parse::<T>().map_err(|error| error.to_string()))
+    }
+
+    fn number<T: TryFrom<u64>>(&self, name: &str, min: u64, max: u64) -> Result<T, ConfigError> {
+        self.read(name, |text| {
+            let number: u64 =
+                text.parse().map_err(|_| format!("{text:?} is not a whole number"))?;
+            if number < min || number > max {
+                return Err(format!("{number} is out of range; it must be from {min} to {max}"));
+            }
+            T::try_from(number).map_err(|_| format!("{number} is too large for this machine"))
+        })
+    }
+
+    fn size(&self, name: &str, min: u64, max: u64) -> Result<usize, ConfigError> {
+        self.number(name, min, max)
+    }
+}
+
+fn unsaid() -> Found {
+    Found { text: String::new(), origin: Origin::Default }
+}
+
+#[cfg(test)]
+mod tests;

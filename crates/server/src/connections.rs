@@ -1,0 +1,160 @@
+//! Bounds on what comes in: how many connections at once, and how long one may say nothing before
+//! its first byte.
+
+use futures::{Stream, StreamExt};
+use quorate_consensus::io::{Connection, Incoming};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+use tonic::transport::server::Connected;
+
+/// A connection that sends nothing for this long after it was accepted is closed: it would hold a
+/// place for ever, because the protocol's own pings begin after its first bytes.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The connections of `incoming`, at most `max` at once; those beyond are closed at once, so that
+/// a client goes to another node instead of waiting.
+pub(crate) fn bounded(
+    incoming: Incoming,
+    max: usize,
+    port: &'static str,
+) -> impl Stream<Item = io::Result<Counted>> + Send {
+    let places = Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)));
+    incoming.filter_map(move |accepted| {
+        let counted = match accepted {
+            Err(error) => {
+                // Accepting goes on: out of file descriptors passes when others close theirs.
+                tracing::warn!(port, %error, "can't accept a connection");
+                None
+            }
+            Ok(connection) => match places.clone().try_acquire_owned() {
+                Ok(place) => Some(Ok(Counted::new(connection, place))),
+                Err(_) => {
+                    tracing::debug!(port, max, "connection closed: too many at once");
+                    None
+                }
+            },
+        };
+        std::future::ready(counted)
+    })
+}
+
+/// A connection that holds one of the places.
+pub(crate) struct Counted {
+    connection: Connection,
+    /// Until the first byte came.
+    patience: Option<Pin<Box<Sleep>>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Counted {
+    fn new(connection: Connection, place: OwnedSemaphorePermit) -> Self {
+        let patience = Some(Box::pin(tokio::time::sleep(FIRST_BYTE_TIMEOUT)));
+        Self { connection, patience, _place: place }
+    }
+}
+
+impl Connected for Counted {
+    type ConnectInfo = ();
+    fn connect_info(&self) -> Self::ConnectInfo {}
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.connection).poll_read(cx, buf);
+        if read.is_ready() {
+            self.patience = None;
+        } else if let Some(patience) = &mut self.patience
+            && patience.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.connection).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.connection).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.connection.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    fn pairs(count: usize) -> (Incoming, Vec<tokio::io::DuplexStream>) {
+        let (near, far): (Vec<_>, Vec<_>) = (0..count).map(|_| tokio::io::duplex(64)).unzip();
+        let near = near.into_iter().map(|io| Ok(Connection::new(io)));
+        (futures::stream::iter(near).boxed(), far)
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_bound_are_closed_and_a_place_comes_free_again() {
+        let (incoming, mut far) = pairs(2);
+        let accepted: Vec<_> = bounded(incoming, 1, "client").collect().await;
+        assert_eq!(accepted.len(), 1);
+        let mut second = far.pop().unwrap();
+        assert_eq!(second.read(&mut [0; 1]).await.unwrap(), 0, "the second was not closed");
+
+        let (one, mut one_far) = tokio::io::duplex(64);
+        let (two, _two_far) = tokio::io::duplex(64);
+        let (mut send, receive) = futures::channel::mpsc::channel(2);
+        let mut bounded = std::pin::pin!(bounded(receive.boxed(), 1, "client"));
+        send.try_send(Ok(Connection::new(one))).unwrap();
+        let first = bounded.next().await.unwrap().unwrap();
+        one_far.write_all(b"x").await.unwrap();
+        drop(first);
+        send.try_send(Ok(Connection::new(two))).unwrap();
+        assert!(bounded.next().await.unwrap().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_is_given_up_and_one_that_spoke_is_not() {
+        let (incoming, mut far) = pairs(2);
+        let mut accepted: Vec<_> = bounded(incoming, 2, "client").collect().await;
+        let mut spoke = accepted.pop().unwrap().unwrap();
+        let mut silent = accepted.pop().unwrap().unwrap();
+        let error = silent.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+
+        far[1].write_all(b"x").await.unwrap();
+        assert_eq!(spoke.read_u8().await.unwrap(), b'x');
+        let patience = tokio::time::timeout(FIRST_BYTE_TIMEOUT * 2, spoke.read_u8()).await;
+        assert!(patience.is_err(), "a connection that spoke was closed");
+    }
+}

@@ -1,0 +1,90 @@
+//! The cluster as this node sees it: answered by any live node, without a quorum.
+
+use super::{Context, Deadline, Refused};
+use crate::wire;
+use quorate_proto::v1;
+use quorate_proto::v1::cluster_service_server::ClusterService;
+use quorate_state::query;
+use std::time::Duration;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tonic::{Request, Response, Status};
+
+/// How long the other nodes have to say how they are.
+const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
+
+pub(super) struct Service(pub(super) Context);
+
+#[tonic::async_trait]
+impl ClusterService for Service {
+    async fn status(
+        &self,
+        request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        let deadline = Deadline::of(request.metadata());
+        let replica = &self.0.replica;
+        wire::group(request.into_inner().group_id, replica.group()).map_err(Refused::from)?;
+        let nodes = replica.cluster_status(STATUS_TIMEOUT.min(deadline.remaining())).await;
+        let own = replica.status();
+        Ok(Response::new(v1::StatusResponse {
+            cluster_id: replica.cluster_id(),
+            term: own.term,
+            leader_id: own.leader.map(|leader| leader.0),
+            nodes: nodes.into_iter().map(|(id, said)| wire::cluster::node(id, said)).collect(),
+            answered_by: own.node.0,
+            limits: wire::cluster::limits(&self.0.limits),
+        }))
+    }
+
+    async fn members(
+        &self,
+        request: Request<v1::MembersRequest>,
+    ) -> Result<Response<v1::MembersResponse>, Status> {
+        let replica = &self.0.replica;
+        wire::group(request.into_inner().group_id, replica.group()).map_err(Refused::from)?;
+        let membership = replica.membership();
+        Ok(Response::new(v1::MembersResponse {
+            members: wire::cluster::members(&membership, |node| replica.client_addr(node)),
+            leader_id: replica.leader().map(|leader| leader.0),
+            cluster_id: replica.cluster_id(),
+        }))
+    }
+
+    async fn hash_state(
+        &self,
+        request: Request<v1::HashStateRequest>,
+    ) -> Result<Response<v1::HashStateResponse>, Status> {
+        let group = self.0.replica.group();
+        wire::group(request.into_inner().group_id, group).map_err(Refused::from)?;
+        let view = self.0.replica.stale();
+        let (checksum, digest) = blocking(|| {
+            let checksum = query::checksum(&*view.tables, group)?;
+            Ok::<_, Refused>((checksum, query::digest(&*view.tables, group)?))
+        })?;
+        let applied = view.applied.map(|position| position.index.0);
+        Ok(Response::new(v1::HashStateResponse { applied, checksum, digest }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<v1::TransferLeaderRequest>,
+    ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
+        let deadline = Deadline::of(request.metadata());
+        let replica = &self.0.replica;
+        let request = request.into_inner();
+        wire::group(request.group_id, replica.group()).map_err(Refused::from)?;
+        let to = wire::cluster::successor(request.node_id, &replica.membership())
+            .map_err(Refused::from)?;
+        let transferred = replica.transfer_leader(to, deadline.remaining()).await;
+        let leader = transferred.map_err(Refused::from)?;
+        Ok(Response::new(v1::TransferLeaderResponse { leader_id: leader.0 }))
+    }
+}
+
+/// Runs what reads a lot without holding up the other tasks of this thread. A simulation has one
+/// thread and nothing that blocks.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}

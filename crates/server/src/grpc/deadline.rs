@@ -1,0 +1,81 @@
+//! How long a call may take: what its caller said, within bounds, less the time the answer needs.
+
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
+
+/// When the caller says nothing.
+const DEFAULT: Duration = Duration::from_secs(10);
+/// Whatever the caller says: nothing waits longer than this for a quorum.
+const MAX: Duration = Duration::from_secs(60);
+/// The answer leaves this long before the caller gives up, so that it tells what happened.
+const MARGIN: Duration = Duration::from_millis(50);
+
+/// When a call must be answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline(Instant);
+
+impl Deadline {
+    /// The deadline of a call that arrives now with this metadata.
+    pub(super) fn of(metadata: &MetadataMap) -> Self {
+        let said = metadata.get("grpc-timeout").and_then(|value| parse(value.to_str().ok()?));
+        Self(Instant::now() + budget(said))
+    }
+
+    /// What is left.
+    pub(super) fn remaining(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+}
+
+fn budget(said: Option<Duration>) -> Duration {
+    let timeout = said.unwrap_or(DEFAULT).min(MAX);
+    // A caller in a great hurry gets half of its time rather than none.
+    timeout.saturating_sub(MARGIN).max(timeout / 2)
+}
+
+/// Parses the header as the gRPC protocol has it: up to eight digits and a unit.
+fn parse(text: &str) -> Option<Duration> {
+    let (unit_at, unit) = text.char_indices().next_back()?;
+    let digits = text.get(..unit_at)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    Some(match unit {
+        'H' => Duration::from_secs(number * 3600),
+        'M' => Duration::from_secs(number * 60),
+        'S' => Duration::from_secs(number),
+        'm' => Duration::from_millis(number),
+        'u' => Duration::from_micros(number),
+        'n' => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_is_parsed_as_the_protocol_has_it() {
+        assert_eq!(parse("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(parse("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(parse("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(parse("7u"), Some(Duration::from_micros(7)));
+        assert_eq!(parse("7n"), Some(Duration::from_nanos(7)));
+        for text in ["", "S", "5", "5s", "-5S", "+5S", "123456789S", "5é", "1 S"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_answer_leaves_before_the_caller_gives_up() {
+        let ms = Duration::from_millis;
+        assert_eq!(budget(Some(ms(2_000))), ms(1_950));
+        assert_eq!(budget(Some(ms(40))), ms(20));
+        assert_eq!(budget(Some(ms(0))), ms(0));
+        assert_eq!(budget(None), ms(9_950));
+        assert_eq!(budget(Some(Duration::from_secs(3_600))), ms(59_950));
+    }
+}

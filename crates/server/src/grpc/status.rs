@@ -1,0 +1,271 @@
+//! The one table from what went wrong to what a caller sees: gRPC code, reason word, whether the
+//! mutation can still have an effect, and the text.
+//!
+//! `not_applied` speaks of the attempt that is answered. A client that sent the same
+//! (session, sequence) or idempotency key before, and never had an answer, must take
+//! `SESSION_EXPIRED` as unknown: the earlier attempt may have been applied while the session lived.
+
+use crate::wire::Invalid;
+use quorate_consensus::{Failure, Reason};
+use quorate_proto::metadata::{OUTCOME, REASON};
+use quorate_state::{Fatal, Rejection};
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Status};
+
+/// Trailer of a failed condition: the version the key has; absent when the key is.
+pub(crate) const VERSION: &str = "quorate-version";
+/// The mutation has no effect, now or later.
+pub(crate) const NOT_APPLIED: &str = "not_applied";
+/// The mutation may have, or may yet have, an effect.
+pub(crate) const UNKNOWN: &str = "unknown";
+
+/// Why a call is not answered with what it asked for.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The request is not well formed, or past a limit: never proposed.
+    Invalid(Invalid),
+    /// The state machine refused it.
+    Rejected(Rejection),
+    /// It did not get through the log, or the read had no quorum.
+    Failed(Failure),
+    /// It was applied before, and its answer was too large to be remembered.
+    ResultDropped,
+    /// This node's tables can't be read.
+    Unreadable(Fatal),
+    /// The replica answered with the outcome of another command; a bug that must be seen.
+    Mismatched(String),
+}
+
+impl From<Invalid> for Refused {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Fatal> for Refused {
+    fn from(fatal: Fatal) -> Self {
+        Self::Unreadable(fatal)
+    }
+}
+
+/// A row of the table.
+struct Row {
+    code: Code,
+    reason: &'static str,
+    outcome: &'static str,
+    message: String,
+    version: Option<u64>,
+}
+
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        let row = match refused {
+            Refused::Invalid(invalid) => Row {
+                code: Code::InvalidArgument,
+                reason: invalid.reason,
+                outcome: NOT_APPLIED,
+                message: invalid.message,
+                version: None,
+            },
+            Refused::Rejected(rejection) => rejected(&rejection),
+            Refused::Failed(failure) => failed(failure),
+            // Nothing says "applied" in the protocol, and nothing but the answer is missing; a
+            // client must neither repeat the call nor take it for undone.
+            Refused::ResultDropped => Row {
+                code: Code::AlreadyExists,
+                reason: "RESULT_DROPPED",
+                outcome: UNKNOWN,
+                message: "this request was applied before, but its answer was too large to be remembered; read the state instead of repeating it".to_owned(),
+                version: None,
+            },
+            // Another node can answer, and clients go there on UNAVAILABLE.
+            Refused::Unreadable(fatal) => Row {
+                code: Code::Unavailable,
+                reason: "STORAGE",
+                outcome: NOT_APPLIED,
+                message: format!("this node can't read its state: {fatal}; ask another node, and look at this one's disk and log"),
+                version: None,
+            },
+            Refused::Mismatched(what) => Row {
+                code: Code::Internal,
+                reason: "INTERNAL",
+                outcome: UNKNOWN,
+                message: format!("the answer does not fit the request ({what}); this is a bug"),
+                version: None,
+            },
+        };
+        let mut metadata = MetadataMap::with_capacity(3);
+        metadata.insert(OUTCOME, MetadataValue::from_static(row.outcome));
+        metadata.insert(REASON, MetadataValue::from_static(row.reason));
+        if let Some(version) = row.version {
+            metadata.insert(VERSION, MetadataValue::from(version));
+        }
+        Status::with_metadata(row.code, row.message, metadata)
+    }
+}
+
+fn rejected(rejection: &Rejection) -> Row {
+    let mut version = None;
+    let (code, reason, outcome) = match rejection {
+        Rejection::LimitExceeded { what, .. } => match what.as_str() {
+            "key bytes" => (Code::InvalidArgument, "KEY_TOO_LONG", NOT_APPLIED),
+            "value bytes" => (Code::InvalidArgument, "VALUE_TOO_LARGE", NOT_APPLIED),
+            _ => (Code::ResourceExhausted, "LIMIT_EXCEEDED", NOT_APPLIED),
+        },
+        Rejection::Invalid(_) => (Code::InvalidArgument, "INVALID", NOT_APPLIED),
+        Rejection::ConditionFailed { version: actual } => {
+            version = *actual;
+            (Code::FailedPrecondition, "CONDITION_FAILED", NOT_APPLIED)
+        }
+        Rejection::NotANumber => (Code::FailedPrecondition, "NOT_A_NUMBER", NOT_APPLIED),
+        Rejection::Overflow => (Code::OutOfRange, "OVERFLOW", NOT_APPLIED),
+        Rejection::SessionExpired(_) => (Code::NotFound, "SESSION_EXPIRED", NOT_APPLIED),
+        // Below the floor lie requests that were answered, so this one may have been applied.
+        Rejection::SequenceTooOld { .. } => (Code::FailedPrecondition, "SEQUENCE_TOO_OLD", UNKNOWN),
+        Rejection::SequenceTooFar { .. } => {
+            (Code::ResourceExhausted, "SEQUENCE_TOO_FAR", NOT_APPLIED)
+        }
+        Rejection::RequestMismatch(_) => (Code::InvalidArgument, "REQUEST_MISMATCH", NOT_APPLIED),
+    };
+    Row { code, reason, outcome, message: rejection.to_string(), version }
+}
+
+fn failed(failure: Failure) -> Row {
+    let code = match failure.reason {
+        Reason::NoLeader
+        | Reason::NotLeader
+        | Reason::Deadline
+        | Reason::ShuttingDown
+        | Reason::LeaderChanged
+        | Reason::Fatal => Code::Unavailable,
+        Reason::Overloaded => Code::ResourceExhausted,
+        Reason::SessionExpired => Code::NotFound,
+    };
+    Row {
+        code,
+        reason: failure.reason.as_str(),
+        outcome: if failure.unknown { UNKNOWN } else { NOT_APPLIED },
+        message: failure.message,
+        version: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_state::{Sequence, SessionId};
+
+    fn seen(refused: Refused) -> (Code, String, String, Option<String>) {
+        let status = Status::from(refused);
+        let word = |name| status.metadata().get(name).map(|v| v.to_str().unwrap().to_owned());
+        assert!(!status.message().is_empty());
+        (status.code(), word(REASON).unwrap(), word(OUTCOME).unwrap(), word(VERSION))
+    }
+
+    fn row(
+        code: Code,
+        reason: &str,
+        outcome: &str,
+        version: Option<&str>,
+    ) -> (Code, String, String, Option<String>) {
+        (code, reason.to_owned(), outcome.to_owned(), version.map(str::to_owned))
+    }
+
+    #[test]
+    fn every_rejection_has_its_row() {
+        let limit = |what: &str| {
+            Refused::Rejected(Rejection::LimitExceeded { what: what.into(), actual: 2, limit: 1 })
+        };
+        let no = NOT_APPLIED;
+        for (rejected, expected) in [
+            (limit("key bytes"), row(Code::InvalidArgument, "KEY_TOO_LONG", no, None)),
+            (limit("value bytes"), row(Code::InvalidArgument, "VALUE_TOO_LARGE", no, None)),
+            (limit("sessions"), row(Code::ResourceExhausted, "LIMIT_EXCEEDED", no, None)),
+            (
+                Refused::Rejected(Rejection::Invalid("the key is empty".into())),
+                row(Code::InvalidArgument, "INVALID", no, None),
+            ),
+            (
+                Refused::Rejected(Rejection::ConditionFailed { version: Some(7) }),
+                row(Code::FailedPrecondition, "CONDITION_FAILED", no, Some("7")),
+            ),
+            (
+                Refused::Rejected(Rejection::ConditionFailed { version: None }),
+                row(Code::FailedPrecondition, "CONDITION_FAILED", no, None),
+            ),
+            (
+                Refused::Rejected(Rejection::NotANumber),
+                row(Code::FailedPrecondition, "NOT_A_NUMBER", no, None),
+            ),
+            (Refused::Rejected(Rejection::Overflow), row(Code::OutOfRange, "OVERFLOW", no, None)),
+            (
+                Refused::Rejected(Rejection::SessionExpired(SessionId(9))),
+                row(Code::NotFound, "SESSION_EXPIRED", no, None),
+            ),
+            (
+                Refused::Rejected(Rejection::SequenceTooOld {
+                    sequence: Sequence(1),
+                    floor: Sequence(2),
+                }),
+                row(Code::FailedPrecondition, "SEQUENCE_TOO_OLD", UNKNOWN, None),
+            ),
+            (
+                Refused::Rejected(Rejection::SequenceTooFar {
+                    sequence: Sequence(5000),
+                    floor: Sequence(1),
+                    window: 1024,
+                }),
+                row(Code::ResourceExhausted, "SEQUENCE_TOO_FAR", no, None),
+            ),
+            (
+                Refused::Rejected(Rejection::RequestMismatch("idempotency key".into())),
+                row(Code::InvalidArgument, "REQUEST_MISMATCH", no, None),
+            ),
+        ] {
+            assert_eq!(seen(rejected), expected);
+        }
+    }
+
+    #[test]
+    fn every_failure_has_its_row_and_tells_unknown_from_failed() {
+        for (reason, code) in [
+            (Reason::NoLeader, Code::Unavailable),
+            (Reason::NotLeader, Code::Unavailable),
+            (Reason::Deadline, Code::Unavailable),
+            (Reason::ShuttingDown, Code::Unavailable),
+            (Reason::LeaderChanged, Code::Unavailable),
+            (Reason::Fatal, Code::Unavailable),
+            (Reason::Overloaded, Code::ResourceExhausted),
+            (Reason::SessionExpired, Code::NotFound),
+        ] {
+            for (unknown, outcome) in [(true, UNKNOWN), (false, NOT_APPLIED)] {
+                let failure = Failure { unknown, reason, message: "no quorum".into() };
+                let expected = row(code, reason.as_str(), outcome, None);
+                assert_eq!(seen(Refused::Failed(failure)), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn the_rest_has_its_rows() {
+        assert_eq!(
+            seen(Refused::ResultDropped),
+            row(Code::AlreadyExists, "RESULT_DROPPED", UNKNOWN, None)
+        );
+        let invalid = Invalid { reason: "KEY_EMPTY", message: "the key is empty".into() };
+        assert_eq!(
+            seen(Refused::Invalid(invalid)),
+            row(Code::InvalidArgument, "KEY_EMPTY", NOT_APPLIED, None)
+        );
+        assert_eq!(
+            seen(Refused::Mismatched("Done".into())),
+            row(Code::Internal, "INTERNAL", UNKNOWN, None)
+        );
+    }
+}

@@ -1,0 +1,391 @@
+//! `quorate serve` as a process: sockets, data directory, runtimes, signals, exit.
+
+use crate::config::{Address, Config};
+use crate::http::{self, Probes};
+use crate::logging::{self, Logging};
+use crate::server::{Server, ServerOptions};
+use quorate_consensus::io::{TcpDialer, tcp_incoming};
+use quorate_consensus::{Node, NodeOptions, SnapshotRule, StartError, SystemClock, Timing};
+use quorate_state::{GroupId, NodeId};
+use quorate_storage::identity::Directory;
+use quorate_storage::{Stores, Tuning};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// From the first signal to the end of the process.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
+/// What tasks that ignored all that get at the very end.
+const RUNTIME_STOP_TIMEOUT: Duration = Duration::from_secs(1);
+/// Threads for consensus and its connections, apart from those that serve clients: heartbeats must
+/// not wait behind requests.
+const CONSENSUS_THREADS: usize = 2;
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: u32 = 1_024;
+/// How often lost log lines are reported.
+const LOST_LINES_EVERY: Duration = Duration::from_secs(30);
+
+/// What a node process runs with.
+pub struct Options {
+    /// Its configuration.
+    pub config: Config,
+    /// Stop, as after SIGTERM, when stdin ends.
+    pub stop_on_stdin_eof: bool,
+    /// Called once, when the node serves.
+    pub on_listening: Box<dyn FnOnce(&Listening) + Send>,
+}
+
+/// Where a node can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// The node.
+    pub node_id: NodeId,
+    /// Where it listens for clients.
+    pub client: SocketAddr,
+    /// Where it listens for other nodes.
+    pub peer: SocketAddr,
+    /// Where it listens for HTTP.
+    pub http: SocketAddr,
+}
+
+/// Why a node process ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A port can't be had.
+    #[error("{0}")]
+    Listen(String),
+    /// The data directory can't be used.
+    #[error("{0}")]
+    Storage(#[from] quorate_storage::Error),
+    /// The node must not become, or can't be, part of the cluster.
+    #[error("{0}")]
+    Start(#[from] StartError),
+    /// The operating system refused something it rarely refuses.
+    #[error("can't {action}: {error}")]
+    System {
+        /// What was attempted.
+        action: &'static str,
+        /// What it said.
+        error: io::Error,
+    },
+    /// A promise could not be kept, so the node stopped.
+    #[error("the node has stopped because it can't keep its promises: {0}")]
+    Failed(String),
+}
+
+/// Runs a node until it is told to stop (SIGTERM, SIGINT, the end of stdin if that is asked for),
+/// or fails. A second signal ends it without further courtesy.
+///
+/// # Errors
+/// When it can't start, or has failed: the process must exit.
+pub fn run(options: Options) -> Result<(), Error> {
+    let logging = logging::start(&options.config);
+    let system = |action| move |error| Error::System { action, error };
+    let clients = Builder::new_multi_thread().thread_name("quorate-client").enable_all().build();
+    let clients = clients.map_err(system("start the threads for clients"))?;
+    let consensus = Builder::new_multi_thread()
+        .worker_threads(CONSENSUS_THREADS)
+        .thread_name("quorate-raft")
+        .enable_all()
+        .build()
+        .map_err(system("start the threads for consensus"))?;
+    let result = clients.block_on(async {
+        let stop = Stop::new(options.stop_on_stdin_eof)?;
+        let work = serve(options.config, options.on_listening, &consensus, &stop, &logging);
+        tokio::select! {
+            result = work => result,
+            () = stop.insisted() => {
+                tracing::warn!("stopping at once, as asked a second time");
+                Ok(())
+            }
+        }
+    });
+    if let Err(Error::Failed(reason)) = &result {
+        tracing::error!(reason, "the node ends, because it can't keep its promises");
+    }
+    clients.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
+    consensus.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
+    result
+}
+
+async fn serve(
+    config: Config,
+    on_listening: Box<dyn FnOnce(&Listening) + Send>,
+    consensus: &Runtime,
+    stop: &Stop,
+    logging: &Logging,
+) -> Result<(), Error> {
+    // The client port is taken now and opened when there is somebody to serve: until then clients
+    // are refused, and go to another node.
+    let client = Port::take("client", &config.client_listen).await?;
+    let peer = Port::take("peer", &config.peer_listen).await?;
+    let http = Port::take("http", &config.http_listen).await?;
+    let listening = Listening {
+        node_id: config.node_id,
+        client: client.address,
+        peer: peer.address,
+        http: http.address,
+    };
+    let (tasks, token, probes) = (TaskTracker::new(), CancellationToken::new(), Probes::default());
+    tasks.spawn(http::serve(tcp_incoming(http.open()?), probes.clone(), token.clone()));
+
+    let client_addr = config.client_address(listening.client.port()).to_string();
+    let http_addr = config.http_address(listening.http.port()).to_string();
+    let starting = start_node(config.clone(), client_addr, http_addr, peer.open()?);
+    let starting = tokio_util::task::AbortOnDropHandle::new(consensus.spawn(starting));
+    let node = tokio::select! {
+        started = starting => match started {
+            Ok(node) => node?,
+            Err(panic) => return Err(Error::Failed(format!("its start panicked: {panic}"))),
+        },
+        () = stop.asked() => {
+            tracing::info!("stopped before the node was part of a cluster");
+            return Ok(());
+        }
+    };
+
+    let options = ServerOptions {
+        node,
+        client_incoming: tcp_incoming(client.open()?),
+        http_incoming: None,
+        limits: config.limits.clone(),
+        connections_max: config.connections_max,
+        streams_per_connection_max: config.streams_per_connection_max,
+    };
+    let server = Server::start_beside(options, probes, tasks, token);
+    tracing::info!(
+        node = %listening.node_id, client = %listening.client, peer = %listening.peer,
+        http = %listening.http, version = env!("CARGO_PKG_VERSION"), "serving"
+    );
+    on_listening(&listening);
+    tokio::select! {
+        reason = server.failed() => Err(Error::Failed(reason)),
+        () = stop.asked() => {
+            tracing::info!("stopping");
+            server.shutdown(SHUTDOWN_TIMEOUT).await;
+            tracing::info!("stopped");
+            Ok(())
+        }
+        never = report_lost_lines(logging) => match never {},
+    }
+}
+
+/// Opens the data directory and starts consensus on it; runs on the threads for consensus.
+async fn start_node(
+    config: Config,
+    client_addr: String,
+    http_addr: String,
+    peer: TcpListener,
+) -> Result<Node, Error> {
+    let tuning = Tuning {
+        log_memtable_bytes: config.storage.log_memtable_bytes,
+        state_memtable_bytes: config.storage.state_memtable_bytes,
+        block_cache_bytes: config.storage.block_cache_bytes,
+        tail_cache_bytes: config.storage.tail_cache_bytes,
+        ..Tuning::default()
+    };
+    let (data_dir, node_id) = (config.data_dir.clone(), config.node_id);
+    let opening = tokio::task::spawn_blocking(move || {
+        let directory = Directory::open(&data_dir, node_id)?;
+        let stores = Stores::open(directory.path(), GroupId(0), &tuning)?;
+        Ok::<_, quorate_storage::Error>((directory, stores))
+    });
+    let (directory, stores) = match opening.await {
+        Ok(opened) => opened?,
+        Err(panic) => return Err(Error::Failed(format!("opening its data panicked: {panic}"))),
+    };
+    let identity = directory.identity().clone();
+    // Kept by the closure even after it ran, and so for as long as the process: it holds the lock.
+    let directory = Arc::new(Mutex::new(directory));
+    let kept = Arc::clone(&directory);
+    let peers = config.initial_cluster.iter().map(|(id, address)| (*id, address.to_string()));
+    let options = NodeOptions {
+        node: node_id,
+        uuid: identity.uuid.as_u128(),
+        cluster_id: identity.cluster_id,
+        initial_cluster: peers.collect(),
+        peer_addr: config.peer_advertise.to_string(),
+        client_addr,
+        http_addr,
+        stores,
+        dialer: Arc::new(TcpDialer),
+        incoming: tcp_incoming(peer),
+        timing: Timing {
+            heartbeat_ms: config.raft.heartbeat_ms,
+            election_timeout_min_ms: config.raft.election_timeout_min_ms,
+            election_timeout_max_ms: config.raft.election_timeout_max_ms,
+        },
+        snapshots: SnapshotRule {
+            log_bytes: config.snapshots.log_bytes,
+            keep_entries: config.snapshots.keep_entries,
+        },
+        wall: Arc::new(SystemClock),
+        limits: config.limits,
+        joined: Box::new(move |cluster_id| {
+            directory.lock().unwrap_or_else(PoisonError::into_inner).set_cluster(cluster_id)
+        }),
+    };
+    let node = Node::start(options).await?;
+    // The lock on the directory ends with the process, not with this node.
+    std::mem::forget(kept);
+    Ok(node)
+}
+
+/// A port that is taken, and perhaps not open yet.
+struct Port {
+    name: &'static str,
+    socket: TcpSocket,
+    address: SocketAddr,
+}
+
+impl Port {
+    async fn take(name: &'static str, listen: &Address) -> Result<Self, Error> {
+        let wrong = |error: io::Error| Error::Listen(refusal(name, &listen.to_string(), &error));
+        let mut found =
+            tokio::net::lookup_host((listen.host.as_str(), listen.port)).await.map_err(wrong)?;
+        let address = found.next().ok_or_else(|| {
+            Error::Listen(format!("{listen}, for {name}_listen, stands for no address"))
+        })?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
+            .map_err(wrong)?;
+        // As every server does: connections of the last run linger in the kernel.
+        socket.set_reuseaddr(true).map_err(wrong)?;
+        socket.bind(address).map_err(wrong)?;
+        let address = socket.local_addr().map_err(wrong)?;
+        Ok(Self { name, socket, address })
+    }
+
+    fn open(self) -> Result<TcpListener, Error> {
+        let Self { name, socket, address } = self;
+        socket
+            .listen(BACKLOG)
+            .map_err(|error| Error::Listen(refusal(name, &address.to_string(), &error)))
+    }
+}
+
+/// What to do about a port that can't be had.
+fn refusal(name: &str, address: &str, error: &io::Error) -> String {
+    let what = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program (perhaps another node) has that port; stop it, or choose another port"
+                .to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; name one of its own".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "this user may not have that port; choose one from 1024 on".to_owned()
+        }
+        _ => error.to_string(),
+    };
+    format!("can't listen on {address}, the {name} port: {what} (--{name}-listen)")
+}
+
+/// Hears that the process shall stop.
+struct Stop {
+    asked: CancellationToken,
+    insisted: CancellationToken,
+}
+
+impl Stop {
+    fn new(stdin: bool) -> Result<Self, Error> {
+        let system = |error| Error::System { action: "handle signals", error };
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
+        let stop = Self { asked: CancellationToken::new(), insisted: CancellationToken::new() };
+        let (asked, insisted) = (stop.asked.clone(), stop.insisted.clone());
+        tokio::spawn(async move {
+            for token in [asked, insisted] {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                token.cancel();
+            }
+        });
+        if stdin {
+            let asked = stop.asked.clone();
+            // A thread of its own: reading stdin can't be interrupted, so nobody must wait for it.
+            std::thread::Builder::new()
+                .name("quorate-stdin".to_owned())
+                .spawn(move || {
+                    // Its end counts, and an error is one.
+                    let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+                    asked.cancel();
+                })
+                .map_err(|error| Error::System { action: "watch stdin", error })?;
+        }
+        Ok(stop)
+    }
+
+    async fn asked(&self) {
+        self.asked.cancelled().await;
+    }
+
+    async fn insisted(&self) {
+        self.insisted.cancelled().await;
+    }
+}
+
+/// Says now and then how many log lines were lost.
+async fn report_lost_lines(logging: &Logging) -> std::convert::Infallible {
+    let mut reported = 0;
+    loop {
+        tokio::time::sleep(LOST_LINES_EVERY).await;
+        let lost = logging.dropped_lines();
+        if lost > reported {
+            tracing::warn!(lines = lost - reported, "log lines were lost: stderr was too slow");
+            reported = lost;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        text.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_named_with_a_way_out() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let listen = address("127.0.0.1:0").with_port(port);
+        let error = match Port::take("client", &listen).await.and_then(Port::open) {
+            Err(error) => error.to_string(),
+            Ok(_) => panic!("the port was had twice"),
+        };
+        assert!(error.contains(&format!("127.0.0.1:{port}")), "{error}");
+        assert!(error.contains("another program"), "{error}");
+        assert!(error.contains("--client-listen"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_not_open_yet_refuses() {
+        let port = Port::take("client", &address("127.0.0.1:0")).await.unwrap();
+        let at = port.address;
+        assert_ne!(at.port(), 0);
+        let refused = tokio::net::TcpStream::connect(at).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let _open = port.open().unwrap();
+        tokio::net::TcpStream::connect(at).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_address_of_another_machine_is_refused() {
+        // From the range kept for documentation: no machine has it.
+        let error = match Port::take("http", &address("192.0.2.1:8813")).await {
+            Err(error) => error.to_string(),
+            Ok(_) => panic!("bound"),
+        };
+        assert!(error.contains("192.0.2.1:8813") && error.contains("--http-listen"), "{error}");
+    }
+}

@@ -1,0 +1,132 @@
+//! The services of one node over given connections: what a real process and a simulation share.
+
+use crate::connections;
+use crate::grpc::{self, Context};
+use crate::http::{self, Probes};
+use quorate_consensus::io::Incoming;
+use quorate_consensus::{Node, Replica};
+use quorate_state::limits::Limits;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a leader tries to hand over before it stops anyway: a few election timeouts.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
+/// What consensus gets to stop in, after the services drained.
+const NODE_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a server is made of.
+pub struct ServerOptions {
+    /// The node that the services ask. The server stops it when it stops itself.
+    pub node: Node,
+    /// Connections of clients.
+    pub client_incoming: Incoming,
+    /// Connections to the HTTP port, if there is one.
+    pub http_incoming: Option<Incoming>,
+    /// Bounds checked at the door.
+    pub limits: Limits,
+    /// Client connections at once.
+    pub connections_max: usize,
+    /// Requests at once on one client connection.
+    pub streams_per_connection_max: u32,
+}
+
+impl ServerOptions {
+    /// Options with the default bounds and no HTTP port.
+    #[must_use]
+    pub fn new(node: Node, client_incoming: Incoming) -> Self {
+        Self {
+            node,
+            client_incoming,
+            http_incoming: None,
+            limits: Limits::default(),
+            connections_max: 10_000,
+            streams_per_connection_max: 1_024,
+        }
+    }
+}
+
+/// The running services of a node.
+///
+/// Dropping it without [`Server::shutdown`] aborts the node's own tasks, and leaves the services,
+/// which then fail, to the end of their runtime.
+pub struct Server {
+    node: Node,
+    probes: Probes,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    /// Starts the services as tasks of the current runtime. Opens no socket, file or thread.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn start(options: ServerOptions) -> Self {
+        Self::start_beside(options, Probes::default(), TaskTracker::new(), CancellationToken::new())
+    }
+
+    /// As [`Server::start`], with an HTTP port that was opened before the node was there.
+    pub(crate) fn start_beside(
+        options: ServerOptions,
+        probes: Probes,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let ServerOptions { node, client_incoming, http_incoming, limits, .. } = options;
+        let context = Context::new(node.replica().clone(), limits);
+        probes.started(node.replica().clone());
+        let clients = connections::bounded(client_incoming, options.connections_max, "client");
+        let serving = grpc::builder(&context, options.streams_per_connection_max)
+            .add_routes(grpc::routes(&context))
+            .serve_with_incoming_shutdown(clients, stop.clone().cancelled_owned());
+        tasks.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the client port stopped serving");
+            }
+        });
+        if let Some(incoming) = http_incoming {
+            tasks.spawn(http::serve(incoming, probes.clone(), stop.clone()));
+        }
+        tasks.close();
+        Self { node, probes, stop, tasks }
+    }
+
+    /// The replica behind the services.
+    #[must_use]
+    pub fn replica(&self) -> &Replica {
+        self.node.replica()
+    }
+
+    /// Resolves with the reason when the replica has failed for good: the process must exit.
+    pub async fn failed(&self) -> String {
+        self.node.replica().failed().await
+    }
+
+    /// Stops in order, within `timeout`: not ready any more, leadership handed over, no new
+    /// connections, requests under way answered, consensus stopped.
+    pub async fn shutdown(self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        self.probes.stopping();
+        let replica = self.node.replica();
+        let leads = replica.leader() == Some(replica.node_id());
+        if leads && replica.membership().nodes.len() > 1 {
+            // While requests still come in: they go through the new leader and lose nothing.
+            match replica.transfer_leader(None, TRANSFER_TIMEOUT.min(timeout)).await {
+                Ok(leader) => tracing::info!(%leader, "leadership handed over"),
+                Err(failure) => tracing::warn!(%failure, "leadership not handed over"),
+            }
+        }
+        self.stop.cancel();
+        let drain_until = deadline.checked_sub(NODE_STOP_TIMEOUT).unwrap_or(deadline);
+        if tokio::time::timeout_at(drain_until, self.tasks.wait()).await.is_err() {
+            tracing::warn!("requests were still under way when the time to finish them was over");
+        }
+        let rest = deadline.saturating_duration_since(Instant::now()).min(NODE_STOP_TIMEOUT);
+        if tokio::time::timeout(rest, self.node.shutdown(rest / 2)).await.is_err() {
+            tracing::warn!("consensus did not stop in time; what is on disk is what counts");
+        }
+    }
+}

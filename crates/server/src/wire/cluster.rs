@@ -1,0 +1,155 @@
+//! What is shown of the cluster.
+
+use super::{Invalid, invalid};
+use quorate_consensus::{NodeStatus, Role};
+use quorate_proto::v1;
+use quorate_state::limits::Limits;
+use quorate_state::{Membership, NodeId};
+
+/// One member's line in a status: what it said, or why it said nothing.
+pub(crate) fn node(id: NodeId, status: Result<NodeStatus, String>) -> v1::NodeStatus {
+    match status {
+        Ok(status) => {
+            let problem = match status {
+                NodeStatus { role: Role::Shutdown, .. } => {
+                    "it is stopping, or has failed: see its log"
+                }
+                NodeStatus { leader: None, .. } => "it knows no leader",
+                _ => "",
+            };
+            v1::NodeStatus {
+                node_id: id.0,
+                role: role(status.role).into(),
+                applied: status.applied.map(|index| index.0),
+                committed: status.committed.map(|index| index.0),
+                last_log: status.last_log.map(|index| index.0),
+                healthy: problem.is_empty(),
+                term: status.term,
+                snapshot: status.snapshot.map(|index| index.0),
+                purged: status.purged.map(|index| index.0),
+                digest: status.digest,
+                version: status.version,
+                problem: problem.to_owned(),
+            }
+        }
+        Err(problem) => v1::NodeStatus { node_id: id.0, problem, ..Default::default() },
+    }
+}
+
+fn role(role: Role) -> v1::Role {
+    match role {
+        Role::Leader => v1::Role::Leader,
+        Role::Follower => v1::Role::Follower,
+        Role::Candidate => v1::Role::Candidate,
+        Role::Learner => v1::Role::Learner,
+        Role::Shutdown => v1::Role::Shutdown,
+    }
+}
+
+/// The limits in force.
+pub(crate) fn limits(limits: &Limits) -> Vec<v1::Limit> {
+    let listed = limits.listed().into_iter();
+    listed.map(|(name, value)| v1::Limit { name: name.to_owned(), value }).collect()
+}
+
+/// The members by id; `client_addr` gives the address a node published last.
+pub(crate) fn members(
+    membership: &Membership,
+    client_addr: impl Fn(NodeId) -> Option<String>,
+) -> Vec<v1::Member> {
+    let nodes = membership.nodes.iter();
+    nodes
+        .map(|(id, member)| v1::Member {
+            node_id: id.0,
+            uuid: format!("{:032x}", member.uuid),
+            peer_addr: member.peer_addr.clone(),
+            client_addr: client_addr(*id).unwrap_or_else(|| member.client_addr.clone()),
+            voter: membership.is_voter(*id),
+        })
+        .collect()
+}
+
+/// Who is to lead next; none leaves the choice to the leader.
+pub(crate) fn successor(node_id: u64, membership: &Membership) -> Result<Option<NodeId>, Invalid> {
+    let node = NodeId(node_id);
+    let voters = membership.nodes.keys().filter(|node| membership.is_voter(**node)).count();
+    match node_id {
+        0 if voters < 2 => Err(invalid(
+            "NO_OTHER_VOTER",
+            "the cluster has no second voter that leadership could go to",
+        )),
+        0 => Ok(None),
+        _ if !membership.is_voter(node) => Err(invalid(
+            "NOT_A_VOTER",
+            format!(
+                "node {node} is no voter of this cluster; `quorate cluster members` lists them"
+            ),
+        )),
+        _ => Ok(Some(node)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_state::{LogIndex, Member};
+    use std::collections::{BTreeMap, BTreeSet};
+
+    fn status(role: Role, leader: Option<NodeId>) -> NodeStatus {
+        NodeStatus {
+            node: NodeId(2),
+            role,
+            term: 5,
+            leader,
+            applied: Some(LogIndex(0)),
+            committed: Some(LogIndex(1)),
+            last_log: Some(LogIndex(2)),
+            snapshot: None,
+            purged: None,
+            digest: 77,
+            version: "0.1.0".into(),
+        }
+    }
+
+    #[test]
+    fn a_node_is_healthy_when_it_answers_and_knows_a_leader() {
+        let shown = node(NodeId(2), Ok(status(Role::Follower, Some(NodeId(1)))));
+        assert!(shown.healthy && shown.problem.is_empty());
+        // Index 0 is an entry; it must not look like none.
+        assert_eq!((shown.applied, shown.snapshot), (Some(0), None));
+        assert_eq!(shown.role(), v1::Role::Follower);
+        for unhealthy in [
+            Ok(status(Role::Candidate, None)),
+            Ok(status(Role::Shutdown, Some(NodeId(1)))),
+            Err("no answer within 500 ms".to_owned()),
+        ] {
+            let shown = node(NodeId(2), unhealthy);
+            assert!(!shown.healthy && !shown.problem.is_empty(), "{shown:?}");
+        }
+    }
+
+    #[test]
+    fn members_are_shown_with_their_newest_address() {
+        let member =
+            |addr: &str| Member { uuid: 0xabc, peer_addr: "p:1".into(), client_addr: addr.into() };
+        let membership = Membership {
+            voters: vec![BTreeSet::from([NodeId(1)])],
+            nodes: BTreeMap::from([(NodeId(1), member("old:1")), (NodeId(2), member("c:2"))]),
+        };
+        let shown = members(&membership, |id| (id == NodeId(1)).then(|| "new:1".to_owned()));
+        assert_eq!(shown[0].client_addr, "new:1");
+        assert!(shown[0].voter);
+        assert_eq!(shown[0].uuid, "00000000000000000000000000000abc");
+        assert_eq!(shown[1].client_addr, "c:2");
+        assert!(!shown[1].voter);
+
+        // Leadership goes to voters only.
+        assert_eq!(successor(1, &membership), Ok(Some(NodeId(1))));
+        assert_eq!(successor(2, &membership).unwrap_err().reason, "NOT_A_VOTER");
+        assert_eq!(successor(9, &membership).unwrap_err().reason, "NOT_A_VOTER");
+        assert_eq!(successor(0, &membership).unwrap_err().reason, "NO_OTHER_VOTER");
+        let two = BTreeSet::from([NodeId(1), NodeId(2)]);
+        let membership = Membership { voters: vec![two], ..membership };
+        assert_eq!(successor(0, &membership), Ok(None));
+    }
+}

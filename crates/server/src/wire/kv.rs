@@ -1,0 +1,270 @@
+//! Key-value requests and answers.
+
+use super::{Invalid, caller, invalid, key, namespace, unexpected, value};
+use crate::grpc::Refused;
+use bytes::Bytes;
+use quorate_proto::v1;
+use quorate_state::limits::{Limits, TTL_MS_MAX};
+use quorate_state::query::KvItem;
+use quorate_state::{
+    Command, Envelope, Expect, GroupId, KvDelete, KvIncrement, KvSet, Outcome, Revision,
+};
+
+/// A checked `Get`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Get {
+    pub(crate) namespace: String,
+    pub(crate) key: Bytes,
+    /// Whatever this node has will do.
+    pub(crate) stale: bool,
+    /// The read must see this revision; 0 asks for nothing.
+    pub(crate) min_revision: Revision,
+}
+
+pub(crate) fn get(request: v1::GetRequest, limits: &Limits) -> Result<Get, Invalid> {
+    let stale = match v1::Consistency::try_from(request.consistency) {
+        Ok(v1::Consistency::Unspecified | v1::Consistency::Linearizable) => false,
+        Ok(v1::Consistency::Stale) => true,
+        Err(_) => {
+            return Err(invalid(
+                "UNKNOWN_CONSISTENCY",
+                format!(
+                    "consistency {} is unknown to this version; 1 is linearizable, 2 is stale",
+                    request.consistency
+                ),
+            ));
+        }
+    };
+    Ok(Get {
+        namespace: namespace(request.namespace)?,
+        key: key(request.key, limits)?,
+        stale,
+        min_revision: Revision(request.min_revision),
+    })
+}
+
+pub(crate) fn got(
+    key: Bytes,
+    item: Option<KvItem>,
+    revision: Revision,
+    group: GroupId,
+) -> v1::GetResponse {
+    let entry = item.map(|item| v1::KvEntry {
+        key,
+        value: item.value,
+        version: item.version,
+        create_revision: item.create_revision.0,
+        mod_revision: item.mod_revision.0,
+        remaining_ttl_ms: item.remaining_ttl_ms,
+    });
+    v1::GetResponse { entry, revision: revision.0, group_id: group.0 }
+}
+
+pub(crate) fn set(request: v1::SetRequest, limits: &Limits) -> Result<Envelope, Invalid> {
+    let expect = match request.expect {
+        None => Expect::Any,
+        Some(v1::set_request::Expect::IfAbsent(true)) => Expect::Absent,
+        Some(v1::set_request::Expect::IfAbsent(false)) => {
+            return Err(invalid(
+                "INVALID_CONDITION",
+                "if_absent is false, which asks for nothing; leave it out, or name the version in if_version",
+            ));
+        }
+        Some(v1::set_request::Expect::IfVersion(version)) => Expect::Version(checked(version)?),
+    };
+    if let Some(ttl_ms) = request.ttl_ms
+        && !(1..=TTL_MS_MAX).contains(&ttl_ms)
+    {
+        return Err(invalid(
+            "INVALID_TTL",
+            format!("a ttl of {ttl_ms} ms is out of range; it must be from 1 to {TTL_MS_MAX} ms"),
+        ));
+    }
+    Ok(Envelope {
+        namespace: namespace(request.namespace)?,
+        caller: caller(request.origin)?,
+        command: Command::KvSet(KvSet {
+            key: key(request.key, limits)?,
+            value: value(request.value, limits)?,
+            ttl_ms: request.ttl_ms,
+            expect,
+        }),
+    })
+}
+
+pub(crate) fn was_set(outcome: Outcome, group: GroupId) -> Result<v1::SetResponse, Refused> {
+    match outcome {
+        Outcome::KvSet { version, revision } => {
+            Ok(v1::SetResponse { version, revision: revision.0, group_id: group.0 })
+        }
+        other => Err(unexpected(other)),
+    }
+}
+
+pub(crate) fn delete(request: v1::DeleteRequest, limits: &Limits) -> Result<Envelope, Invalid> {
+    let expect = match request.if_version {
+        None => Expect::Any,
+        Some(version) => Expect::Version(checked(version)?),
+    };
+    Ok(Envelope {
+        namespace: namespace(request.namespace)?,
+        caller: caller(request.origin)?,
+        command: Command::KvDelete(KvDelete { key: key(request.key, limits)?, expect }),
+    })
+}
+
+pub(crate) fn deleted(outcome: Outcome, group: GroupId) -> Result<v1::DeleteResponse, Refused> {
+    match outcome {
+        Outcome::KvDelete { deleted, revision } => {
+            Ok(v1::DeleteResponse { deleted, revision: revision.0, group_id: group.0 })
+        }
+        other => Err(unexpected(other)),
+    }
+}
+
+pub(crate) fn increment(
+    request: v1::IncrementRequest,
+    limits: &Limits,
+) -> Result<Envelope, Invalid> {
+    Ok(Envelope {
+        namespace: namespace(request.namespace)?,
+        caller: caller(request.origin)?,
+        command: Command::KvIncrement(KvIncrement {
+            key: key(request.key, limits)?,
+            by: request.by,
+        }),
+    })
+}
+
+pub(crate) fn incremented(
+    outcome: Outcome,
+    group: GroupId,
+) -> Result<v1::IncrementResponse, Refused> {
+    match outcome {
+        Outcome::KvIncrement { value, version, revision } => {
+            Ok(v1::IncrementResponse { value, version, revision: revision.0, group_id: group.0 })
+        }
+        other => Err(unexpected(other)),
+    }
+}
+
+/// Versions begin at 1, so a 0 is a mistake of the caller's and not a condition that fails.
+fn checked(version: u64) -> Result<u64, Invalid> {
+    match version {
+        0 => Err(invalid(
+            "INVALID_CONDITION",
+            "if_version is 0, but versions begin at 1; if_absent asks for a key that does not exist",
+        )),
+        version => Ok(version),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_state::{Caller, Rejection};
+
+    fn request() -> v1::SetRequest {
+        v1::SetRequest {
+            namespace: "shop".into(),
+            origin: None,
+            key: Bytes::from_static(b"k"),
+            value: Bytes::from_static(b"v"),
+            ttl_ms: Some(30_000),
+            expect: Some(v1::set_request::Expect::IfVersion(7)),
+        }
+    }
+
+    #[test]
+    fn a_set_becomes_its_command() {
+        let envelope = set(request(), &Limits::default()).unwrap();
+        assert_eq!(
+            envelope,
+            Envelope {
+                namespace: "shop".into(),
+                caller: Caller::Anonymous,
+                command: Command::KvSet(KvSet {
+                    key: Bytes::from_static(b"k"),
+                    value: Bytes::from_static(b"v"),
+                    ttl_ms: Some(30_000),
+                    expect: Expect::Version(7),
+                }),
+            }
+        );
+        let absent = Some(v1::set_request::Expect::IfAbsent(true));
+        let envelope = set(v1::SetRequest { expect: absent, ..request() }, &Limits::default());
+        let Command::KvSet(command) = envelope.unwrap().command else { panic!("not a set") };
+        assert_eq!(command.expect, Expect::Absent);
+    }
+
+    #[test]
+    fn a_set_out_of_bounds_is_refused() {
+        let reason = |request| set(request, &Limits::default()).unwrap_err().reason;
+        for ttl in [0, TTL_MS_MAX + 1, u64::MAX] {
+            assert_eq!(reason(v1::SetRequest { ttl_ms: Some(ttl), ..request() }), "INVALID_TTL");
+        }
+        for expect in
+            [v1::set_request::Expect::IfVersion(0), v1::set_request::Expect::IfAbsent(false)]
+        {
+            let request = v1::SetRequest { expect: Some(expect), ..request() };
+            assert_eq!(reason(request), "INVALID_CONDITION");
+        }
+        assert_eq!(reason(v1::SetRequest { key: Bytes::new(), ..request() }), "KEY_EMPTY");
+        let long = Bytes::from(vec![0; 1025]);
+        assert_eq!(reason(v1::SetRequest { key: long, ..request() }), "KEY_TOO_LONG");
+        let large = Bytes::from(vec![0; (1 << 20) + 1]);
+        assert_eq!(reason(v1::SetRequest { value: large, ..request() }), "VALUE_TOO_LARGE");
+    }
+
+    #[test]
+    fn deletes_and_increments_become_their_commands() {
+        let limits = Limits::default();
+        let request = v1::DeleteRequest {
+            key: Bytes::from_static(b"k"),
+            if_version: Some(2),
+            ..Default::default()
+        };
+        let expected = KvDelete { key: Bytes::from_static(b"k"), expect: Expect::Version(2) };
+        assert_eq!(delete(request, &limits).unwrap().command, Command::KvDelete(expected));
+        let request =
+            v1::IncrementRequest { key: Bytes::from_static(b"n"), by: -3, ..Default::default() };
+        let expected = KvIncrement { key: Bytes::from_static(b"n"), by: -3 };
+        assert_eq!(increment(request, &limits).unwrap().command, Command::KvIncrement(expected));
+        assert_eq!(delete(Default::default(), &limits).unwrap_err().reason, "KEY_EMPTY");
+        assert_eq!(increment(Default::default(), &limits).unwrap_err().reason, "KEY_EMPTY");
+    }
+
+    #[test]
+    fn a_get_knows_three_consistencies_and_no_fourth() {
+        let request = |consistency| v1::GetRequest {
+            key: Bytes::from_static(b"k"),
+            consistency,
+            ..Default::default()
+        };
+        let limits = Limits::default();
+        assert!(!get(request(0), &limits).unwrap().stale);
+        assert!(!get(request(1), &limits).unwrap().stale);
+        assert!(get(request(2), &limits).unwrap().stale);
+        for unknown in [3, -1, i32::MAX] {
+            let refused = get(request(unknown), &limits).unwrap_err();
+            assert_eq!(refused.reason, "UNKNOWN_CONSISTENCY");
+        }
+    }
+
+    #[test]
+    fn outcomes_become_answers_or_refusals() {
+        let answer =
+            was_set(Outcome::KvSet { version: 3, revision: Revision(4096) }, GroupId(0)).unwrap();
+        assert_eq!((answer.version, answer.revision), (3, 4096));
+        let rejected = Outcome::Rejected(Rejection::NotANumber);
+        assert!(matches!(
+            incremented(rejected, GroupId(0)),
+            Err(Refused::Rejected(Rejection::NotANumber))
+        ));
+        assert!(matches!(
+            deleted(Outcome::AppliedResultDropped, GroupId(0)),
+            Err(Refused::ResultDropped)
+        ));
+        assert!(matches!(was_set(Outcome::Done, GroupId(0)), Err(Refused::Mismatched(_))));
+    }
+}

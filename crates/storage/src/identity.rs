@@ -1,0 +1,197 @@
+//! Whose directory it is: one node's, of one cluster, used by one process at a time.
+
+use crate::Error;
+use crate::files::{create_dir_durable, io_error, names_in, read_small, replace_file};
+use quorate_state::NodeId;
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+/// Layout of a data directory.
+const FORMAT: u32 = 1;
+/// Name of the identity file.
+const IDENTITY: &str = "identity.json";
+/// Name of the lock file.
+const LOCK: &str = "LOCK";
+/// Bytes of an identity file, at most.
+const IDENTITY_BYTES_MAX: u64 = 4 << 10;
+
+/// Who a data directory belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// Layout of the directory.
+    pub format: u32,
+    /// The cluster, once the node has become part of one.
+    pub cluster_id: Option<String>,
+    /// The node.
+    pub node_id: NodeId,
+    /// Random, made with the directory: tells it from another one of the same node id.
+    pub uuid: Uuid,
+}
+
+/// A node's data directory, locked against other processes for as long as this lives.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    identity: Identity,
+    /// Holds the lock.
+    _lock: File,
+}
+
+impl Directory {
+    /// Opens the directory of a node. One that is missing or empty becomes the node's own, with
+    /// a new random uuid.
+    ///
+    /// # Errors
+    /// When it belongs to another node, is in use by another process, was written by another
+    /// version, holds something else, or can't be read.
+    pub fn open(path: &Path, node_id: NodeId) -> Result<Self, Error> {
+        create_dir_durable(path)?;
+        let lock = lock(path)?;
+        let identity = match read(path)? {
+            Some(identity) => identity,
+            None => {
+                check_empty(path)?;
+                let identity =
+                    Identity { format: FORMAT, cluster_id: None, node_id, uuid: Uuid::new_v4() };
+                write(path, &identity)?;
+                identity
+            }
+        };
+        if identity.node_id != node_id {
+            let cluster = identity.cluster_id.as_deref();
+            let cluster = cluster.map_or_else(String::new, |id| format!(" of cluster {id}"));
+            return Err(Error::Identity(format!(
+                "directory {} belongs to node {}{cluster}, not to node {node_id}: start this node \
+                 with --node-id {}, or give it a directory of its own",
+                path.display(),
+                identity.node_id,
+                identity.node_id
+            )));
+        }
+        Ok(Self { path: path.to_owned(), identity, _lock: lock })
+    }
+
+    /// Who it belongs to.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the node has never been part of a cluster. It stays so until
+    /// [`Directory::set_cluster`], which comes before the first write to the log.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.identity.cluster_id.is_none()
+    }
+
+    /// Makes the node part of a cluster, for good; durable when it returns.
+    ///
+    /// # Errors
+    /// When it is part of another one, or the device fails.
+    pub fn set_cluster(&mut self, cluster_id: &str) -> Result<(), Error> {
+        match self.identity.cluster_id.as_deref() {
+            Some(known) if known == cluster_id => Ok(()),
+            Some(known) => Err(Error::Identity(format!(
+                "directory {} belongs to cluster {known}, not to cluster {cluster_id}: give the \
+                 node an empty directory to become part of another cluster",
+                self.path.display()
+            ))),
+            None => {
+                let identity =
+                    Identity { cluster_id: Some(cluster_id.to_owned()), ..self.identity.clone() };
+                write(&self.path, &identity)?;
+                self.identity = identity;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Takes the lock, and leaves this process's id in the file for the message of the next one.
+fn lock(path: &Path) -> Result<File, Error> {
+    let lock_path = path.join(LOCK);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        // Not before it is locked: it tells who holds it.
+        .truncate(false)
+        .open(&lock_path)
+        .map_err(|error| io_error("open", &lock_path, &error))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = (&file).take(20).read_to_string(&mut holder);
+            let holder = match holder.trim().parse::<u32>() {
+                Ok(pid) => format!("process {pid}"),
+                Err(_) => String::from("another process"),
+            };
+            return Err(Error::Identity(format!(
+                "directory {} is in use by {holder}: stop it, or give this node a directory of \
+                 its own",
+                path.display()
+            )));
+        }
+        Err(TryLockError::Error(error)) => return Err(io_error("lock", &lock_path, &error)),
+    }
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| write!(file, "{}", std::process::id()))
+        .map_err(|error| io_error("write", &lock_path, &error))?;
+    Ok(file)
+}
+
+fn read(path: &Path) -> Result<Option<Identity>, Error> {
+    let file = path.join(IDENTITY);
+    let Some(content) = read_small(&file, IDENTITY_BYTES_MAX)? else { return Ok(None) };
+    /// All that is read of a layout that may be another one.
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let corrupt = |error: serde_json::Error| Error::Corrupt {
+        location: file.display().to_string(),
+        reason: error.to_string(),
+    };
+    let Format { format } = serde_json::from_slice(&content).map_err(corrupt)?;
+    if format != FORMAT {
+        return Err(Error::Identity(format!(
+            "directory {} has format {format}, this version reads format {FORMAT}: run the \
+             version that wrote it",
+            path.display()
+        )));
+    }
+    serde_json::from_slice(&content).map(Some).map_err(corrupt)
+}
+
+fn write(path: &Path, identity: &Identity) -> Result<(), Error> {
+    let mut content = serde_json::to_vec_pretty(identity)
+        .map_err(|error| Error::Invariant(format!("an identity does not encode: {error}")))?;
+    content.push(b'\n');
+    replace_file(&path.join(IDENTITY), &content)
+}
+
+/// A directory without an identity must hold nothing that a first start does not leave.
+fn check_empty(path: &Path) -> Result<(), Error> {
+    let unfinished = format!("{IDENTITY}.tmp");
+    let ours = [LOCK, unfinished.as_str(), "lost+found"];
+    match names_in(path)?.iter().find(|name| !ours.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => Err(Error::Identity(format!(
+            "directory {} holds {name:?} but no {IDENTITY}: it is no data directory of Quorate, \
+             or has lost its identity; choose an empty directory",
+            path.display()
+        ))),
+    }
+}

@@ -1,0 +1,110 @@
+//! What the databases of a node share: memory, options, and how their failures are told.
+
+use crate::{Error, Tuning};
+use rocksdb::{
+    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, ErrorKind, InfoLogger, LogLevel,
+    Options, WriteBufferManager,
+};
+use std::path::Path;
+
+/// The memory that all databases of one node share, and its bounds. Cheap to clone.
+#[derive(Clone)]
+pub struct Budget {
+    tuning: Tuning,
+    blocks: Cache,
+    memtables: WriteBufferManager,
+}
+
+impl Budget {
+    /// Sets the memory up; nothing is allocated before it is needed.
+    #[must_use]
+    pub fn new(tuning: &Tuning) -> Self {
+        let log = tuning.log_memtable_bytes * usize::from(tuning.log_memtables);
+        let state = tuning.state_memtable_bytes * usize::from(tuning.state_memtables);
+        Self {
+            tuning: tuning.clone(),
+            blocks: Cache::new_lru_cache(tuning.block_cache_bytes),
+            // Never stalls a writer: past the sum it only starts a flush earlier.
+            memtables: WriteBufferManager::new_write_buffer_manager(log + state, false),
+        }
+    }
+
+    /// The bounds it was made with.
+    #[must_use]
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+
+    /// Options of the log's database. Its write-ahead log is what makes a write durable.
+    pub(crate) fn log_options(&self) -> Options {
+        let mut options = self.options(self.tuning.log_memtable_bytes, self.tuning.log_memtables);
+        // The flusher decides when the device syncs; see `log::flusher`.
+        options.set_manual_wal_flush(true);
+        // A half-written record at the very end is what a crash leaves, and is dropped. A bad
+        // record anywhere before it was once whole: opening fails. Recycled files could not be
+        // told from damaged ones.
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+        options.set_recycle_log_file_num(0);
+        options.set_track_and_verify_wals_in_manifest(true);
+        // Entries live shortly and are already compact; two cores have better things to do.
+        options.set_compression_type(DBCompressionType::None);
+        options.set_block_based_table_factory(&self.table(false));
+        options
+    }
+
+    /// Options of a state database. It has no write-ahead log: the Raft log is one.
+    pub(crate) fn state_options(&self) -> Options {
+        let mut options =
+            self.options(self.tuning.state_memtable_bytes, self.tuning.state_memtables);
+        // There is one column family, so a flush is atomic anyway; this keeps it so if there
+        // are ever two.
+        options.set_atomic_flush(true);
+        options.set_compression_type(DBCompressionType::Lz4);
+        options.set_block_based_table_factory(&self.table(true));
+        options
+    }
+
+    fn options(&self, memtable_bytes: usize, memtables: u16) -> Options {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.set_paranoid_checks(true);
+        options.set_write_buffer_size(memtable_bytes);
+        options.set_max_write_buffer_number(i32::from(memtables.max(2)));
+        options.set_write_buffer_manager(&self.memtables);
+        options.set_max_background_jobs(2);
+        options.set_max_open_files(512);
+        // Otherwise the default grows the manifest to 1 GiB before it is rewritten.
+        options.set_max_manifest_file_size(16 << 20);
+        // What the library has to say goes where everything else goes, not into files of its own
+        // that a snapshot would have to skip.
+        options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |level, text| {
+            let text = text.trim_end();
+            match level {
+                LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "rocksdb", "{text}"),
+                _ => tracing::warn!(target: "rocksdb", "{text}"),
+            }
+        }));
+        options
+    }
+
+    fn table(&self, bloom: bool) -> BlockBasedOptions {
+        let mut table = BlockBasedOptions::default();
+        table.set_block_cache(&self.blocks);
+        table.set_cache_index_and_filter_blocks(true);
+        table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        if bloom {
+            table.set_bloom_filter(10.0, false);
+        }
+        table
+    }
+}
+
+/// What a failure of the database at `path` means to a node.
+pub(crate) fn db_error(path: &Path, error: rocksdb::Error) -> Error {
+    match error.kind() {
+        ErrorKind::Corruption => {
+            Error::Corrupt { location: path.display().to_string(), reason: error.into_string() }
+        }
+        _ => Error::Database { path: path.to_owned(), reason: error.into_string() },
+    }
+}

@@ -1,0 +1,182 @@
+//! Where the state lies: one database directory per generation, and a pointer to the current one.
+//!
+//! Installing a snapshot makes a new generation beside the old one and then moves the pointer,
+//! which is one rename. A crash before it leaves the old state, a crash after it the new one.
+
+use super::AppliedMeta;
+use crate::Error;
+use crate::files::{names_in, read_small, remove_dir, replace_file};
+use crate::rocks::db_error;
+use crate::sealed;
+use quorate_state::{LogPosition, StoredMembership, TableError, codec};
+use rocksdb::{DB, DBPinnableSlice, DBRawIterator, Options, ReadOptions};
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// First byte of the machine's keys in the database.
+const TABLES: u8 = b'd';
+/// The last entry applied.
+pub(crate) const APPLIED_KEY: &[u8] = b"mapplied";
+/// The last membership applied; apart because it is large and changes rarely.
+pub(crate) const MEMBERSHIP_KEY: &[u8] = b"mmembership";
+/// Bytes of a pointer file, at most.
+const POINTER_BYTES_MAX: u64 = 4 << 10;
+
+/// The content of the pointer file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pointer {
+    /// Number of the current generation; the first is 1.
+    pub(crate) generation: u64,
+    /// Where the snapshot ended that the generation began as.
+    pub(crate) installed: Option<LogPosition>,
+}
+
+/// Reads the pointer in `dir`.
+pub(crate) fn read_pointer(dir: &Path) -> Result<Option<Pointer>, Error> {
+    let path = dir.join("CURRENT");
+    let Some(content) = read_small(&path, POINTER_BYTES_MAX)? else { return Ok(None) };
+    sealed::open(&content)
+        .map(Some)
+        .map_err(|reason| Error::Corrupt { location: path.display().to_string(), reason })
+}
+
+/// Moves the pointer; durable when it returns.
+pub(crate) fn write_pointer(dir: &Path, pointer: Pointer) -> Result<(), Error> {
+    replace_file(&dir.join("CURRENT"), &sealed::seal(&pointer))
+}
+
+/// The directory of a generation.
+pub(crate) fn generation_dir(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("gen-{number:06}"))
+}
+
+/// Removes what generations but `current` have left behind.
+pub(crate) fn remove_others(dir: &Path, current: u64) -> Result<(), Error> {
+    let current = generation_dir(dir, current);
+    for name in names_in(dir)? {
+        let path = dir.join(&name);
+        if name.starts_with("gen-") && path != current {
+            remove_dir(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// An open generation; what reads it keeps it open.
+pub(crate) struct Generation {
+    // Before the directory: the database is closed when that is removed.
+    pub(crate) db: DB,
+    pub(crate) dir: GenerationDir,
+}
+
+/// The generation's directory, removed when it is out of use and superseded.
+pub(crate) struct GenerationDir {
+    pub(crate) path: PathBuf,
+    pub(crate) number: u64,
+    superseded: AtomicBool,
+}
+
+impl Drop for GenerationDir {
+    fn drop(&mut self) {
+        if self.superseded.load(Ordering::Acquire)
+            && let Err(error) = remove_dir(&self.path)
+        {
+            // The next start tries again.
+            tracing::warn!(%error, "an old state could not be removed");
+        }
+    }
+}
+
+impl Generation {
+    pub(crate) fn open(dir: &Path, number: u64, options: &Options) -> Result<Self, Error> {
+        let path = generation_dir(dir, number);
+        let db = DB::open(options, &path).map_err(|error| db_error(&path, error))?;
+        Ok(Self { db, dir: GenerationDir { path, number, superseded: AtomicBool::new(false) } })
+    }
+
+    /// Its directory may go once nobody reads it any more.
+    pub(crate) fn supersede(&self) {
+        self.dir.superseded.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn meta(&self) -> Result<AppliedMeta, Error> {
+        read_meta(&self.db, &self.dir.path)
+    }
+
+    /// Makes everything written durable.
+    pub(crate) fn flush(&self) -> Result<(), Error> {
+        self.db.flush().map_err(|error| db_error(&self.dir.path, error))
+    }
+}
+
+/// How far the state in this database has come.
+pub(crate) fn read_meta(db: &DB, path: &Path) -> Result<AppliedMeta, Error> {
+    let applied = db.get_pinned(APPLIED_KEY).map_err(|error| db_error(path, error))?;
+    let membership = db.get_pinned(MEMBERSHIP_KEY).map_err(|error| db_error(path, error))?;
+    let corrupt = |what: &str, reason: String| Error::Corrupt {
+        location: format!("the {what} row of {}", path.display()),
+        reason,
+    };
+    let applied = decode_applied(applied.as_deref()).map_err(|error| corrupt("applied", error))?;
+    let membership = match membership {
+        None => StoredMembership::default(),
+        Some(row) => {
+            codec::decode(&row).map_err(|error| corrupt("membership", error.to_string()))?
+        }
+    };
+    Ok(AppliedMeta { applied, membership })
+}
+
+/// The position in the applied row; none before the first entry.
+pub(crate) fn decode_applied(row: Option<&[u8]>) -> Result<Option<LogPosition>, String> {
+    row.map(|row| codec::decode(row).map_err(|error| error.to_string())).transpose()
+}
+
+/// A key of the machine's tables as it is in the database.
+pub(crate) fn table_key(key: &[u8]) -> Vec<u8> {
+    let mut prefixed = Vec::with_capacity(key.len() + 1);
+    prefixed.push(TABLES);
+    prefixed.extend_from_slice(key);
+    prefixed
+}
+
+/// A read's failure; RocksDB's text names the file where it knows it.
+pub(crate) fn table_error(path: &Path, error: rocksdb::Error) -> TableError {
+    TableError(db_error(path, error).to_string())
+}
+
+/// The value that was found, copied.
+pub(crate) fn found(
+    path: &Path,
+    value: Result<Option<DBPinnableSlice<'_>>, rocksdb::Error>,
+) -> Result<Option<Vec<u8>>, TableError> {
+    Ok(value.map_err(|error| table_error(path, error))?.map(|value| value.to_vec()))
+}
+
+/// Visits the tables' rows of `from <= key < to`; `open` makes the iterator.
+pub(crate) fn scan<'a>(
+    path: &Path,
+    from: &[u8],
+    to: &[u8],
+    open: impl FnOnce(ReadOptions) -> DBRawIterator<'a>,
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+) -> Result<(), TableError> {
+    if from >= to {
+        return Ok(());
+    }
+    let mut options = ReadOptions::default();
+    // Without the bound an iterator walks on over the deleted rows behind the range.
+    options.set_iterate_upper_bound(table_key(to));
+    let mut rows = open(options);
+    rows.seek(table_key(from));
+    while let Some((key, value)) = rows.item() {
+        let key = key.get(1..).unwrap_or_default();
+        if visit(key, value).is_break() {
+            return Ok(());
+        }
+        rows.next();
+    }
+    rows.status().map_err(|error| table_error(path, error))
+}

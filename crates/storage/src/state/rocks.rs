@@ -1,0 +1,302 @@
+//! The applied state in RocksDB, without a write-ahead log: the Raft log is one.
+//!
+//! Everything a commit writes, the applied position included, is one write batch in one column
+//! family, so whatever a crash leaves is the state right after some commit.
+
+use super::generation::{
+    self, APPLIED_KEY, Generation, MEMBERSHIP_KEY, Pointer, decode_applied, found, scan, table_key,
+};
+use super::overlay::Overlay;
+use super::{AppliedMeta, StateReader, StateStore, StateTxn, View};
+use crate::Error;
+use crate::files::{create_dir_durable, io_error, names_in, remove_dir, sync_dir, sync_file};
+use crate::rocks::{Budget, db_error};
+use crate::snapshot::Snapshot;
+use crate::snapshot::rocks::RocksSnapshot;
+use arc_swap::ArcSwap;
+use quorate_state::{LogPosition, Read, TableError, Txn, codec};
+use rocksdb::{WriteBatch, WriteOptions};
+use self_cell::self_cell;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The state of one group.
+pub struct RocksState {
+    dir: PathBuf,
+    budget: Budget,
+    /// Shared with readers and the snapshot store; replaced when a snapshot is installed.
+    current: Arc<ArcSwap<Generation>>,
+    meta: AppliedMeta,
+    installed: Option<LogPosition>,
+}
+
+impl RocksState {
+    /// Opens the state in `dir`, or creates an empty one.
+    ///
+    /// # Errors
+    /// When it is damaged or the device fails.
+    pub fn open(dir: &Path, budget: &Budget) -> Result<Self, Error> {
+        create_dir_durable(dir)?;
+        let pointer = match generation::read_pointer(dir)? {
+            Some(pointer) => pointer,
+            None => {
+                if names_in(dir)?.iter().any(|name| name.starts_with("gen-")) {
+                    return Err(Error::Corrupt {
+                        location: dir.join("CURRENT").display().to_string(),
+                        reason: String::from("the file is missing beside an existing state"),
+                    });
+                }
+                // The pointer comes first, so that a state is never without one.
+                let pointer = Pointer { generation: 1, installed: None };
+                generation::write_pointer(dir, pointer)?;
+                pointer
+            }
+        };
+        let mut options = budget.state_options();
+        if pointer.installed.is_some() {
+            // An installed state was complete before the pointer named it.
+            options.create_if_missing(false);
+        }
+        let current = Generation::open(dir, pointer.generation, &options)?;
+        sync_dir(dir)?;
+        generation::remove_others(dir, pointer.generation)?;
+        let meta = current.meta()?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            budget: budget.clone(),
+            current: Arc::new(ArcSwap::from_pointee(current)),
+            meta,
+            installed: pointer.installed,
+        })
+    }
+
+    /// Where the snapshot ended that this state began as.
+    #[must_use]
+    pub fn installed(&self) -> Option<LogPosition> {
+        self.installed
+    }
+
+    /// Makes everything applied durable, as a full memtable does at any time.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn flush(&self) -> Result<(), Error> {
+        self.current.load().flush()
+    }
+
+    pub(crate) fn current(&self) -> Arc<ArcSwap<Generation>> {
+        Arc::clone(&self.current)
+    }
+
+    /// Fills a new generation from a snapshot, and opens it.
+    fn adopt(&self, snapshot: &RocksSnapshot, number: u64) -> Result<Generation, Error> {
+        let path = generation::generation_dir(&self.dir, number);
+        // Left over from an install that did not finish.
+        remove_dir(&path)?;
+        create_dir_durable(&path)?;
+        for file in snapshot.files() {
+            let (from, to) = (snapshot.path_of(file), path.join(&file.name));
+            // Table files never change once written, so both may be the same file; the others
+            // belong to the database that is opened on them.
+            if !file.name.ends_with(".sst") || fs::hard_link(&from, &to).is_err() {
+                fs::copy(&from, &to).map_err(|error| io_error("copy", &from, &error))?;
+            }
+            sync_file(&to)?;
+        }
+        sync_dir(&path)?;
+        let mut options = self.budget.state_options();
+        options.create_if_missing(false);
+        let generation = Generation::open(&self.dir, number, &options)?;
+        let found = generation.meta()?;
+        if found != *snapshot.meta() {
+            return Err(Error::Corrupt {
+                location: path.display().to_string(),
+                reason: format!(
+                    "the snapshot says it ends at {:?}, its tables end at {:?}",
+                    snapshot.meta().applied,
+                    found.applied
+                ),
+            });
+        }
+        sync_dir(&path)?;
+        sync_dir(&self.dir)?;
+        Ok(generation)
+    }
+}
+
+impl StateStore for RocksState {
+    fn applied(&self) -> AppliedMeta {
+        self.meta.clone()
+    }
+
+    fn begin(&mut self) -> Box<dyn StateTxn + '_> {
+        let tables = LiveTables(self.current.load_full());
+        Box::new(RocksTxn { overlay: Overlay::new(tables), state: self })
+    }
+
+    fn reader(&self) -> Arc<dyn StateReader> {
+        Arc::new(RocksReader { current: Arc::clone(&self.current) })
+    }
+
+    fn install(&mut self, snapshot: Arc<dyn Snapshot>) -> Result<(), Error> {
+        let snapshot = snapshot.as_any().downcast_ref::<RocksSnapshot>().ok_or_else(|| {
+            Error::Invariant(String::from("a snapshot of another kind of store can't be installed"))
+        })?;
+        let number = self.current.load().dir.number + 1;
+        let installed = snapshot.meta().applied;
+        let generation = match self.adopt(snapshot, number) {
+            Ok(generation) => generation,
+            Err(error) => {
+                // The old state is untouched; what was made of the new one is of no use.
+                remove_dir(&generation::generation_dir(&self.dir, number))?;
+                return Err(error);
+            }
+        };
+        generation::write_pointer(&self.dir, Pointer { generation: number, installed })?;
+        self.meta = snapshot.meta().clone();
+        self.installed = installed;
+        self.current.swap(Arc::new(generation)).supersede();
+        Ok(())
+    }
+}
+
+/// The newest state of a generation.
+struct LiveTables(Arc<Generation>);
+
+impl Read for LiveTables {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
+        found(&self.0.dir.path, self.0.db.get_pinned(table_key(key)))
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), TableError> {
+        scan(&self.0.dir.path, from, to, |options| self.0.db.raw_iterator_opt(options), visit)
+    }
+}
+
+/// An open transaction.
+struct RocksTxn<'a> {
+    overlay: Overlay<LiveTables>,
+    state: &'a mut RocksState,
+}
+
+impl Read for RocksTxn<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
+        self.overlay.get(key)
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), TableError> {
+        self.overlay.scan(from, to, visit)
+    }
+}
+
+impl Txn for RocksTxn<'_> {
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.overlay.put(key, value);
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        self.overlay.delete(key);
+    }
+}
+
+impl StateTxn for RocksTxn<'_> {
+    fn commit(self: Box<Self>, meta: &AppliedMeta) -> Result<(), Error> {
+        let Self { overlay, state } = *self;
+        super::check_advances(&state.meta, meta)?;
+        let mut batch = WriteBatch::default();
+        for (key, value) in overlay.into_writes() {
+            match value {
+                Some(value) => batch.put(table_key(&key), value),
+                None => batch.delete(table_key(&key)),
+            }
+        }
+        if let Some(applied) = meta.applied {
+            batch.put(APPLIED_KEY, codec::encode(&applied));
+        }
+        let applied_only = state.meta.membership == meta.membership;
+        if !applied_only {
+            batch.put(MEMBERSHIP_KEY, codec::encode(&meta.membership));
+        }
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        let current = state.current.load();
+        current
+            .db
+            .write_opt(batch, &options)
+            .map_err(|error| db_error(&current.dir.path, error))?;
+        state.meta.applied = meta.applied;
+        if !applied_only {
+            state.meta.membership = meta.membership.clone();
+        }
+        Ok(())
+    }
+
+    fn as_txn(&mut self) -> &mut dyn Txn {
+        self
+    }
+}
+
+struct RocksReader {
+    current: Arc<ArcSwap<Generation>>,
+}
+
+impl StateReader for RocksReader {
+    fn view(&self) -> View {
+        let frozen = Frozen::new(self.current.load_full(), |generation| generation.db.snapshot());
+        let path = &frozen.borrow_owner().dir.path;
+        let applied = match frozen.borrow_dependent().get_pinned(APPLIED_KEY) {
+            Ok(row) => decode_applied(row.as_deref()).map_err(|reason| Error::Corrupt {
+                location: format!("the applied row of {}", path.display()),
+                reason,
+            }),
+            Err(error) => Err(db_error(path, error)),
+        };
+        match applied {
+            Ok(applied) => View { applied, tables: Box::new(FrozenTables(frozen)) },
+            Err(error) => View::failed(&error),
+        }
+    }
+}
+
+type DbSnapshot<'a> = rocksdb::Snapshot<'a>;
+
+self_cell!(
+    /// A RocksDB snapshot together with the database it borrows.
+    struct Frozen {
+        owner: Arc<Generation>,
+        #[covariant]
+        dependent: DbSnapshot,
+    }
+);
+
+struct FrozenTables(Frozen);
+
+impl Read for FrozenTables {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
+        let value = self.0.borrow_dependent().get_pinned(table_key(key));
+        found(&self.0.borrow_owner().dir.path, value)
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), TableError> {
+        let snapshot = self.0.borrow_dependent();
+        let path = &self.0.borrow_owner().dir.path;
+        scan(path, from, to, |options| snapshot.raw_iterator_opt(options), visit)
+    }
+}

@@ -1,0 +1,96 @@
+//! Whose data directory it is.
+
+use quorate_state::NodeId;
+use quorate_storage::identity::Directory;
+use std::fs;
+use std::path::Path;
+
+fn refused(path: &Path, node: u64) -> String {
+    Directory::open(path, NodeId(node)).expect_err("it must not open").to_string()
+}
+
+#[test]
+fn a_new_directory_gets_an_identity_that_stays() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("deep/below");
+    let mut directory = Directory::open(&path, NodeId(1)).expect("it is created");
+    assert!(directory.is_new());
+    let uuid = directory.identity().uuid;
+    directory.set_cluster("c-1").expect("stored");
+    directory.set_cluster("c-1").expect("nothing changes");
+    let error = directory.set_cluster("c-2").expect_err("it is part of c-1").to_string();
+    assert!(error.contains("belongs to cluster c-1, not to cluster c-2"), "{error}");
+    drop(directory);
+    let directory = Directory::open(&path, NodeId(1)).expect("it opens");
+    assert!(!directory.is_new());
+    assert_eq!(directory.identity().uuid, uuid);
+    assert_eq!(directory.identity().cluster_id.as_deref(), Some("c-1"));
+    let other = Directory::open(&dir.path().join("other"), NodeId(1)).expect("it is created");
+    assert_ne!(other.identity().uuid, uuid);
+}
+
+#[test]
+fn another_nodes_directory_is_refused() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut directory = Directory::open(dir.path(), NodeId(2)).expect("it is created");
+    directory.set_cluster("abc").expect("stored");
+    drop(directory);
+    let error = refused(dir.path(), 1);
+    assert!(error.contains("belongs to node 2 of cluster abc, not to node 1"), "{error}");
+    assert!(error.contains("--node-id 2"), "{error}");
+    Directory::open(dir.path(), NodeId(2)).expect("it is still usable");
+}
+
+#[test]
+fn one_process_at_a_time() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let first = Directory::open(dir.path(), NodeId(1)).expect("it is created");
+    let error = refused(dir.path(), 1);
+    assert!(error.contains(&format!("in use by process {}", std::process::id())), "{error}");
+    drop(first);
+    Directory::open(dir.path(), NodeId(1)).expect("the lock is free");
+}
+
+#[test]
+fn what_is_not_a_data_directory_is_left_alone() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fs::write(dir.path().join("thesis.txt"), b"years of work").expect("written");
+    let error = refused(dir.path(), 1);
+    assert!(error.contains("thesis.txt") && error.contains("choose an empty directory"), "{error}");
+    assert!(!dir.path().join("identity.json").exists());
+    let file = dir.path().join("thesis.txt");
+    assert!(refused(&file, 1).contains("thesis.txt"));
+}
+
+#[test]
+fn a_first_start_that_was_cut_short_is_repeated() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fs::write(dir.path().join("LOCK"), b"4711").expect("written");
+    fs::write(dir.path().join("identity.json.tmp"), b"{").expect("written");
+    fs::create_dir(dir.path().join("lost+found")).expect("created");
+    assert!(Directory::open(dir.path(), NodeId(1)).expect("it is created").is_new());
+}
+
+#[test]
+fn other_formats_and_damage_are_told() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    drop(Directory::open(dir.path(), NodeId(1)).expect("it is created"));
+    let path = dir.path().join("identity.json");
+    let content = fs::read_to_string(&path).expect("readable");
+    fs::write(&path, content.replace("\"format\": 1", "\"format\": 2")).expect("written");
+    assert!(refused(dir.path(), 1).contains("has format 2, this version reads format 1"));
+    for damaged in ["", "{", "{\"format\": 1}", "[]", &"x".repeat(10_000)] {
+        fs::write(&path, damaged).expect("written");
+        assert!(refused(dir.path(), 1).contains("identity.json"), "{}", refused(dir.path(), 1));
+    }
+    fs::write(&path, content).expect("written");
+    Directory::open(dir.path(), NodeId(1)).expect("it is whole again");
+}
+
+#[test]
+fn free_space_is_known() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    assert!(quorate_storage::available_bytes(dir.path()).expect("known") > 0);
+    let error = quorate_storage::available_bytes(&dir.path().join("no")).expect_err("no such path");
+    assert!(error.to_string().contains("free space"), "{error}");
+}

@@ -1,0 +1,539 @@
+//! The cluster: which nodes there are, what is done to them, what they have come to.
+
+use super::logs::LogScan;
+use super::node::{Node, Ports};
+use super::options::{KEEP_ENV, Options};
+use super::status;
+use anyhow::{Context as _, Result, bail};
+use futures::future::join_all;
+use nix::sys::signal::Signal;
+use quorate_proto::v1::{HashStateResponse, StatusResponse};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Number of a node, from 1.
+pub type NodeId = u64;
+
+/// How often nodes are asked while something is waited for.
+const POLL: Duration = Duration::from_millis(20);
+/// How often a start is tried when a program that is not ours takes a port at the wrong moment.
+const STARTS_MAX: usize = 3;
+
+/// A cluster of `quorate serve` processes. See the [module](super) for what it guarantees.
+pub struct ProcessCluster {
+    nodes: BTreeMap<NodeId, Node>,
+    /// `None` only while it is dropped.
+    directory: Option<TempDir>,
+    deadline: Duration,
+    panics_allowed: bool,
+    failed: AtomicBool,
+}
+
+impl ProcessCluster {
+    /// Starts this many nodes of the binary that [`find_binary`](super::find_binary) finds.
+    ///
+    /// # Errors
+    /// As [`Options::start`].
+    pub async fn start(nodes: u64) -> Result<Self> {
+        Self::options(nodes).start().await
+    }
+
+    /// How to start this many nodes.
+    pub fn options(nodes: u64) -> Options {
+        Options::new(nodes)
+    }
+
+    pub(super) async fn start_with(options: Options) -> Result<Self> {
+        let mut attempt = 1;
+        loop {
+            let mut cluster = Self::prepare(&options)?;
+            let Err(error) = cluster.start_down_nodes().await else { return Ok(cluster) };
+            let port_taken = cluster.logs().lines_with("in use").is_ok_and(|l| !l.is_empty());
+            if !port_taken || attempt == STARTS_MAX {
+                cluster.mark_failed();
+                return Err(error);
+            }
+            attempt += 1;
+        }
+    }
+
+    /// A cluster whose nodes are all down.
+    fn prepare(options: &Options) -> Result<Self> {
+        let binary = options.binary.as_ref().context("the options name no binary")?;
+        if !binary.is_file() {
+            bail!("there is no program at {}", binary.display());
+        }
+        let directory =
+            TempDir::with_prefix("quorate-test-").context("could not make a directory")?;
+        let ports: Vec<(NodeId, Ports)> =
+            (1..=options.nodes).map(|id| Ok((id, Ports::take()?))).collect::<Result<_>>()?;
+        let peers = ports.iter().map(|(id, ports)| format!("{id}={}", ports.peer.addr()));
+        let initial_cluster = peers.collect::<Vec<_>>().join(",");
+        let nodes = ports.into_iter().map(|(id, ports)| {
+            (id, Node::new(id, binary, options, directory.path(), ports, &initial_cluster))
+        });
+        Ok(Self {
+            nodes: nodes.collect(),
+            deadline: options.deadline,
+            panics_allowed: options.panics_allowed,
+            failed: AtomicBool::new(false),
+            directory: Some(directory),
+        })
+    }
+
+    // What it consists of.
+
+    /// Ids of all nodes, running or not.
+    pub fn ids(&self) -> Vec<NodeId> {
+        self.nodes.keys().copied().collect()
+    }
+
+    /// Ids of the nodes that run and are not paused.
+    pub fn live_ids(&self) -> Vec<NodeId> {
+        self.live().map(|(id, _)| id).collect()
+    }
+
+    /// Client addresses of all nodes, by id, as the client takes them.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.nodes.values().map(|node| node.client_addr().to_string()).collect()
+    }
+
+    /// Where clients reach a node.
+    pub fn client_addr(&self, id: NodeId) -> SocketAddr {
+        self.node(id).client_addr()
+    }
+
+    /// Where other nodes reach a node.
+    pub fn peer_addr(&self, id: NodeId) -> SocketAddr {
+        self.node(id).peer_addr()
+    }
+
+    /// Where a node serves HTTP.
+    pub fn http_addr(&self, id: NodeId) -> SocketAddr {
+        self.node(id).http_addr()
+    }
+
+    /// The directory of the cluster. Files that a test puts there are kept if it fails.
+    pub fn directory(&self) -> &Path {
+        self.directory.as_ref().expect("taken only by drop").path()
+    }
+
+    /// The data directory of a node.
+    pub fn data_dir(&self, id: NodeId) -> PathBuf {
+        self.node(id).data_dir()
+    }
+
+    /// The file with the standard output and error of all runs of a node.
+    pub fn log_path(&self, id: NodeId) -> PathBuf {
+        self.node(id).log_path()
+    }
+
+    /// The logs of all nodes.
+    pub fn logs(&self) -> LogScan {
+        LogScan::new(self.nodes.values().map(Node::log_path))
+    }
+
+    /// The process id of a node that was started and whose end was not seen.
+    pub fn pid(&self, id: NodeId) -> Option<u32> {
+        self.node(id).pid()
+    }
+
+    /// Whether the process of a node is there, paused or not.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn is_running(&mut self, id: NodeId) -> Result<bool> {
+        let node = self.node_mut(id);
+        let exit = node.take_exit();
+        let running = node.pid().is_some();
+        self.noted(exit).map(|_| running)
+    }
+
+    /// Keeps the directory, because the test failed in a way that the cluster can't see: a failed
+    /// test that returns an error instead of panicking.
+    pub fn mark_failed(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    // What is done to nodes.
+
+    /// Kills a node with SIGKILL, running or paused, and waits for its end. Answers the moment just
+    /// before the signal.
+    ///
+    /// # Errors
+    /// When the node does not run.
+    pub async fn kill(&mut self, id: NodeId) -> Result<Instant> {
+        let deadline = self.deadline;
+        let node = self.node_mut(id);
+        let before = Instant::now();
+        let result = match node.signal(Signal::SIGKILL) {
+            Ok(()) => node.wait_exit(deadline).await,
+            Err(error) => Err(error),
+        };
+        self.noted(result).map(|_| before)
+    }
+
+    /// Kills all nodes that run, at once, as a power cut does.
+    ///
+    /// # Errors
+    /// When one does not end.
+    pub async fn kill_all(&mut self) -> Result<()> {
+        let deadline = self.deadline;
+        for node in self.nodes.values_mut() {
+            node.kill_quietly();
+        }
+        let running = self.nodes.values_mut().filter(|node| node.pid().is_some());
+        let ends = join_all(running.map(|node| node.wait_exit(deadline))).await;
+        self.noted(ends.into_iter().collect::<Result<Vec<_>>>()).map(drop)
+    }
+
+    /// Stops a node where it is (SIGSTOP). Its connections stay; nobody answers them.
+    ///
+    /// # Errors
+    /// When the node does not run.
+    pub async fn pause(&mut self, id: NodeId) -> Result<()> {
+        let deadline = self.deadline;
+        let result = self.node_mut(id).pause(deadline).await;
+        self.noted(result)
+    }
+
+    /// Lets a paused node go on (SIGCONT).
+    ///
+    /// # Errors
+    /// When the node does not run.
+    pub fn resume(&mut self, id: NodeId) -> Result<()> {
+        let result = self.node_mut(id).resume();
+        self.noted(result)
+    }
+
+    /// Asks a node to end (SIGTERM) and waits until it did. A paused one has to be resumed first.
+    ///
+    /// # Errors
+    /// When the node does not run or does not end.
+    pub async fn terminate(&mut self, id: NodeId) -> Result<ExitStatus> {
+        let result = match self.node(id).signal(Signal::SIGTERM) {
+            Ok(()) => return self.wait_exit(id).await,
+            Err(error) => Err(error),
+        };
+        self.noted(result)
+    }
+
+    /// Starts a node that is down, with its directory and ports, and does not wait for anything:
+    /// for a node that is expected to refuse.
+    ///
+    /// # Errors
+    /// When the node runs, or the system can't start it.
+    pub fn spawn(&mut self, id: NodeId) -> Result<()> {
+        let result = self.node_mut(id).spawn();
+        self.noted(result)
+    }
+
+    /// Waits until a node ends by itself.
+    ///
+    /// # Errors
+    /// When it does not run or does not end.
+    pub async fn wait_exit(&mut self, id: NodeId) -> Result<ExitStatus> {
+        let deadline = self.deadline;
+        let result = self.node_mut(id).wait_exit(deadline).await;
+        self.noted(result)
+    }
+
+    /// Starts a node again, with its directory and ports; kills it first if it runs. Waits until it
+    /// listens for clients.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn restart(&mut self, id: NodeId) -> Result<()> {
+        if self.is_running(id)? {
+            self.kill(id).await?;
+        }
+        self.spawn(id)?;
+        let deadline = self.deadline;
+        let result = self.node_mut(id).wait_listening(deadline).await;
+        self.noted(result)
+    }
+
+    /// Kills all nodes at once and starts them again.
+    ///
+    /// # Errors
+    /// When one does not come up.
+    pub async fn restart_all(&mut self) -> Result<()> {
+        self.kill_all().await?;
+        let result = self.start_down_nodes().await;
+        self.noted(result)
+    }
+
+    async fn start_down_nodes(&mut self) -> Result<()> {
+        let deadline = self.deadline;
+        let mut started: Vec<_> =
+            self.nodes.values_mut().filter(|node| node.pid().is_none()).collect();
+        for node in &mut started {
+            node.spawn()?;
+        }
+        let listening = started.into_iter().map(|node| node.wait_listening(deadline));
+        join_all(listening).await.into_iter().collect()
+    }
+
+    // What nodes say.
+
+    /// The status of the cluster as one node tells it.
+    ///
+    /// # Errors
+    /// When it does not answer. That alone does not make the test a failed one.
+    pub async fn status(&self, id: NodeId) -> Result<StatusResponse> {
+        status::status(self.node(id).client_addr()).await
+    }
+
+    /// What each live node says, at the same time.
+    pub async fn statuses(&self) -> BTreeMap<NodeId, Result<StatusResponse>> {
+        let asked = self.live().map(|(id, node)| {
+            let addr = node.client_addr();
+            async move { (id, status::status(addr).await) }
+        });
+        join_all(asked).await.into_iter().collect()
+    }
+
+    /// The checksum of a node's state, with the index that it is of.
+    ///
+    /// # Errors
+    /// When it does not answer. That alone does not make the test a failed one.
+    pub async fn hash_state(&self, id: NodeId) -> Result<HashStateResponse> {
+        status::hash_state(self.node(id).client_addr()).await
+    }
+
+    /// The checksum of each live node, asked at the same time.
+    pub async fn hash_states(&self) -> BTreeMap<NodeId, Result<HashStateResponse>> {
+        let asked = self.live().map(|(id, node)| {
+            let addr = node.client_addr();
+            async move { (id, status::hash_state(addr).await) }
+        });
+        join_all(asked).await.into_iter().collect()
+    }
+
+    /// Waits until all live nodes name the same live leader, and answers it.
+    ///
+    /// # Errors
+    /// When they do not in time, with what each said last; when a node ended by itself.
+    pub async fn wait_ready(&mut self) -> Result<NodeId> {
+        self.wait_for_leader("no leader that all live nodes know", agreed_leader).await
+    }
+
+    /// The node that leads: the one that says so of itself in the highest term. Waits for it, since
+    /// there may be none for a while. The others need not know it yet.
+    ///
+    /// # Errors
+    /// When there is none in time, with what each said last; when a node ended by itself.
+    pub async fn leader(&mut self) -> Result<NodeId> {
+        self.wait_for_leader("no live node says that it leads", self_named_leader).await
+    }
+
+    async fn wait_for_leader(
+        &mut self,
+        problem: &str,
+        leader: fn(&BTreeMap<NodeId, Result<StatusResponse>>) -> Option<NodeId>,
+    ) -> Result<NodeId> {
+        let end = Instant::now() + self.deadline;
+        loop {
+            self.check_none_ended()?;
+            let statuses = self.statuses().await;
+            if let Some(leader) = leader(&statuses) {
+                return Ok(leader);
+            }
+            if Instant::now() > end {
+                let said: Vec<_> = statuses.iter().map(|(id, status)| told(*id, status)).collect();
+                let deadline = self.deadline;
+                return self.noted(Err(anyhow::anyhow!(
+                    "{problem} within {deadline:?}; they say: {}",
+                    said.join("; ")
+                )));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until all live nodes have applied the same entries, and answers their checksum. Writes
+    /// should have ended.
+    ///
+    /// # Errors
+    /// At once when two nodes differ at the same index. When they do not come to the same index in
+    /// time, with where each is.
+    pub async fn wait_same_state(&mut self) -> Result<HashStateResponse> {
+        let end = Instant::now() + self.deadline;
+        loop {
+            self.check_none_ended()?;
+            let states = self.hash_states().await;
+            let same = same_state(&states);
+            match self.noted(same)? {
+                Some(state) => return Ok(state),
+                None if Instant::now() > end => {
+                    let deadline = self.deadline;
+                    return self.noted(Err(anyhow::anyhow!(
+                        "the nodes did not come to the same index within {deadline:?}: {states:?}"
+                    )));
+                }
+                None => tokio::time::sleep(POLL).await,
+            }
+        }
+    }
+
+    fn check_none_ended(&mut self) -> Result<()> {
+        for (id, node) in &mut self.nodes {
+            if let Some(status) = node.take_exit()? {
+                self.failed.store(true, Ordering::Relaxed);
+                bail!("node {id} ended by itself, with {status}");
+            }
+        }
+        Ok(())
+    }
+
+    fn live(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        let live = self.nodes.iter().filter(|(_, node)| node.pid().is_some() && !node.is_paused());
+        live.map(|(id, node)| (*id, node))
+    }
+
+    fn node(&self, id: NodeId) -> &Node {
+        self.nodes.get(&id).unwrap_or_else(|| panic!("the cluster has no node {id}"))
+    }
+
+    fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        self.nodes.get_mut(&id).unwrap_or_else(|| panic!("the cluster has no node {id}"))
+    }
+
+    /// Remembers that something failed.
+    fn noted<T>(&self, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            self.mark_failed();
+        }
+        result
+    }
+}
+
+impl Drop for ProcessCluster {
+    fn drop(&mut self) {
+        for node in self.nodes.values_mut() {
+            node.kill_quietly();
+        }
+        for node in self.nodes.values_mut() {
+            node.reap();
+        }
+        let logs = self.logs();
+        let panics = match logs.panics() {
+            _ if self.panics_allowed => Vec::new(),
+            Ok(panics) => panics,
+            Err(error) => vec![format!("the logs can't be read: {error}")],
+        };
+        let panicking = std::thread::panicking();
+        let failed = panicking || *self.failed.get_mut() || !panics.is_empty();
+        let keep = failed || std::env::var_os(KEEP_ENV).is_some_and(|keep| !keep.is_empty());
+        let Some(directory) = self.directory.take() else { return };
+        if keep {
+            let path = directory.keep();
+            let tails = if failed { logs.tails() } else { String::new() };
+            report(&format!("{tails}data and logs of the nodes are kept in {}", path.display()));
+        }
+        // A second panic would abort the test before it is reported.
+        if !panicking {
+            assert!(panics.is_empty(), "a node panicked:\n{}", panics.join("\n"));
+        }
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "the test runner shows it beside the failure")]
+fn report(text: &str) {
+    eprintln!("{text}");
+}
+
+/// One live node that all live nodes name.
+fn agreed_leader(statuses: &BTreeMap<NodeId, Result<StatusResponse>>) -> Option<NodeId> {
+    let leaders: Option<Vec<NodeId>> =
+        statuses.values().map(|status| status.as_ref().ok()?.leader_id).collect();
+    let leaders = leaders?;
+    let leader = *leaders.first()?;
+    let agreed = leaders.iter().all(|other| *other == leader) && statuses.contains_key(&leader);
+    agreed.then_some(leader)
+}
+
+/// Of the nodes that name themselves, that of the highest term: an old leader that was cut off may
+/// still think that it leads.
+fn self_named_leader(statuses: &BTreeMap<NodeId, Result<StatusResponse>>) -> Option<NodeId> {
+    let claims = statuses.iter().filter_map(|(id, status)| {
+        let status = status.as_ref().ok()?;
+        (status.leader_id == Some(*id)).then_some((status.term, *id))
+    });
+    claims.max().map(|(_, id)| id)
+}
+
+fn told(id: NodeId, status: &Result<StatusResponse>) -> String {
+    match status {
+        Err(error) => format!("node {id}: {error:#}"),
+        Ok(StatusResponse { term, leader_id: Some(leader), .. }) => {
+            format!("node {id}: node {leader} leads in term {term}")
+        }
+        Ok(StatusResponse { term, .. }) => format!("node {id}: nobody leads in term {term}"),
+    }
+}
+
+/// The state that all nodes are in, or `None` while they are at different indexes.
+fn same_state(
+    states: &BTreeMap<NodeId, Result<HashStateResponse>>,
+) -> Result<Option<HashStateResponse>> {
+    let mut at_index = BTreeMap::new();
+    for (id, state) in states {
+        let Ok(state) = state else { continue };
+        let (first_id, first) = at_index.entry(state.applied).or_insert((id, state));
+        if (first.checksum, first.digest) != (state.checksum, state.digest) {
+            bail!("nodes {first_id} and {id} differ at the same index: {first:?} and {state:?}");
+        }
+    }
+    let all_answered = states.values().all(Result::is_ok);
+    let only = at_index.into_values().next().filter(|_| all_answered);
+    let same = only
+        .filter(|(_, first)| states.values().flatten().all(|state| state.applied == first.applied));
+    Ok(same.map(|(_, state)| *state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn says(term: u64, leader_id: Option<NodeId>) -> Result<StatusResponse> {
+        Ok(StatusResponse { term, leader_id, ..StatusResponse::default() })
+    }
+
+    #[test]
+    fn a_leader_is_agreed_when_all_name_it_and_it_lives() {
+        let agreed = |statuses: [_; 2]| agreed_leader(&(1..).zip(statuses).collect());
+        assert_eq!(agreed([says(3, Some(2)), says(3, Some(2))]), Some(2));
+        assert_eq!(agreed([says(3, Some(2)), says(3, Some(1))]), None);
+        assert_eq!(agreed([says(3, Some(2)), says(3, None)]), None);
+        assert_eq!(agreed([says(3, Some(3)), says(3, Some(3))]), None);
+        assert_eq!(agreed([says(3, Some(1)), Err(anyhow::anyhow!("down"))]), None);
+        assert_eq!(agreed_leader(&BTreeMap::new()), None);
+    }
+
+    #[test]
+    fn of_two_that_think_they_lead_the_later_does() {
+        let leader = |statuses: [_; 3]| self_named_leader(&(1..).zip(statuses).collect());
+        assert_eq!(leader([says(3, Some(1)), says(4, Some(2)), says(9, None)]), Some(2));
+        assert_eq!(leader([says(3, Some(2)), says(2, Some(3)), says(2, Some(1))]), None);
+    }
+
+    #[test]
+    fn states_are_the_same_at_one_index_only() {
+        let state = |applied, checksum| {
+            Ok(HashStateResponse { applied: Some(applied), checksum, digest: 7 })
+        };
+        let same = |states: [_; 3]| same_state(&(1..).zip(states).collect());
+        assert!(same([state(5, 1), state(5, 1), state(5, 1)]).unwrap().is_some());
+        assert!(same([state(5, 1), state(5, 1), state(6, 2)]).unwrap().is_none());
+        assert!(same([state(5, 1), state(5, 1), Err(anyhow::anyhow!("down"))]).unwrap().is_none());
+        let differ = same([state(5, 1), state(6, 2), state(5, 3)]).unwrap_err().to_string();
+        assert!(differ.contains("nodes 1 and 3 differ"), "{differ}");
+        assert!(same_state(&BTreeMap::new()).unwrap().is_none());
+    }
+}

@@ -1,0 +1,10 @@
+//! What a user meets: the command line, the messages, the limits, and a cluster in odd situations.
+
+mod commands;
+mod dev;
+mod garbage;
+mod identity;
+mod limits;
+mod quorum;
+mod shutdown;
+mod single;

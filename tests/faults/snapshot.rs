@@ -1,0 +1,71 @@
+//! A node that was away for longer than the log reaches back.
+
+use quorate_testkit::load::{Load, Plan, wait_healthy};
+use quorate_testkit::process::ProcessCluster;
+use quorate_tests::processes::{alone, say, wait_until};
+use std::time::Duration;
+
+/// Snapshots after so many bytes of log, and entries kept behind one: as few as can be set, so
+/// that a moment of writing purges what a follower has not seen.
+const LOG_BYTES: &str = "65536";
+const KEEP_ENTRIES: &str = "10";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_catches_up_by_snapshot_when_the_log_is_purged_past_it() {
+    let _alone = alone().await;
+    let options = ProcessCluster::options(3)
+        .arg("--storage-snapshot-log-bytes")
+        .arg(LOG_BYTES)
+        .arg("--storage-log-keep-entries")
+        .arg(KEEP_ENTRIES);
+    let mut cluster = options.start().await.expect("three nodes start");
+    let leader = cluster.wait_ready().await.expect("a leader is elected");
+    let follower = *cluster.ids().iter().find(|id| **id != leader).expect("there are three");
+    let plan = Plan { writers: 4, value_bytes: 2_000, ..Plan::default() };
+    let load = Load::start(&cluster.endpoints(), plan).await.expect("writes are acknowledged");
+
+    cluster.kill(follower).await.expect("the follower can be killed");
+    // Nobody has sent it anything since, so this is more than it has.
+    let had = status_of(&cluster, leader, leader).await.last_log.expect("there were writes");
+    wait_until("the log is purged past what the dead node has", Duration::from_secs(60), || {
+        let status = status_of(&cluster, leader, leader);
+        async { status.await.purged > Some(had) }
+    })
+    .await;
+    let purged = status_of(&cluster, leader, leader).await.purged;
+
+    cluster.restart(follower).await.expect("the follower starts again");
+    wait_healthy(&mut cluster).await.expect("the follower catches up");
+    let ledgers = load.stop().await.expect("no writer saw a broken promise");
+    let state = cluster.wait_same_state().await.expect("all nodes come to the same state");
+    let back = status_of(&cluster, follower, follower).await;
+    say(format!(
+        "when node {follower} died it had at most index {had}; when it came back the log of the \
+         leader began after {purged:?}; now its snapshot is of {:?}, its log begins after {:?}, \
+         and all nodes have checksum {:016x} at index {:?}",
+        back.snapshot, back.purged, state.checksum, state.applied
+    ));
+    // The entries it missed were nowhere any more, and yet it has applied them: as a snapshot.
+    assert!(back.snapshot > Some(had), "{back:?}");
+    assert!(back.purged > Some(had), "{back:?}");
+    let totals = ledgers.verify(&cluster.endpoints()).await.expect("nothing is lost");
+    say(format!("{} writes were acknowledged, and are there", totals.acknowledged));
+
+    // It also starts from what it was sent.
+    cluster.restart(follower).await.expect("it starts once more");
+    wait_healthy(&mut cluster).await.expect("it is well");
+    let again = cluster.wait_same_state().await.expect("all nodes have the same state");
+    assert_eq!(again.checksum, cluster.hash_state(leader).await.expect("it answers").checksum);
+    cluster.logs().assert_no_panics();
+}
+
+/// What `asked` says of `of`.
+async fn status_of(
+    cluster: &ProcessCluster,
+    asked: u64,
+    of: u64,
+) -> quorate_proto::v1::NodeStatus {
+    let status = cluster.status(asked).await.expect("a live node answers");
+    let node = status.nodes.into_iter().find(|node| node.node_id == of);
+    node.expect("it is a member")
+}

@@ -5,8 +5,6 @@ use std::error::Error as StdError;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
-/// Trailer of a refused condition: the version the key has; missing when the key is.
-const VERSION: &str = "quorate-version";
 /// Bytes of a reason word that are kept; a node that sends more is not one of ours.
 const REASON_BYTES_MAX: usize = 64;
 /// Bytes of a message that are kept: enough for any text of ours.
@@ -111,7 +109,7 @@ impl Failure {
             code: status.code(),
             reason,
             message,
-            version: text(trailers, VERSION, 20).and_then(|version| version.parse().ok()),
+            version: text(trailers, metadata::VERSION, 20).and_then(|version| version.parse().ok()),
             maybe_applied: mutation && !not_applied,
         }
     }
@@ -237,9 +235,9 @@ mod tests {
             answered(Code::FailedPrecondition, Some("not_applied"), Some("CONDITION_FAILED"));
         let parse = |status: &Status| Failure::from_status("a:1", status, true).version;
         assert_eq!(parse(&status), None);
-        status.metadata_mut().insert(VERSION, "17".parse().expect("ascii"));
+        status.metadata_mut().insert(metadata::VERSION, "17".parse().expect("ascii"));
         assert_eq!(parse(&status), Some(17));
-        status.metadata_mut().insert(VERSION, "-1".parse().expect("ascii"));
+        status.metadata_mut().insert(metadata::VERSION, "-1".parse().expect("ascii"));
         assert_eq!(parse(&status), None);
     }
 

@@ -21,6 +21,8 @@ pub mod metadata {
     pub const OUTCOME: &str = "quorate-outcome";
     /// Trailer of a failed call: a stable upper-case word.
     pub const REASON: &str = "quorate-reason";
+    /// Trailer of a failed condition: the version the key has; absent when the key is.
+    pub const VERSION: &str = "quorate-version";
     /// Metadata of every answer: client address of the leader.
     pub const LEADER: &str = "quorate-leader";
     /// Metadata of every call between nodes: an encoded `Hello`.

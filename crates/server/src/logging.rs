@@ -24,6 +24,10 @@ impl Logging {
     }
 }
 
+/// Set before what the user asks for, which overrides it: while a peer is away openraft repeats a
+/// warning twenty times a second, and this product says the same once, in its own words.
+const QUIET: &str = "openraft=error";
+
 /// Checks a log filter.
 ///
 /// # Errors
@@ -47,7 +51,7 @@ pub fn start(config: &Config) -> Logging {
         .finish(std::io::stderr());
     let dropped = writer.error_counter();
     let filter = EnvFilter::builder()
-        .parse(&config.log_level)
+        .parse(format!("{QUIET},{}", config.log_level))
         .expect("the configuration has only filters that parse");
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     // The only failure is that there is a subscriber already, which then is the one to keep.

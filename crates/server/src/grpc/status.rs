@@ -7,13 +7,11 @@
 
 use crate::wire::Invalid;
 use quorate_consensus::{Failure, Reason};
-use quorate_proto::metadata::{OUTCOME, REASON};
+use quorate_proto::metadata::{OUTCOME, REASON, VERSION};
 use quorate_state::{Fatal, Rejection};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
-/// Trailer of a failed condition: the version the key has; absent when the key is.
-pub(crate) const VERSION: &str = "quorate-version";
 /// The mutation has no effect, now or later.
 pub(crate) const NOT_APPLIED: &str = "not_applied";
 /// The mutation may have, or may yet have, an effect.

@@ -25,6 +25,10 @@ const LOOK: Duration = Duration::from_millis(100);
 const TICK: Duration = Duration::from_secs(5);
 /// How long a proposal of the leader's own may take.
 const PROPOSAL: Duration = Duration::from_secs(5);
+/// How long a leader waits before it tries again what failed when it took leadership up.
+const LEAD_AGAIN: Duration = Duration::from_millis(50);
+/// Longer than any process runs.
+const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 /// How long a round to confirm leadership may take before it is tried again.
 const CONFIRM: Duration = Duration::from_secs(1);
 
@@ -162,10 +166,13 @@ impl LeaderTask {
             }
             self.leadership.send_replace(None);
             self.leases.clear();
-            if term.is_some_and(|term| self.leads(term)) {
-                continue;
+            // Still the leader, but leading failed: again soon, not at once, because the same may
+            // fail again. After consensus stopped the metrics may say "leader" for ever.
+            let again = if term.is_some_and(|term| self.leads(term)) { LEAD_AGAIN } else { FOREVER };
+            if let Ok(Err(_)) = tokio::time::timeout(again, metrics.changed()).await {
+                return;
             }
-            if metrics.changed().await.is_err() {
+            if self.raft.metrics().borrow_watched().running_state.is_err() {
                 return;
             }
         }

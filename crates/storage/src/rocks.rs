@@ -81,6 +81,8 @@ impl Budget {
             let text = text.trim_end();
             match level {
                 LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "rocksdb", "{text}"),
+                // Hundreds of lines with every option, whenever a database is opened.
+                LogLevel::Header => tracing::debug!(target: "rocksdb", "{text}"),
                 _ => tracing::warn!(target: "rocksdb", "{text}"),
             }
         }));

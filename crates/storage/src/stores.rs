@@ -169,3 +169,23 @@ impl Offload {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_runs_here_or_elsewhere() {
+        let here = std::thread::current().id();
+        let inline = Offload::Inline.run(|| std::thread::current().id()).await;
+        let threads = Offload::Threads.run(|| std::thread::current().id()).await;
+        assert_eq!(inline, here);
+        assert_ne!(threads, here);
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "on purpose")]
+    async fn a_panic_of_the_work_is_passed_on() {
+        Offload::Threads.run(|| panic!("on purpose")).await
+    }
+}

@@ -127,6 +127,13 @@ mod tests {
         assert!(error.contains("neither of its marks"), "{error}");
     }
 
+    /// Directories written by one version are read by the next: these bytes never change.
+    #[test]
+    fn bytes_are_frozen() {
+        let hex: String = encode(258).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "0000000000000102908a679a");
+    }
+
     #[test]
     fn a_missing_mark_is_created_only_with_its_database() {
         let dir = tempfile::tempdir().expect("a temporary directory");

@@ -149,6 +149,16 @@ mod tests {
         check(&many, 10).expect_err("too many");
     }
 
+    /// Snapshots written by one version are read by the next: these bytes never change.
+    #[test]
+    fn bytes_are_frozen() {
+        let applied = Some(LogPosition { term: Term(3), index: LogIndex(258) });
+        let meta = AppliedMeta { applied, ..AppliedMeta::default() };
+        let sealed = sealed::seal(&stored(&meta, &[file("000012.sst", 5)]));
+        let hex: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "01010103fb0201000000010a3030303031322e7373740500e0b8c82a");
+    }
+
     #[test]
     fn directory_names_sort_and_come_back() {
         let at = |term, index| Some(LogPosition { term: Term(term), index: LogIndex(index) });

@@ -155,13 +155,16 @@ pub(crate) fn found(
     Ok(value.map_err(|error| table_error(path, error))?.map(|value| value.to_vec()))
 }
 
+/// What a scan calls for each row.
+type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'v;
+
 /// Visits the tables' rows of `from <= key < to`; `open` makes the iterator.
 pub(crate) fn scan<'a>(
     path: &Path,
     from: &[u8],
     to: &[u8],
     open: impl FnOnce(ReadOptions) -> DBRawIterator<'a>,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    visit: &mut Visit<'_>,
 ) -> Result<(), TableError> {
     if from >= to {
         return Ok(());
@@ -179,4 +182,26 @@ pub(crate) fn scan<'a>(
         rows.next();
     }
     rows.status().map_err(|error| table_error(path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_state::{LogIndex, Term};
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Directories written by one version are read by the next: these bytes never change.
+    #[test]
+    fn bytes_are_frozen() {
+        let position = LogPosition { term: Term(3), index: LogIndex(258) };
+        assert_eq!(table_key(b"key"), b"dkey");
+        assert_eq!((APPLIED_KEY, MEMBERSHIP_KEY), (&b"mapplied"[..], &b"mmembership"[..]));
+        assert_eq!(hex(&codec::encode(&Some(position))), "01010103fb0201");
+        let pointer = Pointer { generation: 2, installed: Some(position) };
+        assert_eq!(hex(&sealed::seal(&pointer)), "0101020103fb0201f65d996c");
+        assert_eq!(sealed::open::<Pointer>(&sealed::seal(&pointer)), Ok(pointer));
+    }
 }

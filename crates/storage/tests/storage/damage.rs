@@ -148,14 +148,25 @@ fn a_torn_tail_opens_with_what_was_synced() {
 #[test]
 fn a_synced_tail_that_is_gone_is_told() {
     let (dir, _) = crashed(100, 1_000);
-    let wal = files(&dir.path().join("log"), ".log").pop().expect("there is one");
-    let content = std::fs::read(&wal).expect("readable");
-    std::fs::write(&wal, &content[..content.len() - 100]).expect("written");
-    let text = open(dir.path()).err().expect("it must not open").to_string();
-    assert!(text.contains("was synced"), "{text}");
-    std::fs::remove_file(&wal).expect("removed");
-    let text = open(dir.path()).err().expect("it must not open").to_string();
-    assert!(text.contains("was synced") || text.contains(".log"), "{text}");
+    let cut = |len: Option<usize>| {
+        let copy = tempfile::tempdir().expect("a dir");
+        copy_dir(dir.path(), copy.path());
+        let wal = files(&copy.path().join("log"), ".log").pop().expect("there is one");
+        let content = std::fs::read(&wal).expect("readable");
+        match len {
+            Some(len) => std::fs::write(&wal, &content[..content.len() - len]).expect("written"),
+            None => std::fs::remove_file(&wal).expect("removed"),
+        }
+        // It does not open, and not at the second try either.
+        let first = open(copy.path()).err().expect("it must not open").to_string();
+        let second = open(copy.path()).err().expect("it must not open").to_string();
+        (first, second)
+    };
+    for len in [Some(1), Some(100), Some(50_000), None] {
+        let (first, second) = cut(len);
+        assert!(first.contains("was synced"), "{len:?}: {first}");
+        assert!(second.contains("was synced"), "{len:?}: {second}");
+    }
 }
 
 /// Without the mark there are still the commit mark and the state to hold against the log.

@@ -9,6 +9,7 @@
 
 mod damage;
 mod directory;
+mod full_disk;
 mod kill;
 mod log;
 mod machine;

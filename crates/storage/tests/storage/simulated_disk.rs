@@ -213,7 +213,7 @@ fn random_run(seed: u64) -> Vec<String> {
                     after.len() as u64 > acknowledged.index.0,
                     "{acknowledged} was acknowledged, {after:?} is there; seed {seed}"
                 );
-                let index = acknowledged.index.0 as usize;
+                let index = crate::support::len(acknowledged.index.0);
                 assert_eq!(after[..=index], before[..=index], "seed {seed}");
             }
         }

@@ -202,3 +202,8 @@ pub(crate) fn seed(test: &str) -> u64 {
         "cargo test --release -p quorate-storage --test storage -- {test}"
     ))
 }
+
+/// A length in memory.
+pub(crate) fn len(number: u64) -> usize {
+    usize::try_from(number).expect("it fits in memory")
+}

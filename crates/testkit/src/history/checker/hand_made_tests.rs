@@ -242,7 +242,7 @@ fn hard_history() -> History<CounterOp, i64> {
 #[test]
 fn bounds_end_the_search_undecided() {
     let steps = Bounds { steps_max: 1_000, ..Bounds::default() };
-    let bytes = Bounds { cache_bytes_max: 100_000, ..Bounds::default() };
+    let bytes = Bounds { memory_bytes_max: 100_000, ..Bounds::default() };
     for (bounds, reason) in [(steps, "1000 steps"), (bytes, "100000 bytes")] {
         match check::<Counter>(&hard_history(), &bounds) {
             Verdict::Undecided(undecided) => {

@@ -6,7 +6,6 @@
 //! checking via P-compositionality", 2015).
 
 mod bits;
-mod events;
 mod marks;
 mod unknown;
 mod violation;
@@ -39,14 +38,14 @@ type Op<M> = Operation<<M as Model>::Op, <M as Model>::Ret>;
 pub struct Bounds {
     /// Transitions of the model that are tried. A million take about a second or less.
     pub steps_max: u64,
-    /// Bytes of the cache of configurations, not counting what states hold on the heap.
-    pub cache_bytes_max: usize,
+    /// Bytes of remembered configurations, about, and without what states hold on the heap.
+    pub memory_bytes_max: usize,
 }
 
 impl Default for Bounds {
-    /// 50 million steps and 512 MiB: half a minute at worst.
+    /// 50 million steps and 1 GiB: a minute at worst.
     fn default() -> Self {
-        Self { steps_max: 50_000_000, cache_bytes_max: 512 << 20 }
+        Self { steps_max: 50_000_000, memory_bytes_max: 1 << 30 }
     }
 }
 

@@ -21,14 +21,13 @@ struct Call {
     invocation: super::super::Invocation<RegisterOp, RegisterRet>,
 }
 
-/// Clients with their calls in any order of steps. One answer of 400 gets lost, whether its call
-/// was applied or not.
-fn simulate(seed: u64) -> History<RegisterOp, RegisterRet> {
+/// Clients with their calls in any order of steps. One call of `calls_per_loss` gets lost: it is
+/// applied at any later time, or never.
+fn simulate(seed: u64, calls_per_loss: u32) -> History<RegisterOp, RegisterRet> {
     let mut rng = StdRng::seed_from_u64(seed);
     let recorder = Recorder::new();
     let mut states = [const { None }; KEYS];
     let mut calls: [Option<Call>; CLIENTS] = [const { None }; CLIENTS];
-    // Applied at some later time, or never.
     let mut lost: Vec<(usize, RegisterOp)> = Vec::new();
     let mut invoked = 0;
     while invoked < KEYS * OPERATIONS_PER_KEY {
@@ -52,7 +51,7 @@ fn simulate(seed: u64) -> History<RegisterOp, RegisterRet> {
                 let invocation = recorder.invoke(client as u64, name, op.clone());
                 Some(Call { key, op, answer: None, invocation })
             }
-            Some(call) if call.answer.is_none() && rng.random_ratio(1, 400) => {
+            Some(call) if call.answer.is_none() && rng.random_ratio(1, calls_per_loss) => {
                 call.invocation.unknown();
                 lost.push((call.key, call.op));
                 None
@@ -86,53 +85,69 @@ fn answer(state: &Option<(super::super::Value, u64)>, op: &RegisterOp) -> Regist
     candidates.into_iter().find(fits).expect("one of the four is the answer")
 }
 
-/// Steps, not seconds, so that a busy machine does not fail the test: a step takes well under a
-/// microsecond, so this is about a second.
-const BOUNDS: Bounds = Bounds { steps_max: 400_000, cache_bytes_max: 64 << 20 };
+/// Steps, not seconds, so that a busy machine does not fail the test. A step takes well under a
+/// microsecond.
+const STEPS_MAX: u64 = 3_000_000;
+
+fn check_within(
+    steps_max: u64,
+    history: &History<RegisterOp, RegisterRet>,
+) -> Verdict<RegisterOp, RegisterRet> {
+    check::<Register>(history, &Bounds { steps_max, ..Bounds::default() })
+}
 
 #[test]
 fn a_long_history_is_checked_in_few_steps() {
-    let history = simulate(SEED);
-    let (ok, _, unknown) = history.counts();
-    assert!(ok > 49_000 && unknown > 100, "{ok} answered, {unknown} unknown");
-    let verdict = check::<Register>(&history, &BOUNDS);
-    assert!(verdict.is_linearizable(), "seed {SEED}: {verdict:?}");
+    for calls_per_loss in [2_000, 200, 20] {
+        let history = simulate(SEED, calls_per_loss);
+        let (ok, _, unknown) = history.counts();
+        let told = format!("seed {SEED}, {ok} answered, {unknown} unknown");
+        assert!(ok > 40_000 && unknown > 10, "{told}");
+        let verdict = check_within(STEPS_MAX, &history);
+        assert!(verdict.is_linearizable(), "{told}: {verdict:?}");
+    }
 }
 
 #[test]
 fn one_stale_read_in_a_long_history_is_found() {
-    let history = simulate(SEED);
-    let mut operations: Vec<Operation<_, _>> = history.operations().to_vec();
-    // A read late in the history gets the answer of the last read that returned before the last
-    // write that returned before it.
-    let (stale, answer) = operations
-        .iter()
-        .enumerate()
-        .rev()
-        .find_map(|(index, read)| {
-            let before = |position: u64| {
-                operations.iter().rev().filter(move |o| {
-                    o.key == read.key && o.returned.is_some_and(|returned| returned < position)
-                })
-            };
-            let write = before(read.invoked)
-                .find(|o| matches!(o.outcome, Outcome::Ok(RegisterRet::Set { .. })))?;
-            let old = before(write.invoked)
-                .find(|o| matches!(o.outcome, Outcome::Ok(RegisterRet::Get(Some(_)))))?;
-            let was_read = matches!(read.outcome, Outcome::Ok(RegisterRet::Get(_)));
-            (was_read && index < 40_000).then(|| (index, old.outcome.clone()))
-        })
-        .unwrap();
-    operations[stale].outcome = answer;
-    let (key, invoked) = (operations[stale].key.clone(), operations[stale].invoked);
-
-    match check::<Register>(&History::new(operations).unwrap(), &BOUNDS) {
-        Verdict::Violation(violation) => {
-            assert_eq!(violation.key, key);
-            // Found where it is, not somewhere in the vast rest.
-            let distance = violation.misfit.invoked.abs_diff(invoked);
-            assert!(distance < 1_000, "planted at {invoked}, found: {violation}");
+    for calls_per_loss in [2_000, 200] {
+        let history = simulate(SEED, calls_per_loss);
+        let (history, key, invoked) = with_stale_read(&history);
+        let told = format!("seed {SEED}, one of {calls_per_loss} lost, planted at {invoked}");
+        match check_within(STEPS_MAX, &history) {
+            Verdict::Violation(violation) => {
+                assert_eq!(violation.key, key);
+                // Found where it is, not somewhere in the vast rest.
+                let distance = violation.misfit.invoked.abs_diff(invoked);
+                assert!(distance < 1_000, "{told}: {violation}");
+            }
+            verdict => panic!("{told}: {verdict:?}"),
         }
-        verdict => panic!("seed {SEED}: {verdict:?}"),
     }
+}
+
+/// A read late in the history gets the answer of the last read that returned before the last write
+/// that returned before it. Answers its key and invocation too.
+fn with_stale_read(
+    history: &History<RegisterOp, RegisterRet>,
+) -> (History<RegisterOp, RegisterRet>, String, u64) {
+    let mut operations: Vec<Operation<_, _>> = history.operations().to_vec();
+    let planted = operations.iter().enumerate().take(40_000).rev().find_map(|(index, read)| {
+        let before = |position: u64| {
+            operations.iter().rev().filter(move |o| {
+                o.key == read.key && o.returned.is_some_and(|returned| returned < position)
+            })
+        };
+        let write = before(read.invoked)
+            .find(|o| matches!(o.outcome, Outcome::Ok(RegisterRet::Set { .. })))?;
+        let old = before(write.invoked)
+            .find(|o| matches!(o.outcome, Outcome::Ok(RegisterRet::Get(Some(_)))))?;
+        let was_read = matches!(read.outcome, Outcome::Ok(RegisterRet::Get(_)));
+        was_read.then(|| (index, old.outcome.clone()))
+    });
+    let (index, answer) = planted.expect("a long history has a write between two reads");
+    operations[index].outcome = answer;
+    let (key, invoked) = (operations[index].key.clone(), operations[index].invoked);
+    let history = History::new(operations).expect("only an answer changed");
+    (history, key, invoked)
 }

@@ -1,28 +1,29 @@
 //! The search for an order, on one key.
 //!
-//! Terms: an operation is *placed* when the search has given it a position in the order. One may be
-//! placed next when no operation that returned before its invocation is still to be placed. A
-//! *configuration* is the set of placed operations with the state they lead to.
+//! Terms: an operation is *placed* when the search has given it a position in the order. It is a
+//! *candidate* for the next position when no operation that returned before its invocation is still
+//! to be placed. A *configuration* is the set of placed operations with the state they lead to.
 //!
-//! Answered operations are in a linked list of their events, from which both events of a placed
-//! one are lifted: so the candidates are the invocations before the first return that is left.
-//! Operations with an unknown outcome have no return. They need not be placed at all, so they are
-//! tried only after the answered ones, and:
-//! - not where they change nothing, since leaving them out is as good;
-//! - of equal ones the earliest first, since it can stand wherever a later one can;
-//! - those first of which there are many equal ones, since they are missed least.
+//! The search goes from configuration to configuration, and from none twice. An order is found when
+//! all answered operations are placed. Those with an unknown outcome need not be, which makes them
+//! the hard part; so:
+//! - They are not placed where they change nothing, since leaving them out is as good.
+//! - Of equal ones the earliest comes first, since it can stand wherever a later one can.
+//! - Of two configurations that differ only in the unknown operations they have used, one that used
+//!   more is not looked at: it can do nothing that the other can't.
+//! - Configurations that used few are looked at first. Otherwise one wrong turn, mended by unknown
+//!   operations, would be followed until they run out, far away from where it was taken.
 
-use super::super::event::{Operation, Outcome};
+use super::super::event::Outcome;
 use super::super::model::Model;
 use super::bits::Bits;
-use super::events::Events;
 use super::marks::Marks;
 use super::unknown::Unknown;
 use super::{Bounds, Op, Undecided, Verdict, Violation};
-use std::collections::HashSet;
+use std::collections::HashMap;
 
-/// A violation is searched for once more, without a look ahead, for an explanation that a reader
-/// follows more easily; it may cost this many steps.
+/// A violation is searched for once more, without the look ahead of marks, for an explanation that
+/// a reader follows more easily; it may cost this many steps.
 const EXPLANATION_STEPS_MAX: u64 = 1_000_000;
 
 /// `operations` are those of one key, by invocation, without failed ones.
@@ -39,9 +40,9 @@ pub(super) fn check_key<M: Model>(
     }
     let mut explanation = Search::<M>::new(operations, false);
     let steps_max = EXPLANATION_STEPS_MAX.min(bounds.steps_max);
-    // Whether it came to its end or to its bound, the further of the two searches tells more.
+    // Whether it came to its end or to its bound, the one that came further tells more.
     let _ = explanation.run(&Bounds { steps_max, ..*bounds });
-    if explanation.rank() >= search.rank() {
+    if explanation.furthest.rank >= search.furthest.rank {
         search = explanation;
     }
     Verdict::Violation(Box::new(search.violation(key)))
@@ -49,55 +50,56 @@ pub(super) fn check_key<M: Model>(
 
 /// An operation, by its index among its kind.
 #[derive(Clone, Copy)]
-pub(super) enum Placed {
+enum Placed {
     Answered(usize),
     Unknown(usize),
 }
 
-/// Where the search for the next candidate goes on.
-#[derive(Clone, Copy)]
-enum Cursor {
-    /// At this event of the list.
-    Event(usize),
-    /// At this unknown operation.
-    Unknown(usize),
+/// Part of the tree of orders that were tried.
+struct Node {
+    parent: Option<usize>,
+    /// What comes after the order of the parent.
+    placed: Box<[Placed]>,
 }
 
-struct Frame<S> {
-    placed: Placed,
-    /// The state before it.
-    before: S,
-    /// It only reads: placing something else instead can't help.
-    only_choice: bool,
-}
-
-/// The furthest that the search came.
-struct Furthest<S> {
-    /// Position of the return that it could not pass, then how many operations were placed.
-    rank: (u64, usize),
-    order: Vec<Placed>,
+/// A configuration that is still to be looked at.
+struct Configuration<S> {
     state: S,
+    answered: Bits,
+    unknown: Bits,
+    answered_count: usize,
+    unknown_count: usize,
+    node: usize,
+}
+
+/// The node that came furthest.
+#[derive(Default)]
+struct Furthest {
+    /// Position of the return that has to be explained next, then how many operations are placed.
+    rank: (u64, usize),
+    node: usize,
     misfit: usize,
 }
+
+/// Which answered operations are placed, and the state.
+type Key<M> = (Bits, <M as Model>::State);
 
 struct Search<'a, M: Model> {
     answered: Vec<&'a Op<M>>,
     unknown: Unknown<'a, M>,
-    events: Events,
     marks: Marks<M>,
 
-    state: M::State,
-    placed_answered: Bits,
-    placed_unknown: Bits,
-    answered_left: usize,
-    stack: Vec<Frame<M::State>>,
-
-    visited: HashSet<(Box<[u64]>, M::State)>,
-    visited_bytes: usize,
+    nodes: Vec<Node>,
+    /// By how many unknown operations they have used in excess of `fewest_unknown`; the last of
+    /// each is looked at first.
+    open: Vec<Vec<Configuration<M::State>>>,
+    /// For each number of answered operations, with how few unknown ones it was reached.
+    fewest_unknown: Vec<usize>,
+    /// For each the sets of unknown operations that were used to come there, none in another.
+    visited: HashMap<Key<M>, Vec<Bits>>,
+    bytes: usize,
     steps: u64,
-    furthest: Option<Furthest<M::State>>,
-    /// This many frames are as they were when `furthest` was noted.
-    furthest_shared: usize,
+    furthest: Furthest,
 }
 
 impl<'a, M: Model> Search<'a, M> {
@@ -106,223 +108,243 @@ impl<'a, M: Model> Search<'a, M> {
             operations.into_iter().partition(|o| matches!(o.outcome, Outcome::Ok(_)));
         let mut marks = Marks::new(&answered);
         let unknown = Unknown::new(unknown, &marks);
-        marks.count_writers(&answered, &unknown.ops);
+        marks.add_unknown(&unknown.ops);
         if !look_ahead {
             marks = Marks::new(&[]);
         }
+        let fewest_unknown = vec![usize::MAX; answered.len() + 1];
         Self {
-            events: Events::new(answered.iter().map(|o| (o.invoked, returned(o)))),
-            marks,
-            state: M::init(),
-            placed_answered: Bits::new(answered.len()),
-            placed_unknown: Bits::new(unknown.ops.len()),
-            answered_left: answered.len(),
-            stack: Vec::new(),
-            visited: HashSet::new(),
-            visited_bytes: 0,
-            steps: 0,
-            furthest: None,
-            furthest_shared: 0,
             answered,
             unknown,
+            marks,
+            nodes: Vec::new(),
+            open: Vec::new(),
+            fewest_unknown,
+            visited: HashMap::new(),
+            bytes: 0,
+            steps: 0,
+            furthest: Furthest::default(),
         }
     }
 
     /// Whether there is an order, or which bound was met.
     fn run(&mut self, bounds: &Bounds) -> Result<bool, String> {
-        let mut cursor = Cursor::Event(self.events.first());
-        while self.answered_left > 0 {
+        let start = Configuration {
+            state: M::init(),
+            answered: Bits::default(),
+            unknown: Bits::default(),
+            answered_count: 0,
+            unknown_count: 0,
+            node: 0,
+        };
+        let mut found = self.add(start, None, Vec::new());
+        while !found {
+            let Some(configuration) = self.open.iter_mut().find_map(Vec::pop) else {
+                return Ok(false);
+            };
+            found = self.look_at(&configuration);
             if self.steps > bounds.steps_max {
                 let max = bounds.steps_max;
                 return Err(format!(
                     "it took more than {max} steps; raise steps_max or record less"
                 ));
             }
-            if self.visited_bytes > bounds.cache_bytes_max {
-                let max = bounds.cache_bytes_max;
+            if self.bytes > bounds.memory_bytes_max {
+                let max = bounds.memory_bytes_max;
                 return Err(format!(
-                    "its cache grew over {max} bytes; raise cache_bytes_max or record less"
+                    "it took more than {max} bytes; raise memory_bytes_max or record less"
                 ));
             }
-            cursor = match self.place_next(cursor) {
-                true => Cursor::Event(self.events.first()),
-                false => {
-                    self.note_dead_end();
-                    match self.take_back() {
-                        Some(cursor) => cursor,
-                        None => return Ok(false),
-                    }
-                }
-            };
         }
         Ok(true)
     }
 
-    /// Places the next candidate from `cursor` on that leads to a new configuration.
-    fn place_next(&mut self, mut cursor: Cursor) -> bool {
-        let first_return = self.events.first_return();
-        loop {
-            match cursor {
-                Cursor::Event(event) => {
-                    let Some(index) = self.events.invocation(event) else {
-                        cursor = Cursor::Unknown(0);
-                        continue;
-                    };
-                    let operation = self.answered[index];
-                    let Outcome::Ok(ret) = &operation.outcome else { unreachable!("partitioned") };
-                    self.steps += 1;
-                    if let Some(next) = M::step(&self.state, &operation.op, Some(ret)) {
-                        let only_choice = M::reads_only(&operation.op, Some(ret));
-                        if self.place(Placed::Answered(index), next, only_choice) {
-                            return true;
-                        }
-                    }
-                    cursor = Cursor::Event(self.events.next[event]);
-                }
-                Cursor::Unknown(index) => {
-                    let Some(operation) = self.unknown.operations.get(index) else {
-                        return false;
-                    };
-                    let wait = operation.invoked > self.events.position[first_return]
-                        || self.unknown.earlier_equal[index]
-                            .is_some_and(|earlier| !self.placed_unknown.contains(earlier));
-                    if !wait && !self.placed_unknown.contains(index) {
-                        self.steps += 1;
-                        let next = M::step(&self.state, &self.unknown.ops[index], None)
-                            .expect("a model lets every operation with an unknown answer happen");
-                        if next != self.state && self.place(Placed::Unknown(index), next, false) {
-                            return true;
-                        }
-                    }
-                    cursor = Cursor::Unknown(index + 1);
-                }
+    /// Adds all configurations that one placement leads to. Says whether one is complete.
+    fn look_at(&mut self, from: &Configuration<M::State>) -> bool {
+        let (candidates, first_return) = self.candidates(&from.answered);
+        let mut found = false;
+        for index in 0..self.unknown.ops.len() {
+            let operation = self.unknown.operations[index];
+            let waits = self.unknown.earlier_equal[index]
+                .is_some_and(|earlier| !from.unknown.contains(earlier));
+            if waits || from.unknown.contains(index) || operation.invoked > first_return {
+                continue;
+            }
+            self.steps += 1;
+            let state = M::step(&from.state, &self.unknown.ops[index], None)
+                .expect("a model lets every operation with an unknown answer happen");
+            if state != from.state {
+                found |= self.place(from, Placed::Unknown(index), state);
             }
         }
+        // The last that is added is the first that is looked at: the candidate invoked first.
+        for index in candidates.into_iter().rev() {
+            if let Some(state) = self.step(&from.state, index) {
+                found |= self.place(from, Placed::Answered(index), state);
+            }
+        }
+        found
     }
 
-    /// Places an operation, unless the configuration that it leads to was visited before or can't
-    /// be completed.
-    fn place(&mut self, placed: Placed, next: M::State, only_choice: bool) -> bool {
-        self.note(placed);
-        // What follows from the only choice needs no place in the cache of its own.
-        let in_vain =
-            !only_choice && (self.marks.is_lost_between(&self.state, &next) || !self.visit(&next));
-        if in_vain {
-            self.forget(placed);
+    /// The answered operations that may be placed next, by invocation, and the position of the
+    /// first return that is to be explained.
+    fn candidates(&self, placed: &Bits) -> (Vec<usize>, u64) {
+        let mut first_return = u64::MAX;
+        let mut candidates = Vec::new();
+        for index in placed.missing() {
+            match self.answered.get(index) {
+                Some(operation) if operation.invoked < first_return => {
+                    first_return = first_return.min(returned(operation));
+                    candidates.push(index);
+                }
+                _ => break,
+            }
+        }
+        (candidates, first_return)
+    }
+
+    /// The state after an answered operation, if its answer fits.
+    fn step(&mut self, state: &M::State, index: usize) -> Option<M::State> {
+        self.steps += 1;
+        let operation = self.answered[index];
+        M::step(state, &operation.op, answer(operation))
+    }
+
+    fn place(&mut self, from: &Configuration<M::State>, placed: Placed, state: M::State) -> bool {
+        let mut to = Configuration {
+            state,
+            answered: from.answered.clone(),
+            unknown: from.unknown.clone(),
+            answered_count: from.answered_count,
+            unknown_count: from.unknown_count,
+            node: 0,
+        };
+        match placed {
+            Placed::Answered(index) => {
+                to.answered.insert(index);
+                to.answered_count += 1;
+            }
+            Placed::Unknown(index) => {
+                to.unknown.insert(index);
+                to.unknown_count += 1;
+            }
+        }
+        let marks = &self.marks;
+        if marks.is_lost_between(&from.state, &to.state, &to.answered, &to.unknown) {
             return false;
         }
-        let before = std::mem::replace(&mut self.state, next);
-        self.stack.push(Frame { placed, before, only_choice });
-        if let Placed::Answered(index) = placed {
-            self.events.lift(index);
-            self.answered_left -= 1;
+        self.add(to, Some(from.node), vec![placed])
+    }
+
+    /// Adds a configuration to those to be looked at, unless there is nothing new to be found from
+    /// it. Says whether it is complete.
+    fn add(
+        &mut self,
+        mut to: Configuration<M::State>,
+        parent: Option<usize>,
+        mut placed: Vec<Placed>,
+    ) -> bool {
+        let (mut candidates, mut first_return) = self.candidates(&to.answered);
+        // What only reads is placed as soon as it fits: nothing is lost by that.
+        while let Some(index) = self.fitting_read(&to.state, &candidates) {
+            to.answered.insert(index);
+            to.answered_count += 1;
+            placed.push(Placed::Answered(index));
+            (candidates, first_return) = self.candidates(&to.answered);
         }
+        if !self.visit(&to) {
+            return false;
+        }
+        to.node = self.nodes.len();
+        self.bytes += size_of::<Node>() + placed.len() * size_of::<Placed>() + 16;
+        self.nodes.push(Node { parent, placed: placed.into_boxed_slice() });
+        let rank = (first_return, to.answered_count + to.unknown_count);
+        let misfit = candidates.into_iter().find(|i| returned(self.answered[*i]) == first_return);
+        let Some(misfit) = misfit else { return true };
+        if rank > self.furthest.rank {
+            self.furthest = Furthest { rank, node: to.node, misfit };
+        }
+        let fewest = &mut self.fewest_unknown[to.answered_count];
+        *fewest = (*fewest).min(to.unknown_count);
+        let waste = to.unknown_count - *fewest;
+        if self.open.len() <= waste {
+            self.open.resize_with(waste + 1, Vec::new);
+        }
+        self.open[waste].push(to);
+        false
+    }
+
+    fn fitting_read(&mut self, state: &M::State, candidates: &[usize]) -> Option<usize> {
+        candidates.iter().copied().find(|index| {
+            let operation = self.answered[*index];
+            M::reads_only(&operation.op, answer(operation)) && self.step(state, *index).is_some()
+        })
+    }
+
+    /// Whether there may be more to find from a configuration than from those visited before.
+    fn visit(&mut self, to: &Configuration<M::State>) -> bool {
+        let uses = self.visited.entry((to.answered.clone(), to.state.clone())).or_default();
+        if uses.iter().any(|before| before.is_subset(&to.unknown)) {
+            return false;
+        }
+        uses.retain(|before| !to.unknown.is_subset(before));
+        uses.push(to.unknown.clone());
+        // Kept twice: here, and among those to be looked at. Tables are at least half full.
+        self.bytes += 2 * size_of::<(Key<M>, Vec<Bits>)>()
+            + size_of::<Configuration<M::State>>()
+            + 2 * (to.answered.heap_bytes() + to.unknown.heap_bytes());
         true
     }
 
-    /// Takes back the last placement that had an alternative, and says where to look for it.
-    fn take_back(&mut self) -> Option<Cursor> {
-        loop {
-            let frame = self.stack.pop()?;
-            self.furthest_shared = self.furthest_shared.min(self.stack.len());
-            self.forget(frame.placed);
-            self.state = frame.before;
-            let cursor = match frame.placed {
-                Placed::Answered(index) => {
-                    self.events.put_back(index);
-                    self.answered_left += 1;
-                    Cursor::Event(self.events.next[index])
-                }
-                Placed::Unknown(index) => Cursor::Unknown(index + 1),
-            };
-            if !frame.only_choice {
-                return Some(cursor);
-            }
-        }
-    }
-
-    fn note(&mut self, placed: Placed) {
-        self.marks.place(placed);
-        match placed {
-            Placed::Answered(index) => self.placed_answered.insert(index),
-            Placed::Unknown(index) => self.placed_unknown.insert(index),
-        }
-    }
-
-    fn forget(&mut self, placed: Placed) {
-        self.marks.take_back(placed);
-        match placed {
-            Placed::Answered(index) => self.placed_answered.remove(index),
-            Placed::Unknown(index) => self.placed_unknown.remove(index),
-        }
-    }
-
-    /// Whether the placed operations with this state are a new configuration.
-    fn visit(&mut self, state: &M::State) -> bool {
-        let mut key = Vec::with_capacity(8);
-        self.placed_answered.write_key(&mut key);
-        self.placed_unknown.write_key(&mut key);
-        // The entry, its share of the table, and the allocator's header.
-        let bytes = key.len() * 8 + size_of::<(Box<[u64]>, M::State)>() * 2 + 16;
-        let new = self.visited.insert((key.into_boxed_slice(), state.clone()));
-        if new {
-            self.visited_bytes += bytes;
-        }
-        new
-    }
-
-    fn note_dead_end(&mut self) {
-        let event = self.events.first_return();
-        let rank = (self.events.position[event], self.stack.len());
-        let mut order = match self.furthest.take() {
-            Some(furthest) if furthest.rank >= rank => {
-                self.furthest = Some(furthest);
-                return;
-            }
-            Some(furthest) => furthest.order,
-            None => Vec::new(),
-        };
-        // Only what changed since the last note is copied: there can be as many notes as placements.
-        order.truncate(self.furthest_shared);
-        order.extend(self.stack[self.furthest_shared..].iter().map(|frame| frame.placed));
-        self.furthest_shared = self.stack.len();
-        let (state, misfit) = (self.state.clone(), self.events.operation(event));
-        self.furthest = Some(Furthest { rank, order, state, misfit });
-    }
-
-    fn rank(&self) -> Option<(u64, usize)> {
-        self.furthest.as_ref().map(|furthest| furthest.rank)
-    }
-
     fn violation(self, key: &str) -> Violation<M::Op, M::Ret> {
-        let furthest = self.furthest.expect("a search without a dead end finds an order");
-        let misfit = self.answered[furthest.misfit];
-        let mut unplaced: Vec<_> = self.answered.iter().map(|o| Some(*o)).collect();
-        let mut unplaced_unknown: Vec<_> =
-            self.unknown.operations.iter().map(|o| Some(*o)).collect();
-        let prefix = furthest.order.iter().map(|placed| match placed {
-            Placed::Answered(index) => unplaced[*index].take().expect("placed once").clone(),
-            Placed::Unknown(index) => unplaced_unknown[*index].take().expect("placed once").clone(),
-        });
-        let prefix = prefix.collect();
-        let mut concurrent: Vec<_> = unplaced
-            .into_iter()
-            .chain(unplaced_unknown)
-            .flatten()
-            .filter(|o| o.invoked < returned(misfit) && o.invoked != misfit.invoked)
-            .cloned()
+        let misfit = self.answered[self.furthest.misfit];
+        let mut path = Vec::new();
+        let mut next = Some(self.furthest.node);
+        while let Some(node) = next {
+            path.push(&self.nodes[node]);
+            next = self.nodes[node].parent;
+        }
+        let order = path.iter().rev().flat_map(|node| node.placed.iter());
+        let prefix: Vec<&Op<M>> = order
+            .map(|placed| match placed {
+                Placed::Answered(index) => self.answered[*index],
+                Placed::Unknown(index) => self.unknown.operations[*index],
+            })
             .collect();
-        concurrent.sort_unstable_by_key(|o| o.invoked);
+        let placed: Vec<u64> = {
+            let mut placed: Vec<_> = prefix.iter().map(|operation| operation.invoked).collect();
+            placed.sort_unstable();
+            placed
+        };
+        let all = self.answered.iter().chain(&self.unknown.operations);
+        let mut concurrent: Vec<Op<M>> = all
+            .filter(|o| o.invoked < returned(misfit) && o.invoked != misfit.invoked)
+            .filter(|o| placed.binary_search(&o.invoked).is_err())
+            .map(|operation| (*operation).clone())
+            .collect();
+        concurrent.sort_unstable_by_key(|operation| operation.invoked);
+        // With the operations as they were recorded: the search drops marks that nobody reads.
+        let state = prefix.iter().fold(M::init(), |state, operation| {
+            M::step(&state, &operation.op, answer(operation))
+                .expect("the search found that it fits")
+        });
         Violation {
             key: key.to_owned(),
-            prefix,
-            state: format!("{:?}", furthest.state),
+            prefix: prefix.into_iter().cloned().collect(),
+            state: format!("{state:?}"),
             misfit: misfit.clone(),
             concurrent,
         }
     }
 }
 
-fn returned<O, R>(operation: &Operation<O, R>) -> u64 {
+fn answer<O, R>(operation: &super::Operation<O, R>) -> Option<&R> {
+    match &operation.outcome {
+        Outcome::Ok(ret) => Some(ret),
+        Outcome::Failed | Outcome::Unknown => None,
+    }
+}
+
+fn returned<O, R>(operation: &super::Operation<O, R>) -> u64 {
     operation.returned.expect("a history holds no answer without a return")
 }

@@ -1,0 +1,236 @@
+//! Three machines, each with a whole broker on a disk that outlives it.
+
+use super::net::{CLIENT_PORT, Host, NODES, Obstacle, PEER_PORT, Reach, SimNet, listen};
+use super::plan::Plan;
+use super::planted::Planted;
+use quorate_consensus::{Node, NodeOptions, Replica, SnapshotRule, Timing, WallClock};
+use quorate_server::{Server, ServerOptions};
+use quorate_state::limits::Limits;
+use quorate_state::{GroupId, NodeId};
+use quorate_storage::Stores;
+use quorate_storage::memory::{DiskModel, MemoryDisk};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// The only group there is.
+pub(super) const GROUP: GroupId = GroupId(0);
+/// What a machine gets to stop in, when it is asked.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Wall time when the simulation begins: some day in 2023.
+const EPOCH_MS: u64 = 1_700_000_000_000;
+
+/// A machine's wall clock: simulated time, and how far it is off.
+#[derive(Default)]
+pub(super) struct SimWall {
+    elapsed_ms: Arc<AtomicU64>,
+    skew_ms: AtomicI64,
+}
+
+impl SimWall {
+    /// Sets the clock off by this much more.
+    pub(super) fn jump(&self, by_ms: i64) {
+        self.skew_ms.fetch_add(by_ms, Ordering::SeqCst);
+    }
+}
+
+impl WallClock for SimWall {
+    fn now_ms(&self) -> u64 {
+        let elapsed_ms = self.elapsed_ms.load(Ordering::SeqCst);
+        (EPOCH_MS + elapsed_ms).saturating_add_signed(self.skew_ms.load(Ordering::SeqCst))
+    }
+}
+
+/// What runs on a machine now.
+#[derive(Default)]
+struct Process {
+    /// Counts the starts.
+    incarnation: u64,
+    replica: Option<Replica>,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+/// One machine: what survives its process, and a hold on the process.
+pub(super) struct Machine {
+    pub(super) host: Host,
+    pub(super) id: NodeId,
+    pub(super) disk: MemoryDisk,
+    pub(super) wall: Arc<SimWall>,
+    uuid: u128,
+    /// The identity file of a data directory; small, and taken for synced when it is written.
+    cluster_id: Arc<Mutex<Option<String>>>,
+    process: Mutex<Process>,
+    reach: Reach,
+    snapshots: SnapshotRule,
+    planted: Planted,
+}
+
+impl Machine {
+    fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The replica that serves here, and how often the machine has started.
+    pub(super) fn replica(&self) -> Option<(u64, Replica)> {
+        let process = self.process();
+        process.replica.clone().map(|replica| (process.incarnation, replica))
+    }
+
+    pub(super) fn starts(&self) -> u64 {
+        self.process().incarnation
+    }
+
+    /// Asks the process to stop in order; false when there is none that serves.
+    pub(super) fn ask_to_stop(&self) -> bool {
+        self.process().stop.take().is_some_and(|stop| stop.send(()).is_ok())
+    }
+
+    /// The program of the machine, from its start to its end.
+    async fn run(self: Arc<Self>) -> turmoil::Result {
+        {
+            let mut process = self.process();
+            process.incarnation += 1;
+            self.reach.set_up(self.host);
+        }
+        let stores = self.planted.stores(Stores::memory(&self.disk, GROUP)?);
+        let known = Arc::clone(&self.cluster_id);
+        let cluster_id = lock(&self.cluster_id).clone();
+        let initial_cluster: BTreeMap<NodeId, String> =
+            NODES.iter().zip(1..).map(|(host, id)| (NodeId(id), addr(host, PEER_PORT))).collect();
+        let node = Node::start(NodeOptions {
+            node: self.id,
+            uuid: self.uuid,
+            cluster_id,
+            initial_cluster,
+            peer_addr: addr(self.host, PEER_PORT),
+            client_addr: addr(self.host, CLIENT_PORT),
+            http_addr: String::new(),
+            stores,
+            dialer: Arc::new(SimNet { from: self.host, reach: self.reach.clone() }),
+            incoming: listen(PEER_PORT).await?,
+            timing: Timing::default(),
+            snapshots: self.snapshots,
+            wall: Arc::clone(&self.wall) as Arc<dyn WallClock>,
+            limits: Limits::default(),
+            joined: Box::new(move |id| {
+                *lock(&known) = Some(id.to_owned());
+                Ok(())
+            }),
+        });
+        let node = Box::pin(node).await?;
+        // Only now, as in a real process: until then clients are refused.
+        let server = Server::start(ServerOptions::new(node, listen(CLIENT_PORT).await?));
+        let (stop, stopping) = oneshot::channel();
+        {
+            let mut process = self.process();
+            process.replica = Some(server.replica().clone());
+            process.stop = Some(stop);
+        }
+        let failed = tokio::select! {
+            biased;
+            reason = server.failed() => Some(reason),
+            asked = stopping => {
+                debug_assert!(asked.is_ok(), "only a crash drops the sender, and this task with it");
+                None
+            }
+        };
+        if let Some(reason) = failed {
+            return Err(format!("{} has failed for good: {reason}", self.host).into());
+        }
+        server.shutdown(STOP_TIMEOUT).await;
+        self.process().replica = None;
+        self.disk.close();
+        self.reach.set_down(self.host, Obstacle::Refused);
+        Ok(())
+    }
+}
+
+/// The machines.
+pub(super) struct Cluster {
+    pub(super) machines: Vec<Arc<Machine>>,
+    pub(super) reach: Reach,
+    elapsed_ms: Arc<AtomicU64>,
+}
+
+impl Cluster {
+    /// Puts the machines into the simulation; they start with its first step.
+    pub(super) fn start(sim: &mut turmoil::Sim<'_>, plan: &Plan) -> Self {
+        let reach = Reach::default();
+        let elapsed_ms = Arc::new(AtomicU64::new(0));
+        let machines: Vec<_> = NODES
+            .into_iter()
+            .zip(1..)
+            .zip(&plan.machines)
+            .map(|((host, id), drawn)| {
+                let disk = MemoryDisk::new(DiskModel {
+                    sync_delay: Some(drawn.sync_delay.clone()),
+                    state_flush_one_in: drawn.state_flush_one_in,
+                    ..DiskModel::seeded(drawn.seed)
+                });
+                let skew_ms = AtomicI64::new(drawn.wall_skew_ms);
+                Arc::new(Machine {
+                    host,
+                    id: NodeId(id),
+                    disk,
+                    wall: Arc::new(SimWall { elapsed_ms: Arc::clone(&elapsed_ms), skew_ms }),
+                    uuid: u128::from(drawn.seed) << 64 | u128::from(id),
+                    cluster_id: Arc::default(),
+                    process: Mutex::default(),
+                    reach: reach.clone(),
+                    snapshots: plan.snapshots,
+                    planted: plan.planted,
+                })
+            })
+            .collect();
+        for machine in &machines {
+            let machine = Arc::clone(machine);
+            sim.host(machine.host, move || Arc::clone(&machine).run());
+        }
+        Self { machines, reach, elapsed_ms }
+    }
+
+    /// Tells the wall clocks how late it is.
+    pub(super) fn tell_time(&self, elapsed: Duration) {
+        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        self.elapsed_ms.store(elapsed_ms, Ordering::SeqCst);
+    }
+
+    /// Ends a machine's process between two of its steps, and with it what was not synced. Its
+    /// kernel tells its peers, unless its links are cut.
+    pub(super) fn kill(&self, sim: &mut turmoil::Sim<'_>, node: usize, meets: Obstacle) {
+        let machine = &self.machines[node];
+        {
+            let mut process = machine.process();
+            process.replica = None;
+            process.stop = None;
+        }
+        self.reach.set_down(machine.host, meets);
+        sim.crash(machine.host);
+        machine.disk.crash();
+    }
+
+    /// Starts a machine that is down.
+    pub(super) fn restart(&self, sim: &mut turmoil::Sim<'_>, node: usize) {
+        sim.bounce(self.machines[node].host);
+    }
+
+    /// The node that leads in the highest term, if any says that it leads.
+    pub(super) fn leader(&self) -> Option<usize> {
+        let leading = |(node, machine): (usize, &Arc<Machine>)| {
+            let status = machine.replica()?.1.status();
+            (status.role == quorate_consensus::Role::Leader).then_some((status.term, node))
+        };
+        self.machines.iter().enumerate().filter_map(leading).max().map(|(_, node)| node)
+    }
+}
+
+/// `host:port`.
+pub(super) fn addr(host: Host, port: u16) -> String {
+    format!("{host}:{port}")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,241 @@
+//! What a seed stands for: the machines, the network, the faults and when they happen. Drawn before
+//! the run, so that it can be printed whatever becomes of it.
+
+use super::net::{CLIENT_HOSTS, NODES};
+use super::planted::Planted;
+use quorate_consensus::SnapshotRule;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// Seeds of the generators of one run. Each part has its own, so that a change to one does not
+/// change what the others draw.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seeds {
+    pub(super) network: u64,
+    pub(super) consensus: u64,
+    pub(super) workload: u64,
+    machines: u64,
+    faults: u64,
+}
+
+impl Seeds {
+    fn of(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        Self {
+            network: rng.random(),
+            consensus: rng.random(),
+            workload: rng.random(),
+            machines: rng.random(),
+            faults: rng.random(),
+        }
+    }
+}
+
+/// One machine.
+#[derive(Clone, Debug)]
+pub(super) struct MachinePlan {
+    pub(super) seed: u64,
+    pub(super) sync_delay: RangeInclusive<Duration>,
+    pub(super) state_flush_one_in: u32,
+    pub(super) wall_skew_ms: i64,
+}
+
+/// Which nodes a fault is about; found out when it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    /// The leader, or the first node when nobody leads.
+    Leader,
+    /// This one.
+    Node(usize),
+    /// All but this one.
+    AllBut(usize),
+    /// All of them.
+    All,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Processes end without a word of their own; the kernel closes their connections.
+    Kill(Who),
+    /// The power fails: nobody is told anything.
+    PowerFailure(Who),
+    /// A process is asked to stop.
+    Stop(Who),
+    /// A node loses its peers, and its clients too if so.
+    Isolate(Who, bool),
+    /// Packets from the first to the second node are lost, not those back.
+    OneWay(usize, usize),
+    /// The other two nodes lose each other.
+    Bridge(usize),
+    /// A host of clients loses a node.
+    CutClients(usize, Who),
+    /// Packets between two nodes wait until it is over.
+    Hold(usize, usize),
+    /// Packets between two nodes take this many milliseconds.
+    Slow(usize, usize, u64),
+    /// A node's wall clock is set by this many milliseconds.
+    WallJump(usize, i64),
+}
+
+/// A fault, from when and how long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Event {
+    pub(super) at: Duration,
+    pub(super) lasts: Duration,
+    pub(super) fault: Fault,
+}
+
+/// Everything that is drawn before the run.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) seeds: Seeds,
+    pub(super) planted: Planted,
+    pub(super) tick: Duration,
+    pub(super) latency_max: Duration,
+    pub(super) machines: Vec<MachinePlan>,
+    pub(super) snapshots: SnapshotRule,
+    pub(super) events: Vec<Event>,
+    /// When everything is repaired, and the cluster must recover.
+    pub(super) heal_at: Duration,
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+impl Plan {
+    pub(super) fn draw(seed: u64, planted: Planted) -> Self {
+        let seeds = Seeds::of(seed);
+        let mut rng = StdRng::seed_from_u64(seeds.machines);
+        let slow = rng.random_range(0..12_usize);
+        let machines = (0..NODES.len())
+            .map(|node| MachinePlan {
+                seed: rng.random(),
+                sync_delay: match planted {
+                    Planted::LyingDisks => ms(1_000)..=ms(2_000),
+                    _ if slow == node => ms(5)..=ms(60),
+                    _ => Duration::from_micros(100)..=ms(3),
+                },
+                state_flush_one_in: match planted {
+                    // A state ahead of its log would be noticed at once; see whether the missing
+                    // writes are.
+                    Planted::LyingDisks => 0,
+                    _ => *pick(&mut rng, &[4, 16, 64]),
+                },
+                wall_skew_ms: rng.random_range(-5_000..=5_000),
+            })
+            .collect();
+        let small = SnapshotRule { log_bytes: 64 << 10, keep_entries: 50 };
+        let snapshots = if rng.random_ratio(1, 2) { small } else { SnapshotRule::default() };
+        let tick = ms(rng.random_range(2..=4));
+        let latency_max = ms(*pick(&mut rng, &[2, 5, 10, 30]));
+        let heal_at = ms(rng.random_range(20_000..=45_000));
+        let events = draw_events(seeds.faults, planted, heal_at);
+        Self { seeds, planted, tick, latency_max, machines, snapshots, events, heal_at }
+    }
+}
+
+fn draw_events(seed: u64, planted: Planted, heal_at: Duration) -> Vec<Event> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    if planted == Planted::LyingDisks {
+        let fault = Fault::PowerFailure(Who::All);
+        return vec![Event { at: heal_at / 2, lasts: ms(500), fault }];
+    }
+    let mut events = Vec::new();
+    // Most clusters are formed in peace; some are disturbed from the first moment.
+    let mut at = if rng.random_ratio(1, 4) { ms(1) } else { ms(2_500) };
+    // How busy this run is.
+    let gap_ms = *pick(&mut rng, &[800, 2_000, 5_000]);
+    loop {
+        at += ms(rng.random_range(1..=gap_ms));
+        if at >= heal_at {
+            return events;
+        }
+        let fault = draw_fault(&mut rng);
+        let lasts = match fault {
+            Fault::WallJump(..) => Duration::ZERO,
+            _ if rng.random_ratio(1, 5) => ms(rng.random_range(5_000..=12_000)),
+            _ => ms(rng.random_range(50..=4_000)),
+        };
+        events.push(Event { at, lasts, fault });
+        // Now and then the next one comes while this one lasts.
+        if rng.random_ratio(2, 3) {
+            at += lasts;
+        }
+    }
+}
+
+fn draw_fault(rng: &mut StdRng) -> Fault {
+    let node = rng.random_range(0..NODES.len());
+    let other = (node + rng.random_range(1..NODES.len())) % NODES.len();
+    let one = if rng.random_ratio(1, 2) { Who::Leader } else { Who::Node(node) };
+    let some = *pick(rng, &[one, one, one, Who::AllBut(node), Who::All]);
+    match rng.random_range(0..20) {
+        0..=4 => Fault::Kill(some),
+        5..=7 => Fault::PowerFailure(some),
+        8 => Fault::Stop(one),
+        9..=11 => Fault::Isolate(one, rng.random_ratio(1, 2)),
+        12..=13 => Fault::OneWay(node, other),
+        14 => Fault::Bridge(node),
+        15 => Fault::CutClients(rng.random_range(0..CLIENT_HOSTS.len()), one),
+        16..=17 => Fault::Hold(node, other),
+        18 => Fault::Slow(node, other, rng.random_range(20..=300)),
+        _ => Fault::WallJump(node, rng.random_range(-600_000..=600_000)),
+    }
+}
+
+fn pick<'a, T>(rng: &mut StdRng, choices: &'a [T]) -> &'a T {
+    &choices[rng.random_range(0..choices.len())]
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "planted {:?}; steps of {:?}, latency up to {:?}, a snapshot every {} KiB of log",
+            self.planted,
+            self.tick,
+            self.latency_max,
+            self.snapshots.log_bytes >> 10
+        )?;
+        for (host, machine) in NODES.iter().zip(&self.machines) {
+            writeln!(
+                f,
+                "{host}: syncs take {:?}, wall clock off by {} ms",
+                machine.sync_delay, machine.wall_skew_ms
+            )?;
+        }
+        for Event { at, lasts, fault } in &self.events {
+            writeln!(f, "at {at:>10?} for {lasts:>9?}: {fault:?}")?;
+        }
+        write!(f, "at {:>10?}: everything is repaired", self.heal_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_always_draws_the_same_and_another_one_something_else() {
+        let drawn = |seed| Plan::draw(seed, Planted::Nothing).to_string();
+        assert_eq!(drawn(1), drawn(1));
+        assert_ne!(drawn(1), drawn(2));
+    }
+
+    #[test]
+    fn every_kind_of_fault_is_drawn() {
+        let mut kinds = std::collections::BTreeSet::new();
+        for seed in 0..50 {
+            for event in Plan::draw(seed, Planted::Nothing).events {
+                let name = format!("{:?}", event.fault);
+                kinds.insert(name.split('(').next().unwrap().to_owned());
+            }
+        }
+        assert_eq!(kinds.len(), 10, "{kinds:?}");
+    }
+}

@@ -1,0 +1,105 @@
+//! Faults planted on purpose, to show that the simulation finds what it is there to find.
+
+use bytes::Bytes;
+use quorate_state::{LogIndex, LogPosition};
+use quorate_storage::log::{Completion, LogBounds, LogCounters, LogEntry, LogStore, Synced};
+use quorate_storage::{Error, Stores};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// What is wrong on purpose. Each needs no change to the broker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Planted {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Clients read without the barrier and take the answers for linearizable.
+    StaleReads,
+    /// Disks say "synced" long before it is true, and then the power fails everywhere at once.
+    LyingDisks,
+    /// Clients repeat an increment of unknown outcome under a new name.
+    CountTwice,
+}
+
+impl Planted {
+    pub(super) fn stores(self, mut stores: Stores) -> Stores {
+        if self == Self::LyingDisks {
+            stores.log = Arc::new(LyingLog::over(stores.log));
+        }
+        stores
+    }
+}
+
+/// A log that completes every write when it is made, not when it is on disk.
+struct LyingLog {
+    inner: Arc<dyn LogStore>,
+    synced: watch::Sender<Synced>,
+}
+
+impl LyingLog {
+    fn over(inner: Arc<dyn LogStore>) -> Self {
+        let log = Self { inner, synced: watch::Sender::new(Synced::Through(None)) };
+        log.claim();
+        log
+    }
+
+    fn claim(&self) {
+        let last = self.inner.bounds().last.map(|position| position.index);
+        self.synced.send_replace(Synced::Through(last));
+    }
+}
+
+impl LogStore for LyingLog {
+    fn bounds(&self) -> LogBounds {
+        self.inner.bounds()
+    }
+
+    fn append(&self, entries: Vec<LogEntry>, done: Completion) -> Result<(), Error> {
+        self.inner.append(entries, Box::new(drop))?;
+        self.claim();
+        done(Ok(()));
+        Ok(())
+    }
+
+    fn truncate_after(&self, keep: Option<LogPosition>) -> Result<(), Error> {
+        self.inner.truncate_after(keep)?;
+        self.claim();
+        Ok(())
+    }
+
+    fn purge(&self, through: LogPosition) -> Result<(), Error> {
+        self.inner.purge(through)?;
+        self.claim();
+        Ok(())
+    }
+
+    fn read(&self, from: LogIndex, to: LogIndex, max_bytes: usize) -> Result<Vec<LogEntry>, Error> {
+        self.inner.read(from, to, max_bytes)
+    }
+
+    fn save_vote(&self, vote: Bytes, done: Completion) -> Result<(), Error> {
+        self.inner.save_vote(vote, Box::new(drop))?;
+        done(Ok(()));
+        Ok(())
+    }
+
+    fn vote(&self) -> Result<Option<Bytes>, Error> {
+        self.inner.vote()
+    }
+
+    fn save_committed(&self, committed: Option<LogPosition>) -> Result<(), Error> {
+        self.inner.save_committed(committed)
+    }
+
+    fn committed(&self) -> Result<Option<LogPosition>, Error> {
+        self.inner.committed()
+    }
+
+    fn synced(&self) -> watch::Receiver<Synced> {
+        self.synced.subscribe()
+    }
+
+    fn counters(&self) -> LogCounters {
+        self.inner.counters()
+    }
+}

@@ -193,7 +193,9 @@ impl Quorate {
         };
         let ended = async { tokio::join!(feed, child.wait_with_output()).1 };
         let output = tokio::time::timeout(COMMAND_DEADLINE, ended).await;
-        let Ok(output) = output else { panic!("{arguments:?} did not end in {COMMAND_DEADLINE:?}") };
+        let Ok(output) = output else {
+            panic!("{arguments:?} did not end in {COMMAND_DEADLINE:?}")
+        };
         let output = output.expect("the output of a command can be read");
         Ended {
             status: output.status.code(),

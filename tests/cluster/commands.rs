@@ -27,7 +27,10 @@ async fn key_value_commands_have_their_output_and_exit_status() {
     assert_eq!(run("kv get k").await.expect(0).stdout, b"one");
     assert_eq!(run("kv set k two --if-version 1").await.expect(0).text(), "version 2\n");
     let refused = run("kv set k three --if-version 1").await.expect(4);
-    assert!(refused.stdout.is_empty() && refused.stderr.contains("CONDITION_FAILED"), "{refused:?}");
+    assert!(
+        refused.stdout.is_empty() && refused.stderr.contains("CONDITION_FAILED"),
+        "{refused:?}"
+    );
     run("kv set k three --if-absent").await.expect(4);
     run("kv set new v --if-absent").await.expect(0);
     assert_eq!(run("kv get k --stale").await.expect(0).stdout.len(), 3);
@@ -56,7 +59,8 @@ async fn key_value_commands_have_their_output_and_exit_status() {
     assert_eq!(answer["value"], Value::Null);
     quorate.run_with(&set, Some(b"")).await.expect(0);
     assert_eq!(run("kv get bytes").await.expect(0).stdout, b"");
-    let strange = OsString::from_vec(vec![0xff, 0x00, 0x20].into_iter().filter(|b| *b != 0).collect());
+    let strange =
+        OsString::from_vec(vec![0xff, 0x00, 0x20].into_iter().filter(|b| *b != 0).collect());
     let set: Vec<OsString> = vec!["kv".into(), "set".into(), strange.clone(), "v".into()];
     quorate.run_with(&set, None).await.expect(0);
     let get: Vec<OsString> = vec!["kv".into(), "get".into(), strange];
@@ -69,7 +73,9 @@ async fn key_value_commands_have_their_output_and_exit_status() {
     assert!((1..=30_000).contains(&left), "{brief}");
 
     // Used in a way it can't be.
-    for line in ["kv set k", "kv frobnicate", "kv set k v --ttl 30", "kv get k --timeout 5", "nonsense"] {
+    for line in
+        ["kv set k", "kv frobnicate", "kv set k v --ttl 30", "kv get k --timeout 5", "nonsense"]
+    {
         let refused = run(line).await.expect(2);
         assert!(!refused.stderr.is_empty(), "{line} is refused without a word");
     }
@@ -112,7 +118,10 @@ async fn json_has_the_promised_shapes() {
     assert!(status["term"].as_u64().is_some_and(|term| term > 0));
     assert_eq!(status["leader_id"], json!(leader));
     let nodes = status["nodes"].as_array().expect("nodes are a list");
-    assert_eq!(nodes.iter().map(|node| node["node_id"].as_u64()).collect::<Vec<_>>(), [1, 2, 3].map(Some));
+    assert_eq!(
+        nodes.iter().map(|node| node["node_id"].as_u64()).collect::<Vec<_>>(),
+        [1, 2, 3].map(Some)
+    );
     for node in nodes {
         for field in ["role", "applied", "committed", "last_log", "healthy"] {
             assert!(node.get(field).is_some(), "{field} is missing in {node}");

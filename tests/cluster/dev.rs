@@ -36,9 +36,9 @@ fn free_base_port() -> u16 {
 }
 
 impl Dev {
-    async fn start(directory: &Path) -> Self {
+    async fn start(directory: &Path, base_port: u16) -> Self {
         let mut command = Quorate::bare().command();
-        command.args(["dev", "--nodes", "3", "--base-port", &free_base_port().to_string()]);
+        command.args(["dev", "--nodes", "3", "--base-port", &base_port.to_string()]);
         command.arg("--data-dir").arg(directory);
         let mut child = command.spawn().expect("quorate can be started");
         let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
@@ -92,8 +92,10 @@ impl Dev {
 async fn dev_prints_its_endpoints_and_takes_its_nodes_along_however_it_ends() {
     let _alone = alone().await;
     let directory = tempfile::tempdir().expect("a directory can be made");
+    // The same each time: the nodes remember where the others are.
+    let base_port = free_base_port();
     for (round, signal) in ["-TERM", "-INT", "-KILL"].into_iter().enumerate() {
-        let mut dev = Dev::start(directory.path()).await;
+        let mut dev = Dev::start(directory.path(), base_port).await;
         assert_eq!(dev.endpoints.len(), 3);
         let quorate = Quorate::at(&dev.endpoints);
         let count = quorate.run("kv incr starts").await.expect(0).text();

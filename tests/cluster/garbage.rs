@@ -65,12 +65,14 @@ async fn garbage_on_every_port_harms_nobody() {
     let term = cluster.status(leader).await.expect("it answers").term;
 
     let mut open = Vec::new();
-    for addr in [cluster.client_addr(leader), cluster.peer_addr(leader), cluster.http_addr(leader)] {
+    for addr in [cluster.client_addr(leader), cluster.peer_addr(leader), cluster.http_addr(leader)]
+    {
         let mut answered = 0;
         let mut texts: Vec<Vec<u8>> = vec![
             b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
             b"GET / HTTP/1.0\r\n\r\n".to_vec(),
-            b"POST /quorate.v1.KvService/Set HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n".to_vec(),
+            b"POST /quorate.v1.KvService/Set HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n"
+                .to_vec(),
             b"*1\r\n$4\r\nPING\r\n".to_vec(),
             b"\0".repeat(10_000),
             b"\xff".repeat(10_000),

@@ -32,14 +32,24 @@ async fn limits_hold_at_their_edge_and_say_what_they_are() {
 
     // Past it there is a reason, and the limit.
     let longer = format!("{longest}k");
-    for command in [vec!["kv", "set", &longer, "v"], vec!["kv", "get", &longer], vec!["kv", "del", &longer], vec!["kv", "incr", &longer]] {
+    for command in [
+        vec!["kv", "set", &longer, "v"],
+        vec!["kv", "get", &longer],
+        vec!["kv", "del", &longer],
+        vec!["kv", "incr", &longer],
+    ] {
         let refused = quorate.run_with(&words(&command), None).await.expect(1);
         refused.expect_stderr("KEY_TOO_LONG").expect_stderr("1024");
     }
     let larger = vec![7; VALUE_BYTES_MAX + 1];
     let refused = quorate.run_with(&words(&["kv", "set", "k", "-"]), Some(&larger)).await.expect(1);
     refused.expect_stderr("VALUE_TOO_LARGE").expect_stderr("1048576");
-    for command in [vec!["kv", "set", "", "v"], vec!["kv", "get", ""], vec!["kv", "del", ""], vec!["kv", "incr", ""]] {
+    for command in [
+        vec!["kv", "set", "", "v"],
+        vec!["kv", "get", ""],
+        vec!["kv", "del", ""],
+        vec!["kv", "incr", ""],
+    ] {
         quorate.run_with(&words(&command), None).await.expect(1).expect_stderr("KEY_EMPTY");
     }
     let namespace = "n".repeat(256);

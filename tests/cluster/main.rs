@@ -1,5 +1,6 @@
 //! What a user meets: the command line, the messages, the limits, and a cluster in odd situations.
 
+mod absent;
 mod commands;
 mod dev;
 mod garbage;

@@ -67,7 +67,8 @@ async fn without_a_quorum(leader_survives: bool) {
             _ => panic!("the outcome is missing: {refused:?}"),
         }
     }
-    let mut get = Request::new(GetRequest { key: b"kept".to_vec().into(), ..GetRequest::default() });
+    let mut get =
+        Request::new(GetRequest { key: b"kept".to_vec().into(), ..GetRequest::default() });
     get.set_timeout(DEADLINE);
     let begun = Instant::now();
     let refused = raw.get(get).await.expect_err("a read needs a quorum too");

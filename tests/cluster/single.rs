@@ -42,7 +42,10 @@ async fn serve_alone_is_a_broker_that_keeps_its_data() {
         let count = quorate.run("kv incr starts").await.expect(0).text();
         assert_eq!(count.trim_end(), round.to_string());
         let status = quorate.run("cluster status -o json").await.expect(0).json();
-        assert_eq!((&status["leader_id"], &status["nodes"][0]["role"]), (&1.into(), &"leader".into()));
+        assert_eq!(
+            (&status["leader_id"], &status["nodes"][0]["role"]),
+            (&1.into(), &"leader".into())
+        );
         assert!(directory.path().join("quorate-data").is_dir());
 
         let pid = child.id().expect("it runs").to_string();

@@ -111,7 +111,8 @@ impl Caller {
                     Expect::Absent => set.if_absent(),
                     Expect::Version(version) => set.if_version(version),
                 };
-                let written = set.await.map(|written| RegisterRet::Set { version: written.version });
+                let written =
+                    set.await.map(|written| RegisterRet::Set { version: written.version });
                 written.or_else(condition_failed)
             }
             RegisterOp::Delete { expect } => {
@@ -209,10 +210,8 @@ async fn disturb(cluster: &mut ProcessCluster, rng: &mut SmallRng, until: Instan
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn histories_are_linearizable_while_leaders_are_killed_and_paused() {
     let _alone = alone().await;
-    let seed = seed(
-        "faults",
-        "histories::histories_are_linearizable_while_leaders_are_killed_and_paused",
-    );
+    let seed =
+        seed("faults", "histories::histories_are_linearizable_while_leaders_are_killed_and_paused");
     let mut rng = SmallRng::seed_from_u64(seed);
     let seconds = number("QUORATE_HISTORY_SECONDS", 30);
     let mut cluster = ProcessCluster::start(3).await.expect("three nodes start");

@@ -60,11 +60,7 @@ async fn a_follower_catches_up_by_snapshot_when_the_log_is_purged_past_it() {
 }
 
 /// What `asked` says of `of`.
-async fn status_of(
-    cluster: &ProcessCluster,
-    asked: u64,
-    of: u64,
-) -> quorate_proto::v1::NodeStatus {
+async fn status_of(cluster: &ProcessCluster, asked: u64, of: u64) -> quorate_proto::v1::NodeStatus {
     let status = cluster.status(asked).await.expect("a live node answers");
     let node = status.nodes.into_iter().find(|node| node.node_id == of);
     node.expect("it is a member")

@@ -159,7 +159,9 @@ impl Forwarder {
         let waiting = Arc::new(Waiting::default());
         tokio::spawn(run(leader, client(), outgoing, Arc::clone(&waiting)));
         let link = Arc::new(Link { leader, requests, waiting });
-        if let Some(old) = current.replace(Arc::clone(&link)) {
+        // The task of a stream that has ended tells its waiters itself, and knows whether their
+        // requests were sent. Only one to another leader may still be open.
+        if let Some(old) = current.replace(Arc::clone(&link)).filter(|old| old.leader != leader) {
             old.waiting.close(&lost(old.leader));
         }
         link

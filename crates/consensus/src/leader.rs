@@ -168,7 +168,8 @@ impl LeaderTask {
             self.leases.clear();
             // Still the leader, but leading failed: again soon, not at once, because the same may
             // fail again. After consensus stopped the metrics may say "leader" for ever.
-            let again = if term.is_some_and(|term| self.leads(term)) { LEAD_AGAIN } else { FOREVER };
+            let again =
+                if term.is_some_and(|term| self.leads(term)) { LEAD_AGAIN } else { FOREVER };
             if let Ok(Err(_)) = tokio::time::timeout(again, metrics.changed()).await {
                 return;
             }

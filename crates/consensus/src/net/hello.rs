@@ -103,6 +103,17 @@ impl Me {
                 self.node, hello.to_node
             ));
         }
+        // Before the directory is judged: that of another cluster is no emptied one.
+        if let Some(mine) = self.cluster_id()
+            && !hello.cluster_id.is_empty()
+            && mine != hello.cluster_id
+        {
+            return refuse(format!(
+                "wrong cluster: node {} belongs to cluster {mine}, node {from} to cluster {}: \
+                 check the peer addresses and the data directories",
+                self.node, hello.cluster_id
+            ));
+        }
         if uuid_in(&hello.to_uuid)? != self.uuid {
             return refuse(format!(
                 "node {} has another data directory than the one that was admitted: its directory \
@@ -118,13 +129,6 @@ impl Me {
         }
         let members = self.membership();
         match self.cluster_id() {
-            Some(mine) if mine != hello.cluster_id => {
-                return refuse(format!(
-                    "wrong cluster: node {} belongs to cluster {mine}, node {from} to cluster {}: \
-                     check the peer addresses",
-                    self.node, hello.cluster_id
-                ));
-            }
             Some(_) => {}
             // First contact: the cluster was formed from the answers to its probes, ours among
             // them, and `to_uuid` proves that it means this very directory.

@@ -155,14 +155,22 @@ impl NetStreamAppend<TypeConfig> for Network {
                 let answer = self.heartbeat(request).await;
                 return Ok(futures::stream::once(async { answer }).boxed());
             }
+            // After a failure openraft waits inside its stream of requests. So the call is opened
+            // when there is a first one: opened before, it would fail at once, again and again,
+            // while a peer is down or refuses.
+            let Some(first) = input.next().await else {
+                return Ok(futures::stream::empty().boxed());
+            };
             // gRPC wants a `'static` request stream of its own; the channel is a rendezvous, so
             // what is not sent yet stays with openraft.
             let (requests, outgoing) = mpsc::channel(1);
             let pump = async move {
-                while let Some(request) = input.next().await {
+                let mut next = Some(first);
+                while let Some(request) = next {
                     if requests.send(wire::append_out(&request)).await.is_err() {
                         break;
                     }
+                    next = input.next().await;
                 }
             };
             // Aborted when the response stream is dropped, so that the input is dropped with it.

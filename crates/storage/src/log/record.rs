@@ -217,7 +217,10 @@ mod tests {
             "014ca0e2bc0100000000000000036173206974207761732070726f706f736564"
         );
         let (_, membership) = encoded(&entry(258, membership()));
-        assert_eq!(hex(&membership), "FROZEN_MEMBERSHIP");
+        assert_eq!(
+            hex(&membership),
+            "01f5ea9806020000000000000003010101010101010903613a3103613a32"
+        );
     }
 
     #[test]

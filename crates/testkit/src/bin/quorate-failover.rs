@@ -17,7 +17,10 @@ use std::time::Duration;
 /// acknowledged, then the dead node is started again and has to catch up. At the end every
 /// acknowledged write is read back, sums are compared, and all nodes must hold the same state.
 #[derive(Debug, Parser)]
-#[command(name = "quorate-failover", after_help = "Exit status: 0 when every promise held, else 1.")]
+#[command(
+    name = "quorate-failover",
+    after_help = "Exit status: 0 when every promise held, else 1."
+)]
 struct Arguments {
     /// How often the leader is killed
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -46,7 +49,8 @@ const HEADER: &[&str] = &["round", "killed", "new leader", "gap ms", "all writer
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = runtime.context("could not start").and_then(|runtime| {
         runtime.block_on(async {
             tokio::select! {
@@ -131,9 +135,9 @@ fn as_json(arguments: &Arguments, report: &Report) -> Value {
             })
         })
         .collect();
-    let gaps = report.gaps.map(
-        |gaps| json!({ "min": ms(gaps.min), "median": ms(gaps.median), "max": ms(gaps.max) }),
-    );
+    let gaps = report
+        .gaps
+        .map(|gaps| json!({ "min": ms(gaps.min), "median": ms(gaps.median), "max": ms(gaps.max) }));
     json!({
         "nodes": arguments.nodes,
         "writers": arguments.writers,

@@ -27,6 +27,8 @@ const PORT_FIRST: u16 = 8811;
 const PORT_STEP: u16 = 10;
 /// How long anything here may take. Far more than it should: slow machines are no failure.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Writes that the client makes before the kill, and after the restart.
+const WRITES_BEFORE: u64 = 200;
 /// How often nodes are asked while something is waited for.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -36,7 +38,10 @@ const POLL: Duration = Duration::from_millis(20);
 /// with -9, prints how long no write was acknowledged, starts the dead node again and shows that it
 /// caught up. Takes ports 8811 to 8833 if they are free, else others.
 #[derive(Debug, Parser)]
-#[command(name = "quorate-quickstart", after_help = "Exit status: 0 when all of it worked, else 1.")]
+#[command(
+    name = "quorate-quickstart",
+    after_help = "Exit status: 0 when all of it worked, else 1."
+)]
 struct Arguments {
     /// Leave the cluster running at the end, and say how to use and how to stop it
     #[arg(long)]
@@ -45,7 +50,8 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = runtime.context("could not start").and_then(|runtime| {
         runtime.block_on(async {
             let mut interrupt = signal(SignalKind::interrupt())?;
@@ -90,8 +96,10 @@ async fn run(arguments: &Arguments) -> Result<()> {
     ensure!(found == "hello", "node {reader} answered {found:?} instead of hello");
 
     step("4. Kill the leader with -9, while a client writes without a pause.");
-    let plan = Plan { writers: 1, prefix: "quickstart".to_owned(), mixed: false, ..Plan::default() };
+    let plan =
+        Plan { writers: 1, prefix: "quickstart".to_owned(), mixed: false, ..Plan::default() };
     let load = Load::start(&cluster.endpoints(), plan).await?;
+    load.wait_for(WRITES_BEFORE, PATIENCE).await?;
     load.arm();
     let killed = cluster.kill(leader)?;
     let gap = load.gap(killed, Instant::now(), PATIENCE).await?;
@@ -105,10 +113,12 @@ async fn run(arguments: &Arguments) -> Result<()> {
     cluster.start(leader)?;
     let restarted = Instant::now();
     let caught_up = cluster.wait_caught_up(leader).await?;
+    let back = restarted.elapsed();
     println!(
         "   {} ms later it has applied all that was committed when it came back (index {caught_up}).",
-        restarted.elapsed().as_millis()
+        back.as_millis()
     );
+    load.wait_for(WRITES_BEFORE, PATIENCE).await?;
 
     step("6. Stop the client, and compare.");
     let ledgers = load.stop().await?;
@@ -274,7 +284,11 @@ impl Cluster {
     }
 
     /// Waits until a node answers with a status that satisfies `look`.
-    async fn wait<T>(&mut self, what: &str, mut look: impl FnMut(&Status) -> Option<T>) -> Result<T> {
+    async fn wait<T>(
+        &mut self,
+        what: &str,
+        mut look: impl FnMut(&Status) -> Option<T>,
+    ) -> Result<T> {
         let end = Instant::now() + PATIENCE;
         loop {
             for node in &mut self.nodes {
@@ -288,7 +302,8 @@ impl Cluster {
                 return Ok(found);
             }
             if Instant::now() > end {
-                let said = status.map_or_else(|error| error.to_string(), |status| format!("{status:?}"));
+                let said =
+                    status.map_or_else(|error| error.to_string(), |status| format!("{status:?}"));
                 bail!("{what} after {} s; the cluster says: {said}", PATIENCE.as_secs());
             }
             tokio::time::sleep(POLL).await;
@@ -300,7 +315,8 @@ impl Cluster {
         let running: Vec<u64> =
             self.nodes.iter().filter(|node| node.child.is_some()).map(|node| node.id).collect();
         self.wait("there is no leader", |status| {
-            let well = |id: &u64| status.nodes.iter().any(|node| node.node_id == *id && node.healthy);
+            let well =
+                |id: &u64| status.nodes.iter().any(|node| node.node_id == *id && node.healthy);
             status.leader_id.filter(|leader| running.contains(leader) && running.iter().all(well))
         })
         .await
@@ -322,7 +338,8 @@ impl Cluster {
     async fn wait_equal(&mut self) -> Result<u64> {
         let looked = self.wait("the nodes have not applied the same entries", |status| {
             let first = status.nodes.first()?;
-            let same = |node: &quorate_client::NodeStatus| node.healthy && node.applied == first.applied;
+            let same =
+                |node: &quorate_client::NodeStatus| node.healthy && node.applied == first.applied;
             let equal = status.nodes.iter().all(same).then_some(first.applied?)?;
             let digests = status.nodes.iter().all(|node| node.digest == first.digest);
             Some((equal, digests))
@@ -339,8 +356,13 @@ impl Cluster {
         println!("\nThe cluster stays. Use it:\n");
         println!("   alias quorate={}", shell_word(&self.binary.display().to_string()));
         println!("   export QUORATE_ENDPOINTS={}", self.endpoints().join(","));
-        println!("   quorate kv set answer 42\n   quorate kv get answer\n   quorate cluster status");
-        println!("\nKill a node and look again:\n\n   kill -9 {}", pids.first().map_or("", |pid| pid));
+        println!(
+            "   quorate kv set answer 42\n   quorate kv get answer\n   quorate cluster status"
+        );
+        println!(
+            "\nKill a node and look again:\n\n   kill -9 {}",
+            pids.first().map_or("", |pid| pid)
+        );
         println!("\nStop all of it:\n\n   kill {}", pids.join(" "));
         if let Some(directory) = self.directory.take() {
             let directory = directory.keep();
@@ -369,7 +391,10 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.kill_all();
         if let Some(directory) = self.directory.take() {
-            eprintln!("\nThe logs of the nodes are kept: {}", directory.keep().join("node-*.log").display());
+            eprintln!(
+                "\nThe logs of the nodes are kept: {}",
+                directory.keep().join("node-*.log").display()
+            );
         }
     }
 }

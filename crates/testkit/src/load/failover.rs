@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 const RESUME_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a restarted node may take to catch up under load.
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(60);
+/// Writes per writer that are acknowledged before each kill, so that there is something to lose.
+const WRITES_BEFORE: u64 = 30;
 /// How often nodes are asked while one catches up.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -90,6 +92,7 @@ impl Failover {
         let load = Load::start(&cluster.endpoints(), self.plan.clone()).await?;
         let mut rounds = Vec::with_capacity(self.rounds);
         for round in 1..=self.rounds {
+            load.wait_for(WRITES_BEFORE, RESUME_DEADLINE).await?;
             let done = match self.kill {
                 Kill::Leader => kill_leader(cluster, &load, round).await,
                 Kill::All => kill_all(cluster, &load, round).await,

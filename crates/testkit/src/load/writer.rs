@@ -20,6 +20,9 @@ const IMPATIENT_EVERY: usize = 4;
 /// How long the first write of a writer may take.
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
+/// How often writers are looked at.
+const POLL: Duration = Duration::from_millis(5);
+
 /// What writers do.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -83,6 +86,27 @@ impl Load {
         let load = Self { tasks, stop, meter, shared_key };
         load.gap(begun, begun, START_DEADLINE).await.context("the writers could not begin")?;
         Ok(load)
+    }
+
+    /// Waits until so many more writes per writer are acknowledged.
+    ///
+    /// # Errors
+    /// When they are not within `deadline`, and when a writer found a broken promise.
+    pub async fn wait_for(&self, writes_per_writer: u64, deadline: Duration) -> Result<()> {
+        let writers = u64::try_from(self.tasks.len()).context("too many writers")?;
+        let target = self.totals().acknowledged + writes_per_writer * writers;
+        let end = Instant::now() + deadline;
+        while self.totals().acknowledged < target {
+            if let Some(violation) = self.violation() {
+                bail!("{violation}");
+            }
+            if Instant::now() > end {
+                let so_far = self.totals();
+                bail!("not {target} writes within {deadline:?}, but {so_far:?}");
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
     }
 
     /// Begins to note when writes are acknowledged. Call it just before a kill.

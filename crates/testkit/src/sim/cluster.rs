@@ -78,10 +78,6 @@ impl Machine {
         process.replica.clone().map(|replica| (process.incarnation, replica))
     }
 
-    pub(super) fn starts(&self) -> u64 {
-        self.process().incarnation
-    }
-
     /// Asks the process to stop in order; false when there is none that serves.
     pub(super) fn ask_to_stop(&self) -> bool {
         self.process().stop.take().is_some_and(|stop| stop.send(()).is_ok())

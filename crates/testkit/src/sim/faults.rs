@@ -163,14 +163,7 @@ impl Injector {
         }
     }
 
-    fn cut(
-        &mut self,
-        sim: &mut Sim<'_>,
-        cluster: &Cluster,
-        a: Host,
-        b: Host,
-        until: Duration,
-    ) {
+    fn cut(&mut self, sim: &mut Sim<'_>, cluster: &Cluster, a: Host, b: Host, until: Duration) {
         if self.take_link(a, b) {
             sim.partition(a, b);
             cluster.reach.cut(a, b);

@@ -76,9 +76,8 @@ impl Reach {
     fn obstacle(&self, from: Host, to: &str) -> Option<Obstacle> {
         let obstacles = self.lock();
         // A handshake needs both directions.
-        let cut = obstacles.cut.iter().any(|(a, b)| {
-            (*a == from && *b == to) || (*a == to && *b == from)
-        });
+        let cut =
+            obstacles.cut.iter().any(|(a, b)| (*a == from && *b == to) || (*a == to && *b == from));
         if cut {
             return Some(Obstacle::Silent);
         }

@@ -3,7 +3,8 @@
 //! The algorithm is that of Wing and Gong ("Testing and verifying concurrent objects", 1993) with
 //! Lowe's cache of configurations ("Testing for linearizability", 2017), run on one key at a time,
 //! which is enough because linearizability is local (Horn and Kroening, "Faster linearizability
-//! checking via P-compositionality", 2015).
+//! checking via P-compositionality", 2015). What is our own is how operations with an unknown outcome,
+//! of which a run with faults has many, are kept from multiplying the search: see `wgl`.
 
 mod bits;
 mod marks;

@@ -19,7 +19,7 @@ pub enum Verdict<O, R> {
     /// No order does.
     Violation(Box<Violation<O, R>>),
     /// A bound was met first.
-    Undecided(Undecided),
+    Undecided(Box<Undecided<O, R>>),
 }
 
 impl<O, R> Verdict<O, R> {
@@ -34,19 +34,23 @@ impl<O, R> Verdict<O, R> {
     }
 }
 
-/// The search met a bound. Tests count it as a failure.
+/// The search met a bound. Tests count it as a failure: histories that are linearizable are mostly
+/// decided in few steps, so it is likely a violation that could not be proved.
 #[derive(Clone, Debug)]
-pub struct Undecided {
-    /// The key it was about.
-    pub key: String,
+pub struct Undecided<O, R> {
     /// Which bound.
     pub reason: String,
+    /// The obstacle that the search had not passed until then.
+    pub furthest: Violation<O, R>,
 }
 
-impl fmt::Display for Undecided {
+impl<O: fmt::Debug, R: fmt::Debug> fmt::Display for Undecided<O, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, reason } = self;
-        write!(f, "could not decide whether key {key:?} is linearizable: {reason}")
+        let Self { reason, furthest } = self;
+        let key = &furthest.key;
+        writeln!(f, "could not decide whether key {key:?} is linearizable: {reason}")?;
+        writeln!(f, "the search came this far:")?;
+        furthest.explain(f)
     }
 }
 
@@ -69,6 +73,12 @@ pub struct Violation<O, R> {
 impl<O: fmt::Debug, R: fmt::Debug> fmt::Display for Violation<O, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "key {:?} is not linearizable", self.key)?;
+        self.explain(f)
+    }
+}
+
+impl<O: fmt::Debug, R: fmt::Debug> Violation<O, R> {
+    fn explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hidden = self.prefix.len().saturating_sub(PREFIX_SHOWN);
         writeln!(
             f,
@@ -80,7 +90,10 @@ impl<O: fmt::Debug, R: fmt::Debug> fmt::Display for Violation<O, R> {
         }
         writeln!(f, "the state is then")?;
         writeln!(f, "    {}", self.state)?;
-        writeln!(f, "and this answer fits neither there nor after any other order:")?;
+        writeln!(
+            f,
+            "and this answer fits neither there nor after any other order that was tried:"
+        )?;
         writeln!(f, "    {}", self.misfit)?;
         write!(f, "not placed either, and under way when it returned: ")?;
         if self.concurrent.is_empty() {

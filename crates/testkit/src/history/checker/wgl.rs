@@ -22,8 +22,8 @@ use super::unknown::Unknown;
 use super::{Bounds, Op, Undecided, Verdict, Violation};
 use std::collections::HashMap;
 
-/// A violation is searched for once more, without the look ahead of marks, for an explanation that
-/// a reader follows more easily; it may cost this many steps.
+/// When no order was found, one search more is made without the look ahead of marks, for an
+/// explanation that a reader follows more easily; it may cost this many steps.
 const EXPLANATION_STEPS_MAX: u64 = 1_000_000;
 
 /// `operations` are those of one key, by invocation, without failed ones.
@@ -33,11 +33,11 @@ pub(super) fn check_key<M: Model>(
     bounds: &Bounds,
 ) -> Verdict<M::Op, M::Ret> {
     let mut search = Search::<M>::new(operations.clone(), true);
-    match search.run(bounds) {
+    let reason = match search.run(bounds) {
         Ok(true) => return Verdict::Linearizable { steps: search.steps },
-        Err(reason) => return Verdict::Undecided(Undecided { key: key.to_owned(), reason }),
-        Ok(false) => {}
-    }
+        Ok(false) => None,
+        Err(reason) => Some(reason),
+    };
     let mut explanation = Search::<M>::new(operations, false);
     let steps_max = EXPLANATION_STEPS_MAX.min(bounds.steps_max);
     // Whether it came to its end or to its bound, the one that came further tells more.
@@ -45,7 +45,11 @@ pub(super) fn check_key<M: Model>(
     if explanation.furthest.rank >= search.furthest.rank {
         search = explanation;
     }
-    Verdict::Violation(Box::new(search.violation(key)))
+    let furthest = search.violation(key);
+    match reason {
+        None => Verdict::Violation(Box::new(furthest)),
+        Some(reason) => Verdict::Undecided(Box::new(Undecided { reason, furthest })),
+    }
 }
 
 /// An operation, by its index among its kind.

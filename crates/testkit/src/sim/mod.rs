@@ -1,0 +1,226 @@
+//! The whole cluster in one thread, in simulated time: three nodes with all of their consensus,
+//! gRPC services and stores, eight clients, and everything that can go wrong between them. All of
+//! it follows from one number, the seed.
+//!
+//! # How a seed is run, and run again
+//! [`run`] gives each seed a thread of its own. From the seed it draws a plan (machines, network,
+//! faults and their times), and seeds every generator that the run uses: turmoil's, tokio's (the
+//! workspace is built with `--cfg tokio_unstable` for that), consensus's, the clients', the disks'.
+//! So the same build and the same seed give the same run, event for event; [`Report::trace`] is
+//! a hash of all that was seen, and a test compares two runs of one seed. A failing test prints the
+//! command:
+//!
+//! ```text
+//! QUORATE_SIM_SEED=17 cargo test --release -p quorate-tests --test simulation
+//! ```
+//!
+//! # What is checked
+//! - Histories of get, set, compare-and-set and delete on five keys, and of two counters, are
+//!   linearizable ([`crate::history`]).
+//! - Counters hold every acknowledged increment once, and no other one twice.
+//! - A key with a ttl is there until its time, counted from before it was written; afterwards it
+//!   goes.
+//! - `invariants`: one leader per term, nothing goes back, the same index has the same state
+//!   everywhere, the lease clock grows and never runs ahead of time.
+//! - When everything is repaired a write succeeds within [`RECOVERY_MAX`], and all nodes come to
+//!   hold the same state, down to a checksum over all of it.
+//! - No node fails for good, refuses to start, or panics.
+//!
+//! # What is simulated
+//! Time; TCP (turmoil): latency, partitions in one or both directions, packets held and released;
+//! disks that forget what was not synced, with a random part of it kept; kills, at which the kernel
+//! closes connections, and power failures, at which nobody is told; wall clocks that are off and
+//! jump; snapshots so frequent that a node that was away needs one.
+//!
+//! # What is not
+//! RocksDB and its files, threads, and real sockets: `process` has those. Crashes fall between
+//! the steps of a few milliseconds in which each host runs by itself, not within one. A connection
+//! that lost a packet is dead: there is no retransmission, so every lasting cut ends all connections
+//! across it (held packets are the other case). Disk errors, full disks, clocks of unequal speed,
+//! and changes of membership.
+
+mod cluster;
+mod faults;
+mod invariants;
+mod journal;
+mod net;
+mod plan;
+mod planted;
+mod report;
+mod verdict;
+mod workload;
+mod workload_books;
+
+pub use faults::Injected;
+pub use planted::Planted;
+pub use report::Report;
+
+use cluster::{Cluster, GROUP};
+use faults::Injector;
+use invariants::{Settled, Watch, settled};
+use journal::Journal;
+use plan::Plan;
+use quorate_state::query;
+use quorate_storage::state::memory::MemoryState;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+use workload::Workload;
+
+/// How long the first write may take when everything is repaired.
+pub const RECOVERY_MAX: Duration = Duration::from_secs(10);
+/// How long the rest may take from there: calls under way, catching up, ttls.
+const SETTLING_MAX: Duration = Duration::from_secs(40);
+/// Between two looks at the invariants.
+const LOOK: Duration = Duration::from_millis(20);
+/// Simulated sockets: segments each may have on its way, and connections that wait to be accepted.
+const TCP_CAPACITY: usize = 8_192;
+/// Bytes of stack for a run: futures nest deeply.
+const STACK_BYTES: usize = 16 << 20;
+
+/// Runs a seed in a thread of its own, and keeps history and journal in `directory` if it fails.
+///
+/// # Panics
+/// When no thread can be started.
+#[must_use]
+pub fn run(seed: u64, planted: Planted, directory: &Path) -> Report {
+    let journal = Journal::default();
+    let plan = Plan::draw(seed, planted);
+    let mut report = Report { seed, planted, plan: plan.to_string(), ..Report::default() };
+    // Random numbers and the simulated world live in the thread, so each run starts afresh.
+    let (thread_journal, thread_plan) = (journal.clone(), plan);
+    let thread = std::thread::Builder::new()
+        .name(format!("seed-{seed}"))
+        .stack_size(STACK_BYTES)
+        .spawn(move || simulate(&thread_plan, &thread_journal))
+        .expect("a thread can be started");
+    match thread.join() {
+        Ok(ended) => verdict::judge(&mut report, &journal, ended, directory),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text");
+            report.problems = journal.problems();
+            report.problems.push(format!("panicked: {text}"));
+            report.journal = journal.lines();
+        }
+    }
+    report
+}
+
+/// What a run leaves behind, before it is judged.
+pub(crate) struct Ended {
+    workload: Workload,
+    simulated: Duration,
+    leaders: usize,
+    injected: Injected,
+    caught_up_by_snapshot: usize,
+    settled: Result<Settled, String>,
+}
+
+fn simulate(plan: &Plan, journal: &Journal) -> Ended {
+    quorate_consensus::runtime::seed_this_thread(plan.seeds.consensus);
+    let mut sim = turmoil::Builder::new()
+        .rng_seed(plan.seeds.network)
+        .epoch(SystemTime::UNIX_EPOCH)
+        .tick_duration(plan.tick)
+        .simulation_duration(plan.heal_at + RECOVERY_MAX + SETTLING_MAX * 2)
+        .tcp_capacity(TCP_CAPACITY)
+        .min_message_latency(Duration::ZERO)
+        .max_message_latency(plan.latency_max)
+        .enable_random_order()
+        .build();
+    let cluster = Cluster::start(&mut sim, plan);
+    let workload = Workload::start(&mut sim, plan, cluster.reach.clone(), journal.clone());
+    let mut run = Run {
+        injector: Injector::new(plan),
+        watch: Watch::default(),
+        looked: Duration::ZERO,
+        cluster: &cluster,
+        workload: &workload,
+        journal,
+    };
+    let settled = run.to_the_end(&mut sim, plan);
+    if let Err(problem) = &settled {
+        journal.problem(sim.elapsed(), format_args!("{problem}"));
+    }
+    let (leaders, injected) = (run.watch.leaders(), run.injector.injected);
+    let installed = |disk| MemoryState::open(disk, GROUP).installed().is_ok_and(|at| at.is_some());
+    let caught_up_by_snapshot =
+        cluster.machines.iter().filter(|machine| installed(&machine.disk)).count();
+    let simulated = sim.elapsed();
+    Ended { workload, simulated, leaders, injected, caught_up_by_snapshot, settled }
+}
+
+/// One run under way.
+struct Run<'a> {
+    injector: Injector,
+    watch: Watch,
+    looked: Duration,
+    cluster: &'a Cluster,
+    workload: &'a Workload,
+    journal: &'a Journal,
+}
+
+impl Run<'_> {
+    fn to_the_end(&mut self, sim: &mut turmoil::Sim<'_>, plan: &Plan) -> Result<Settled, String> {
+        while sim.elapsed() < plan.heal_at {
+            self.step(sim)?;
+        }
+        self.journal.write(sim.elapsed(), format_args!("everything is repaired"));
+        self.injector.heal(sim.elapsed());
+        while !self.injector.is_over() {
+            self.step(sim)?;
+        }
+        let repaired = sim.elapsed();
+        self.workload.audit(sim);
+        while self.workload.books.recovery().is_none() {
+            self.step(sim)?;
+            if sim.elapsed() > repaired + RECOVERY_MAX {
+                return Err(format!(
+                    "no write succeeded within {RECOVERY_MAX:?} after everything was repaired"
+                ));
+            }
+        }
+        loop {
+            self.step(sim)?;
+            let missing = match self.end() {
+                Ok(settled) => return Ok(settled),
+                Err(missing) => missing,
+            };
+            if sim.elapsed() > repaired + RECOVERY_MAX + SETTLING_MAX {
+                return Err(format!(
+                    "not settled {SETTLING_MAX:?} after the first write: {missing}"
+                ));
+            }
+        }
+    }
+
+    fn step(&mut self, sim: &mut turmoil::Sim<'_>) -> Result<(), String> {
+        self.injector.turn(sim, self.cluster, self.journal);
+        self.cluster.tell_time(sim.elapsed());
+        sim.step().map_err(|error| error.to_string())?;
+        if sim.elapsed() >= self.looked + LOOK {
+            self.looked = sim.elapsed();
+            self.watch.look(self.cluster, sim.elapsed(), self.journal);
+        }
+        Ok(())
+    }
+
+    /// Whether there is nothing left to wait for; or what is missing.
+    fn end(&self) -> Result<Settled, String> {
+        if !self.workload.books.is_audited() {
+            return Err("clients are still at work".to_owned());
+        }
+        let settled = settled(self.cluster)?;
+        for machine in &self.cluster.machines {
+            let Some((_, replica)) = machine.replica() else { continue };
+            let view = replica.stale();
+            for key in self.workload.books.leases() {
+                let found = query::kv_get(view.tables.as_ref(), GROUP, "", key.as_bytes());
+                if !matches!(found, Ok(None)) {
+                    return Err(format!("{key} has not expired on {}", machine.host));
+                }
+            }
+        }
+        Ok(settled)
+    }
+}

@@ -1,0 +1,369 @@
+//! What the clients do, and what they were told.
+//!
+//! Eight clients on two hosts, each with its own connections, session and routing: reads, writes,
+//! compare-and-set and deletes on five keys; increments of two numbers; keys with a ttl. In the end
+//! one more client, which begins when everything is repaired, reads what is left.
+
+use super::cluster::addr;
+use super::journal::Journal;
+use super::net::{AUDITOR, CLIENT_HOSTS, CLIENT_PORT, Host, NODES, Reach, SimNet};
+use super::plan::Plan;
+use super::planted::Planted;
+use super::workload_books::{Books, Lease, WRITES};
+use crate::history::{CounterOp, Expect, Outcome, RegisterOp, RegisterRet};
+use quorate_client::{Client, Entry, Error, KeyValue, Routing};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use turmoil::Sim;
+
+/// Keys of the linearizable register.
+const REGISTERS: [&str; 5] = ["k0", "k1", "k2", "k3", "k4"];
+/// Keys that are only incremented.
+pub(super) const COUNTERS: [&str; 2] = ["n0", "n1"];
+/// Clients on each host.
+const CLIENTS_PER_HOST: u64 = 4;
+/// The auditor's number.
+const AUDITOR_NUMBER: u64 = 99;
+/// How long clients go on after everything is repaired.
+const AFTERMATH: Duration = Duration::from_secs(2);
+/// How often a client of the planted fault repeats an increment.
+const REPEATS: u32 = 3;
+
+/// Where the workload stands.
+pub(super) struct Workload {
+    pub(super) books: Arc<Books>,
+    reach: Reach,
+    seed: u64,
+    planted: Planted,
+}
+
+impl Workload {
+    /// Puts the clients into the simulation.
+    pub(super) fn start(sim: &mut Sim<'_>, plan: &Plan, reach: Reach, journal: Journal) -> Self {
+        let books = Arc::new(Books::new(journal));
+        let (seed, planted) = (plan.seeds.workload, plan.planted);
+        let workload = Self { books, reach, seed, planted };
+        let until = plan.heal_at + AFTERMATH;
+        for (host, first) in CLIENT_HOSTS.into_iter().zip((1..).step_by(4)) {
+            let workers: Vec<_> = (first..first + CLIENTS_PER_HOST)
+                .map(|number| workload.worker(host, number))
+                .collect();
+            sim.client(host, async move {
+                let work = workers.into_iter().map(|worker| Box::pin(worker.work(until)));
+                for worked in futures::future::join_all(work).await {
+                    worked?;
+                }
+                Ok(())
+            });
+        }
+        workload
+    }
+
+    /// Puts the client into the simulation that looks at what is left.
+    pub(super) fn audit(&self, sim: &mut Sim<'_>) {
+        let worker = self.worker(AUDITOR, AUDITOR_NUMBER);
+        sim.client(AUDITOR, Box::pin(worker.audit()));
+    }
+
+    fn worker(&self, host: Host, number: u64) -> Worker {
+        Worker {
+            number,
+            host,
+            reach: self.reach.clone(),
+            rng: StdRng::seed_from_u64(self.seed.wrapping_add(number)),
+            books: Arc::clone(&self.books),
+            planted: self.planted,
+            versions: BTreeMap::new(),
+            lease: None,
+            written: 0,
+        }
+    }
+}
+
+/// Simulated time on the host that calls.
+fn now() -> Duration {
+    turmoil::sim_elapsed().expect("the workload runs on hosts of the simulation")
+}
+
+/// One client.
+struct Worker {
+    number: u64,
+    host: Host,
+    reach: Reach,
+    rng: StdRng,
+    books: Arc<Books>,
+    planted: Planted,
+    /// The version of each register as it was last seen, for compare-and-set.
+    versions: BTreeMap<&'static str, u64>,
+    /// A key with a ttl that should be there for now.
+    lease: Option<Lease>,
+    /// Values written, so that each is another one.
+    written: u64,
+}
+
+impl Worker {
+    fn client(&mut self) -> Result<Client, Error> {
+        let routing = match self.number % 4 {
+            0 => Routing::AnyNode,
+            // Its home node alone, whatever becomes of it.
+            1 => Routing::Endpoints,
+            _ => Routing::Leader,
+        };
+        let home = usize::try_from(self.number).unwrap_or_default() % NODES.len();
+        let endpoints = NODES.into_iter().cycle().skip(home).take(match routing {
+            Routing::Endpoints => 1,
+            _ => NODES.len(),
+        });
+        let ms = Duration::from_millis;
+        Client::builder()
+            .endpoints(endpoints.map(|host| addr(host, CLIENT_PORT)))
+            .routing(routing)
+            .dial(SimNet { from: self.host, reach: self.reach.clone() })
+            .seed(self.rng.random())
+            .request_timeout(ms(self.rng.random_range(800..=4_000)))
+            .attempt_timeout(ms(self.rng.random_range(250..=1_000)))
+            .session_ttl(ms(self.rng.random_range(1_500..=10_000)))
+            .one_shot(self.number.is_multiple_of(5))
+            .connect()
+    }
+
+    async fn work(mut self, until: Duration) -> turmoil::Result {
+        let kv = self.client()?.kv();
+        while now() < until {
+            let think = Duration::from_millis(self.rng.random_range(5..=120));
+            tokio::time::sleep(think).await;
+            match self.rng.random_range(0..100) {
+                0..=69 => self.register(&kv).await,
+                70..=86 => self.counter(&kv).await,
+                _ => self.lease(&kv).await,
+            }
+        }
+        self.books.one_is_done();
+        Ok(())
+    }
+
+    fn value(&mut self) -> String {
+        self.written += 1;
+        // Some are long, so that the log grows past its snapshots.
+        let padding = if self.rng.random_ratio(1, 4) { self.rng.random_range(0..2_000) } else { 0 };
+        format!("{}.{}{:padding$}", self.number, self.written, "")
+    }
+
+    async fn register(&mut self, kv: &KeyValue) {
+        let key = REGISTERS[self.rng.random_range(0..REGISTERS.len())];
+        let seen = self.versions.get(key).copied();
+        let op = match (self.rng.random_range(0..100), seen) {
+            (0..=44, _) => RegisterOp::Get,
+            (45..=69, _) => RegisterOp::set(self.value()),
+            (70..=84, Some(version)) => RegisterOp::cas(version, self.value()),
+            (70..=91, _) => RegisterOp::create(self.value()),
+            (92..=95, Some(version)) => RegisterOp::Delete { expect: Expect::Version(version) },
+            _ => RegisterOp::delete(),
+        };
+        self.call_register(kv, key, op).await;
+    }
+
+    async fn call_register(&mut self, kv: &KeyValue, key: &'static str, op: RegisterOp) {
+        let call = self.books.registers.invoke(self.number, key, op.clone());
+        let reads = matches!(op, RegisterOp::Get);
+        let answered = match &op {
+            RegisterOp::Get => self.get(kv, key).await.map(RegisterRet::Get),
+            RegisterOp::Set { value, expect } => {
+                let set = kv.set(key, value.to_string());
+                let set = match expect {
+                    Expect::Any => set,
+                    Expect::Absent => set.if_absent(),
+                    Expect::Version(version) => set.if_version(*version),
+                };
+                set.await.map(|written| RegisterRet::Set { version: written.version })
+            }
+            RegisterOp::Delete { expect } => {
+                let delete = kv.delete(key);
+                let delete = match expect {
+                    Expect::Version(version) => delete.if_version(*version),
+                    Expect::Any | Expect::Absent => delete,
+                };
+                delete.await.map(|done| RegisterRet::Delete { deleted: done.deleted })
+            }
+        };
+        let outcome = match answered {
+            Err(Error::ConditionFailed { version, .. }) => {
+                Outcome::Ok(RegisterRet::ConditionFailed { version })
+            }
+            Err(error) if reads => self.refused(&error),
+            Err(error) => self.ended(&error),
+            Ok(ret) => Outcome::Ok(ret),
+        };
+        let version = match &outcome {
+            Outcome::Ok(RegisterRet::Get(seen)) => seen.as_ref().map(|(_, version)| *version),
+            Outcome::Ok(RegisterRet::Set { version }) => Some(*version),
+            Outcome::Ok(RegisterRet::ConditionFailed { version }) => *version,
+            _ => None,
+        };
+        match version {
+            Some(version) => self.versions.insert(key, version),
+            None => self.versions.remove(key),
+        };
+        self.note(key, format_args!("{op:.60?} -> {outcome:.60?}"));
+        call.end(outcome);
+    }
+
+    /// A linearizable read, or what the planted fault takes for one.
+    async fn get(
+        &self,
+        kv: &KeyValue,
+        key: &str,
+    ) -> Result<Option<(crate::history::Value, u64)>, Error> {
+        let get = kv.get(key);
+        let get = if self.planted == Planted::StaleReads { get.stale() } else { get };
+        Ok(get.await?.map(|entry| (text(&entry).into(), entry.version)))
+    }
+
+    async fn counter(&mut self, kv: &KeyValue) {
+        let key = COUNTERS[self.rng.random_range(0..COUNTERS.len())];
+        if self.rng.random_ratio(1, 4) {
+            self.read_counter(kv, key).await;
+            return;
+        }
+        let by = self.rng.random_range(1..=3);
+        let call = self.books.counters.invoke(self.number, key, CounterOp::Add(by));
+        let mut answered = self.increment(kv, key, by).await;
+        if self.planted == Planted::CountTwice {
+            for _ in 0..REPEATS {
+                if !matches!(answered, Err(Error::Indeterminate { .. })) {
+                    break;
+                }
+                answered = self.increment(kv, key, by).await;
+            }
+        }
+        let outcome = match answered {
+            Ok(value) => Outcome::Ok(value),
+            Err(error) => self.ended(&error),
+        };
+        self.books.counted(key, by, &outcome);
+        self.note(key, format_args!("Add({by}) -> {outcome:?}"));
+        call.end(outcome);
+    }
+
+    async fn increment(&self, kv: &KeyValue, key: &str, by: i64) -> Result<i64, Error> {
+        Ok(kv.increment(key, by).await?.value)
+    }
+
+    async fn read_counter(&mut self, kv: &KeyValue, key: &'static str) -> Option<i64> {
+        let call = self.books.counters.invoke(self.number, key, CounterOp::Get);
+        let outcome = match kv.get(key).await {
+            Ok(None) => Outcome::Ok(0),
+            Ok(Some(entry)) => match text(&entry).parse() {
+                Ok(number) => Outcome::Ok(number),
+                Err(_) => {
+                    self.books.journal.problem(
+                        now(),
+                        format_args!("{key} holds {:?}, which is no number", text(&entry)),
+                    );
+                    Outcome::Failed
+                }
+            },
+            Err(error) => self.refused(&error),
+        };
+        let read = if let Outcome::Ok(read) = outcome { Some(read) } else { None };
+        self.note(key, format_args!("Get -> {outcome:?}"));
+        call.end(outcome);
+        read
+    }
+
+    /// Looks at the last key with a ttl while it must be there; else sets a new one.
+    async fn lease(&mut self, kv: &KeyValue) {
+        if let Some(lease) = self.lease.take() {
+            if let Ok(read) = kv.get(&lease.key).await {
+                let at = now();
+                self.note(&lease.key, format_args!("Get -> {}", read.is_some()));
+                self.books.check_lease(&lease, read.as_ref().map(text), at);
+            }
+            return;
+        }
+        let value = self.value();
+        let key = format!("ttl.{}.{}", self.number, self.written);
+        let ttl = Duration::from_millis(self.rng.random_range(200..=3_000));
+        let lives_until = now() + ttl;
+        let set = kv.set(&key, value.clone()).ttl(ttl).await;
+        self.note(&key, format_args!("Set for {ttl:?} -> {:?}", set.is_ok()));
+        let lease = Lease { key, value, lives_until };
+        self.books.leased(&lease.key);
+        match set {
+            Ok(_) => self.lease = Some(lease),
+            Err(error) => drop(self.ended::<()>(&error)),
+        }
+    }
+
+    /// The outcome of a mutation that failed.
+    fn ended<R>(&self, error: &Error) -> Outcome<R> {
+        if error.may_have_been_applied() { Outcome::Unknown } else { self.refused(error) }
+    }
+
+    /// The outcome of a call without effect; some errors must not come at all.
+    fn refused<R>(&self, error: &Error) -> Outcome<R> {
+        let expected = matches!(
+            error,
+            Error::Unavailable { .. }
+                | Error::ResourceExhausted { .. }
+                | Error::SessionExpired { .. }
+                | Error::NotFound { .. }
+        );
+        if !expected {
+            let (number, reason) = (self.number, error.reason());
+            self.books
+                .journal
+                .problem(now(), format_args!("client {number} was told {reason}: {error}"));
+        }
+        self.note("", format_args!("{}", error.reason()));
+        Outcome::Failed
+    }
+
+    fn note(&self, key: &str, what: std::fmt::Arguments<'_>) {
+        self.books.journal.write(now(), format_args!("client {} {key} {what}", self.number));
+    }
+
+    /// Writes until that succeeds, waits for the other clients, and reads everything.
+    async fn audit(mut self) -> turmoil::Result {
+        let kv = self.client_for_audit()?.kv();
+        let began = now();
+        let mut attempts = 0;
+        while kv.set("audit", "here").await.is_err() {
+            attempts += 1;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let after = now().saturating_sub(began);
+        self.note("audit", format_args!("written after {after:?} and {attempts} failures"));
+        self.books.recovered(after);
+        let clients = CLIENTS_PER_HOST * u64::try_from(CLIENT_HOSTS.len()).unwrap_or(u64::MAX);
+        while self.books.done() < clients {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for key in REGISTERS {
+            self.call_register(&kv, key, RegisterOp::Get).await;
+        }
+        for key in COUNTERS {
+            let Some(value) = self.read_counter(&kv, key).await else { continue };
+            self.books.check_count(key, value, now());
+        }
+        self.books.audited();
+        Ok(())
+    }
+
+    fn client_for_audit(&mut self) -> Result<Client, Error> {
+        Client::builder()
+            .endpoints(NODES.into_iter().map(|host| addr(host, CLIENT_PORT)))
+            .dial(SimNet { from: self.host, reach: self.reach.clone() })
+            .seed(self.rng.random())
+            .request_timeout(WRITES)
+            .attempt_timeout(Duration::from_millis(500))
+            .connect()
+    }
+}
+
+fn text(entry: &Entry) -> String {
+    String::from_utf8_lossy(&entry.value).into_owned()
+}

@@ -1,0 +1,137 @@
+//! Many seeds of the simulated cluster, and proofs that the simulation would notice.
+//!
+//! - `QUORATE_SIM_SEEDS=2000` runs that many seeds instead of 50.
+//! - `QUORATE_SIM_SEED=17` runs that one alone, and prints all that happened.
+
+use quorate_testkit::sim::{Planted, Report, run};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Seeds that every test run goes through.
+const SEEDS_DEFAULT: u64 = 50;
+/// Seeds in which a planted fault must show. Each shows in most of them.
+const PLANTED_SEEDS: Range<u64> = 1_000..1_008;
+
+fn directory() -> &'static Path {
+    Path::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/simulation"))
+}
+
+fn from_env(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}, which is no number")))
+}
+
+/// Runs seeds on all processors.
+fn run_all(seeds: Range<u64>) -> Vec<Report> {
+    let next = AtomicU64::new(seeds.start);
+    let reports = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if !seeds.contains(&seed) {
+                        return;
+                    }
+                    let report = run(seed, Planted::Nothing, directory());
+                    print(&report.line());
+                    reports.lock().unwrap().push(report);
+                }
+            });
+        }
+    });
+    reports.into_inner().unwrap()
+}
+
+#[expect(clippy::print_stderr, reason = "the table of seeds is the output of this test")]
+fn print(text: &str) {
+    eprintln!("{text}");
+}
+
+#[test]
+fn seeds_with_kills_and_partitions_keep_every_promise() {
+    if let Some(seed) = from_env("QUORATE_SIM_SEED") {
+        let report = run(seed, Planted::Nothing, directory());
+        print(&format!("{}\n{}\n{}", report.plan, report.journal.join("\n"), report.line()));
+        assert!(report.problems.is_empty(), "{report}");
+        return;
+    }
+    let seeds = from_env("QUORATE_SIM_SEEDS").unwrap_or(SEEDS_DEFAULT);
+    let reports = run_all(0..seeds);
+    let failed: Vec<_> = reports.iter().filter(|report| !report.problems.is_empty()).collect();
+    if let Some(first) = failed.iter().min_by_key(|report| report.seed) {
+        let commands: Vec<_> = failed.iter().map(|report| report.command()).collect();
+        panic!("{first}\n{} of {seeds} seeds failed:\n{}", failed.len(), commands.join("\n"));
+    }
+    if seeds < SEEDS_DEFAULT {
+        return;
+    }
+    // All this only counts if the faults happened.
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+    let answered = sum(|report| report.calls.0 as u64);
+    let unknown = sum(|report| report.calls.2 as u64);
+    let killed = sum(|report| report.injected.killed.into());
+    let stopped = sum(|report| report.injected.stopped.into());
+    let links = sum(|report| report.injected.links.into());
+    let caught_up = sum(|report| report.caught_up_by_snapshot as u64);
+    let leaders = sum(|report| report.leaders as u64);
+    print(&format!(
+        "{seeds} seeds: {answered} calls answered, {unknown} unknown, {killed} processes killed, \
+         {stopped} stopped, {links} links broken, {leaders} terms, {caught_up} nodes caught up by \
+         snapshot"
+    ));
+    assert!(answered > 100 * seeds, "{answered} calls were answered");
+    assert!(unknown > seeds, "{unknown} calls had an unknown outcome");
+    assert!(killed > seeds, "{killed} processes were killed");
+    assert!(stopped > 0, "no process was stopped");
+    assert!(links > seeds, "{links} links were broken");
+    assert!(leaders > 2 * seeds, "{leaders} leaders were elected");
+    assert!(caught_up > 0, "no node caught up by snapshot");
+}
+
+#[test]
+fn one_seed_twice_is_the_same_run() {
+    let seed = from_env("QUORATE_SIM_SEED").unwrap_or(7);
+    let (first, second) = std::thread::scope(|scope| {
+        let run = || run(seed, Planted::Nothing, directory());
+        let (first, second) = (scope.spawn(run), scope.spawn(run));
+        (first.join().unwrap(), second.join().unwrap())
+    });
+    let differs = first.journal.iter().zip(&second.journal).find(|(one, other)| one != other);
+    assert_eq!(differs, None, "seed {seed} does not repeat itself");
+    assert_eq!(first.journal.len(), second.journal.len());
+    assert_eq!(first.trace, second.trace, "what the nodes hold in the end");
+    let other = run(seed + 1, Planted::Nothing, directory());
+    assert_ne!(first.trace, other.trace, "the seed does not matter");
+}
+
+/// Runs seeds with a planted fault until one shows what must be noticed.
+fn finds(planted: Planted, what: &str) {
+    let mut seen = Vec::new();
+    for seed in PLANTED_SEEDS {
+        let report = run(seed, planted, directory());
+        if report.problems.iter().any(|problem| problem.contains(what)) {
+            return;
+        }
+        seen.extend(report.problems);
+    }
+    panic!("{planted:?} went unnoticed in seeds {PLANTED_SEEDS:?}; other problems: {seen:#?}");
+}
+
+#[test]
+fn reads_without_a_barrier_are_found() {
+    finds(Planted::StaleReads, "is not linearizable");
+}
+
+#[test]
+fn writes_that_disks_lied_about_are_missed() {
+    finds(Planted::LyingDisks, "is not linearizable");
+}
+
+#[test]
+fn increments_counted_twice_are_found() {
+    finds(Planted::CountTwice, "were acknowledged and the outcome of");
+}

@@ -307,6 +307,33 @@ mod tests {
         assert_eq!(through(&gate), Synced::Through(Some(LogIndex(7))));
     }
 
+    /// The same with the thread: the truncation comes while the device syncs.
+    #[test]
+    fn a_truncation_during_a_sync_voids_it() {
+        let (entered_tx, entered) = channel();
+        let (go, go_rx) = channel();
+        let sync = move || {
+            let _ = entered_tx.send(());
+            // The last one, at the end, needs no word.
+            let _ = go_rx.recv();
+            Ok(())
+        };
+        let flusher = Flusher::start(10, Box::new(sync)).expect("it starts");
+        let gate = Arc::new(SyncGate::new(None));
+        let (done, results) = channel();
+        flusher.submit(job(&gate, gate.generation(), 10, &done)).expect("accepted");
+        entered.recv().expect("the sync began");
+        let generation = gate.lower(Some(LogIndex(5)));
+        flusher.submit(job(&gate, generation, 7, &done)).expect("accepted");
+        go.send(()).expect("it waits");
+        assert_eq!(results.recv().expect("told"), Ok(()));
+        assert_eq!(through(&gate), Synced::Through(None));
+        go.send(()).expect("it waits");
+        assert_eq!(results.recv().expect("told"), Ok(()));
+        assert_eq!(through(&gate), Synced::Through(Some(LogIndex(7))));
+        drop(go);
+    }
+
     #[test]
     fn a_failed_sync_fails_everybody_and_is_never_repeated() {
         let calls = Arc::new(AtomicU64::new(0));

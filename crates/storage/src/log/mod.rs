@@ -46,7 +46,9 @@ pub struct LogBounds {
     pub last: Option<LogPosition>,
 }
 
-/// Called once, when the write it belongs to is on disk (`Ok`) or never will be.
+/// Called once, when the write it belongs to is on disk (`Ok`) or never will be. It runs on the
+/// thread that syncs: while it runs nobody's write becomes durable, and it must not write to a log
+/// itself, because that may wait for this very thread.
 pub type Completion = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 /// How far the log is on this node's disk.

@@ -124,8 +124,7 @@ impl Child {
                 5 => self.truncate(committed),
                 6 => self.vote(),
                 7 => committed = self.commit(committed),
-                // Between accepting a write and its sync, as a full memtable does at any time.
-                8 => self.state.flush().expect("flushed"),
+                8 => committed = self.hold(committed),
                 _ => self.purge(),
             }
             self.apply(committed);
@@ -204,6 +203,34 @@ impl Child {
         Some(index)
     }
 
+    /// Keeps the device from syncing, by a completion that does not return, while writes are
+    /// accepted and the state is flushed: what a full memtable does at any time. Killed in
+    /// here, the process has written nothing of it to the log's file.
+    fn hold(&mut self, mut committed: Option<u64>) -> Option<u64> {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let number = self.changes;
+        let done = self.announce(&format!("vote {number}"));
+        let vote = number.to_be_bytes().to_vec().into();
+        let blocks = move |result: Result<(), quorate_storage::Error>| {
+            done(result);
+            // Until the other end is dropped.
+            let _ = held.recv();
+        };
+        self.log.save_vote(vote, Box::new(blocks)).expect("accepted");
+        for _ in 0..3 {
+            if self.rng.random() {
+                self.truncate(committed);
+            }
+            self.write();
+            committed = self.commit(committed);
+            self.apply(committed);
+            self.state.flush().expect("flushed");
+            say("flushed");
+        }
+        drop(release);
+        committed
+    }
+
     /// Only what is flushed into the state.
     fn purge(&mut self) {
         let Some(applied) = self.state.applied().applied else { return };
@@ -248,6 +275,8 @@ fn parse(lines: &[String]) -> (Vec<Change>, usize) {
             }
             "truncate" => changes.push(Change::Truncate { keep: position() }),
             "purge" => changes.push(Change::Purge { through: position() }),
+            // Only something to be killed at.
+            "flushed" => {}
             "vote" => changes.push(Change::Vote { number: number(1) }),
             "done" => done = done.max(usize::try_from(number(1)).expect("small") + 1),
             other => panic!("the child said {other:?}"),

@@ -1,6 +1,8 @@
 //! Three machines, each with a whole broker on a disk that outlives it.
 
-use super::net::{CLIENT_PORT, Host, NODES, Obstacle, PEER_PORT, Reach, SimNet, listen};
+use super::net::{
+    CLIENT_PORT, Host, LastRites, NODES, Obstacle, PEER_PORT, Reach, SimNet, Sockets, listen,
+};
 use super::plan::Plan;
 use super::planted::Planted;
 use quorate_consensus::{Node, NodeOptions, Replica, SnapshotRule, Timing, WallClock};
@@ -50,6 +52,8 @@ struct Process {
     incarnation: u64,
     replica: Option<Replica>,
     stop: Option<oneshot::Sender<()>>,
+    /// It has stopped in order.
+    exited: bool,
 }
 
 /// One machine: what survives its process, and a hold on the process.
@@ -63,6 +67,7 @@ pub(super) struct Machine {
     cluster_id: Arc<Mutex<Option<String>>>,
     process: Mutex<Process>,
     reach: Reach,
+    sockets: Sockets,
     snapshots: SnapshotRule,
     planted: Planted,
 }
@@ -83,11 +88,18 @@ impl Machine {
         self.process().stop.take().is_some_and(|stop| stop.send(()).is_ok())
     }
 
+    /// Whether the process has stopped in order.
+    pub(super) fn has_exited(&self) -> bool {
+        self.process().exited
+    }
+
     /// The program of the machine, from its start to its end.
     async fn run(self: Arc<Self>) -> turmoil::Result {
+        let _last_to_go = LastRites(self.sockets.clone());
         {
             let mut process = self.process();
             process.incarnation += 1;
+            process.exited = false;
             self.reach.set_up(self.host);
         }
         let stores = self.planted.stores(Stores::memory(&self.disk, GROUP)?);
@@ -104,8 +116,12 @@ impl Machine {
             client_addr: addr(self.host, CLIENT_PORT),
             http_addr: String::new(),
             stores,
-            dialer: Arc::new(SimNet { from: self.host, reach: self.reach.clone() }),
-            incoming: listen(PEER_PORT).await?,
+            dialer: Arc::new(SimNet {
+                from: self.host,
+                reach: self.reach.clone(),
+                sockets: self.sockets.clone(),
+            }),
+            incoming: listen(PEER_PORT, self.sockets.clone()).await?,
             timing: Timing::default(),
             snapshots: self.snapshots,
             wall: Arc::clone(&self.wall) as Arc<dyn WallClock>,
@@ -117,7 +133,8 @@ impl Machine {
         });
         let node = Box::pin(node).await?;
         // Only now, as in a real process: until then clients are refused.
-        let server = Server::start(ServerOptions::new(node, listen(CLIENT_PORT).await?));
+        let clients = listen(CLIENT_PORT, self.sockets.clone()).await?;
+        let server = Server::start(ServerOptions::new(node, clients));
         let (stop, stopping) = oneshot::channel();
         {
             let mut process = self.process();
@@ -136,10 +153,10 @@ impl Machine {
             return Err(format!("{} has failed for good: {reason}", self.host).into());
         }
         server.shutdown(STOP_TIMEOUT).await;
-        self.process().replica = None;
         self.disk.close();
-        self.reach.set_down(self.host, Obstacle::Refused);
-        Ok(())
+        self.process().exited = true;
+        // A real process is gone now, with all its sockets; see [`Cluster::bury`].
+        std::future::pending().await
     }
 }
 
@@ -175,6 +192,7 @@ impl Cluster {
                     cluster_id: Arc::default(),
                     process: Mutex::default(),
                     reach: reach.clone(),
+                    sockets: Sockets::default(),
                     snapshots: plan.snapshots,
                     planted: plan.planted,
                 })
@@ -203,8 +221,19 @@ impl Cluster {
             process.stop = None;
         }
         self.reach.set_down(machine.host, meets);
+        machine.sockets.set_dying(true);
         sim.crash(machine.host);
+        machine.sockets.set_dying(false);
         machine.disk.crash();
+    }
+
+    /// Ends what is left of processes that have stopped in order.
+    pub(super) fn bury(&self, sim: &mut turmoil::Sim<'_>) {
+        for (node, machine) in self.machines.iter().enumerate() {
+            if machine.has_exited() && sim.is_host_running(machine.host) {
+                self.kill(sim, node, Obstacle::Refused);
+            }
+        }
     }
 
     /// Starts a machine that is down.

@@ -65,6 +65,7 @@ impl Injector {
     /// Ends what is due, then begins what is due.
     pub(super) fn turn(&mut self, sim: &mut Sim<'_>, cluster: &Cluster, journal: &Journal) {
         let now = sim.elapsed();
+        cluster.bury(sim);
         for (until, undo) in std::mem::take(&mut self.active) {
             if until > now || !self.undo(sim, cluster, journal, undo) {
                 self.active.push((until, undo));

@@ -18,7 +18,6 @@ struct Seen {
     role: Role,
     term: u64,
     applied: Option<u64>,
-    committed: Option<u64>,
 }
 
 /// The state at one index, which is the same everywhere and for ever.
@@ -30,14 +29,17 @@ struct Point {
 }
 
 /// Watches:
-/// - a term has one leader;
-/// - on a node that lives, term, applied and committed never go back;
+/// - a term has one leader, and its log has all that was committed in terms before it;
+/// - on a node that lives, term and applied never go back;
 /// - purged ≤ applied;
 /// - wherever and whenever an index is the last applied one, digest and lease clock are the same;
 /// - the lease clock grows with the index, and is never ahead of the time that has passed.
 #[derive(Default)]
 pub(super) struct Watch {
     leaders: BTreeMap<u64, NodeId>,
+    /// By term, the highest index that a node in that term said was committed. (One node's word
+    /// for it may go back: a new leader begins with what it can prove itself.)
+    committed: BTreeMap<u64, u64>,
     points: BTreeMap<u64, Point>,
     seen: [Option<Seen>; NODES.len()],
     /// Problems are told once each: the first is the one to look at.
@@ -79,7 +81,6 @@ impl Watch {
             role: status.role,
             term: status.term,
             applied: view.applied.map(|position| position.index.0),
-            committed: status.committed.map(|index| index.0),
         };
         let before = self.seen[node].replace(seen);
         let told = |seen: &Seen| (seen.incarnation, seen.role, seen.term);
@@ -92,6 +93,18 @@ impl Watch {
             if leader != machine.id {
                 return Err(format!("leads in term {}, and so does node {leader}", seen.term));
             }
+            let earlier = self.committed.range(..seen.term).map(|(_, index)| *index).max();
+            let last = status.last_log.map(|index| index.0);
+            if last < earlier {
+                return Err(format!(
+                    "leads in term {} with a log up to {last:?}, but {earlier:?} was committed",
+                    seen.term
+                ));
+            }
+        }
+        if let Some(committed) = status.committed {
+            let highest = self.committed.entry(seen.term).or_default();
+            *highest = committed.0.max(*highest);
         }
         if let Some(before) = before.filter(|before| before.incarnation == incarnation) {
             let back = |what: &str, from: Option<u64>, to: Option<u64>| match to < from {
@@ -100,7 +113,6 @@ impl Watch {
             };
             back("the term", Some(before.term), Some(seen.term))?;
             back("applied", before.applied, seen.applied)?;
-            back("committed", before.committed, seen.committed)?;
         }
         if status.purged.map(|index| index.0) > seen.applied {
             return Err(format!("purged {:?}, but applied {:?}", status.purged, seen.applied));

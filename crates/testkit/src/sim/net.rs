@@ -9,8 +9,11 @@ use quorate_client::{Dial, Io};
 use quorate_consensus::io::{Connection, Dialer, Incoming};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream};
 
 /// A host of the simulation, by its name.
@@ -85,15 +88,113 @@ impl Reach {
     }
 }
 
+/// The open sockets of one host's process. Clones share them.
+///
+/// When a process dies, tokio drops its tasks in an order that depends on how many tasks the whole
+/// program has spawned before, other simulations included; and each closing packet draws from the
+/// network's random numbers. So a dying process hands its sockets in here, and they are closed in
+/// the order in which they were opened.
+#[derive(Clone, Default)]
+pub(super) struct Sockets(Arc<Mutex<Handed>>);
+
+#[derive(Default)]
+struct Handed {
+    opened: u64,
+    dying: bool,
+    left: Vec<(u64, TcpStream)>,
+}
+
+impl Sockets {
+    fn lock(&self) -> MutexGuard<'_, Handed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says whether the process is dying.
+    pub(super) fn set_dying(&self, dying: bool) {
+        self.lock().dying = dying;
+    }
+
+    fn open(&self, stream: TcpStream) -> SimStream {
+        let mut handed = self.lock();
+        handed.opened += 1;
+        SimStream { stream: Some(stream), number: handed.opened, sockets: self.clone() }
+    }
+}
+
+/// Closes what a process left when it is dropped: the first thing a process has, so that it is the
+/// last to go.
+pub(super) struct LastRites(pub(super) Sockets);
+
+impl Drop for LastRites {
+    fn drop(&mut self) {
+        let mut left = std::mem::take(&mut self.0.lock().left);
+        left.sort_by_key(|(number, _)| *number);
+        left.into_iter().for_each(drop);
+    }
+}
+
+/// A connection of turmoil that is closed in order.
+struct SimStream {
+    /// There until it is dropped.
+    stream: Option<TcpStream>,
+    number: u64,
+    sockets: Sockets,
+}
+
+impl SimStream {
+    fn pinned(&mut self) -> Pin<&mut TcpStream> {
+        Pin::new(self.stream.as_mut().expect("only dropping takes the stream"))
+    }
+}
+
+impl Drop for SimStream {
+    fn drop(&mut self) {
+        let mut handed = self.sockets.lock();
+        if handed.dying {
+            let number = self.number;
+            handed.left.extend(self.stream.take().map(|stream| (number, stream)));
+        }
+    }
+}
+
+impl AsyncRead for SimStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.pinned().poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for SimStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.pinned().poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.pinned().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.pinned().poll_shutdown(cx)
+    }
+}
+
 /// Dials from one host.
 #[derive(Clone)]
 pub(super) struct SimNet {
     pub(super) from: Host,
     pub(super) reach: Reach,
+    pub(super) sockets: Sockets,
 }
 
 impl SimNet {
-    async fn connect(self, addr: String) -> io::Result<TcpStream> {
+    async fn connect(self, addr: String) -> io::Result<SimStream> {
         let host = addr.split_once(':').map_or(addr.as_str(), |(host, _)| host);
         match self.reach.obstacle(self.from, host) {
             Some(Obstacle::Refused) => {
@@ -104,9 +205,12 @@ impl SimNet {
                 tokio::time::sleep(CONNECT_TIMEOUT).await;
                 Err(io::ErrorKind::TimedOut.into())
             }
-            None => tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(addr))
-                .await
-                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?,
+            None => {
+                let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(addr));
+                let stream =
+                    connected.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+                Ok(self.sockets.open(stream))
+            }
         }
     }
 }
@@ -126,10 +230,11 @@ impl Dial for SimNet {
 }
 
 /// The connections that come in on a port of the host that calls this.
-pub(super) async fn listen(port: u16) -> io::Result<Incoming> {
+pub(super) async fn listen(port: u16, sockets: Sockets) -> io::Result<Incoming> {
     let listener = TcpListener::bind(("0.0.0.0", port)).await?;
-    Ok(Box::pin(futures::stream::unfold(listener, |listener| async move {
+    Ok(Box::pin(futures::stream::unfold((listener, sockets), |(listener, sockets)| async move {
         let accepted = listener.accept().await;
-        Some((accepted.map(|(stream, _)| Connection::new(stream)), listener))
+        let accepted = accepted.map(|(stream, _)| Connection::new(sockets.open(stream)));
+        Some((accepted, (listener, sockets)))
     })))
 }

@@ -6,7 +6,7 @@
 
 use super::cluster::addr;
 use super::journal::Journal;
-use super::net::{AUDITOR, CLIENT_HOSTS, CLIENT_PORT, Host, NODES, Reach, SimNet};
+use super::net::{AUDITOR, CLIENT_HOSTS, CLIENT_PORT, Host, NODES, Reach, SimNet, Sockets};
 use super::plan::Plan;
 use super::planted::Planted;
 use super::workload_books::{Books, Lease, WRITES};
@@ -105,6 +105,12 @@ struct Worker {
 }
 
 impl Worker {
+    fn net(&self) -> SimNet {
+        // The clients' processes never die.
+        let sockets = Sockets::default();
+        SimNet { from: self.host, reach: self.reach.clone(), sockets }
+    }
+
     fn client(&mut self) -> Result<Client, Error> {
         let routing = match self.number % 4 {
             0 => Routing::AnyNode,
@@ -121,7 +127,7 @@ impl Worker {
         Client::builder()
             .endpoints(endpoints.map(|host| addr(host, CLIENT_PORT)))
             .routing(routing)
-            .dial(SimNet { from: self.host, reach: self.reach.clone() })
+            .dial(self.net())
             .seed(self.rng.random())
             .request_timeout(ms(self.rng.random_range(800..=4_000)))
             .attempt_timeout(ms(self.rng.random_range(250..=1_000)))
@@ -356,7 +362,7 @@ impl Worker {
     fn client_for_audit(&mut self) -> Result<Client, Error> {
         Client::builder()
             .endpoints(NODES.into_iter().map(|host| addr(host, CLIENT_PORT)))
-            .dial(SimNet { from: self.host, reach: self.reach.clone() })
+            .dial(self.net())
             .seed(self.rng.random())
             .request_timeout(WRITES)
             .attempt_timeout(Duration::from_millis(500))

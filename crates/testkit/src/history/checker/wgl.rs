@@ -11,8 +11,9 @@
 //! - Of equal ones the earliest comes first, since it can stand wherever a later one can.
 //! - Of two configurations that differ only in the unknown operations they have used, one that used
 //!   more is not looked at: it can do nothing that the other can't.
-//! - Configurations that used few are looked at first. Otherwise one wrong turn, mended by unknown
-//!   operations, would be followed until they run out, far away from where it was taken.
+//! - Configurations that used more of them than others needed to come as far are looked at last.
+//!   Otherwise a wrong turn, mended by unknown operations, would be followed until they run out, far
+//!   away from where it was taken.
 
 use super::super::event::Outcome;
 use super::super::model::Model;

@@ -25,8 +25,8 @@ impl Logging {
 }
 
 /// Set before what the user asks for, which overrides it: while a peer is away openraft repeats a
-/// warning twenty times a second, and this product says the same once, in its own words.
-const QUIET: &str = "openraft=error";
+/// warning twenty times a second, and RocksDB lists hundreds of options whenever it opens.
+const QUIET: &str = "openraft=error,rocksdb=error";
 
 /// Checks a log filter.
 ///

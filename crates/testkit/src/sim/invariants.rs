@@ -106,7 +106,10 @@ impl Watch {
             let highest = self.committed.entry(seen.term).or_default();
             *highest = committed.0.max(*highest);
         }
-        if let Some(before) = before.filter(|before| before.incarnation == incarnation) {
+        // A node that stops closes its disk and can't read its state any more: what it says then
+        // is no claim about what it has applied.
+        let alive = seen.role != Role::Shutdown;
+        if let Some(before) = before.filter(|before| alive && before.incarnation == incarnation) {
             let back = |what: &str, from: Option<u64>, to: Option<u64>| match to < from {
                 true => Err(format!("{what} went back from {from:?} to {to:?}")),
                 false => Ok(()),

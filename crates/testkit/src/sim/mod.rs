@@ -138,7 +138,7 @@ fn simulate(plan: &Plan, journal: &Journal) -> Ended {
         workload: &workload,
         journal,
     };
-    let settled = run.to_the_end(&mut sim, plan);
+    let settled = run.run_to_end(&mut sim, plan);
     if let Err(problem) = &settled {
         journal.problem(sim.elapsed(), format_args!("{problem}"));
     }
@@ -161,7 +161,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn to_the_end(&mut self, sim: &mut turmoil::Sim<'_>, plan: &Plan) -> Result<Settled, String> {
+    fn run_to_end(&mut self, sim: &mut turmoil::Sim<'_>, plan: &Plan) -> Result<Settled, String> {
         while sim.elapsed() < plan.heal_at {
             self.step(sim)?;
         }

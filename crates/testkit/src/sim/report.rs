@@ -55,7 +55,8 @@ impl Report {
     pub fn line(&self) -> String {
         let (ok, failed, unknown) = self.calls;
         let Injected { killed, stopped, links } = self.injected;
-        let recovery = self.recovery.map_or("never".to_owned(), |after| format!("{after:.2?}"));
+        let recovery =
+            self.recovery.map_or_else(|| "never".to_owned(), |after| format!("{after:.2?}"));
         let end = if self.problems.is_empty() { "ok" } else { "FAILED" };
         format!(
             "seed {:>4} {end}: {:>5.1?} simulated, {ok} answered, {failed} failed, {unknown} \

@@ -38,12 +38,12 @@ fn run_all(seeds: Range<u64>) -> Vec<Report> {
                     }
                     let report = run(seed, Planted::Nothing, directory());
                     print(&report.line());
-                    reports.lock().unwrap().push(report);
+                    reports.lock().expect("no seed panics while it holds this").push(report);
                 }
             });
         }
     });
-    reports.into_inner().unwrap()
+    reports.into_inner().expect("no seed panics while it holds this")
 }
 
 #[expect(clippy::print_stderr, reason = "the table of seeds is the output of this test")]

@@ -4,6 +4,7 @@
 
 use crate::failure::{Failure, Reason};
 use crate::net::peers::{PeerClient, was_not_sent};
+use futures::StreamExt as _;
 use quorate_proto::peer::{self as pb, forward_request::Request, forward_response};
 use quorate_state::NodeId;
 use std::collections::BTreeMap;
@@ -33,9 +34,16 @@ struct Waiting(Mutex<Inner>);
 #[derive(Default)]
 struct Inner {
     next_id: u64,
-    replies: BTreeMap<u64, oneshot::Sender<Answer>>,
+    requests: BTreeMap<u64, Pending>,
     /// Set when the stream has ended, before its waiters are told.
     closed: Option<Failure>,
+}
+
+/// A request without an answer.
+struct Pending {
+    reply: oneshot::Sender<Answer>,
+    /// Whether the connection has taken it: before, it certainly was not sent.
+    sent: bool,
 }
 
 impl Waiting {
@@ -48,7 +56,7 @@ impl Waiting {
         if let Some(failure) = &inner.closed {
             return Err(Failure { unknown: false, ..failure.clone() });
         }
-        if inner.replies.len() >= REQUESTS_IN_FLIGHT {
+        if inner.requests.len() >= REQUESTS_IN_FLIGHT {
             return Err(Failure::not_applied(
                 Reason::Overloaded,
                 format!("{REQUESTS_IN_FLIGHT} requests are on their way to the leader already"),
@@ -57,22 +65,32 @@ impl Waiting {
         inner.next_id += 1;
         let id = inner.next_id;
         let (reply, answer) = oneshot::channel();
-        inner.replies.insert(id, reply);
+        inner.requests.insert(id, Pending { reply, sent: false });
         Ok((id, answer))
     }
 
-    fn take(&self, id: u64) -> Option<oneshot::Sender<Answer>> {
-        self.lock().replies.remove(&id)
+    fn take(&self, id: u64) -> Option<Pending> {
+        self.lock().requests.remove(&id)
+    }
+
+    /// The connection is about to send a request. False when nobody waits for it any more: then it
+    /// must not be sent, since its caller may have been told so.
+    fn send(&self, id: u64) -> bool {
+        let mut inner = self.lock();
+        let Some(pending) = inner.requests.get_mut(&id) else { return false };
+        pending.sent = true;
+        true
     }
 
     fn close(&self, failure: &Failure) {
-        let replies = {
+        let requests = {
             let mut inner = self.lock();
             inner.closed = Some(failure.clone());
-            std::mem::take(&mut inner.replies)
+            std::mem::take(&mut inner.requests)
         };
-        for reply in replies.into_values() {
-            let _ = reply.send(Err(failure.clone()));
+        for Pending { reply, sent } in requests.into_values() {
+            let unknown = failure.unknown && sent;
+            let _ = reply.send(Err(Failure { unknown, ..failure.clone() }));
         }
     }
 }
@@ -121,10 +139,17 @@ impl Forwarder {
         }
         // A closed channel is not told apart here: closing answers every waiter.
         let answered = tokio::time::timeout_at(deadline, answer).await;
+        let unsent = link.waiting.take(id).is_some_and(|pending| !pending.sent);
         drop(forget);
         match answered {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(lost(leader)),
+            Err(_) if unsent => Err(Failure::not_applied(
+                Reason::Deadline,
+                format!(
+                    "there was no connection to node {leader}, the leader, before the deadline"
+                ),
+            )),
             Err(_) => Err(Failure::unknown(
                 Reason::Deadline,
                 format!("node {leader}, the leader, did not answer before the deadline"),
@@ -181,15 +206,18 @@ async fn run(
     outgoing: mpsc::Receiver<pb::ForwardRequest>,
     waiting: Arc<Waiting>,
 ) {
-    let call = peer.request(ReceiverStream::new(outgoing));
+    let sending = Arc::clone(&waiting);
+    let outgoing = ReceiverStream::new(outgoing)
+        .filter(move |request| std::future::ready(sending.send(request.id)));
+    let call = peer.request(outgoing);
     let ended = match peer.client.forward(call).await {
         Ok(response) => {
             let mut answers = response.into_inner();
             loop {
                 match answers.message().await {
                     Ok(Some(answer)) => {
-                        let Some(reply) = waiting.take(answer.id) else { continue };
-                        let _ = reply.send(match answer.result {
+                        let Some(pending) = waiting.take(answer.id) else { continue };
+                        let _ = pending.reply.send(match answer.result {
                             Some(forward_response::Result::Failure(failure)) => Err(Failure {
                                 unknown: failure.unknown,
                                 reason: Reason::parse(&failure.reason)
@@ -222,3 +250,25 @@ fn closed(leader: NodeId, status: &Status, open: bool) -> Failure {
 
 /// How long a peer may take to answer something small.
 pub(crate) const SMALL_ANSWER: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_not_sent_has_certainly_no_effect() {
+        let waiting = Waiting::default();
+        let (sent, mut sent_answer) = waiting.add().unwrap();
+        let (unsent, mut unsent_answer) = waiting.add().unwrap();
+        let (forgotten, _) = waiting.add().unwrap();
+        assert!(waiting.send(sent));
+        drop(Forget(&waiting, forgotten));
+        assert!(!waiting.send(forgotten), "its caller was told that it was not sent");
+
+        waiting.close(&lost(NodeId(1)));
+        assert!(sent_answer.try_recv().unwrap().unwrap_err().unknown);
+        assert!(!unsent_answer.try_recv().unwrap().unwrap_err().unknown);
+        assert!(!waiting.send(unsent), "its caller was told that it was not sent");
+        assert!(!waiting.add().unwrap_err().unknown);
+    }
+}

@@ -15,11 +15,12 @@ if ! command -v cargo >/dev/null; then
     exit 1
 fi
 
-# g++ and libclang-dev: RocksDB is C++, and its bindings are generated from its headers.
+# g++ and libclang-dev: RocksDB is C++, and its bindings are generated from its headers. What is
+# looked for is libclang itself; libclang-cpp, which other packages bring, is another library.
 missing=()
 command -v g++ >/dev/null || missing+=(g++)
 if ! { ls /usr/lib/llvm-*/lib/libclang.so* /usr/lib/*/libclang*.so* /usr/lib64/libclang*.so* \
-    "${LIBCLANG_PATH:-/nonexistent}"/libclang*.so* 2>/dev/null || true; } | grep -q .; then
+    "${LIBCLANG_PATH:-/nonexistent}"/libclang*.so* 2>/dev/null || true; } | grep -qv libclang-cpp; then
     missing+=(libclang-dev)
 fi
 if [ ${#missing[@]} -gt 0 ]; then

@@ -192,7 +192,7 @@ impl Cluster {
     }
 
     fn path(&self) -> &Path {
-        self.directory.as_ref().map_or(Path::new("."), |directory| directory.path())
+        self.directory.as_ref().map_or_else(|| Path::new("."), |directory| directory.path())
     }
 
     fn node(&self, id: u64) -> Result<&Node> {

@@ -30,9 +30,19 @@ pub(crate) struct Connect {
         env = "QUORATE_TIMEOUT",
         value_name = "DURATION",
         default_value = "5s",
-        value_parser = duration::parse_positive
+        value_parser = parse_timeout
     )]
     timeout: Duration,
+}
+
+/// The longest a call may take.
+const TIMEOUT_MAX: Duration = Duration::from_secs(300);
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match duration::parse_positive(text)? {
+        timeout if timeout > TIMEOUT_MAX => Err("a command may take at most 5m".to_owned()),
+        timeout => Ok(timeout),
+    }
 }
 
 impl Connect {
@@ -51,7 +61,9 @@ impl Connect {
                 .namespace(&self.namespace)
                 .request_timeout(self.timeout)
                 .one_shot(true)
-                .connect()?;
+                .connect()
+                // Nothing was asked of anybody yet: only the options can be wrong.
+                .map_err(|error| Failure::Usage(error.message().to_owned()))?;
             work(client).await
         });
         // A lookup of a name may hang in a thread of the runtime; nobody waits for it.

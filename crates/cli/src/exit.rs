@@ -13,6 +13,8 @@ pub(crate) enum Failure {
     NotFound(String),
     /// A call to the cluster failed.
     Client(ClientError),
+    /// A mutation happened, and then its answer could not be written: nothing to repeat.
+    DoneUnwritten(io::Error),
     /// Whoever read our output went away; not worth a word.
     BrokenPipe,
     /// Anything else.
@@ -24,7 +26,7 @@ impl Failure {
     pub(crate) fn status(&self) -> u8 {
         match self {
             Self::BrokenPipe => 0,
-            Self::Other(_) => 1,
+            Self::Other(_) | Self::DoneUnwritten(_) => 1,
             Self::Usage(_) => 2,
             Self::NotFound(_) => 3,
             Self::Client(error) => match error {
@@ -43,6 +45,10 @@ impl Failure {
             Self::BrokenPipe => String::new(),
             Self::Usage(message) | Self::NotFound(message) => message.clone(),
             Self::Client(error) => format!("{error} ({})", error.reason()),
+            Self::DoneUnwritten(error) => format!(
+                "it was done, but its answer can't be written ({error}); read the state instead of \
+                 repeating the command"
+            ),
             Self::Other(error) => format!("{error:#}"),
         }
     }
@@ -53,6 +59,7 @@ impl Failure {
             Self::Client(error) => error.reason(),
             Self::Usage(_) => "USAGE",
             Self::NotFound(_) => "NOT_FOUND",
+            Self::DoneUnwritten(_) => "DONE_UNWRITTEN",
             Self::BrokenPipe | Self::Other(_) => "ERROR",
         };
         let message = match self {
@@ -135,6 +142,8 @@ mod tests {
         assert_eq!(Failure::NotFound(String::new()).status(), 3);
         assert_eq!(Failure::from(anyhow::anyhow!("x")).status(), 1);
         assert_eq!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)).status(), 0);
-        assert_eq!(Failure::from(io::Error::from(io::ErrorKind::StorageFull)).status(), 1);
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        assert_eq!(Failure::from(full()).status(), 1);
+        assert_eq!(Failure::DoneUnwritten(full()).json()["reason"], "DONE_UNWRITTEN");
     }
 }

@@ -4,8 +4,8 @@
 //! # Guarantees
 //! - Exit status: 0 ok, 1 error, 2 usage, 3 not found, 4 condition failed, 5 unavailable,
 //!   6 outcome unknown.
-//! - Results go to stdout, everything else to stderr; with `-o json` both are JSON, one object per
-//!   line.
+//! - Results go to stdout, everything else to stderr; with `-o json` results and failures of
+//!   commands are JSON, one object per line.
 //! - A command that changes something and is repeated by its own retries has one effect: it
 //!   carries an idempotency key.
 //!

@@ -45,6 +45,23 @@ impl Output {
         self.line(&line)
     }
 
+    /// As [`Output::result`], of something that has happened: when it can't be written, that is
+    /// told apart from something that failed.
+    pub(crate) fn done(
+        self,
+        json: impl FnOnce() -> Value,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        let line = if self.is_json() { json().to_string() } else { text() };
+        let mut stdout = io::stdout().lock();
+        match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::DoneUnwritten(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A line on stdout.
     #[allow(clippy::unused_self, reason = "whoever writes has been given the output")]
     pub(crate) fn line(self, line: &str) -> Result<(), Failure> {

@@ -161,6 +161,7 @@ impl Engine {
     where
         Sent: Future<Output = Result<Response<Resp>, Status>>,
     {
+        let begun = Instant::now();
         let connecting = tokio::time::timeout_at(plan.deadline, self.pool.connect(addr));
         let connected = match connecting.await {
             Ok(Ok(connected)) => connected,
@@ -168,7 +169,13 @@ impl Engine {
                 self.nodes().failed(addr, Instant::now());
                 return Err(Failure::connect(addr, &why));
             }
-            Err(_) => return Err(Failure::connect(addr, "the deadline passed meanwhile")),
+            Err(_) => {
+                // The next call must not wait for the same dial first.
+                if begun.elapsed() >= SILENCE_MIN {
+                    self.nodes().failed(addr, Instant::now());
+                }
+                return Err(Failure::connect(addr, "the deadline passed meanwhile"));
+            }
         };
         let mutation = plan.effect != Effect::Read;
         let now = Instant::now();

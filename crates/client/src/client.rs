@@ -21,6 +21,11 @@ use tonic::{Request, Response, Status};
 const SESSIONS_MAX: usize = 256;
 /// Bytes of a namespace's name.
 const NAMESPACE_BYTES_MAX: usize = 255;
+/// Bytes of an idempotency key. An empty one would be none: the call would be repeated without a
+/// name, and could have its effect twice.
+const IDEMPOTENCY_KEY_BYTES: std::ops::RangeInclusive<usize> = 1..=64;
+/// A node is given at least this long to answer: it answers 50 ms before the deadline it is given.
+const ATTEMPT_TIMEOUT_MIN: Duration = Duration::from_millis(200);
 /// Sessions one call may lose before it is sent. One is bad luck; more is a cluster in trouble.
 const SESSIONS_LOST_MAX: u32 = 3;
 /// How long closing may wait for each session; what is left ends with its ttl.
@@ -152,13 +157,14 @@ impl Inner {
     /// The plan of a call that begins now.
     pub(crate) fn plan(&self, what: &'static str, effect: Effect, options: &CallOptions) -> Plan {
         let timeout = options.timeout.unwrap_or(self.request_timeout).min(REQUEST_TIMEOUT_MAX);
-        Plan {
-            what,
-            effect,
-            deadline: Instant::now() + timeout,
-            attempt_timeout: self.engine.attempt_timeout,
-            only: None,
-        }
+        // What may be repeated leaves time for a second node when the first one says nothing.
+        let attempt_timeout = match effect {
+            Effect::Read | Effect::Once => {
+                self.engine.attempt_timeout.min((timeout / 2).max(ATTEMPT_TIMEOUT_MIN))
+            }
+            Effect::EachTime => self.engine.attempt_timeout,
+        };
+        Plan { what, effect, deadline: Instant::now() + timeout, attempt_timeout, only: None }
     }
 
     /// Makes a call that changes nothing.
@@ -177,8 +183,9 @@ impl Inner {
     /// Makes a call that has one effect, however often it is sent.
     ///
     /// # Cancel safety
-    /// A dropped call may or may not have its effect. Its sequence is given up: once a later
-    /// request of this client has arrived, the cluster refuses the dropped one.
+    /// A dropped call may or may not have its effect. Its sequence is given up: once every earlier
+    /// mutation of the session is finished and a later one has arrived, the cluster refuses the
+    /// dropped one. A call named by a key, or not at all, has no such end.
     pub(crate) async fn mutate<Req, Resp, Sent>(
         &self,
         what: &'static str,
@@ -200,6 +207,15 @@ impl Inner {
                 self.mutate_in_session(&plan, namespace, request, send).await
             }
             Identity::Key(key) => {
+                if !IDEMPOTENCY_KEY_BYTES.contains(&key.len()) {
+                    return Err(Error::InvalidArgument {
+                        reason: "IDEMPOTENCY_KEY_LENGTH".to_owned(),
+                        message: format!(
+                            "the idempotency key of this {what} has {} bytes; it must have 1 to 64",
+                            key.len()
+                        ),
+                    });
+                }
                 let plan = self.plan(what, Effect::Once, options);
                 let origin = Origin { idempotency_key: key, ..Origin::default() };
                 Ok(self.engine.call(&plan, || request(origin.clone()), send).await?)

@@ -12,6 +12,8 @@ pub(crate) const ADDRESS_BYTES_MAX: usize = 260;
 const REST_BASE: Duration = Duration::from_millis(250);
 /// The longest rest: a node that came back is found again after this at the latest.
 const REST_CAP: Duration = Duration::from_secs(10);
+/// Failures in a row up to which the word of another node shortens a rest.
+const VOUCHED_FAILURES_MAX: u32 = 2;
 
 /// Which nodes a client's requests go to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,11 +98,15 @@ impl Nodes {
         }
     }
 
-    /// A node that serves says that another one leads: that one is believed in again soon.
+    /// A node that serves says that another one leads: that one is believed in again soon, unless
+    /// it keeps failing this client. Then others reach it, but this client does not, and every new
+    /// try would cost its calls the time of a dial.
     pub(crate) fn vouched_for(&mut self, leader: &str, now: Instant) {
         if let Some(at) = self.position(leader) {
             let node = &mut self.nodes[at];
-            node.rests_until = node.rests_until.map(|until| until.min(now + REST_BASE));
+            if node.failures_in_a_row <= VOUCHED_FAILURES_MAX {
+                node.rests_until = node.rests_until.map(|until| until.min(now + REST_BASE));
+            }
         }
     }
 
@@ -237,10 +243,13 @@ mod tests {
             assert_eq!(rest(&nodes), Some(Duration::from_millis(expected_ms)));
         }
         nodes.vouched_for("a:1", now);
-        assert_eq!(rest(&nodes), Some(REST_BASE));
+        assert_eq!(rest(&nodes), Some(REST_CAP), "what fails again and again is not vouched for");
         nodes.answered("a:1");
         assert_eq!(rest(&nodes), None);
         nodes.failed("a:1", now);
+        nodes.failed("a:1", now);
+        assert_eq!(rest(&nodes), Some(2 * REST_BASE));
+        nodes.vouched_for("a:1", now);
         assert_eq!(rest(&nodes), Some(REST_BASE));
     }
 

@@ -37,16 +37,32 @@ pub(crate) struct TermClock {
 struct Inner {
     /// Lease time at `sampled`, in microseconds: a millisecond a sample would be lost otherwise.
     lease_us: u64,
-    wall_ms: u64,
+    /// Wall time at `sampled`, in microseconds for the same reason.
+    wall_us: u64,
     sampled: Instant,
 }
 
+/// How far a new leader may set the wall clock forward at once, one week: a cluster that was
+/// switched off over some days is on time again at once; a clock further ahead is broken, and what
+/// it says of the future would be kept for ever, because the clock never goes back.
+const TAKE_OVER_STEP_MS: u64 = 7 * 24 * 3_600 * 1_000;
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 impl TermClock {
-    /// Goes on from what the term's first applied entry left, or from `wall_ms` if that is later.
+    /// Goes on from what the term's first applied entry left. Only a cluster that has no wall time
+    /// yet takes over this node's as it is; later on a node whose clock is ahead by a year must not
+    /// carry the cluster along, so it only approaches it as in [`TermClock::sample`].
     pub(crate) fn new(from: Stamp, wall_ms: u64, quorum_ttl: Duration) -> Self {
+        let wall_ms = match from.wall_ms {
+            0 => wall_ms,
+            known => wall_ms.clamp(known, known.saturating_add(TAKE_OVER_STEP_MS)),
+        };
         let inner = Inner {
             lease_us: from.lease_ms.saturating_mul(1_000),
-            wall_ms: from.wall_ms.max(wall_ms),
+            wall_us: wall_ms.saturating_mul(1_000),
             sampled: Instant::now(),
         };
         Self { quorum_ttl, inner: Mutex::new(inner) }
@@ -56,20 +72,21 @@ impl TermClock {
     pub(crate) fn sample(&self, quorum_acked: Option<Instant>, wall_ms: u64) -> Stamp {
         let now = Instant::now();
         let mut inner = self.inner.lock().expect("no holder of this lock can panic");
-        // Time counts up to the moment at which the last acknowledgement wears off.
+        // Time counts up to the moment at which the last acknowledgement wears off. A leader samples
+        // several times within `quorum_ttl`; what lies further back was a pause, and time without
+        // a known quorum, whatever arrived just before this sample.
         let counted = quorum_acked.map_or(inner.sampled, |acked| now.min(acked + self.quorum_ttl));
-        let lease = counted.saturating_duration_since(inner.sampled);
-        let elapsed = now.saturating_duration_since(inner.sampled);
-        inner.lease_us += u64::try_from(lease.as_micros()).unwrap_or(u64::MAX);
-        // The wall clock may run up to twice as fast as time passes, to catch up, and never back:
-        // a jump of an hour must not fire an hour's timers at once.
-        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        let fastest = inner.wall_ms.saturating_add(elapsed_ms.saturating_mul(2));
-        inner.wall_ms = wall_ms.clamp(inner.wall_ms, fastest.max(inner.wall_ms));
-        if elapsed_ms > 0 || !lease.is_zero() {
+        let lease = counted.saturating_duration_since(inner.sampled).min(self.quorum_ttl);
+        let elapsed_us = micros(now.saturating_duration_since(inner.sampled));
+        if elapsed_us > 0 {
+            inner.lease_us = inner.lease_us.saturating_add(micros(lease));
+            // The wall clock may run up to twice as fast as time passes, to catch up, and never
+            // back: a jump of an hour must not fire an hour's timers at once.
+            let fastest_us = inner.wall_us.saturating_add(elapsed_us.saturating_mul(2));
+            inner.wall_us = wall_ms.saturating_mul(1_000).clamp(inner.wall_us, fastest_us);
             inner.sampled = now;
         }
-        Stamp { lease_ms: inner.lease_us / 1_000, wall_ms: inner.wall_ms }
+        Stamp { lease_ms: inner.lease_us / 1_000, wall_ms: inner.wall_us / 1_000 }
     }
 }
 
@@ -103,13 +120,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_pause_counts_for_one_acknowledgement_at_most() {
+        let clock = clock();
+        advance(Duration::from_secs(10)).await;
+        // The process was stopped, and an answer came in before anybody looked at the clock.
+        assert_eq!(clock.sample(Some(Instant::now()), 60_000).lease_ms, 1_500);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn many_samples_lose_no_time() {
         let clock = clock();
-        for _ in 0..10_000 {
+        for step in 1..=10_000 {
             advance(Duration::from_micros(300)).await;
-            clock.sample(Some(Instant::now()), 60_000);
+            clock.sample(Some(Instant::now()), 60_000 + step * 300 / 1_000);
         }
-        assert_eq!(clock.sample(Some(Instant::now()), 60_000).lease_ms, 1_000 + 3_000);
+        let stamp = clock.sample(Some(Instant::now()), 63_000);
+        assert_eq!((stamp.lease_ms, stamp.wall_ms), (1_000 + 3_000, 63_000));
     }
 
     #[tokio::test(start_paused = true)]
@@ -121,5 +147,9 @@ mod tests {
         assert_eq!(clock.sample(None, 10).wall_ms, 60_100, "set back an hour");
         advance(Duration::from_millis(100)).await;
         assert_eq!(clock.sample(None, 3_660_000).wall_ms, 60_300, "set forward an hour");
+        let next = TermClock::new(Stamp { lease_ms: 0, wall_ms: 60_300 }, u64::MAX, TTL);
+        assert_eq!(next.sample(None, u64::MAX).wall_ms, 60_300 + TAKE_OVER_STEP_MS);
+        let first = TermClock::new(Stamp::default(), 1_700_000_000_000, TTL);
+        assert_eq!(first.sample(None, 0).wall_ms, 1_700_000_000_000);
     }
 }

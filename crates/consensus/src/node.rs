@@ -10,9 +10,9 @@ use crate::log_adapter::LogAdapter;
 use crate::machine_adapter::{MachineAdapter, MachineParts};
 use crate::net::hello::Me;
 use crate::net::peers::{FRAME_BYTES_MAX, Peers};
-use crate::net::raft_network::NetworkFactory;
+use crate::net::raft_network::{NetworkFactory, SNAPSHOT_TRANSFERS};
 use crate::net::service::Service;
-use crate::proposer::Proposer;
+use crate::proposer::{ByteBudget, Proposer};
 use crate::replica::{Replica, Shared};
 use crate::types::{Raft, membership};
 use openraft::async_runtime::WatchReceiver as _;
@@ -24,7 +24,8 @@ use quorate_storage::Stores;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Server;
 
@@ -57,13 +58,16 @@ impl Default for Timing {
 pub struct SnapshotRule {
     /// Taken when this many bytes were appended since the last one.
     pub log_bytes: u64,
+    /// Taken after this long if anything was appended since the last one: a node that grows
+    /// slowly, or is restarted often, gets rid of its old log, too.
+    pub every: Duration,
     /// Entries kept behind a snapshot, so that a node that was away shortly needs no snapshot.
     pub keep_entries: u64,
 }
 
 impl Default for SnapshotRule {
     fn default() -> Self {
-        Self { log_bytes: 256 << 20, keep_entries: 20_000 }
+        Self { log_bytes: 256 << 20, every: Duration::from_secs(3_600), keep_entries: 20_000 }
     }
 }
 
@@ -148,7 +152,12 @@ impl Node {
             told,
         })
         .map_err(|error| StartError::Consensus(error.to_string()))?;
-        let network = NetworkFactory { peers: Arc::clone(&peers), offload, me: node };
+        let network = NetworkFactory {
+            peers: Arc::clone(&peers),
+            offload,
+            me: node,
+            transfers: Arc::new(Semaphore::new(SNAPSHOT_TRANSFERS)),
+        };
         let config = Arc::new(config(timing, options.snapshots)?);
         let raft = Raft::build(node.0, config, network, LogAdapter::new(Arc::clone(&log)), machine)
             .await
@@ -190,6 +199,7 @@ impl Node {
             offload,
             applied: applied_seen,
             proposer: proposer.clone(),
+            held: ByteBudget::new(proposal_bytes),
             barrier,
             forwarder: Arc::new(Forwarder::default()),
             leadership: leading,
@@ -361,17 +371,28 @@ async fn maintain(replica: Replica, rule: SnapshotRule) {
     let mut every = tokio::time::interval(MAINTENANCE);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut taken_at_bytes = 0;
+    let mut taken_at = Instant::now();
     loop {
         every.tick().await;
-        let bytes = shared.log.counters().bytes;
-        if bytes.saturating_sub(taken_at_bytes) < rule.log_bytes {
+        let grown = shared.log.counters().bytes.saturating_sub(taken_at_bytes);
+        // Counters begin at 0 with the process, but the log may hold much from before.
+        let due = taken_at.elapsed() >= rule.every && behind(&shared);
+        if grown < rule.log_bytes && !due {
             continue;
         }
-        taken_at_bytes = bytes;
+        taken_at_bytes += grown;
+        taken_at = Instant::now();
         if shared.raft.trigger().snapshot().await.is_err() {
             return;
         }
     }
+}
+
+/// Whether anything was applied that the newest snapshot lacks.
+fn behind(shared: &Shared) -> bool {
+    let metrics = shared.raft.metrics();
+    let seen = metrics.borrow_watched();
+    seen.last_applied > seen.snapshot
 }
 
 /// Makes this node's client and HTTP address known, whenever what the cluster has is older.

@@ -4,6 +4,7 @@ use crate::clock::{TermClock, WallClock};
 use crate::failure::{Failure, Reason};
 use crate::types::{Body, Raft, TypeConfig};
 use openraft::alias::CommittedLeaderIdOf;
+use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use quorate_state::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
@@ -54,12 +55,40 @@ struct Proposal {
     _permit: OwnedSemaphorePermit,
 }
 
+/// A bound on the bytes of commands that are held at once.
+#[derive(Clone)]
+pub(crate) struct ByteBudget {
+    bytes: Arc<Semaphore>,
+    bytes_max: usize,
+}
+
+impl ByteBudget {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        let bytes_max = bytes_max.min(Semaphore::MAX_PERMITS);
+        Self { bytes: Arc::new(Semaphore::new(bytes_max)), bytes_max }
+    }
+
+    /// Room for a command, or the refusal its caller is told. A command larger than the whole
+    /// budget takes all of it.
+    pub(crate) fn take(&self, envelope: &Envelope) -> Result<OwnedSemaphorePermit, Failure> {
+        let permits = u32::try_from(size(envelope).min(self.bytes_max)).unwrap_or(u32::MAX);
+        Arc::clone(&self.bytes).try_acquire_many_owned(permits).map_err(|_| {
+            Failure::not_applied(
+                Reason::Overloaded,
+                format!(
+                    "{} bytes of proposals are on their way already; try again more slowly",
+                    self.bytes_max
+                ),
+            )
+        })
+    }
+}
+
 /// Handle to the proposer of one group.
 #[derive(Clone)]
 pub(crate) struct Proposer {
     queue: mpsc::Sender<Proposal>,
-    bytes: Arc<Semaphore>,
-    bytes_max: usize,
+    budget: ByteBudget,
     pub(crate) counters: Arc<ProposerCounters>,
 }
 
@@ -74,8 +103,7 @@ impl Proposer {
         let (queue, queued) = mpsc::channel(QUEUE_COMMANDS);
         let counters = Arc::new(ProposerCounters::default());
         tokio::spawn(run(raft, leadership, wall, queued, Arc::clone(&counters)));
-        let bytes_max = bytes_max.min(Semaphore::MAX_PERMITS);
-        Self { queue, bytes: Arc::new(Semaphore::new(bytes_max)), bytes_max, counters }
+        Self { queue, budget: ByteBudget::new(bytes_max), counters }
     }
 
     /// Proposes on this node, which must lead; answers when applied here, or at the deadline.
@@ -88,24 +116,16 @@ impl Proposer {
         deadline: Instant,
     ) -> Result<Committed, Failure> {
         let bytes = size(&envelope);
-        let overloaded = || {
-            Failure::not_applied(
-                Reason::Overloaded,
-                format!(
-                    "{} bytes of proposals are on their way already; try again more slowly",
-                    self.bytes_max
-                ),
-            )
-        };
-        let permits = u32::try_from(bytes.min(self.bytes_max)).unwrap_or(u32::MAX);
-        let permit =
-            Arc::clone(&self.bytes).try_acquire_many_owned(permits).map_err(|_| overloaded())?;
+        let permit = self.budget.take(&envelope)?;
         let claim = Claim(Arc::default());
         let (reply, answer) = oneshot::channel();
         let claimed = Arc::clone(&claim.0);
         let proposal = Proposal { envelope, bytes, claimed, reply, _permit: permit };
         self.queue.try_send(proposal).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => overloaded(),
+            mpsc::error::TrySendError::Full(_) => Failure::not_applied(
+                Reason::Overloaded,
+                format!("{QUEUE_COMMANDS} commands are queued already; try again more slowly"),
+            ),
             mpsc::error::TrySendError::Closed(_) => stopped(),
         })?;
         match tokio::time::timeout_at(deadline, answer).await {
@@ -279,6 +299,13 @@ fn answer_all_replies(replies: Vec<Reply>, failure: &Failure) {
 /// When a quorum last acknowledged this node as the leader.
 pub(crate) fn quorum_acked(raft: &Raft) -> Option<Instant> {
     use openraft::Instant as _;
-    let acked = raft.as_leader().ok()?.last_quorum_acked()?;
+    let leader = raft.as_leader().ok()?;
+    // A quorum of one is never asked, so openraft never hears from it again.
+    let metrics = raft.server_metrics();
+    let alone = metrics.borrow_watched().membership_config.membership().voter_ids().count() == 1;
+    if alone {
+        return Some(Instant::now());
+    }
+    let acked = leader.last_quorum_acked()?;
     Instant::now().checked_sub(acked.elapsed())
 }

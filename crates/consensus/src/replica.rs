@@ -7,7 +7,7 @@ use crate::forward::{Forwarder, SMALL_ANSWER};
 use crate::leader::{Leases, Renewal, unreadable};
 use crate::net::hello::Me;
 use crate::net::peers::{PeerClient, Peers, Purpose};
-use crate::proposer::{Committed, Leadership, Proposer, quorum_acked};
+use crate::proposer::{ByteBudget, Committed, Leadership, Proposer, quorum_acked};
 use crate::status::{NodeStatus, Role};
 use crate::types::{self, Raft};
 use openraft::ReadPolicy;
@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     /// Index behind the last applied entry.
     pub(crate) applied: watch::Receiver<u64>,
     pub(crate) proposer: Proposer,
+    /// Commands that clients of this node wait for, wherever they are proposed.
+    pub(crate) held: ByteBudget,
     pub(crate) barrier: Barrier,
     pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) leadership: watch::Receiver<Option<Leadership>>,
@@ -85,6 +87,8 @@ impl Replica {
         timeout: Duration,
     ) -> Result<Committed, Failure> {
         let deadline = Instant::now() + timeout;
+        // From here on, because a command may wait long for a leader, or for the way to it.
+        let _held = self.0.held.take(&envelope)?;
         loop {
             let attempt = match self.leader_soon(deadline).await? {
                 leader if leader == self.0.me.node => {

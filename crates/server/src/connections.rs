@@ -1,5 +1,5 @@
-//! Bounds on what comes in: how many connections at once, and how long one may say nothing before
-//! its first byte.
+//! Bounds on what comes in: how many connections at once, and how long one may take for its
+//! first bytes.
 
 use futures::{Stream, StreamExt};
 use quorate_consensus::io::{Connection, Incoming};
@@ -13,9 +13,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
-/// A connection that sends nothing for this long after it was accepted is closed: it would hold a
-/// place for ever, because the protocol's own pings begin after its first bytes.
-const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that has not sent its first bytes this long after it was accepted is closed: it
+/// would hold a place for ever, because the protocol's own pings begin after its preface.
+const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(10);
+/// What counts as its first bytes: HTTP/2's preface, and less than the head of any HTTP/1 request.
+const FIRST_BYTES: usize = 24;
 
 /// The connections of `incoming`, at most `max` at once; those beyond are closed at once, so that
 /// a client goes to another node instead of waiting.
@@ -44,18 +46,30 @@ pub(crate) fn bounded(
     })
 }
 
+/// Connections of other nodes: four per node and purpose, and as many again while they are renewed.
+const PEER_CONNECTIONS_MAX: usize = 512;
+
+/// The peer port's connections, bounded as those of clients are.
+pub(crate) fn peers(incoming: Incoming) -> Incoming {
+    bounded(incoming, PEER_CONNECTIONS_MAX, "peer")
+        .map(|accepted| accepted.map(Connection::new))
+        .boxed()
+}
+
 /// A connection that holds one of the places.
 pub(crate) struct Counted {
     connection: Connection,
-    /// Until the first byte came.
+    /// Until the first bytes came.
     patience: Option<Pin<Box<Sleep>>>,
+    /// Of the first bytes, how many came.
+    came: usize,
     _place: OwnedSemaphorePermit,
 }
 
 impl Counted {
     fn new(connection: Connection, place: OwnedSemaphorePermit) -> Self {
-        let patience = Some(Box::pin(tokio::time::sleep(FIRST_BYTE_TIMEOUT)));
-        Self { connection, patience, _place: place }
+        let patience = Some(Box::pin(tokio::time::sleep(FIRST_BYTES_TIMEOUT)));
+        Self { connection, patience, came: 0, _place: place }
     }
 }
 
@@ -70,8 +84,13 @@ impl AsyncRead for Counted {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let read = Pin::new(&mut self.connection).poll_read(cx, buf);
-        if read.is_ready() {
+        if self.patience.is_none() {
+            return read;
+        }
+        self.came += buf.filled().len() - before;
+        if self.came >= FIRST_BYTES || matches!(read, Poll::Ready(Err(_))) {
             self.patience = None;
         } else if let Some(patience) = &mut self.patience
             && patience.as_mut().poll(cx).is_ready()
@@ -149,12 +168,14 @@ mod tests {
         let mut accepted: Vec<_> = bounded(incoming, 2, "client").collect().await;
         let mut spoke = accepted.pop().unwrap().unwrap();
         let mut silent = accepted.pop().unwrap().unwrap();
+        far[0].write_all(b"PRI * HTTP").await.unwrap();
+        silent.read_exact(&mut [0; 10]).await.unwrap();
         let error = silent.read_u8().await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "half a preface is none");
 
-        far[1].write_all(b"x").await.unwrap();
-        assert_eq!(spoke.read_u8().await.unwrap(), b'x');
-        let patience = tokio::time::timeout(FIRST_BYTE_TIMEOUT * 2, spoke.read_u8()).await;
+        far[1].write_all(&[b'x'; FIRST_BYTES]).await.unwrap();
+        spoke.read_exact(&mut [0; FIRST_BYTES]).await.unwrap();
+        let patience = tokio::time::timeout(FIRST_BYTES_TIMEOUT * 2, spoke.read_u8()).await;
         assert!(patience.is_err(), "a connection that spoke was closed");
     }
 }

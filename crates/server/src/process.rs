@@ -1,6 +1,7 @@
 //! `quorate serve` as a process: sockets, data directory, runtimes, signals, exit.
 
 use crate::config::{Address, Config};
+use crate::connections;
 use crate::http::{self, Probes};
 use crate::logging::{self, Logging};
 use crate::server::{Server, ServerOptions};
@@ -86,6 +87,8 @@ pub enum Error {
 /// When it can't start, or has failed: the process must exit.
 pub fn run(options: Options) -> Result<(), Error> {
     let logging = logging::start(&options.config);
+    let mut options = options;
+    options.config.connections_max = connections_that_fit(options.config.connections_max);
     let system = |action| move |error| Error::System { action, error };
     let clients = Builder::new_multi_thread().thread_name("quorate-client").enable_all().build();
     let clients = clients.map_err(system("start the threads for clients"))?;
@@ -112,6 +115,37 @@ pub fn run(options: Options) -> Result<(), Error> {
     clients.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
     consensus.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
     result
+}
+
+/// File descriptors besides the clients' connections: two databases with up to 512 open tables
+/// each, peers, probes, and some to spare.
+const FILES_BESIDES: u64 = 2_048;
+
+/// Raises this process's limit of open files as far as it may be raised, and says how many client
+/// connections fit: a database that can't open its next file has failed for good, and a flood of
+/// connections must not bring that about.
+fn connections_that_fit(connections_max: usize) -> usize {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let wanted = FILES_BESIDES + connections_max as u64;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return connections_max };
+    let raised = soft.max(wanted.min(hard));
+    let limit = match setrlimit(Resource::RLIMIT_NOFILE, raised, hard) {
+        Ok(()) => raised,
+        Err(_) => soft,
+    };
+    if limit >= wanted {
+        return connections_max;
+    }
+    // The databases come first, but a node that takes no client is of no use.
+    let left = limit.saturating_sub(FILES_BESIDES).max(limit / 4);
+    let fit = usize::try_from(left).unwrap_or(usize::MAX).min(connections_max);
+    tracing::warn!(
+        open_files_max = limit,
+        connections_max = fit,
+        "the limit of open files leaves room for fewer clients than limits.connections_max: raise \
+         it (ulimit -n, or LimitNOFILE= of the service), or lower connections_max"
+    );
+    fit
 }
 
 async fn serve(
@@ -215,7 +249,7 @@ async fn start_node(
         http_addr,
         stores,
         dialer: Arc::new(TcpDialer),
-        incoming: tcp_incoming(peer),
+        incoming: connections::peers(tcp_incoming(peer)),
         timing: Timing {
             heartbeat_ms: config.raft.heartbeat_ms,
             election_timeout_min_ms: config.raft.election_timeout_min_ms,
@@ -224,6 +258,7 @@ async fn start_node(
         snapshots: SnapshotRule {
             log_bytes: config.snapshots.log_bytes,
             keep_entries: config.snapshots.keep_entries,
+            ..SnapshotRule::default()
         },
         wall: Arc::new(SystemClock),
         limits: config.limits,

@@ -84,7 +84,7 @@ impl Kv {
                     }
                     Ok(set.await?)
                 })?;
-                output.result(
+                output.done(
                     || {
                         let marks =
                             json!({ "version": written.version, "revision": written.revision });
@@ -102,7 +102,7 @@ impl Kv {
                     }
                     Ok(delete.await?)
                 })?;
-                output.result(
+                output.done(
                     || about(&key, json!({ "deleted": done.deleted, "revision": done.revision })),
                     || (if done.deleted { "deleted" } else { "there was none" }).to_owned(),
                 )
@@ -110,7 +110,7 @@ impl Kv {
             Command::Incr { key, by } => {
                 let sum = connect
                     .run(async |client| Ok(client.kv().increment(key.as_bytes(), by).await?))?;
-                output.result(
+                output.done(
                     || {
                         let value = number(sum.value);
                         about(&key, json!({ "value": value, "version": sum.version, "revision": sum.revision }))

@@ -22,8 +22,9 @@ use std::sync::Arc;
 ///
 /// # Cancel safety
 /// A dropped read leaves nothing behind. A dropped mutation may or may not have its effect, now or
-/// a little later; as soon as a later mutation of the same client and namespace has arrived, it
-/// can't have it any more.
+/// a little later; once every earlier mutation of the same client and namespace is finished and a
+/// later one has arrived, it can't have it any more. That holds for mutations named by the client's
+/// session, not for those with an idempotency key or anonymous ones.
 #[derive(Clone)]
 pub struct KeyValue {
     inner: Arc<Inner>,

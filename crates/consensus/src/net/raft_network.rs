@@ -26,7 +26,7 @@ use quorate_storage::snapshot::Snapshot as StoredSnapshot;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
@@ -37,6 +37,10 @@ const PIECES_AHEAD: usize = 4;
 /// How long a snapshot may make no progress before the attempt is given up; the next one goes on
 /// with the files that are missing.
 const SNAPSHOT_IDLE: Duration = Duration::from_secs(30);
+/// How long one attempt may take in all; the next one goes on with the files that are missing.
+const SNAPSHOT_MAX: Duration = Duration::from_secs(600);
+/// Snapshots sent at once.
+pub(crate) const SNAPSHOT_TRANSFERS: usize = 2;
 /// How long an append stream may owe an answer before it is opened anew.
 const APPEND_IDLE: Duration = Duration::from_secs(3);
 
@@ -44,6 +48,8 @@ pub(crate) struct NetworkFactory {
     pub(crate) peers: Arc<Peers>,
     pub(crate) offload: Offload,
     pub(crate) me: NodeId,
+    /// Turns to send a snapshot.
+    pub(crate) transfers: Arc<Semaphore>,
 }
 
 impl NetworkFactory {
@@ -55,6 +61,7 @@ impl NetworkFactory {
             offload: self.offload,
             me: self.me.0,
             target,
+            transfers: Arc::clone(&self.transfers),
         }
     }
 }
@@ -83,6 +90,7 @@ pub(crate) struct Network {
     offload: Offload,
     me: u64,
     target: u64,
+    transfers: Arc<Semaphore>,
 }
 
 impl Network {
@@ -254,10 +262,19 @@ impl NetSnapshot<TypeConfig> for Network {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        // While it is sent a snapshot keeps its files on this disk, so neither too many are sent at
+        // once, nor any for ever.
+        let transfers = Arc::clone(&self.transfers);
+        let transfer = async {
+            let _turn = transfers.acquire().await;
+            tokio::time::timeout(SNAPSHOT_MAX, self.send_snapshot(vote, snapshot.snapshot))
+                .await
+                .unwrap_or_else(|_| Err(Status::unavailable("the snapshot took over 10 minutes")))
+        };
         tokio::select! {
             biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
-            sent = self.send_snapshot(vote, snapshot.snapshot) => {
+            sent = transfer => {
                 let vote = sent.map_err(|status| {
                     StreamingError::Unreachable(Unreachable::from_string(status))
                 })?;

@@ -220,6 +220,12 @@ fn check_variable(name: &str) -> Result<(), ConfigError> {
         .iter()
         .map(|setting| (likeness(&setting.variable()), setting))
         .max_by(|a, b| a.0.total_cmp(&b.0));
+    // A key without its section is the likeliest slip.
+    let bare = |setting: &Setting| {
+        let key = setting.name.rsplit('.').next().unwrap_or(setting.name);
+        name.strip_prefix("QUORATE_").is_some_and(|rest| rest.eq_ignore_ascii_case(key))
+    };
+    let near = SETTINGS.iter().find(|setting| bare(setting)).map(|s| (1.0, s)).or(near);
     match near {
         Some((own, setting)) if own > NEAR_MISS && own > client => Err(ConfigError(format!(
             "the environment variable {name} is unknown; did you mean {}? unset it if not",

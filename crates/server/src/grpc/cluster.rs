@@ -2,6 +2,7 @@
 
 use super::{Context, Deadline, Refused};
 use crate::wire;
+use quorate_consensus::{Failure, Reason};
 use quorate_proto::v1;
 use quorate_proto::v1::cluster_service_server::ClusterService;
 use quorate_state::query;
@@ -55,6 +56,15 @@ impl ClusterService for Service {
     ) -> Result<Response<v1::HashStateResponse>, Status> {
         let group = self.0.replica.group();
         wire::group(request.into_inner().group_id, group).map_err(Refused::from)?;
+        let Ok(_alone) = self.0.hashing.try_acquire() else {
+            return Err(Refused::from(Failure {
+                unknown: false,
+                reason: Reason::Overloaded,
+                message: "this node computes a checksum of its state already; ask again later"
+                    .to_owned(),
+            })
+            .into());
+        };
         let view = self.0.replica.stale();
         let (checksum, digest) = blocking(|| {
             let checksum = query::checksum(&*view.tables, group)?;

@@ -19,6 +19,7 @@ use quorate_state::limits::Limits;
 use quorate_state::{Envelope, Outcome};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tower::layer::util::{Identity, Stack};
@@ -40,11 +41,13 @@ const RESET_STREAMS_MAX: usize = 256;
 pub(crate) struct Context {
     replica: Replica,
     limits: Arc<Limits>,
+    /// One checksum at a time: each reads the whole state.
+    hashing: Arc<Semaphore>,
 }
 
 impl Context {
     pub(crate) fn new(replica: Replica, limits: Limits) -> Self {
-        Self { replica, limits: Arc::new(limits) }
+        Self { replica, limits: Arc::new(limits), hashing: Arc::new(Semaphore::new(1)) }
     }
 
     async fn propose(&self, envelope: Envelope, deadline: Deadline) -> Result<Outcome, Refused> {

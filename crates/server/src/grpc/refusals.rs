@@ -122,7 +122,8 @@ fn explain(headers: &mut HeaderMap, request_bytes_max: u64) {
                 "the request is larger than {request_bytes_max} bytes (limits.request_bytes_max); split it"
             ),
         ),
-        Code::Unimplemented => (
+        // The library says so without a word; with one it means something else, as compression.
+        Code::Unimplemented if status.message().is_empty() => (
             Code::Unimplemented,
             "UNIMPLEMENTED",
             "this version has no such method; compare the versions of client and server".to_owned(),
@@ -159,6 +160,10 @@ mod tests {
         assert_eq!((status.code(), reason.as_deref()), (Code::Internal, Some("MALFORMED")));
         let (_, reason) = explained(Status::unimplemented(""));
         assert_eq!(reason.as_deref(), Some("UNIMPLEMENTED"));
+        let (status, reason) =
+            explained(Status::unimplemented("Content is compressed with `gzip`"));
+        assert!(status.message().contains("gzip"), "{}", status.message());
+        assert_eq!(reason.as_deref(), Some("MALFORMED"));
     }
 
     #[test]

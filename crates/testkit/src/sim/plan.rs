@@ -129,7 +129,8 @@ impl Plan {
                 wall_skew_ms: rng.random_range(-5_000..=5_000),
             })
             .collect();
-        let small = SnapshotRule { log_bytes: 64 << 10, keep_entries: 50 };
+        let small =
+            SnapshotRule { log_bytes: 64 << 10, keep_entries: 50, ..SnapshotRule::default() };
         let snapshots = if rng.random_ratio(1, 2) { small } else { SnapshotRule::default() };
         let tick = ms(rng.random_range(2..=4));
         let latency_max = ms(*pick(&mut rng, &[2, 5, 10, 30]));

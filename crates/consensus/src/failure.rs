@@ -78,7 +78,8 @@ impl Failure {
 
     /// Whether asking (another) leader again may help, without risk.
     pub(crate) fn is_worth_another_leader(&self) -> bool {
-        !self.unknown && matches!(self.reason, Reason::NoLeader | Reason::NotLeader)
+        !self.unknown
+            && matches!(self.reason, Reason::NoLeader | Reason::NotLeader | Reason::LeaderChanged)
     }
 }
 

@@ -10,6 +10,7 @@ use quorate_state::NodeId;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -105,12 +106,17 @@ impl Drop for Forget<'_> {
 }
 
 /// Carries requests to whichever node leads.
-#[derive(Default)]
 pub(crate) struct Forwarder {
+    runtime: Handle,
     link: Mutex<Option<Arc<Link>>>,
 }
 
 impl Forwarder {
+    /// Its streams live on the given runtime.
+    pub(crate) fn new(runtime: Handle) -> Self {
+        Self { runtime, link: Mutex::default() }
+    }
+
     /// Sends a request to the leader and waits for its answer.
     ///
     /// A failure after the request may have been sent is `unknown`.
@@ -182,7 +188,7 @@ impl Forwarder {
         }
         let (requests, outgoing) = mpsc::channel(1_024);
         let waiting = Arc::new(Waiting::default());
-        tokio::spawn(run(leader, client(), outgoing, Arc::clone(&waiting)));
+        self.runtime.spawn(run(leader, client(), outgoing, Arc::clone(&waiting)));
         let link = Arc::new(Link { leader, requests, waiting });
         // The task of a stream that has ended tells its waiters itself, and knows whether their
         // requests were sent. Only one to another leader may still be open.

@@ -65,12 +65,16 @@ impl Leases {
         self.inner.lock().expect("no holder of this lock can panic")
     }
 
-    /// A new term: every live session starts with a full ttl.
+    /// A new term, or events were missed: every live session starts with a full ttl, but one
+    /// whose end this leader has proposed goes on waiting for that proposal's fate.
     fn start(&self, sessions: impl IntoIterator<Item = (SessionId, u64)>, now_ms: u64) {
+        let mut leases = self.lock();
         let fresh = |(id, ttl_ms)| {
-            (id, Lease { ttl_ms, until_ms: now_ms.saturating_add(ttl_ms), ending: false })
+            let ending = leases.get(&id).is_some_and(|lease| lease.ending);
+            (id, Lease { ttl_ms, until_ms: now_ms.saturating_add(ttl_ms), ending })
         };
-        *self.lock() = sessions.into_iter().map(fresh).collect();
+        *leases = sessions.into_iter().map(fresh).collect();
+        drop(leases);
         self.settle();
     }
 
@@ -233,6 +237,7 @@ impl LeaderTask {
         clock.sample(quorum_acked(&self.raft), self.wall.now_ms()).lease_ms
     }
 
+    /// Leases of an earlier term were cleared when it ended.
     fn take_over(&self) -> Result<(Arc<TermClock>, u64), Failure> {
         let view = self.reader.view();
         let stamp = query::clocks(view.tables.as_ref(), self.group).map_err(|e| unreadable(&e))?;
@@ -324,6 +329,8 @@ mod tests {
         assert!(leases.run_out(6_499).is_empty());
         assert_eq!(leases.run_out(6_500), [ID]);
         assert_eq!(leases.renew(ID, 6_500), Renewal::Ending);
+        leases.start([(ID, 1_000)], 6_500);
+        assert_eq!(leases.renew(ID, 6_500), Renewal::Ending, "its end may still be applied");
         assert!(leases.run_out(9_000).is_empty(), "its end is proposed once");
         leases.spared(&[ID]);
         assert_eq!(leases.renew(ID, 6_600), Renewal::Renewed(1_000));

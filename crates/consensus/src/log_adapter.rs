@@ -3,6 +3,7 @@
 use crate::types::{
     LogId, RaftEntry, TypeConfig, Vote, log_entry, log_id, position, raft_entry, vote,
 };
+use futures::{Stream, StreamExt, stream};
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use quorate_state::{LogIndex, codec};
@@ -27,6 +28,21 @@ pub(crate) struct LogAdapter {
 impl LogAdapter {
     pub(crate) fn new(store: Arc<dyn LogStore>) -> Self {
         Self { store }
+    }
+
+    /// The first index of a range, and the first one behind it.
+    fn bounds(&self, range: &impl RangeBounds<u64>) -> (u64, u64) {
+        let from = match range.start_bound() {
+            Bound::Included(index) => *index,
+            Bound::Excluded(index) => index + 1,
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(index) => index + 1,
+            Bound::Excluded(index) => *index,
+            Bound::Unbounded => self.store.bounds().last.map_or(0, |last| last.index.0 + 1),
+        };
+        (from, to)
     }
 
     fn read(&self, from: u64, to: u64, max_bytes: usize) -> io::Result<Vec<RaftEntry>> {
@@ -55,16 +71,7 @@ impl RaftLogReader<TypeConfig> for LogAdapter {
         &mut self,
         range: RB,
     ) -> io::Result<Vec<RaftEntry>> {
-        let mut from = match range.start_bound() {
-            Bound::Included(index) => *index,
-            Bound::Excluded(index) => index + 1,
-            Bound::Unbounded => 0,
-        };
-        let to = match range.end_bound() {
-            Bound::Included(index) => index + 1,
-            Bound::Excluded(index) => *index,
-            Bound::Unbounded => self.store.bounds().last.map_or(0, |last| last.index.0 + 1),
-        };
+        let (mut from, to) = self.bounds(&range);
         // This call promises the whole range, so that only each single read is bounded by bytes.
         let mut entries = Vec::new();
         while from < to {
@@ -74,6 +81,32 @@ impl RaftLogReader<TypeConfig> for LogAdapter {
             entries.extend(some);
         }
         Ok(entries)
+    }
+
+    /// As above, but read when it is asked for: after a stall of the disk a whole burst may be there
+    /// to apply at once.
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = io::Result<RaftEntry>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (from, to) = self.bounds(&range);
+        let log = self.clone();
+        let pieces = stream::unfold(Some(from), move |from| {
+            let from = from.filter(|from| *from < to);
+            let piece = from.map(|from| log.read(from, to, READ_BYTES));
+            std::future::ready(match piece {
+                None => None,
+                Some(Ok(entries)) => {
+                    let next = entries.last().map(|last| last.log_id.index + 1);
+                    Some((stream::iter(entries.into_iter().map(Ok).collect::<Vec<_>>()), next))
+                }
+                Some(Err(error)) => Some((stream::iter(vec![Err(error)]), None)),
+            })
+        });
+        pieces.flatten().boxed()
     }
 
     async fn limited_get_log_entries(

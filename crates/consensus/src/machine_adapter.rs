@@ -19,6 +19,7 @@ use quorate_storage::snapshot::{Snapshot as StoredSnapshot, SnapshotStore};
 use quorate_storage::state::{AppliedMeta, StateStore};
 use std::io;
 use std::sync::Arc;
+use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{broadcast, watch};
 
 /// Entries applied in one batch of the state: bounds what a reader waits for and what is lost
@@ -141,6 +142,12 @@ fn open_machine(group: GroupId, state: &dyn StateStore) -> io::Result<Machine> {
     Machine::open(group, view.tables.as_ref()).map_err(io::Error::other)
 }
 
+/// Runs what waits for the disk without holding up the other tasks of this thread.
+fn blocking<T>(offload: Offload, work: impl FnOnce() -> T) -> T {
+    let threads = tokio::runtime::Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    if offload == Offload::Threads && threads { tokio::task::block_in_place(work) } else { work() }
+}
+
 fn end_of(meta: &AppliedMeta) -> u64 {
     meta.applied.map_or(0, |position| position.index.0 + 1)
 }
@@ -194,9 +201,14 @@ impl RaftStateMachine<TypeConfig> for MachineAdapter {
         _meta: &SnapshotMetaOf<TypeConfig>,
         snapshot: Arc<dyn StoredSnapshot>,
     ) -> io::Result<()> {
-        self.state.install(snapshot).map_err(io::Error::other)?;
+        // It syncs files and opens a database. The core's task may be queued behind this one, and
+        // its heartbeats must not wait.
+        let (state, group) = (&mut self.state, self.group);
+        self.machine = blocking(self.offload, || {
+            state.install(snapshot).map_err(io::Error::other)?;
+            open_machine(group, state.as_ref())
+        })?;
         self.meta = self.state.applied();
-        self.machine = open_machine(self.group, self.state.as_ref())?;
         // openraft may send this node's snapshot on at once. One that was received is the current
         // one already; one that came another way is taken anew.
         let current = self.snapshots.current().map(|snapshot| snapshot.meta().applied);

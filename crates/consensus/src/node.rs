@@ -162,8 +162,13 @@ impl Node {
         let raft = Raft::build(node.0, config, network, LogAdapter::new(Arc::clone(&log)), machine)
             .await
             .map_err(|error| StartError::Consensus(error.to_string()))?;
-        learn_membership(&me, &raft);
         raft.run();
+        // As the log has it: whether this node is a member already decides how it starts.
+        let membership_found =
+            raft.with_raft_state(|state| state.membership_state.effective().membership().clone());
+        let found =
+            membership_found.await.map_err(|error| StartError::Consensus(error.to_string()))?;
+        me.set_membership(membership(&found));
 
         let (leadership, leading) = watch::channel(None);
         let (failing, failed) = watch::channel(None);
@@ -201,12 +206,13 @@ impl Node {
             proposer: proposer.clone(),
             held: ByteBudget::new(proposal_bytes),
             barrier,
-            forwarder: Arc::new(Forwarder::default()),
+            forwarder: Arc::new(Forwarder::new(peers.runtime().clone())),
             leadership: leading,
             leases: Arc::clone(&leases),
             wall: Arc::clone(&options.wall),
             client_addr: options.client_addr.clone(),
             http_addr: options.http_addr,
+            quorum_ttl: Duration::from_millis(timing.election_timeout_max_ms),
             failed,
         }));
         let _ = later.set(Arc::downgrade(&replica.0));
@@ -358,7 +364,16 @@ async fn watch_failure(raft: Raft, failing: watch::Sender<Option<String>>) {
             return;
         }
         if metrics.changed().await.is_err() {
-            // The core is gone without a last word: it panicked, or was shut down.
+            // The core is gone without a last word. A regular shutdown leaves one.
+            let stopped = matches!(
+                metrics.borrow_watched().running_state,
+                Err(openraft::errors::Fatal::Stopped)
+            );
+            if !stopped {
+                failing.send_replace(Some(
+                    "consensus has ended unexpectedly; its panic is in the log".to_owned(),
+                ));
+            }
             return;
         }
     }

@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) wall: Arc<dyn crate::WallClock>,
     pub(crate) client_addr: String,
     pub(crate) http_addr: String,
+    /// How long an acknowledgement counts.
+    pub(crate) quorum_ttl: Duration,
     /// Why the replica has failed for good; none while it has not.
     pub(crate) failed: watch::Receiver<Option<String>>,
 }
@@ -329,8 +331,16 @@ impl Replica {
             ));
         }
         let to = match to {
-            Some(to) if to != me && self.membership().is_voter(to) => to,
             Some(to) if to == me => return Ok(me),
+            Some(to) if self.membership().is_voter(to) && !self.hears(to) => {
+                return Err(Failure::not_applied(
+                    Reason::NoLeader,
+                    format!(
+                        "node {to} does not answer, so it can't lead; see quorate cluster status"
+                    ),
+                ));
+            }
+            Some(to) if self.membership().is_voter(to) => to,
             Some(to) => {
                 return Err(Failure::not_applied(
                     Reason::NoLeader,
@@ -338,7 +348,7 @@ impl Replica {
                 ));
             }
             None => self.longest_other_log().ok_or_else(|| {
-                Failure::not_applied(Reason::NoLeader, "there is no other voter to hand over to")
+                Failure::not_applied(Reason::NoLeader, "no other voter answers, to hand over to")
             })?,
         };
         let mut metrics = self.0.raft.server_metrics();
@@ -381,10 +391,17 @@ impl Replica {
             .iter()
             .filter(|(node, _)| {
                 NodeId(**node) != self.0.me.node
+                    && heard(&seen, **node, self.0.quorum_ttl)
                     && seen.membership_config.voter_ids().any(|voter| voter == **node)
             })
             .max_by_key(|(_, matched)| matched.as_ref().map(|id| id.index))
             .map(|(node, _)| NodeId(*node))
+    }
+
+    /// Whether a follower has acknowledged this leader within an election timeout.
+    fn hears(&self, node: NodeId) -> bool {
+        let metrics = self.0.raft.metrics();
+        heard(&metrics.borrow_watched(), node.0, self.0.quorum_ttl)
     }
 
     /// Resolves when the replica has failed for good, with the reason: the process must exit.
@@ -470,8 +487,9 @@ impl Replica {
         let mut settled = self.0.leases.settled();
         loop {
             settled.borrow_and_update();
-            let still = self.0.leadership.borrow().as_ref().map(|now| now.term);
-            if still != Some(leading.term) {
+            // Asked of consensus itself, behind the barrier: the round may have gone through a new
+            // leader, and this node's own notion of leading is put right a little later.
+            if !self.leads(leading.term) {
                 return Err(Failure::not_applied(Reason::NotLeader, "leadership moved away"));
             }
             let acked = quorum_acked(&self.0.raft);
@@ -494,6 +512,12 @@ impl Replica {
                 }
             }
         }
+    }
+
+    fn leads(&self, term: u64) -> bool {
+        let metrics = self.0.raft.server_metrics();
+        let seen = metrics.borrow_watched();
+        seen.state.is_leader() && seen.vote.leader_id.term == term
     }
 
     fn session_exists(&self, session: SessionId) -> Result<bool, Failure> {
@@ -586,6 +610,12 @@ impl Replica {
 
     /// What a status request waits for at most.
     pub const STATUS_TIMEOUT: Duration = SMALL_ANSWER;
+}
+
+fn heard(seen: &openraft::RaftMetrics<types::TypeConfig>, node: u64, within: Duration) -> bool {
+    use openraft::Instant as _;
+    let acked = seen.heartbeat.as_ref().and_then(|heartbeats| heartbeats.get(&node).copied());
+    acked.flatten().is_some_and(|acked| acked.elapsed() < within)
 }
 
 fn garbled() -> Failure {

@@ -140,9 +140,9 @@ impl Me {
                 "node {from} calls from another data directory than the one that was admitted"
             )),
             Some(_) => Ok(from),
-            // Before the first membership arrives, and for a member that was added after what
-            // this node has: Raft itself decides by ballot whether to listen.
-            None => Ok(from),
+            // Before the first membership arrives Raft itself decides by ballot whether to listen.
+            None if members.nodes.is_empty() => Ok(from),
+            None => refuse(format!("node {from} is no member of this cluster")),
         }
     }
 }
@@ -192,6 +192,8 @@ mod tests {
         let member = Member { uuid: 7, ..Member::default() };
         two.set_membership(Membership { voters: Vec::new(), nodes: [(NodeId(1), member)].into() });
         assert!(refused(&two, &call(&one, NodeId(2), 200)).contains("another data directory"));
+        let stranger = me(9, Some("c"));
+        assert!(refused(&two, &call(&stranger, NodeId(2), 200)).contains("no member"));
     }
 
     #[test]

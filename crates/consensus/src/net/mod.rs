@@ -1,6 +1,7 @@
 //! Node to node: who calls whom ([`hello`]), the channels ([`peers`]), openraft's network on them
-//! ([`raft_network`]), and the service on the other side ([`service`], [`snapshot_service`]).
+//! ([`raft_network`], [`append_stream`]), and the service on the other side ([`service`], [`snapshot_service`]).
 
+mod append_stream;
 pub(crate) mod hello;
 pub(crate) mod peers;
 pub(crate) mod raft_network;

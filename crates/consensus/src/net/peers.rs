@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
 use tower::service_fn;
@@ -57,13 +58,22 @@ impl PeerClient {
 pub(crate) struct Peers {
     me: Arc<Me>,
     dialer: Arc<dyn Dialer>,
+    /// Where the connections live, whoever opens one: a burst of clients' requests, whose threads
+    /// are others, must not hold up a heartbeat.
+    runtime: Handle,
     /// Bounded by the members there ever were at once, times four.
     channels: Mutex<BTreeMap<(String, Purpose), Channel>>,
 }
 
 impl Peers {
+    /// For connections on the current runtime.
     pub(crate) fn new(me: Arc<Me>, dialer: Arc<dyn Dialer>) -> Self {
-        Self { me, dialer, channels: Mutex::default() }
+        Self { me, dialer, runtime: Handle::current(), channels: Mutex::default() }
+    }
+
+    /// The runtime of consensus.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// A client for calls to a member.
@@ -83,6 +93,7 @@ impl Peers {
 
     fn channel(&self, addr: &str, purpose: Purpose) -> Channel {
         let mut channels = self.channels.lock().expect("no holder of this lock can panic");
+        let _there = self.runtime.enter();
         channels
             .entry((addr.to_owned(), purpose))
             .or_insert_with(|| connect(Arc::clone(&self.dialer), addr.to_owned()))

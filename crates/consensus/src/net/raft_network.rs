@@ -1,6 +1,7 @@
 //! openraft's network over the peers' channels: pipelined appends, unary heartbeats and votes,
 //! snapshots file by file.
 
+use super::append_stream::{AppendStream, end_of};
 use super::peers::{PeerClient, Peers, Purpose};
 use crate::types::{TypeConfig, Vote};
 use crate::wire;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::PollSender;
 use tonic::{Code, Status};
 
 /// Bytes of one piece of a snapshot file.
@@ -172,36 +174,17 @@ impl NetStreamAppend<TypeConfig> for Network {
             // gRPC wants a `'static` request stream of its own; the channel is a rendezvous, so
             // what is not sent yet stays with openraft.
             let (requests, outgoing) = mpsc::channel(1);
-            let pump = async move {
-                let mut next = Some(first);
-                while let Some(request) = next {
-                    if requests.send(wire::append_out(&request)).await.is_err() {
-                        break;
-                    }
-                    next = input.next().await;
-                }
-            };
-            // Aborted when the response stream is dropped, so that the input is dropped with it.
-            let pump = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(pump));
+            let end = end_of(&first);
+            // The channel is empty and its other end is here.
+            let _ = requests.try_send(wire::append_out(&first));
             let call = self.peer.request(ReceiverStream::new(outgoing));
             let opened = tokio::time::timeout(APPEND_IDLE, self.peer.client.append(call)).await;
             let answers = opened
                 .map_err(|_| RPCError::Unreachable(Unreachable::from_string("append: no answer")))?
                 .map_err(|status| Self::rpc_error(&status))?
                 .into_inner();
-            let answers = futures::stream::unfold(Some((answers, pump)), |state| async move {
-                let (mut answers, pump) = state?;
-                let answer = match answers.message().await {
-                    Ok(Some(answer)) => {
-                        wire::append_result_in(answer).map_err(|status| Self::rpc_error(&status))
-                    }
-                    Ok(None) => return None,
-                    Err(status) => Err(Self::rpc_error(&status)),
-                };
-                // After a refusal nothing that was sent behind it counts.
-                let next = matches!(answer, Ok(Ok(_))).then_some((answers, pump));
-                Some((answer, next))
-            });
+            let requests = PollSender::new(requests);
+            let answers = AppendStream::new(end, input, requests, answers, Self::rpc_error);
             Ok(answers.boxed())
         })
     }

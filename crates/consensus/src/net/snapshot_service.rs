@@ -63,6 +63,10 @@ async fn receive(
     };
     let vote = wire::ballot_in(header.ballot)?;
     let last_log = header.last_log.map(wire::log_id_in);
+    // openraft takes these for granted and would stop this node.
+    if !vote.committed || last_log.is_some_and(|last| *last.leader_id > vote.leader_id.term) {
+        return Err(malformed("the snapshot is not one of the leader it names"));
+    }
     let membership = wire::stored_membership_in(header.membership_log, header.membership)?;
     let meta = AppliedMeta {
         applied: last_log.as_ref().map(position),

@@ -87,6 +87,7 @@ pub enum Error {
 /// When it can't start, or has failed: the process must exit.
 pub fn run(options: Options) -> Result<(), Error> {
     let logging = logging::start(&options.config);
+    stop_on_panic();
     let mut options = options;
     options.config.connections_max = connections_that_fit(options.config.connections_max);
     let system = |action| move |error| Error::System { action, error };
@@ -94,7 +95,7 @@ pub fn run(options: Options) -> Result<(), Error> {
     let clients = clients.map_err(system("start the threads for clients"))?;
     let consensus = Builder::new_multi_thread()
         .worker_threads(CONSENSUS_THREADS)
-        .thread_name("quorate-raft")
+        .thread_name(CONSENSUS_THREAD)
         .enable_all()
         .build()
         .map_err(system("start the threads for consensus"))?;
@@ -115,6 +116,22 @@ pub fn run(options: Options) -> Result<(), Error> {
     clients.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
     consensus.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
     result
+}
+
+/// The names of the threads on which a panic ends the process.
+const VITAL_THREADS: [&str; 2] = [CONSENSUS_THREAD, "log-flusher"];
+const CONSENSUS_THREAD: &str = "quorate-raft";
+
+/// A panic on a thread of consensus or the log is a broken invariant: the process ends, and its
+/// supervisor starts it again from what is on disk. Otherwise it would live on without a heart.
+fn stop_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        if std::thread::current().name().is_some_and(|name| VITAL_THREADS.contains(&name)) {
+            std::process::abort();
+        }
+    }));
 }
 
 /// File descriptors besides the clients' connections: two databases with up to 512 open tables
@@ -235,6 +252,16 @@ async fn start_node(
         Err(panic) => return Err(Error::Failed(format!("opening its data panicked: {panic}"))),
     };
     let identity = directory.identity().clone();
+    if identity.cluster_id.is_none() && !config.may_found {
+        return Err(Error::Start(StartError::Refused(format!(
+            "the data directory {} belongs to no cluster yet, and there is no --initial-cluster. If \
+             node {node_id} was in a cluster before, its directory was lost or is another one: \
+             give its path; or remove the node there and add it under a new id. To found a \
+             cluster of this node alone: --initial-cluster {node_id}={}",
+            config.data_dir.display(),
+            config.peer_advertise
+        ))));
+    }
     // Kept by the closure even after it ran, and so for as long as the process: it holds the lock.
     let directory = Arc::new(Mutex::new(directory));
     let kept = Arc::clone(&directory);

@@ -225,6 +225,22 @@ async fn an_answer_comes_before_the_callers_deadline() {
 }
 
 #[tokio::test]
+async fn time_passes_for_a_node_alone() {
+    let fixture = Fixture::start().await;
+    let mut kv = fixture.kv().await;
+    kv.set(v1::SetRequest { ttl_ms: Some(1_200), ..set(b"k", b"v") }).await.unwrap();
+    // A quorum of one acknowledges nothing to anybody, and yet its clock must go on.
+    let gone = async {
+        while kv.get(get(b"k")).await.unwrap().into_inner().entry.is_some() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let begun = Instant::now();
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the key expires");
+    assert!(begun.elapsed() >= Duration::from_millis(600), "it expired early");
+}
+
+#[tokio::test]
 async fn sessions_open_live_and_close() {
     let fixture = Fixture::start().await;
     let mut sessions = SessionServiceClient::new(fixture.channel().await);

@@ -44,6 +44,31 @@ async fn an_open_fate_is_settled_by_the_same_request_on_another_node() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_that_names_nothing_is_refused_before_anything_is_sent() {
+    let fake = Fake::start(1);
+    let client = fake.client();
+    fake.script("increment", [Act::DoThenCut]);
+    for key in [&b""[..], &[b'x'; 65]] {
+        let refused = client.kv().increment("k", 1).idempotency_key(key).await;
+        let Err(Error::InvalidArgument { reason, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!(reason, "IDEMPOTENCY_KEY_LENGTH");
+    }
+    assert_eq!(fake.seen("increment").len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_deadline_leaves_time_for_a_second_node() {
+    let fake = Fake::start(2);
+    let client = fake.client();
+    client.kv().increment("k", 1).await.expect("all is well");
+    fake.nodes[0].always("increment", Act::Hang);
+    fake.nodes[0].names_leader("n1:1");
+    fake.nodes[1].names_leader("n1:1");
+    let answer = client.kv().increment("k", 1).timeout(Duration::from_millis(800)).await;
+    assert_eq!(answer.expect("n2 answers").value, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_node_costs_one_attempt_and_is_then_passed_over() {
     let fake = Fake::start(2);
     let client = fake.client();

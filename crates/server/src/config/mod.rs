@@ -88,6 +88,10 @@ pub struct Config {
     pub http_advertise: Option<Address>,
     /// The nodes that found the cluster with their peer addresses; this node is among them.
     pub initial_cluster: BTreeMap<NodeId, Address>,
+    /// Whether a new directory may found a cluster. Not when the node was given an id but no list:
+    /// then it is a member of some cluster whose directory is lost or mistyped, and a new cluster
+    /// of its own would take writes at the old one's address.
+    pub may_found: bool,
     /// How log lines look.
     pub log_format: LogFormat,
     /// What is logged; a valid filter.
@@ -177,6 +181,7 @@ impl Resolver {
             peer_advertise,
             http_advertise,
             initial_cluster,
+            may_found: self.said("initial_cluster") || !self.said("node_id"),
             log_format: self.read("log_format", |text| match text {
                 "text" => Ok(LogFormat::Text),
                 "json" => Ok(LogFormat::Json),
@@ -317,6 +322,10 @@ impl Resolver {
         }
         let cluster = listed.unwrap_or_else(|| BTreeMap::from([(node_id, advertise.clone())]));
         Ok((cluster, advertise))
+    }
+
+    fn said(&self, name: &str) -> bool {
+        Setting::named(name).is_some_and(|setting| self.layers.said(setting).is_some())
     }
 
     fn found(&self, setting: &Setting) -> Option<Found> {

@@ -199,13 +199,14 @@ fn the_example_file_says_what_the_defaults_are() {
         assert_eq!(said.text, default.text, "{name} in the example file is not its default");
         let key = name.rsplit('.').next().unwrap();
         match Setting::named(name).unwrap().default {
-            Some(_) => {
+            // As text, not as a setting: naming an id promises that there is a cluster.
+            Some(_) if *name != "node_id" => {
                 assert!(
                     matches!(said.origin, Origin::File(..)),
                     "{name} is not in the example file"
                 );
             }
-            None => {
+            _ => {
                 assert!(
                     text.contains(&format!("\n# {key} = ")),
                     "{name} is not in the example file"
@@ -228,4 +229,15 @@ fn the_example_file_says_what_the_defaults_are() {
     let (_dir, path) = file(&active);
     let config = Config::load(&[], [], Some(&path)).unwrap();
     assert_eq!(config.initial_cluster.len(), 3);
+}
+
+#[test]
+fn a_node_with_an_id_and_no_list_does_not_found_a_cluster() {
+    let may_found = |flags: &[(&'static str, &str)]| {
+        let flags: Vec<_> = flags.iter().map(|(name, text)| (*name, (*text).to_owned())).collect();
+        Config::load(&flags, [], None).unwrap().may_found
+    };
+    assert!(may_found(&[]));
+    assert!(!may_found(&[("node_id", "1")]));
+    assert!(may_found(&[("node_id", "1"), ("initial_cluster", "1=127.0.0.1:8812")]));
 }

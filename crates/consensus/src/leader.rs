@@ -272,7 +272,7 @@ impl LeaderTask {
             self.propose_expiry(run_out);
         }
         let view = self.reader.view();
-        let next = query::next_deadline_ms(view.tables.as_ref(), self.group)
+        let next = query::next_deadline_ms(view.tables.as_ref(), self.group, 0..=u64::MAX)
             .map_err(|e| unreadable(&e))?;
         let due = next.is_some_and(|deadline_ms| deadline_ms <= now_ms);
         let stale = (next.is_some() || !self.leases.is_empty()) && ticked.elapsed() >= TICK;

@@ -176,6 +176,9 @@ fn size(envelope: &Envelope) -> usize {
         Command::KvSet(set) => set.key.len() + set.value.len(),
         Command::KvDelete(delete) => delete.key.len(),
         Command::KvIncrement(increment) => increment.key.len(),
+        Command::KvIncrementFloat(increment) => increment.key.len(),
+        // By its work, not its bytes: each has an entry to itself, and few are on their way.
+        Command::KvDeletePattern(_) => ENTRY_BYTES_MAX,
         Command::SessionExpire(expire) => expire.ids.len() * 8,
         Command::MemberPublish(publish) => publish.client_addr.len() + publish.http_addr.len(),
         Command::Tick | Command::SessionOpen(_) | Command::SessionClose(_) => 0,

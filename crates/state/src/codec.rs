@@ -11,8 +11,14 @@ use xxhash_rust::xxh3::Xxh3;
 
 /// The layout of everything this crate writes.
 pub const FORMAT: u8 = 1;
-/// The newest feature level this build understands.
-pub const FEATURE_LEVEL: u8 = 1;
+/// The feature level of what is written, in the log and in the tables: the cluster's, not the
+/// build's, so that during a rolling upgrade a newer build writes what an older one reads, and
+/// replicas stay equal byte for byte. Once the level of the cluster is replicated it takes this
+/// constant's place.
+pub const WRITTEN_LEVEL: u8 = 1;
+/// The newest feature level this build understands. Unit tests play a newer build, so that whatever
+/// writes this level by mistake differs from the frozen bytes.
+pub const FEATURE_LEVEL: u8 = if cfg!(test) { WRITTEN_LEVEL + 1 } else { 1 };
 /// The longest byte string, in bytes, a decode takes on the word of a length prefix.
 const DECODE_MAX: usize = 16 << 20;
 
@@ -50,7 +56,7 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// once and not once per doubling.
 pub(crate) fn encode_with_capacity<T: Serialize>(value: &T, body_bytes: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(2 + body_bytes);
-    bytes.extend([FORMAT, FEATURE_LEVEL]);
+    bytes.extend([FORMAT, WRITTEN_LEVEL]);
     bincode::serde::encode_into_std_write(value, &mut bytes, bincode::config::standard())
         .expect("the crate's own types always encode, and a Vec takes any number of bytes");
     bytes

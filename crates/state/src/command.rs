@@ -4,7 +4,7 @@
 //! frozen by the golden bytes in `testdata/format`.
 
 use crate::limits::ENTRY_COMMANDS_MAX;
-use crate::{NodeId, Sequence, SessionId};
+use crate::{Float, KeySelector, NodeId, Sequence, SessionId};
 use bytes::Bytes;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -82,6 +82,10 @@ pub enum Command {
     SessionExpire(SessionExpire),
     /// Records where a node can be reached now.
     MemberPublish(MemberPublish),
+    /// Deletes many keys, a step at a time.
+    KvDeletePattern(KvDeletePattern),
+    /// Adds to a number that need not be whole.
+    KvIncrementFloat(KvIncrementFloat),
 }
 
 /// What a write expects of the key.
@@ -129,6 +133,31 @@ pub struct KvIncrement {
     pub by: i64,
 }
 
+/// `DeletePattern`: one step of it, which is atomic. The next one goes on from its cursor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvDeletePattern {
+    /// Which keys.
+    pub selector: KeySelector,
+    /// Only keys above this one: the cursor of the step before.
+    pub after: Option<Bytes>,
+    /// At most so many, from 1; more than [`crate::limits::DELETE_PATTERN_KEYS_MAX`] mean as many
+    /// as that.
+    pub keys_max: u64,
+}
+
+/// `IncrementFloat` of a decimal number; an absent key counts as 0. The ttl stays as it is.
+///
+/// The value may be any finite decimal that Rust reads, of at most
+/// [`crate::limits::NUMBER_BYTES_MAX`]; it is replaced by the shortest one that reads back as the
+/// sum, without an exponent. Integers beyond 2^53 are rounded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvIncrementFloat {
+    /// The key.
+    pub key: Bytes,
+    /// May be negative, not infinite; a sum that is not finite is rejected.
+    pub by: Float,
+}
+
 /// Opens a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionOpen {
@@ -147,7 +176,7 @@ pub struct SessionClose {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionExpire {
     /// Which, at most [`crate::limits::EXPIRE_PER_ENTRY_MAX`]; ids that no longer exist are
-    /// ignored.
+    /// ignored. The outcome says how far it came.
     pub ids: Vec<SessionId>,
 }
 

@@ -68,13 +68,16 @@ fn request_hash(envelope: &Envelope) -> u64 {
 /// The outcome as it is remembered.
 fn bounded(outcome: &Outcome) -> Outcome {
     match outcome {
-        // Of fixed size, every one; spares them the encoding.
+        // Of fixed size, or with one key at most; spares them the encoding.
         Outcome::Done
         | Outcome::KvSet { .. }
         | Outcome::KvDelete { .. }
         | Outcome::KvIncrement { .. }
         | Outcome::SessionOpen { .. }
         | Outcome::SessionClose { .. }
+        | Outcome::KvDeletePattern { .. }
+        | Outcome::KvIncrementFloat { .. }
+        | Outcome::SessionExpire { .. }
         | Outcome::AppliedResultDropped => outcome.clone(),
         Outcome::Rejected(_) => bounded_by_size(outcome),
     }

@@ -8,7 +8,7 @@ use crate::keys::{self, DeadlineKind};
 use crate::limits::EXPIRE_PER_ENTRY_MAX;
 use crate::scope::Scope;
 use crate::{Fatal, GroupId, Read, Txn, kv};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 
 /// Makes the row at `expiring_key` end at `deadline_ms`.
 pub(crate) fn schedule(
@@ -75,9 +75,18 @@ pub(crate) fn sweep(scope: &mut Scope<'_>) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// The earliest deadline there is.
-pub(crate) fn earliest_ms(tables: &dyn Read, group: GroupId) -> Result<Option<u64>, Fatal> {
-    let (from, to) = keys::table_range(group, keys::table::DEADLINE);
+/// The earliest deadline in a span of lease time. Looks at nothing outside of it: before it may lie
+/// what was swept, and behind it what was taken back, and an LSM tree walks over both.
+pub(crate) fn earliest_ms(
+    tables: &dyn Read,
+    group: GroupId,
+    within_ms: RangeInclusive<u64>,
+) -> Result<Option<u64>, Fatal> {
+    let from = keys::deadlines_from(group, *within_ms.start());
+    let to = match within_ms.end().checked_add(1) {
+        Some(after_ms) => keys::deadlines_from(group, after_ms),
+        None => keys::table_range(group, keys::table::DEADLINE).1,
+    };
     let mut first = None;
     tables.scan(&from, &to, &mut |key, _| {
         first = Some(match keys::parse(group, key) {

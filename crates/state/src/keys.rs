@@ -101,6 +101,21 @@ pub(crate) fn kv(group: GroupId, namespace: &str, key: &[u8]) -> Vec<u8> {
     named(group, table::KV, namespace, key)
 }
 
+/// `[from, to)` around the keys of a namespace (within its limit) that begin with `prefix`.
+pub(crate) fn kv_range(group: GroupId, namespace: &str, prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let from = kv(group, namespace, prefix);
+    let mut to = from.clone();
+    while to.pop_if(|last| *last == 0xFF).is_some() {}
+    *to.last_mut().expect("the table's number is not 0xFF") += 1;
+    (from, to)
+}
+
+/// The first key above `key`.
+pub(crate) fn successor(mut key: Vec<u8>) -> Vec<u8> {
+    key.push(0);
+    key
+}
+
 pub(crate) fn deadline(
     group: GroupId,
     deadline_ms: u64,

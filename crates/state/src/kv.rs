@@ -7,9 +7,12 @@ use crate::scope::{Scope, within};
 use crate::{Expect, Rejection, Revision, Txn, expiry};
 
 pub(crate) mod delete;
+pub(crate) mod delete_pattern;
 pub(crate) mod expire;
 pub(crate) mod increment;
+pub(crate) mod increment_float;
 pub(crate) mod set;
+pub(crate) mod walk;
 
 fn check_key(key: &[u8]) -> Result<(), Rejection> {
     if key.is_empty() {

@@ -18,15 +18,17 @@
 //! - **Two kinds of failure.** A [`Rejection`] is an outcome; a [`Fatal`] stops the node. Neither
 //!   ever becomes the other.
 //! - **Bounded work.** An entry has at most [`limits::ENTRY_COMMANDS_MAX`] commands and sweeps at
-//!   most [`limits::EXPIRE_PER_ENTRY_MAX`] items.
+//!   most [`limits::EXPIRE_PER_ENTRY_MAX`] items; what could take longer, as deleting by a pattern
+//!   or ending sessions, is done in steps of so many keys, rows and bytes per entry ([`limits`]).
 //!
 //! # Invariants
 //! Written down, and checked, in [`invariants`]. What the machine keeps in memory can be derived
 //! from the tables at any time: [`Machine::open`] does, after a restart or a snapshot.
 //!
 //! # Deliberately absent
-//! Threads, sockets, files, wall clocks, randomness, hash maps and floating point: time and
-//! identity come in with the entry. No wire types either; the server converts them at its door.
+//! Threads, sockets, files, wall clocks, randomness, hash maps: time and identity come in with the
+//! entry. Floating point, but for the one addition in [`Float`]'s file. No wire types either; the
+//! server converts them at its door.
 //! Membership and blank entries never come here; they are the consensus layer's.
 //!
 //! # Example
@@ -72,6 +74,8 @@ mod dedupe;
 mod digest;
 mod entry;
 mod expiry;
+mod float;
+pub mod glob;
 mod ids;
 pub mod invariants;
 mod keys;
@@ -85,6 +89,7 @@ mod outcome;
 pub mod query;
 mod rows;
 mod scope;
+mod selector;
 mod session;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -94,9 +99,11 @@ mod txn;
 
 pub use command::*;
 pub use entry::*;
+pub use float::Float;
 pub use ids::*;
 pub use machine::*;
 pub use membership::*;
 pub use memory::MemoryTables;
 pub use outcome::*;
+pub use selector::{KeySelection, KeySelector};
 pub use txn::*;

@@ -25,7 +25,9 @@ pub const SESSION_TTL_MS_MIN: u64 = 1_000;
 pub const SESSION_TTL_MS_MAX: u64 = 3_600_000;
 /// Milliseconds a session lives when its client names no ttl.
 pub const SESSION_TTL_MS_DEFAULT: u64 = 30_000;
-/// Open sessions per group; each costs about 200 bytes and a keep-alive every ttl/3.
+/// Open sessions per group. Each costs a keep-alive every ttl/3, and about 200 bytes of memory;
+/// besides about 70 for each answer that its client has not passed with its floor yet, so up to
+/// 70 KiB for one whose client never does.
 pub const SESSIONS_MAX: u64 = 100_000;
 /// Unanswered sequences per session: bounds what is remembered for one client.
 pub const SESSION_WINDOW: u64 = 1_024;
@@ -38,9 +40,24 @@ pub const IDEMPOTENCY_TTL_MS: u64 = 600_000;
 /// Idempotency keys remembered per group, those that ran out and are not yet swept included:
 /// about 200 MiB of disk with answers of usual size.
 pub const IDEMPOTENCY_KEYS_MAX: u64 = 1_000_000;
-/// Expired items swept per entry: bounds how long one entry holds up the others. What is expired
-/// is invisible before it is swept.
+/// Expired items swept per entry, and rows of expired sessions deleted by one before no further
+/// session is ended: bounds how long one entry holds up the others. What is expired is invisible
+/// before it is swept.
 pub const EXPIRE_PER_ENTRY_MAX: usize = 1_000;
+/// Bytes of a pattern, as of a key: bounds what each subscription or permission keeps in memory
+/// (16 bytes for each).
+pub const PATTERN_BYTES_MAX: u64 = 1 << 10;
+/// Keys deleted by selectors per entry: one batch of table changes holds all of them.
+pub const DELETE_PATTERN_KEYS_MAX: usize = 10_000;
+/// Steps of the scans of one entry, or of one page of a list: a step is a byte that is read or
+/// compared. Tens of milliseconds, in which some ten thousand keys are passed.
+pub const SCAN_STEPS_MAX: usize = 16 << 20;
+/// Steps that each row costs a scan beside its bytes: to find it takes about as long.
+pub const SCAN_ROW_STEPS: usize = 256;
+/// Bytes that each item of a list counts for beside its key and value: its numbers.
+pub const KV_LIST_ITEM_BYTES: usize = 64;
+/// Bytes of a number's text that `IncrementFloat` reads: the longest it writes has 327.
+pub const NUMBER_BYTES_MAX: usize = 1 << 10;
 /// Bytes of an address in a `MemberPublish`.
 pub const ADDRESS_BYTES_MAX: u64 = 255;
 
@@ -84,6 +101,9 @@ impl Limits {
             ("session_ttl_ms_max", SESSION_TTL_MS_MAX),
             ("ttl_ms_max", TTL_MS_MAX),
             ("idempotency_keys_max", IDEMPOTENCY_KEYS_MAX),
+            ("pattern_bytes_max", PATTERN_BYTES_MAX),
+            ("delete_pattern_keys_max", DELETE_PATTERN_KEYS_MAX as u64),
+            ("scan_steps_max", SCAN_STEPS_MAX as u64),
         ]
     }
 }

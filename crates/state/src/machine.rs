@@ -83,7 +83,7 @@ impl Machine {
             meta: rows::meta(tables, group)?,
             digest: rows::digest(tables, group)?,
             sessions: Sessions::derive(tables, group)?,
-            earliest_deadline_ms: expiry::earliest_ms(tables, group)?,
+            earliest_deadline_ms: expiry::earliest_ms(tables, group, 0..=u64::MAX)?,
         })
     }
 
@@ -187,5 +187,9 @@ fn execute(scope: &mut Scope<'_>, namespace: &str, command: &Command) -> Result<
         Command::SessionClose(close) => Ok(session::close::apply(scope, close)),
         Command::SessionExpire(expire) => session::expire::apply(scope, expire),
         Command::MemberPublish(publish) => member::apply(scope, publish),
+        Command::KvDeletePattern(delete) => kv::delete_pattern::apply(scope, namespace, delete),
+        Command::KvIncrementFloat(increment) => {
+            kv::increment_float::apply(scope, namespace, increment)
+        }
     }
 }

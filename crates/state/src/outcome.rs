@@ -1,6 +1,7 @@
 //! What a command came to: an [`Outcome`] that every replica computes alike.
 
-use crate::{Revision, Sequence, SessionId};
+use crate::{Float, Revision, Sequence, SessionId};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// The result of one command. Rejections are remembered for repetitions like successes.
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum Outcome {
     /// Refused; no effect, now or later.
     Rejected(Rejection),
-    /// A `Tick`, an expiry or an address was taken in.
+    /// A `Tick` or an address was taken in.
     Done,
     /// `KvSet` happened.
     KvSet {
@@ -47,6 +48,31 @@ pub enum Outcome {
     },
     /// The command was applied before; its answer was too large to remember.
     AppliedResultDropped,
+    /// `KvDeletePattern` happened.
+    KvDeletePattern {
+        /// How many keys it deleted.
+        deleted: u64,
+        /// Where the next step begins; none when nothing is left to delete. A step may delete
+        /// few keys, or none, and have one all the same: its work is bounded too.
+        cursor: Option<Bytes>,
+        /// When; the same for all of them.
+        revision: Revision,
+    },
+    /// `KvIncrementFloat` happened.
+    KvIncrementFloat {
+        /// The number after it.
+        value: Float,
+        /// The key's version after it.
+        version: u64,
+        /// When.
+        revision: Revision,
+    },
+    /// `SessionExpire` happened, as far as one entry may go.
+    SessionExpire {
+        /// So many of its ids, from the first on, are not open any more. The sessions of the
+        /// others are as they were: the leader spares them, or asks again.
+        settled: u64,
+    },
 }
 
 /// Why a command was refused.
@@ -71,13 +97,16 @@ pub enum Rejection {
         /// The version the key has; none when it is absent.
         version: Option<u64>,
     },
-    /// `Increment` of a value that is not a decimal i64.
+    /// `Increment` of a value that is not a decimal i64, or `IncrementFloat` of one that is not a
+    /// finite decimal.
     #[error(
-        "the value is not a decimal 64-bit integer, so it can't be incremented; set it to one first"
+        "the value is not a decimal 64-bit integer (for a float: not a finite decimal), so it can't be incremented; set it to one first"
     )]
     NotANumber,
-    /// `Increment` would leave the range of i64.
-    #[error("the increment would overflow a 64-bit integer; the value was left as it is")]
+    /// `Increment` would leave the range of i64, or `IncrementFloat` that of finite numbers.
+    #[error(
+        "the sum would overflow a 64-bit integer (for a float: the finite numbers); the value was left as it is"
+    )]
     Overflow,
     /// The session is closed, expired or was never opened.
     #[error("session {0} has expired or was closed; open a new one")]

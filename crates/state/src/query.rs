@@ -9,8 +9,12 @@ use crate::rows::{self, KvRow, MemberAddrRow, SessionRow};
 use crate::session::each_row;
 use crate::{GroupId, NodeId, Read, Revision, SessionId, Stamp, expiry};
 use bytes::Bytes;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use xxhash_rust::xxh3::Xxh3;
+
+mod kv_list;
+
+pub use kv_list::*;
 
 /// A key as a reader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,13 +88,23 @@ pub fn revision(tables: &dyn Read, group: GroupId) -> Result<Revision, Fatal> {
     Ok(rows::meta(tables, group)?.revision)
 }
 
-/// The earliest lease time at which anything in the tables expires (keys, idempotency keys; not
-/// sessions, whose leases the leader keeps).
+/// The earliest lease time in `within_ms` at which anything in the tables expires (keys,
+/// idempotency keys; not sessions, whose leases the leader keeps).
+///
+/// Whoever asks again and again gives a lower bound, or each time walks over everything that was
+/// swept before. New deadlines lie above the lease clock of the entry that sets them. So in later
+/// views of the same tables nothing lies below the last answer (below the end of the span, when
+/// there was none) and below [`clocks`] of the view that gave it: the smaller of the two is sound.
+/// The asker's own clock is not, because it runs ahead of what is applied.
 ///
 /// # Errors
 /// When the tables fail.
-pub fn next_deadline_ms(tables: &dyn Read, group: GroupId) -> Result<Option<u64>, Fatal> {
-    expiry::earliest_ms(tables, group)
+pub fn next_deadline_ms(
+    tables: &dyn Read,
+    group: GroupId,
+    within_ms: RangeInclusive<u64>,
+) -> Result<Option<u64>, Fatal> {
+    expiry::earliest_ms(tables, group, within_ms)
 }
 
 /// All open sessions with their ttls in milliseconds, by id.

@@ -1,6 +1,7 @@
 //! What an operation sees and may touch while one entry is applied.
 
 use crate::digest::Recorder;
+use crate::limits::{DELETE_PATTERN_KEYS_MAX, EXPIRE_PER_ENTRY_MAX, SCAN_STEPS_MAX};
 use crate::rows::MetaRow;
 use crate::session::{Pending, Sessions};
 use crate::{
@@ -51,6 +52,19 @@ pub(crate) struct Scope<'a> {
     /// See [`crate::Machine`].
     pub(crate) earliest_deadline_ms: &'a mut Option<u64>,
     pub(crate) events: Vec<Event>,
+    pub(crate) allowance: Allowance,
+}
+
+/// What is left of what one entry may do. It is the entry's and not each command's, because the
+/// entry holds up the others, and has up to [`crate::limits::ENTRY_COMMANDS_MAX`] commands. A
+/// command that finds nothing left still does the least there is of its work.
+pub(crate) struct Allowance {
+    /// Rows of expired sessions to delete.
+    pub(crate) session_rows: usize,
+    /// Keys to delete by selectors.
+    pub(crate) keys: usize,
+    /// Steps of scans for them.
+    pub(crate) steps: usize,
 }
 
 impl<'a> Scope<'a> {
@@ -72,6 +86,11 @@ impl<'a> Scope<'a> {
             pending: BTreeMap::new(),
             earliest_deadline_ms,
             events: Vec::new(),
+            allowance: Allowance {
+                session_rows: EXPIRE_PER_ENTRY_MAX,
+                keys: DELETE_PATTERN_KEYS_MAX,
+                steps: SCAN_STEPS_MAX,
+            },
         }
     }
 

@@ -167,9 +167,10 @@ pub(crate) fn remember(scope: &mut Scope<'_>, id: SessionId, answer: Answer) {
     scope.pending.entry(id).or_default().answers.push(answer);
 }
 
-/// Ends a session and deletes all it owns; false when it is not open.
-pub(crate) fn end(scope: &mut Scope<'_>, id: SessionId) -> bool {
-    let Some(session) = scope.sessions.open.remove(&id) else { return false };
+/// Ends a session and deletes all it owns; answers how many rows that were, none when it is not
+/// open.
+pub(crate) fn end(scope: &mut Scope<'_>, id: SessionId) -> Option<usize> {
+    let session = scope.sessions.open.remove(&id)?;
     scope.txn.delete(&keys::session(scope.group, id));
     for &index in session.rows.keys().filter(|index| **index != scope.index) {
         scope.txn.delete(&keys::session_answer(scope.group, id, index));
@@ -177,7 +178,7 @@ pub(crate) fn end(scope: &mut Scope<'_>, id: SessionId) -> bool {
     scope.pending.remove(&id);
     scope.meta.sessions -= 1;
     scope.events.push(Event::SessionEnded { id });
-    true
+    Some(1 + session.rows.len())
 }
 
 /// Writes what the entry changed about its sessions, in the order of their ids.

@@ -1,11 +1,14 @@
 //! Tests of the crate as a whole; what belongs to one file is tested there.
 
+mod bounds;
 mod codec;
 mod fatal;
 mod format;
+mod glob;
 mod golden;
 mod invariants;
 mod keys;
+mod list;
 mod model;
 mod replicas;
 mod requests;

@@ -4,8 +4,9 @@
 //! after every entry. What is printed and what is stored must be equal, byte for byte, and every
 //! invariant must hold after every entry.
 //!
-//! Words, beside one for each command of the machine (`set`, `del`, `incr`, `session`, `publish`,
-//! `tick`; see `script.rs`), each of which is an entry of its own:
+//! Words, beside one for each command of the machine (`set`, `del`, `del-pattern`, `incr`,
+//! `incr-float`, `session`, `publish`, `tick`; see `script.rs`), each of which is an entry of its
+//! own:
 //!
 //! | word | what it does |
 //! |---|---|
@@ -15,6 +16,7 @@
 //! | `apply-again` | applies the commands of the last entry once more, as a new entry |
 //! | `set-many 1500 ttl=..` | sets so many keys, 500 to an entry |
 //! | `pretend sessions=.. idempotency-keys=..` | changes the counters, to come near a limit |
+//! | `list "a*" after=.. items=.. bytes=.. show=keys` | a page, also by `prefix=`, `show=count` |
 //! | `get k`, `clocks`, `revision`, `next-deadline`, `sessions`, `member 1` | queries |
 //! | `dump` | all rows; `events`: all events so far |
 //!
@@ -27,6 +29,7 @@ use super::render::{self, Names};
 use super::script::{self, millis, positional};
 use super::{GROUP, Tables, read};
 use crate::limits::ENTRY_COMMANDS_MAX;
+use crate::query::{KvList, KvShow};
 use crate::{
     Applied, Batch, Caller, Command, Envelope, Event, Expect, KvSet, LogIndex, Machine, NodeId,
     Outcome, Read, SessionId, Stamp, TableError, Txn, codec, invariants, keys, query, rows,
@@ -320,12 +323,39 @@ impl<T: Tables> Runner<T> {
         })
     }
 
+    fn list(&self, namespace: &str, args: &mut goldenscript::ArgumentConsumer<'_>) -> Text {
+        let selection = match script::selector(args)?.select() {
+            Ok(selection) => selection,
+            Err(rejection) => return Ok(rejection.to_string()),
+        };
+        let after = args.take_key("after").map(script::text).transpose()?;
+        let show = match args.take_key("show") {
+            None => KvShow::Items,
+            Some("keys") => KvShow::Keys,
+            Some("count") => KvShow::Count,
+            Some(other) => return Err(format!("can't show {other}").into()),
+        };
+        let list = KvList {
+            after: after.as_deref(),
+            show,
+            items_max: args.take_key("items").map_or(Ok(usize::MAX), str::parse)?,
+            bytes_max: args.take_key("bytes").map_or(Ok(usize::MAX), str::parse)?,
+        };
+        read(&self.tables, |view| {
+            let page = query::kv_list(view, GROUP, namespace, &selection, &list)?;
+            Ok(render::page(&page, show))
+        })
+    }
+
     fn query(
         &self,
         line: &goldenscript::Command,
         args: &mut goldenscript::ArgumentConsumer<'_>,
     ) -> Text {
         let namespace = script::string(args.take_key("ns").unwrap_or_default())?;
+        if line.name == "list" {
+            return self.list(&namespace, args);
+        }
         let subject = args.next_pos();
         let subject = || subject.ok_or("an argument is missing");
         read(&self.tables, |view| {
@@ -342,7 +372,7 @@ impl<T: Tables> Runner<T> {
                     format!("lease={}ms wall={}ms", clocks.lease_ms, clocks.wall_ms)
                 }
                 "revision" => render::revision(query::revision(view, GROUP)?),
-                "next-deadline" => match query::next_deadline_ms(view, GROUP)? {
+                "next-deadline" => match query::next_deadline_ms(view, GROUP, 0..=u64::MAX)? {
                     Some(deadline_ms) => format!("{deadline_ms}ms"),
                     None => "none".to_owned(),
                 },

@@ -1,9 +1,10 @@
 //! Rows, outcomes and events as a reader of a golden script sees them.
 
 use crate::keys::{self, DeadlineKind, Key};
-use crate::query::KvItem;
+use crate::query::{KvItem, KvPage, KvShow};
 use crate::rows::{self, AnswerRow, IdempotencyRow, KvRow, MemberAddrRow, MetaRow, SessionRow};
 use crate::{Event, GroupId, Outcome, Rejection, Revision, SessionId};
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::error::Error;
 
@@ -55,6 +56,17 @@ pub(crate) fn outcome(outcome: &Outcome, names: &Names) -> String {
         Outcome::KvIncrement { value, version, revision: at } => {
             format!("incr value={value} version={version} at {}", revision(*at))
         }
+        Outcome::KvDeletePattern { deleted, cursor, revision: at } => {
+            format!(
+                "delete-pattern deleted={deleted} {}at {}",
+                cursor_before(cursor),
+                revision(*at)
+            )
+        }
+        Outcome::KvIncrementFloat { value, version, revision: at } => {
+            format!("incr-float value={value} version={version} at {}", revision(*at))
+        }
+        Outcome::SessionExpire { settled } => format!("session expire settled={settled}"),
         Outcome::SessionOpen { id, ttl_ms } => {
             format!(
                 "session {} open ttl={ttl_ms}ms at {}",
@@ -65,6 +77,25 @@ pub(crate) fn outcome(outcome: &Outcome, names: &Names) -> String {
         Outcome::SessionClose { closed } => format!("session closed={closed}"),
         Outcome::AppliedResultDropped => "applied before, result dropped".to_owned(),
     }
+}
+
+fn cursor_before(cursor: &Option<Bytes>) -> String {
+    cursor.as_ref().map_or_else(String::new, |cursor| format!("cursor={} ", bytes(cursor)))
+}
+
+/// A page of a list, a line for each item.
+pub(crate) fn page(page: &KvPage, shows: KvShow) -> String {
+    let mut text = String::new();
+    for (key, listed) in &page.items {
+        let contents = item(listed);
+        // Without its value, which is always empty when it is not asked for.
+        let contents = match shows {
+            KvShow::Items => &contents,
+            KvShow::Keys | KvShow::Count => contents.trim_start_matches("\"\" "),
+        };
+        text += &format!("{} {contents}\n", bytes(key));
+    }
+    text + &format!("{}count={}", cursor_before(&page.cursor), page.count)
 }
 
 fn rejection(why: &Rejection, names: &Names) -> String {

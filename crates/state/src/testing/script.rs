@@ -1,8 +1,9 @@
 //! The words of golden scripts: one command of the machine each.
 
 use crate::{
-    Caller, Command, Envelope, Expect, KvDelete, KvIncrement, KvSet, MemberPublish, NodeId,
-    Sequence, SessionClose, SessionExpire, SessionId, SessionOpen,
+    Caller, Command, Envelope, Expect, Float, KeySelector, KvDelete, KvDeletePattern, KvIncrement,
+    KvIncrementFloat, KvSet, MemberPublish, NodeId, Sequence, SessionClose, SessionExpire,
+    SessionId, SessionOpen,
 };
 use bytes::Bytes;
 use goldenscript::ArgumentConsumer;
@@ -34,6 +35,15 @@ pub(crate) fn envelope(
         "incr" => Command::KvIncrement(KvIncrement {
             key: text(positional(&mut args, "key")?)?,
             by: args.take_key("by").map_or(Ok(1), str::parse)?,
+        }),
+        "incr-float" => Command::KvIncrementFloat(KvIncrementFloat {
+            key: text(positional(&mut args, "key")?)?,
+            by: Float::new(args.take_key("by").ok_or("by= is missing")?.parse()?),
+        }),
+        "del-pattern" => Command::KvDeletePattern(KvDeletePattern {
+            selector: selector(&mut args)?,
+            after: args.take_key("after").map(text).transpose()?,
+            keys_max: args.take_key("max").map_or(Ok(u64::MAX), str::parse)?,
         }),
         "session" => match positional(&mut args, "open, close or expire")? {
             "open" => {
@@ -96,6 +106,14 @@ fn expect(args: &mut ArgumentConsumer<'_>) -> Parsed<Expect> {
         None => Expect::Any,
         Some("absent") => Expect::Absent,
         Some(version) => Expect::Version(version.parse()?),
+    })
+}
+
+/// `prefix=a`, or a pattern as it stands.
+pub(crate) fn selector(args: &mut ArgumentConsumer<'_>) -> Parsed<KeySelector> {
+    Ok(match args.take_key("prefix") {
+        Some(prefix) => KeySelector::Prefix(text(prefix)?),
+        None => KeySelector::Pattern(text(positional(args, "pattern")?)?),
     })
 }
 

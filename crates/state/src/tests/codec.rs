@@ -1,12 +1,13 @@
 //! Decoding takes any bytes and answers, one way or the other.
 
 use super::{property, samples};
-use crate::codec::{self, CodecError, FEATURE_LEVEL, FORMAT};
+use crate::codec::{self, CodecError, FEATURE_LEVEL, FORMAT, WRITTEN_LEVEL};
 use crate::limits::ENTRY_COMMANDS_MAX;
+use crate::query::{KvList, KvShow};
 use crate::rows::{AnswerRow, IdempotencyRow, KvRow, MemberAddrRow, MetaRow, SessionRow};
 use crate::{
-    Batch, Caller, Command, EntryBody, Envelope, Machine, MemoryTables, NodeId, Outcome, Rejection,
-    Txn, invariants, query, testing::GROUP,
+    Batch, Caller, Command, EntryBody, Envelope, KeySelector, Machine, MemoryTables, NodeId,
+    Outcome, Rejection, Txn, invariants, query, testing::GROUP,
 };
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -79,7 +80,15 @@ fn reading_damaged_rows_never_panics() {
         let _ = query::kv_get(&tables, GROUP, "ns", b"key");
         let _ = query::sessions(&tables, GROUP);
         let _ = query::member_addresses(&tables, GROUP, NodeId(3));
-        let _ = query::next_deadline_ms(&tables, GROUP);
+        let _ = query::next_deadline_ms(&tables, GROUP, 0..=u64::MAX);
+        let all = KeySelector::Prefix(Bytes::new()).select().unwrap();
+        let list = KvList {
+            after: None,
+            show: KvShow::Items,
+            items_max: usize::MAX,
+            bytes_max: usize::MAX,
+        };
+        let _ = query::kv_list(&tables, GROUP, "ns", &all, &list);
         Ok(())
     });
 }
@@ -104,6 +113,21 @@ fn headers_tell_what_is_wrong() {
         codec::decode::<Command>(&longer),
         Err(CodecError::Body("1 bytes follow it".to_owned()))
     );
+}
+
+/// A newer build in an older cluster: it reads more than it writes.
+#[test]
+fn what_is_understood_is_not_what_is_written() {
+    const { assert!(WRITTEN_LEVEL < FEATURE_LEVEL) };
+    let command = codec::encode(&Command::Tick);
+    let batch = codec::encode_batch(&ticks(1));
+    let (_, _, row) = samples::rows().swap_remove(0);
+    for encoding in [&command, &batch[..], &row] {
+        assert_eq!(encoding[..2], [FORMAT, WRITTEN_LEVEL]);
+    }
+    let mut newest = command;
+    newest[1] = FEATURE_LEVEL;
+    assert_eq!(codec::decode::<Command>(&newest), Ok(Command::Tick));
 }
 
 fn ticks(count: usize) -> Batch {

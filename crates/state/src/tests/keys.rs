@@ -151,6 +151,22 @@ fn order_of_keys_is_order_of_their_parts() {
 }
 
 #[test]
+fn ranges_of_keys_hold_one_namespace_and_prefix() {
+    let drawn = (group(), "[ab]{0,2}", name(), "[ab]{0,2}", name());
+    let name = "ranges_of_keys_hold_one_namespace_and_prefix";
+    property(name, 2_000, &drawn, |(group, namespace, prefix, other, key)| {
+        let (from, to) = keys::kv_range(group, &namespace, &prefix);
+        let made = keys::kv(group, &other, &key);
+        let within = from <= made && made < to;
+        prop_assert_eq!(within, namespace == other && key.starts_with(&prefix));
+        let next = keys::successor(made.clone());
+        prop_assert!(made < next);
+        prop_assert_eq!(from < next, from <= made, "nothing lies between");
+        Ok(())
+    });
+}
+
+#[test]
 fn ranges_hold_their_table_and_nothing_else() {
     let many = vec((group(), made()), 0..60);
     property("ranges_hold_their_table_and_nothing_else", 300, &many, |many| {

@@ -2,10 +2,11 @@
 //! swept. Whatever random clients ask, both answer the same and then hold the same.
 
 use super::{property, requests};
+use crate::query::{KvItem, KvList, KvPage, KvShow};
 use crate::testing::GROUP;
 use crate::{
-    Batch, Caller, Command, Envelope, Event, Expect, LogIndex, Machine, MemoryTables, Outcome,
-    Rejection, Revision, Sequence, SessionId, invariants, query,
+    Batch, Caller, Command, Envelope, Event, Expect, Float, KeySelector, KvDeletePattern, LogIndex,
+    Machine, MemoryTables, Outcome, Rejection, Revision, Sequence, SessionId, invariants, query,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -17,6 +18,18 @@ struct Item {
     created: Revision,
     modified: Revision,
     deadline_ms: Option<u64>,
+}
+
+impl Item {
+    fn shown(self, now_ms: u64) -> KvItem {
+        KvItem {
+            value: self.value.into(),
+            version: self.version,
+            create_revision: self.created,
+            mod_revision: self.modified,
+            remaining_ttl_ms: self.deadline_ms.map(|at_ms| at_ms - now_ms),
+        }
+    }
 }
 
 struct Session {
@@ -190,7 +203,27 @@ impl Model {
                 for id in &expire.ids {
                     self.end(*id);
                 }
-                Ok(Outcome::Done)
+                Ok(Outcome::SessionExpire { settled: expire.ids.len() as u64 })
+            }
+            Command::KvDeletePattern(delete) => self.delete_pattern(at, namespace, delete),
+            Command::KvIncrementFloat(increment) => {
+                key_fits(&increment.key)?;
+                let by = increment.by.get();
+                if !by.is_finite() {
+                    let why = format!("{by} can't be added to a number; give a finite one");
+                    return Err(Rejection::Invalid(why));
+                }
+                let name = (namespace.to_owned(), increment.key.to_vec());
+                let (text, deadline_ms) = match self.items.get(&name) {
+                    None => ("0".to_owned(), None),
+                    Some(item) => {
+                        (String::from_utf8(item.value.clone()).unwrap(), item.deadline_ms)
+                    }
+                };
+                let sum = sum(&text, &by.to_string())?;
+                let version = self.write(name, sum.clone().into_bytes(), deadline_ms, at);
+                let value = Float::new(sum.parse().unwrap());
+                Ok(Outcome::KvIncrementFloat { value, version, revision: at })
             }
             Command::MemberPublish(publish) => {
                 if publish.client_addr.is_empty() {
@@ -205,6 +238,53 @@ impl Model {
             }
         });
         outcome.unwrap_or_else(Outcome::Rejected)
+    }
+
+    /// Goes through all items there are, the other namespaces' too.
+    fn delete_pattern(
+        &mut self,
+        at: Revision,
+        namespace: &str,
+        delete: &KvDeletePattern,
+    ) -> Result<Outcome, Rejection> {
+        if let KeySelector::Pattern(pattern) = &delete.selector {
+            let malformed =
+                |why: &str| Rejection::Invalid(format!("the pattern is malformed: {why}"));
+            match &pattern[..] {
+                b"" => return Err(malformed("it is empty; `*` matches everything")),
+                b"a[" => {
+                    return Err(malformed(
+                        "the `[` at byte 2 is never closed; add the `]`, or write `\\[` for one",
+                    ));
+                }
+                _ => {}
+            }
+        }
+        if delete.after.as_ref().is_some_and(|after| after.len() > 1_024) {
+            return Err(too_much("cursor bytes", 1_025, 1_024));
+        }
+        if delete.keys_max == 0 {
+            let why = "the most keys to delete is 0; give 1 or more";
+            return Err(Rejection::Invalid(why.to_owned()));
+        }
+        let (mut deleted, mut cursor, mut passed) = (Vec::new(), None, None);
+        for (name, _) in self.items.iter().filter(|((of, _), _)| of == namespace) {
+            if delete.after.as_ref().is_some_and(|after| name.1[..] <= after[..]) {
+                continue;
+            }
+            if selects(&delete.selector, &name.1) {
+                if deleted.len() as u64 == delete.keys_max {
+                    cursor = passed;
+                    break;
+                }
+                deleted.push(name.clone());
+            }
+            passed = Some(name.1.clone().into());
+        }
+        deleted.iter().for_each(|name| {
+            self.items.remove(name);
+        });
+        Ok(Outcome::KvDeletePattern { deleted: deleted.len() as u64, cursor, revision: at })
     }
 
     fn expect(&self, name: &(String, Vec<u8>), expect: Expect) -> Result<(), Rejection> {
@@ -259,21 +339,56 @@ fn key_fits(key: &[u8]) -> Result<(), Rejection> {
     Ok(())
 }
 
+#[expect(
+    clippy::disallowed_types,
+    clippy::float_arithmetic,
+    reason = "a model of the one operation that adds floats has to add floats"
+)]
+fn sum(text: &str, by: &str) -> Result<String, Rejection> {
+    let number: f64 = text.parse().map_err(|_| Rejection::NotANumber)?;
+    let sum = number + by.parse::<f64>().unwrap();
+    match sum {
+        sum if !sum.is_finite() => Err(Rejection::Overflow),
+        0.0 => Ok("0".to_owned()),
+        sum => Ok(sum.to_string()),
+    }
+}
+
+/// The few patterns that the requests have, in plain words.
+fn selects(selector: &KeySelector, key: &[u8]) -> bool {
+    match selector {
+        KeySelector::Prefix(prefix) => key.starts_with(prefix),
+        KeySelector::Pattern(pattern) => match &pattern[..] {
+            b"*" => true,
+            b"?" => key.len() == 1,
+            b"a*" => key.starts_with(b"a"),
+            b"*b" => key.ends_with(b"b"),
+            b"[^a]" => key.len() == 1 && key != b"a",
+            b"a" => key == b"a",
+            other => panic!("the model does not know the pattern {other:?}"),
+        },
+    }
+}
+
 /// Everything a reader can see of the tables equals what the model holds.
 fn compare(tables: &MemoryTables, model: &Model) -> Result<(), TestCaseError> {
     for namespace in ["", "a"] {
         for key in [&b"a"[..], b"b", b"ab"] {
             let found = query::kv_get(tables, GROUP, namespace, key).unwrap();
             let expected = model.items.get(&(namespace.to_owned(), key.to_vec())).cloned();
-            let expected = expected.map(|item| query::KvItem {
-                value: item.value.into(),
-                version: item.version,
-                create_revision: item.created,
-                mod_revision: item.modified,
-                remaining_ttl_ms: item.deadline_ms.map(|at_ms| at_ms - model.now_ms),
-            });
+            let expected = expected.map(|item| item.shown(model.now_ms));
             prop_assert_eq!(found, expected, "key {:?} of {:?}", key, namespace);
         }
+        let all = KeySelector::Prefix(Default::default()).select().unwrap();
+        let (items_max, bytes_max) = (usize::MAX, usize::MAX);
+        let list = KvList { after: None, show: KvShow::Items, items_max, bytes_max };
+        let page = query::kv_list(tables, GROUP, namespace, &all, &list).unwrap();
+        let items = model.items.iter().filter(|((of, _), _)| of == namespace);
+        let items: Vec<_> = items
+            .map(|((_, key), item)| (key.clone().into(), item.clone().shown(model.now_ms)))
+            .collect();
+        let count = items.len() as u64;
+        prop_assert_eq!(page, KvPage { items, count, cursor: None }, "of {:?}", namespace);
     }
     let sessions: Vec<_> = model.sessions.iter().map(|(id, s)| (*id, s.ttl_ms)).collect();
     prop_assert_eq!(query::sessions(tables, GROUP).unwrap(), sessions);
@@ -282,7 +397,7 @@ fn compare(tables: &MemoryTables, model: &Model) -> Result<(), TestCaseError> {
     prop_assert_eq!(query::clocks(tables, GROUP).unwrap().lease_ms, model.now_ms);
     let deadlines = model.items.values().filter_map(|item| item.deadline_ms);
     let deadlines = deadlines.chain(model.remembered.values().map(|r| r.until_ms));
-    prop_assert_eq!(query::next_deadline_ms(tables, GROUP).unwrap(), deadlines.min());
+    prop_assert_eq!(query::next_deadline_ms(tables, GROUP, 0..=u64::MAX).unwrap(), deadlines.min());
     Ok(())
 }
 

@@ -2,8 +2,9 @@
 //! meet each other often; and repetitions of earlier ones.
 
 use crate::{
-    Batch, Caller, Command, Envelope, Event, Expect, KvDelete, KvIncrement, KvSet, MemberPublish,
-    NodeId, Sequence, SessionClose, SessionExpire, SessionId, SessionOpen, Stamp,
+    Batch, Caller, Command, Envelope, Event, Expect, Float, KeySelector, KvDelete, KvDeletePattern,
+    KvIncrement, KvIncrementFloat, KvSet, MemberPublish, NodeId, Sequence, SessionClose,
+    SessionExpire, SessionId, SessionOpen, Stamp,
 };
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -80,7 +81,14 @@ fn who() -> impl Strategy<Value = Who> {
 
 fn what() -> impl Strategy<Value = What> {
     let key = || prop_oneof![Just("a"), Just("b"), Just("ab"), Just("")].prop_map(Bytes::from);
-    let value = prop_oneof![Just("1"), Just("-3"), Just("x"), Just("9223372036854775807")];
+    let value = prop_oneof![
+        Just("1"),
+        Just("-3"),
+        Just("x"),
+        Just("9223372036854775807"),
+        Just("0.1"),
+        Just("1e308"),
+    ];
     let ttl_ms = prop_oneof![
         4 => Just(None),
         4 => (1..8u64).prop_map(Some),
@@ -95,6 +103,25 @@ fn what() -> impl Strategy<Value = What> {
         ]
     };
     let by = prop_oneof![-2..3i64, Just(i64::MAX), Just(i64::MIN)];
+    let by_float = prop_oneof![
+        3 => Just(Float::new(0.2)),
+        3 => Just(Float::new(-0.1)),
+        1 => Just(Float::new(1e308)),
+        1 => Just(Float::new("-0".parse().unwrap())),
+        1 => Just(Float::new("nan".parse().unwrap())),
+    ];
+    let selector = prop_oneof![
+        4 => prop_oneof![Just("*"), Just("?"), Just("a*"), Just("*b"), Just("[^a]"), Just("a"),
+            Just("a["), Just("")]
+            .prop_map(|pattern| KeySelector::Pattern(pattern.into())),
+        2 => prop_oneof![Just(""), Just("a"), Just("ab")]
+            .prop_map(|prefix| KeySelector::Prefix(prefix.into())),
+    ];
+    let after = prop_oneof![
+        3 => Just(None),
+        2 => key().prop_map(Some),
+        1 => Just(Some(vec![b'a'; 1_025].into())),
+    ];
     let session_ttl_ms = prop_oneof![4 => Just(1_000u64), 1 => Just(999), 1 => Just(3_600_001)];
     let addr = || prop_oneof![Just(String::new()), Just("host:1".to_owned())];
     prop_oneof![
@@ -105,6 +132,15 @@ fn what() -> impl Strategy<Value = What> {
             .prop_map(|(key, expect)| What::Command(Command::KvDelete(KvDelete { key, expect }))),
         5 => (key(), by)
             .prop_map(|(key, by)| What::Command(Command::KvIncrement(KvIncrement { key, by }))),
+        3 => (key(), by_float).prop_map(|(key, by)| {
+            What::Command(Command::KvIncrementFloat(KvIncrementFloat { key, by }))
+        }),
+        2 => (selector, after, prop_oneof![0..4u64, Just(u64::MAX)]).prop_map(
+            |(selector, after, keys_max)| {
+                let delete = KvDeletePattern { selector, after, keys_max };
+                What::Command(Command::KvDeletePattern(delete))
+            }
+        ),
         2 => session_ttl_ms
             .prop_map(|ttl_ms| What::Command(Command::SessionOpen(SessionOpen { ttl_ms }))),
         1 => any::<prop::sample::Index>().prop_map(What::Close),

@@ -5,9 +5,10 @@
 use crate::keys::{self, DeadlineKind};
 use crate::rows::{Answer, AnswerRow, IdempotencyRow, KvRow, MemberAddrRow, MetaRow, SessionRow};
 use crate::{
-    Batch, Caller, Command, Envelope, Expect, GroupId, KvDelete, KvIncrement, KvSet, LogIndex,
-    MemberPublish, NodeId, Outcome, Rejection, Revision, Sequence, SessionClose, SessionExpire,
-    SessionId, SessionOpen, Stamp, codec,
+    Batch, Caller, Command, Envelope, Expect, Float, GroupId, KeySelector, KvDelete,
+    KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet, LogIndex, MemberPublish, NodeId,
+    Outcome, Rejection, Revision, Sequence, SessionClose, SessionExpire, SessionId, SessionOpen,
+    Stamp, codec,
 };
 use bytes::Bytes;
 
@@ -33,6 +34,18 @@ pub(super) fn commands() -> Vec<(String, Command)> {
             client_addr: "10.0.0.3:8811".to_owned(),
             http_addr: String::new(),
         }),
+        Command::KvDeletePattern(KvDeletePattern {
+            selector: KeySelector::Prefix("user:".into()),
+            after: None,
+            keys_max: 10_000,
+        }),
+        Command::KvDeletePattern(KvDeletePattern {
+            selector: KeySelector::Pattern("user:*".into()),
+            after: Some("user:a".into()),
+            keys_max: 1,
+        }),
+        Command::KvIncrementFloat(KvIncrementFloat { key: "key".into(), by: Float::new(0.5) }),
+        Command::KvIncrementFloat(KvIncrementFloat { key: "key".into(), by: Float::new(-1e300) }),
     ];
     numbered(all, name_of_command)
 }
@@ -47,6 +60,8 @@ fn name_of_command(command: &Command) -> &'static str {
         Command::SessionClose(_) => "session_close",
         Command::SessionExpire(_) => "session_expire",
         Command::MemberPublish(_) => "member_publish",
+        Command::KvDeletePattern(_) => "kv_delete_pattern",
+        Command::KvIncrementFloat(_) => "kv_increment_float",
     }
 }
 
@@ -83,6 +98,10 @@ pub(super) fn outcomes() -> Vec<(String, Outcome)> {
         Outcome::SessionOpen { id: SessionId(4096), ttl_ms: 30_000 },
         Outcome::SessionClose { closed: true },
         Outcome::AppliedResultDropped,
+        Outcome::KvDeletePattern { deleted: 300, cursor: Some("user:z".into()), revision },
+        Outcome::KvDeletePattern { deleted: 0, cursor: None, revision },
+        Outcome::KvIncrementFloat { value: Float::new(0.5), version: 300, revision },
+        Outcome::SessionExpire { settled: 2 },
     ];
     numbered(all, |outcome| match outcome {
         Outcome::Rejected(_) => "rejected",
@@ -93,6 +112,9 @@ pub(super) fn outcomes() -> Vec<(String, Outcome)> {
         Outcome::SessionOpen { .. } => "session_open",
         Outcome::SessionClose { .. } => "session_close",
         Outcome::AppliedResultDropped => "applied_result_dropped",
+        Outcome::KvDeletePattern { .. } => "kv_delete_pattern",
+        Outcome::KvIncrementFloat { .. } => "kv_increment_float",
+        Outcome::SessionExpire { .. } => "session_expire",
     })
 }
 

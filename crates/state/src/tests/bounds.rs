@@ -1,0 +1,200 @@
+//! What one entry may do at most, where a command alone could do more.
+
+use crate::limits::{
+    DELETE_PATTERN_KEYS_MAX, ENTRY_COMMANDS_MAX, EXPIRE_PER_ENTRY_MAX, SCAN_ROW_STEPS,
+    SCAN_STEPS_MAX, VALUE_BYTES_MAX,
+};
+use crate::testing::GROUP;
+use crate::{
+    Applied, Batch, Caller, Command, Envelope, Event, KeySelector, KvDeletePattern, KvSet,
+    LogIndex, Machine, MemoryTables, Outcome, Sequence, SessionExpire, SessionId, SessionOpen,
+    Stamp, invariants, query,
+};
+use bytes::Bytes;
+
+struct Group {
+    tables: MemoryTables,
+    machine: Machine,
+    index: LogIndex,
+    stamp: Stamp,
+}
+
+impl Group {
+    fn new() -> Self {
+        let tables = MemoryTables::default();
+        let machine = Machine::open(GROUP, &tables).unwrap();
+        Self { tables, machine, index: LogIndex(0), stamp: Stamp::default() }
+    }
+
+    fn apply(&mut self, commands: Vec<(Caller, Command)>) -> Applied {
+        self.index.0 += 1;
+        let envelope = |(caller, command)| Envelope { namespace: String::new(), caller, command };
+        let commands = commands.into_iter().map(envelope).collect();
+        let batch = Batch { stamp: self.stamp, commands };
+        self.machine.apply(&mut self.tables, self.index, &batch).unwrap()
+    }
+
+    fn own(&mut self, commands: Vec<Command>) -> Applied {
+        self.apply(commands.into_iter().map(|command| (Caller::Anonymous, command)).collect())
+    }
+
+    fn set(&mut self, count: usize, value: &Bytes, ttl_ms: Option<u64>) {
+        let set = |number: usize| {
+            let (key, value) = (format!("key-{number:08}").into(), value.clone());
+            Command::KvSet(KvSet { key, value, ttl_ms, expect: Default::default() })
+        };
+        let numbers: Vec<usize> = (0..count).collect();
+        for numbers in numbers.chunks(ENTRY_COMMANDS_MAX) {
+            self.own(numbers.iter().copied().map(set).collect());
+        }
+    }
+
+    /// A session with so many rows of answers that its floor has not passed.
+    fn session(&mut self, rows: u64) -> SessionId {
+        let opened = self.own(vec![Command::SessionOpen(SessionOpen { ttl_ms: 10_000 })]);
+        let Outcome::SessionOpen { id, .. } = opened.outcomes[0] else { panic!("{opened:?}") };
+        for sequence in 1..=rows {
+            let (sequence, floor) = (Sequence(sequence), Sequence(1));
+            self.apply(vec![(Caller::Session { id, sequence, floor }, Command::Tick)]);
+        }
+        id
+    }
+
+    fn check(&self) {
+        self.machine.check(&self.tables).unwrap();
+        invariants::check(&self.tables, GROUP).unwrap();
+    }
+}
+
+fn delete(after: Option<Bytes>, keys_max: u64) -> Command {
+    let selector = KeySelector::Prefix(Bytes::new());
+    Command::KvDeletePattern(KvDeletePattern { selector, after, keys_max })
+}
+
+fn deleted(outcome: &Outcome) -> (usize, Option<Bytes>) {
+    match outcome {
+        Outcome::KvDeletePattern { deleted, cursor, .. } => {
+            (usize::try_from(*deleted).unwrap(), cursor.clone())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn one_entry_deletes_so_many_keys() {
+    let mut group = Group::new();
+    group.set(DELETE_PATTERN_KEYS_MAX + 5_000, &Bytes::from_static(b"v"), Some(60_000));
+    // The bound is the entry's: what the first command leaves of it is the second one's.
+    let outcomes =
+        group.own(vec![delete(None, 4_000), delete(None, u64::MAX), delete(None, 2)]).outcomes;
+    assert_eq!(deleted(&outcomes[0]).0, 4_000);
+    assert_eq!(deleted(&outcomes[1]).0, DELETE_PATTERN_KEYS_MAX - 4_000);
+    assert_eq!(deleted(&outcomes[2]).0, 1, "each command gets somewhere");
+    group.check();
+
+    let (mut count, mut steps) = (DELETE_PATTERN_KEYS_MAX + 1, 0);
+    let mut cursor = deleted(&outcomes[2]).1;
+    while cursor.is_some() {
+        let outcomes = group.own(vec![delete(cursor, u64::MAX)]).outcomes;
+        let (more, next) = deleted(&outcomes[0]);
+        (count, cursor, steps) = (count + more, next, steps + 1);
+    }
+    assert_eq!((count, steps), (DELETE_PATTERN_KEYS_MAX + 5_000, 1));
+    assert_eq!(query::next_deadline_ms(&group.tables, GROUP, 0..=u64::MAX).unwrap(), None);
+    group.check();
+}
+
+#[test]
+fn one_entry_reads_so_many_bytes_to_delete() {
+    let mut group = Group::new();
+    let value_bytes = usize::try_from(VALUE_BYTES_MAX).unwrap();
+    group.set(20, &Bytes::from(vec![b'v'; value_bytes]), None);
+    let outcomes = group.own(vec![delete(None, u64::MAX), delete(None, u64::MAX)]).outcomes;
+    let (count, cursor) = deleted(&outcomes[0]);
+    assert_eq!(count, SCAN_STEPS_MAX.div_ceil(value_bytes + SCAN_ROW_STEPS));
+    assert!(cursor.is_some());
+    assert_eq!(deleted(&outcomes[1]).0, 1, "each command gets somewhere");
+    group.check();
+}
+
+fn ended(applied: &Applied) -> Vec<SessionId> {
+    let id = |event: &Event| match event {
+        Event::SessionEnded { id } => Some(*id),
+        Event::SessionOpened { .. } => None,
+    };
+    applied.events.iter().filter_map(id).collect()
+}
+
+fn expire(ids: &[SessionId]) -> Command {
+    Command::SessionExpire(SessionExpire { ids: ids.to_vec() })
+}
+
+#[test]
+fn one_entry_ends_sessions_up_to_so_many_rows() {
+    let mut group = Group::new();
+    let rows = EXPIRE_PER_ENTRY_MAX as u64 * 2 / 5;
+    let ids: Vec<SessionId> = (0..5).map(|_| group.session(rows)).collect();
+    // Those that are gone are settled and cost nothing.
+    let mut asked = vec![SessionId(1), SessionId(2)];
+    asked.extend(&ids);
+    let applied = group.own(vec![expire(&asked), expire(&ids[3..])]);
+    // The third session passes the bound and is ended; for the second command nothing is left.
+    assert_eq!(applied.outcomes[0], Outcome::SessionExpire { settled: 5 });
+    assert_eq!(applied.outcomes[1], Outcome::SessionExpire { settled: 1 });
+    assert_eq!(ended(&applied), ids[..4]);
+    let open: Vec<SessionId> =
+        query::sessions(&group.tables, GROUP).unwrap().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(open, ids[4..]);
+    group.check();
+
+    let applied = group.own(vec![expire(&asked)]);
+    assert_eq!(applied.outcomes[0], Outcome::SessionExpire { settled: 7 });
+    assert_eq!(ended(&applied), ids[4..]);
+    group.check();
+}
+
+#[test]
+fn sessions_without_answers_end_together() {
+    let mut group = Group::new();
+    let ids: Vec<SessionId> = (0..EXPIRE_PER_ENTRY_MAX).map(|_| group.session(0)).collect();
+    let applied = group.own(vec![expire(&ids)]);
+    let settled = ids.len() as u64;
+    assert_eq!(applied.outcomes, [Outcome::SessionExpire { settled }]);
+    assert_eq!(ended(&applied), ids);
+    group.check();
+}
+
+/// The lower bound that a caller may keep finds every deadline, and an upper one hides what lies
+/// behind it.
+#[test]
+fn deadlines_are_found_in_their_span() {
+    let mut group = Group::new();
+    let value = Bytes::from_static(b"v");
+    let next = |group: &Group, within_ms| {
+        query::next_deadline_ms(&group.tables, GROUP, within_ms).unwrap()
+    };
+    assert_eq!(next(&group, 0..=u64::MAX), None);
+    group.stamp.lease_ms = 100;
+    group.set(1, &value, Some(50));
+    assert_eq!(next(&group, 0..=u64::MAX), Some(150));
+    assert_eq!(next(&group, 150..=150), Some(150));
+    assert_eq!(next(&group, 151..=u64::MAX), None);
+    assert_eq!(next(&group, 0..=149), None);
+    // An end below the beginning holds nothing.
+    #[expect(clippy::reversed_empty_ranges, reason = "that is what is tested")]
+    {
+        assert_eq!(next(&group, 200..=100), None);
+    }
+
+    let (mut from_ms, mut ttl_ms) = (0, 1);
+    for _ in 0..200 {
+        let lease_ms = query::clocks(&group.tables, GROUP).unwrap().lease_ms;
+        let to_ms = lease_ms + ttl_ms % 5;
+        let answer = next(&group, from_ms..=to_ms);
+        assert_eq!(answer, next(&group, 0..=u64::MAX).filter(|at_ms| *at_ms <= to_ms));
+        from_ms = answer.unwrap_or(to_ms).min(lease_ms);
+        group.stamp.lease_ms += ttl_ms % 3;
+        ttl_ms = ttl_ms * 7 % 31;
+        group.set(2, &value, Some(ttl_ms));
+    }
+}

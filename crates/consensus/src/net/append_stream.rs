@@ -73,6 +73,8 @@ where
                 }
                 Poll::Ready(None) => {
                     self.input = None;
+                    // A slot that is reserved would keep the channel open.
+                    self.requests.abort_send();
                     self.requests.close();
                 }
             }
@@ -200,6 +202,23 @@ mod tests {
         assert_eq!(told(poll()), Some(12));
         let count = std::iter::from_fn(|| sent.try_recv().ok()).count();
         assert_eq!(count, 3, "every request was handed on");
+    }
+
+    #[test]
+    fn the_end_of_the_requests_ends_the_call() {
+        let (requests, mut sent) = tokio::sync::mpsc::channel(1);
+        let (input_tx, input) = unbounded_for_tests::channel(8);
+        let (mut answers_tx, answers) = unbounded_for_tests::channel(8);
+        let mut stream =
+            AppendStream::new(id(5), input, PollSender::new(requests), answers, failed);
+        let cx = &mut Context::from_waker(Waker::noop());
+        // A slot is reserved for a request that never comes.
+        assert_eq!(told(Pin::new(&mut stream).poll_next(cx)), None);
+        drop(input_tx);
+        answers_tx.try_send(accepted(5)).unwrap();
+        assert_eq!(told(Pin::new(&mut stream).poll_next(cx)), Some(5));
+        let ended = tokio::sync::mpsc::error::TryRecvError::Disconnected;
+        assert_eq!(sent.try_recv().unwrap_err(), ended, "the peer would wait for more");
     }
 
     #[test]

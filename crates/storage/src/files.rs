@@ -145,9 +145,6 @@ pub(crate) fn checksum_file(path: &Path) -> Result<(u64, u32), Error> {
 }
 
 /// Bytes that an unprivileged process may still write on the file system that holds `path`.
-///
-/// # Errors
-/// When the system does not tell.
-pub fn available_bytes(path: &Path) -> Result<u64, Error> {
+pub(crate) fn available_bytes(path: &Path) -> Result<u64, Error> {
     fs4::available_space(path).map_err(|error| io_error("query free space of", path, &error))
 }

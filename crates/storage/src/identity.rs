@@ -195,3 +195,34 @@ fn check_empty(path: &Path) -> Result<(), Error> {
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Directories made by one version are opened by the next: these bytes never change.
+    #[test]
+    fn bytes_are_frozen() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut identity = Identity {
+            format: FORMAT,
+            cluster_id: None,
+            node_id: NodeId(2),
+            uuid: Uuid::from_u128(0x0123_4567_89ab_4def_8123_4567_89ab_cdef),
+        };
+        let new = r#"{
+  "format": 1,
+  "cluster_id": null,
+  "node_id": 2,
+  "uuid": "01234567-89ab-4def-8123-456789abcdef"
+}
+"#;
+        for content in [new.to_owned(), new.replace("null", r#""c-1""#)] {
+            write(dir.path(), &identity).expect("written");
+            let written = std::fs::read_to_string(dir.path().join(IDENTITY)).expect("readable");
+            assert_eq!(written, content);
+            assert_eq!(read(dir.path()).expect("readable"), Some(identity.clone()));
+            identity.cluster_id = Some(String::from("c-1"));
+        }
+    }
+}

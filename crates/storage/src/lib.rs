@@ -15,7 +15,8 @@
 //! - **Damage is told, not passed on.** Every log row has a checksum over its key and value, every
 //!   table block and record of RocksDB has one, and so do the small files. What is missing without
 //!   a wrong checksum is found by comparing: the log with how far it was synced (`log::sync_mark`)
-//!   and with its commit mark, the state with the log. All of these stop the node.
+//!   and with its commit mark, each entry with the one before it, each write-ahead log with the
+//!   next (`rocks_check`), the state with the log. All of these stop the node.
 //! - **A commit is all or nothing**, also in a crash: one write batch, with the applied position
 //!   in it. After a crash the state opens right after some earlier commit.
 //! - **An install is all or nothing**: a new directory, then one rename. Readers keep what they
@@ -24,9 +25,9 @@
 //!   failed sync may have dropped what it was to write, so it is never repeated.
 //!
 //! # Invariants
-//! `purged ≤ applied (flushed) ≤ synced ≤ last`, by index. Opening refuses what breaks them (a
-//! state that began as a snapshot may be ahead of the log it was installed beside). Two of them
-//! are duties of the caller:
+//! `purged ≤ applied (flushed) ≤ synced ≤ last`, by index. Opening refuses what breaks them, except
+//! by an install that a crash interrupted, which it finishes (`stores`). Two of them are duties of
+//! the caller:
 //! - It purges the log only up to a snapshot that [`snapshot::SnapshotStore::build`] returned or
 //!   [`state::StateStore::install`] installed: only that much of the state is certainly on disk.
 //! - It commits an entry to the state only when [`log::LogStore::synced`] covers it, since the
@@ -58,6 +59,7 @@ pub mod identity;
 pub mod log;
 pub mod memory;
 mod rocks;
+mod rocks_check;
 mod sealed;
 pub mod snapshot;
 pub mod state;
@@ -65,7 +67,6 @@ mod stores;
 mod tuning;
 
 pub use error::Error;
-pub use files::available_bytes;
 pub use rocks::Budget;
 pub use stores::{Offload, Storage, Stores};
 pub use tuning::Tuning;

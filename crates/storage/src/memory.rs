@@ -99,6 +99,8 @@ pub(crate) struct Disk {
     syncing: bool,
     gates: BTreeMap<GroupId, Arc<SyncGate>>,
     pub(crate) counters: LogCounters,
+    /// What it says when it is asked; it takes more all the same.
+    pub(crate) free_bytes: u64,
     pub(crate) states: BTreeMap<GroupId, StateImage>,
     pub(crate) snapshots: BTreeMap<GroupId, SnapshotImage>,
 }
@@ -180,6 +182,7 @@ impl MemoryDisk {
             syncing: false,
             gates: BTreeMap::new(),
             counters: LogCounters::default(),
+            free_bytes: u64::MAX,
             states: BTreeMap::new(),
             snapshots: BTreeMap::new(),
         };
@@ -229,6 +232,11 @@ impl MemoryDisk {
             disk.waiting.drain(..).map(|(_, waiting)| waiting).collect()
         };
         lost.into_iter().for_each(|waiting| waiting.complete(Err(broken(reason))));
+    }
+
+    /// Sets how much room it says there is; a crash changes nothing about it.
+    pub fn set_free_bytes(&self, bytes: u64) {
+        self.lock().free_bytes = bytes;
     }
 
     /// The log of a group, as of this epoch.

@@ -1,9 +1,9 @@
 //! What the databases of a node share: memory, options, and how their failures are told.
 
-use crate::{Error, Tuning};
+use crate::{Error, Tuning, rocks_check};
 use rocksdb::{
-    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, ErrorKind, InfoLogger, LogLevel,
-    Options, WriteBufferManager,
+    BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, ErrorKind, InfoLogger,
+    LogLevel, Options, WriteBufferManager,
 };
 use std::path::Path;
 
@@ -99,6 +99,19 @@ impl Budget {
         }
         table
     }
+}
+
+/// Opens a database, having looked at its files.
+pub(crate) fn open(options: &Options, path: &Path) -> Result<DB, Error> {
+    // Before recovery, which removes what it has read.
+    rocks_check::check(path)?;
+    DB::open(options, path).map_err(|error| db_error(path, error))
+}
+
+/// Opens a database to read it only, having looked at its files.
+pub(crate) fn open_read_only(options: &Options, path: &Path) -> Result<DB, Error> {
+    rocks_check::check(path)?;
+    DB::open_for_read_only(options, path, false).map_err(|error| db_error(path, error))
 }
 
 /// What a failure of the database at `path` means to a node.

@@ -48,9 +48,10 @@ impl Storage {
     pub fn stores(&self, group: GroupId) -> Result<Stores, Error> {
         let dir = self.dir.join("groups").join(group.to_string());
         let log = self.log.group(group)?;
-        let state = RocksState::open(&dir.join("state"), &self.budget)?;
-        check(&*log, state.applied().applied, state.installed(), &dir.display().to_string())?;
+        let mut state = RocksState::open(&dir.join("state"), &self.budget)?;
         let snapshots = RocksSnapshots::open(&dir.join("snapshots"), &state, &self.budget)?;
+        let installed = state.installed();
+        reconcile(&*log, &mut state, installed, &snapshots, &dir.display().to_string())?;
         Ok(Stores {
             log,
             state: Box::new(state),
@@ -87,58 +88,120 @@ impl Stores {
     /// When they contradict each other.
     pub fn memory(disk: &MemoryDisk, group: GroupId) -> Result<Self, Error> {
         let log = disk.log(group);
-        let state = MemoryState::open(disk, group);
-        check(&*log, state.applied().applied, state.installed()?, "memory")?;
+        let mut state = MemoryState::open(disk, group);
+        let snapshots = MemorySnapshots::open(disk, group);
+        let installed = state.installed()?;
+        reconcile(&*log, &mut state, installed, &snapshots, "memory")?;
         Ok(Self {
             log,
             state: Box::new(state),
-            snapshots: Arc::new(MemorySnapshots::open(disk, group)),
+            snapshots: Arc::new(snapshots),
             offload: Offload::Inline,
         })
     }
 }
 
-/// The rules between log and state: purged ≤ applied ≤ last, and both mean the same entry. A
-/// state that began as a snapshot may be ahead of the log it was installed beside.
-fn check(
+/// The rules between log, state and snapshot: purged ≤ applied ≤ last, and all mean the same
+/// entries.
+///
+/// A snapshot that arrived is durable before it is installed, and the state it is installed as
+/// before the log is cut and purged to fit. Whatever a crash interrupts of that is finished here,
+/// so that nobody sees a log with other entries than the snapshot's.
+fn reconcile(
     log: &dyn LogStore,
-    applied: Option<LogPosition>,
+    state: &mut dyn StateStore,
     installed: Option<LogPosition>,
+    snapshots: &dyn SnapshotStore,
     location: &str,
 ) -> Result<(), Error> {
-    let bounds = log.bounds();
-    let index = |position: Option<LogPosition>| position.map(|position| position.index);
     let corrupt = |reason| Error::Corrupt { location: location.to_owned(), reason };
-    if index(bounds.purged) > index(applied) {
+    let index = |position: Option<LogPosition>| position.map(|position| position.index);
+    let applied = state.applied().applied;
+    let purged = log.bounds().purged;
+    // It contradicts nothing. Whether it may be empty, or was lost, its owner must still see.
+    let empty = log.bounds().last.is_none();
+    if index(purged) > index(applied) {
         return Err(corrupt(format!(
             "the state ends at {}, but the log begins behind {}",
             display(index(applied)),
-            display(index(bounds.purged))
+            display(index(purged))
         )));
     }
-    let Some(applied) = applied else { return Ok(()) };
-    if index(bounds.last) < Some(applied.index) {
-        if installed == Some(applied) {
-            return Ok(());
+    if let Some(applied) = applied {
+        match entry_at(log, applied.index)? {
+            Some(found) if found == applied => {}
+            None if empty && installed == Some(applied) => {}
+            _ if installed == Some(applied) => begin_behind(log, applied, location)?,
+            Some(found) => {
+                return Err(corrupt(format!(
+                    "the state ends at {applied}, but the log has {found} there"
+                )));
+            }
+            None => {
+                return Err(corrupt(format!(
+                    "the state ends at {applied}, but the log ends at {}: entries that were \
+                     synced are gone",
+                    display(index(log.bounds().last))
+                )));
+            }
         }
-        return Err(corrupt(format!(
-            "the state ends at {applied}, but the log ends at {}: entries that were synced are \
-             gone",
-            display(index(bounds.last))
-        )));
     }
-    let found = if index(bounds.purged) == Some(applied.index) {
-        bounds.purged
-    } else {
-        let entries = log.read(applied.index, LogIndex(applied.index.0 + 1), 0)?;
-        entries.first().map(|entry| entry.position)
-    };
-    if found != Some(applied) {
-        return Err(corrupt(format!(
-            "the state ends at {applied}, but the log has {found:?} there"
-        )));
+    // One that the log agrees with is left to whoever opened the stores.
+    if !empty
+        && let Some(snapshot) = snapshots.current()
+        && let Some(end) = snapshot.meta().applied
+        && Some(end.index) > index(applied)
+        && entry_at(log, end.index)? != Some(end)
+    {
+        check_uncommitted(log, end, location)?;
+        state.install(snapshot)?;
+        begin_behind(log, end, location)?;
     }
     Ok(())
+}
+
+/// What the log has at an index that is not purged, or is the last that was.
+fn entry_at(log: &dyn LogStore, index: LogIndex) -> Result<Option<LogPosition>, Error> {
+    if let Some(purged) = log.bounds().purged.filter(|purged| purged.index == index) {
+        return Ok(Some(purged));
+    }
+    let entries = log.read(index, LogIndex(index.0 + 1), 0)?;
+    Ok(entries.first().map(|entry| entry.position))
+}
+
+/// Makes a log that does not have the snapshot's last entry begin behind it. What it has at that
+/// index and later was never committed, or the snapshot would have it. Not synced: what is lost
+/// of it is done again, and it is on disk before anything that follows.
+fn begin_behind(log: &dyn LogStore, end: LogPosition, location: &str) -> Result<(), Error> {
+    check_uncommitted(log, end, location)?;
+    tracing::warn!(
+        %end,
+        last = ?log.bounds().last,
+        "the log does not have the last entry of the installed snapshot: it begins behind it now"
+    );
+    if log.bounds().last.is_some_and(|last| last.index >= end.index) {
+        let before = match end.index.0.checked_sub(1) {
+            Some(before) => entry_at(log, LogIndex(before))?,
+            None => None,
+        };
+        log.truncate_after(before)?;
+    }
+    log.purge(end)
+}
+
+/// Refuses when the log has committed another entry at the snapshot's end.
+fn check_uncommitted(log: &dyn LogStore, end: LogPosition, location: &str) -> Result<(), Error> {
+    let found = entry_at(log, end.index)?;
+    let committed = log.committed()?;
+    match (found, committed) {
+        (Some(found), Some(committed)) if committed.index >= end.index => Err(Error::Corrupt {
+            location: location.to_owned(),
+            reason: format!(
+                "the snapshot ends at {end}, but the log has {found} there and has committed it"
+            ),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Where calls run that wait for a disk.

@@ -209,4 +209,8 @@ impl LogStore for MemoryLog {
     fn counters(&self) -> LogCounters {
         self.disk.counters()
     }
+
+    fn free_bytes(&self) -> Result<u64, Error> {
+        self.disk.with(self.epoch, |disk| Ok(disk.free_bytes))
+    }
 }

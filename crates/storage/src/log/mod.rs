@@ -8,7 +8,6 @@ pub mod rocks;
 pub(crate) mod rules;
 mod sync_mark;
 mod tail_cache;
-mod wal_check;
 
 use crate::Error;
 use bytes::Bytes;
@@ -64,11 +63,14 @@ pub enum Synced {
 /// Counters since the log was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogCounters {
-    /// Syncs of the device.
+    /// Syncs that returned without an error. Counted before the completions it allows are called,
+    /// so a completion sees at least one more than there were before its write. That says that
+    /// the system was asked and agreed; whether the device keeps its word shows only when the
+    /// power fails.
     pub syncs: u64,
     /// Entries appended.
     pub entries: u64,
-    /// Bytes appended.
+    /// Bytes of them, as they are stored (in memory: roughly).
     pub bytes: u64,
 }
 
@@ -137,4 +139,16 @@ pub trait LogStore: Send + Sync + 'static {
 
     /// Counters since it was opened (of the device, where groups share one).
     fn counters(&self) -> LogCounters;
+
+    /// Bytes that may still be written where it lies; `u64::MAX` where nothing bounds them. Asks
+    /// the file system, so it may block shortly.
+    ///
+    /// A write that fails for want of space is final, as every failure is, so whoever accepts
+    /// writes stops before this comes to 0.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    fn free_bytes(&self) -> Result<u64, Error> {
+        Ok(u64::MAX)
+    }
 }

@@ -4,6 +4,10 @@
 //! key    group u32 BE | kind u8 | index u64 BE (0 for all kinds but an entry)
 //! value  version u8 | crc32c(key, body) u32 BE | body
 //! entry  payload kind u8 | term u64 BE | payload
+//! vote   as its owner encoded it
+//! purge mark   position | index u64 BE below which the entries are gone from the database
+//! commit mark  nothing, or position, or position | index u64 BE of what of it the log held
+//! position     term u64 BE | index u64 BE
 //! ```
 //! The checksum covers the key, so a row that turns up in another place is noticed too. The bytes
 //! are frozen by a test below.
@@ -20,7 +24,7 @@ const HEADER_BYTES: usize = 5;
 /// Bytes in front of an entry's payload.
 const ENTRY_HEADER_BYTES: usize = HEADER_BYTES + 9;
 /// Bytes of a position.
-pub(crate) const POSITION_BYTES: usize = 16;
+const POSITION_BYTES: usize = 16;
 /// Bytes that an entry costs beside its payload, in memory and on disk, roughly.
 const ENTRY_OVERHEAD_BYTES: usize = 64;
 
@@ -126,8 +130,59 @@ pub(crate) fn decode_entry(key: &Key, index: LogIndex, value: &Bytes) -> Result<
     Ok(LogEntry { position: LogPosition { term, index }, payload })
 }
 
+/// The term in an entry's row. Only the database's own checksums vouch for it: for looking at
+/// many rows.
+pub(crate) fn entry_term(value: &[u8]) -> Option<Term> {
+    let term = value.get(HEADER_BYTES + 1..ENTRY_HEADER_BYTES)?;
+    Some(Term(u64::from_be_bytes(term.try_into().ok()?)))
+}
+
+/// The commit mark as it is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Committed {
+    pub(crate) position: Option<LogPosition>,
+    /// What of it the log held when it was stored. Both travel in one stream with the entries,
+    /// so a log that recovers with the mark has at least these.
+    pub(crate) held: Option<LogIndex>,
+}
+
+/// The value of the purge mark.
+pub(crate) fn encode_purged(key: &Key, through: LogPosition, hidden_from: LogIndex) -> Vec<u8> {
+    let position = encode_position(through);
+    encode_row(key, &[&position, &hidden_from.0.to_be_bytes()])
+}
+
+/// The value of the commit mark.
+pub(crate) fn encode_committed(key: &Key, committed: Committed) -> Vec<u8> {
+    let Some(position) = committed.position else { return encode_row(key, &[]) };
+    let position = encode_position(position);
+    match committed.held {
+        None => encode_row(key, &[&position]),
+        Some(held) => encode_row(key, &[&position, &held.0.to_be_bytes()]),
+    }
+}
+
+/// The commit mark in a row's body.
+pub(crate) fn decode_committed(body: &[u8]) -> Option<Committed> {
+    if body.is_empty() {
+        return Some(Committed::default());
+    }
+    let (position, held) = decode_mark(body)?;
+    Some(Committed { position: Some(position), held })
+}
+
+/// A position, and an index if one follows.
+pub(crate) fn decode_mark(body: &[u8]) -> Option<(LogPosition, Option<LogIndex>)> {
+    let (position, rest) = body.split_first_chunk::<POSITION_BYTES>()?;
+    let index = match rest {
+        [] => None,
+        rest => Some(LogIndex(u64::from_be_bytes(rest.try_into().ok()?))),
+    };
+    Some((decode_position(*position), index))
+}
+
 /// A position as bytes.
-pub(crate) fn encode_position(position: LogPosition) -> [u8; POSITION_BYTES] {
+fn encode_position(position: LogPosition) -> [u8; POSITION_BYTES] {
     let mut bytes = [0; POSITION_BYTES];
     bytes[..8].copy_from_slice(&position.term.0.to_be_bytes());
     bytes[8..].copy_from_slice(&position.index.0.to_be_bytes());
@@ -135,7 +190,7 @@ pub(crate) fn encode_position(position: LogPosition) -> [u8; POSITION_BYTES] {
 }
 
 /// The position in these bytes.
-pub(crate) fn decode_position(bytes: [u8; POSITION_BYTES]) -> LogPosition {
+fn decode_position(bytes: [u8; POSITION_BYTES]) -> LogPosition {
     let number = u128::from_be_bytes(bytes);
     let half = |shifted: u128| {
         u64::try_from(shifted & u128::from(u64::MAX)).expect("64 bits were masked out")
@@ -221,6 +276,52 @@ mod tests {
             hex(&membership),
             "01f5ea9806020000000000000003010101010101010903613a3103613a32"
         );
+    }
+
+    #[test]
+    fn bytes_of_marks_are_frozen() {
+        let position = LogPosition { term: Term(3), index: LogIndex(258) };
+        let purged = encode_purged(&key(GROUP, Row::Purged), position, LogIndex(17));
+        assert_eq!(hex(&purged), "0163aa8b8b000000000000000300000000000001020000000000000011");
+        let committed = |position, held| {
+            hex(&encode_committed(&key(GROUP, Row::Committed), Committed { position, held }))
+        };
+        assert_eq!(committed(None, None), "01de8f2654");
+        assert_eq!(committed(Some(position), None), "0112dcf61b00000000000000030000000000000102");
+        assert_eq!(
+            committed(Some(position), Some(LogIndex(257))),
+            "01d42482cd000000000000000300000000000001020000000000000101"
+        );
+    }
+
+    #[test]
+    fn marks_come_back() {
+        let position = LogPosition { term: Term(3), index: LogIndex(258) };
+        for (position, held) in
+            [(None, None), (Some(position), None), (Some(position), Some(LogIndex(257)))]
+        {
+            let key = key(GROUP, Row::Committed);
+            let committed = Committed { position, held };
+            let value = encode_committed(&key, committed);
+            let body = decode_row(&key, &value).expect("it was whole");
+            assert_eq!(decode_committed(body), Some(committed));
+        }
+        let key = key(GROUP, Row::Purged);
+        let value = encode_purged(&key, position, LogIndex(17));
+        let body = decode_row(&key, &value).expect("it was whole");
+        assert_eq!(decode_mark(body), Some((position, Some(LogIndex(17)))));
+        for len in (0..body.len()).filter(|len| *len != POSITION_BYTES) {
+            assert_eq!(decode_mark(&body[..len]), None, "{len} bytes are no mark");
+        }
+    }
+
+    #[test]
+    fn the_term_is_found_without_decoding() {
+        for payload in [Payload::Blank, commands(), membership()] {
+            let (_, value) = encoded(&entry(258, payload));
+            assert_eq!(entry_term(&value), Some(Term(3)));
+        }
+        assert_eq!(entry_term(&[0; ENTRY_HEADER_BYTES - 1]), None);
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The log of all groups of a node in one RocksDB database: one stream of writes, one sync.
 
 use super::flusher::{Flusher, Job, Mark, SyncGate};
-use super::record::{self, Key, POSITION_BYTES, Row};
+use super::record::{self, Committed, Key, Row};
 use super::rules::{check_follows, check_kept, check_truncation, display, next};
 use super::sync_mark::SyncMark;
-use super::tail_cache::TailCache;
-use super::{Completion, LogBounds, LogCounters, LogEntry, LogStore, Synced, wal_check};
-use crate::files::{create_dir_durable, sync_dir};
-use crate::rocks::{Budget, db_error};
+use super::tail_cache::{Cached, TailCache};
+use super::{Completion, LogBounds, LogCounters, LogEntry, LogStore, Synced};
+use crate::files::{available_bytes, create_dir_durable, sync_dir};
+use crate::rocks::{self, Budget, db_error};
 use crate::{Error, Tuning};
 use bytes::Bytes;
 use quorate_state::{GroupId, LogIndex, LogPosition};
@@ -21,6 +21,8 @@ use tokio::sync::watch;
 /// Entries a truncation removes one by one; a range deletion would slow the reads that follow,
 /// and they are of just this range.
 const TRUNCATE_SINGLY_MAX: u64 = 1_024;
+/// Bytes read ahead where the whole log is looked at.
+const READAHEAD_BYTES: usize = 2 << 20;
 
 /// The database that holds the logs of all groups of a node.
 pub struct RocksLog {
@@ -60,15 +62,6 @@ struct State {
     cache: TailCache,
 }
 
-/// The commit mark as it is stored.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Committed {
-    position: Option<LogPosition>,
-    /// What of it the log held when it was stored. Both travel in one stream with the entries,
-    /// so a log that recovers with the mark has at least these.
-    held: Option<LogIndex>,
-}
-
 impl RocksLog {
     /// Opens the database in `dir`, or creates it.
     ///
@@ -79,15 +72,7 @@ impl RocksLog {
         create_dir_durable(dir)?;
         let path = dir.join("db");
         let mut mark = SyncMark::open(&dir.join("synced"), path.join("CURRENT").exists())?;
-        let db = DB::open(&budget.log_options(), &path).map_err(|error| {
-            match (db_error(&path, error), wal_check::find_damage(&path)) {
-                (Error::Corrupt { reason, .. }, Some((file, offset, what))) => Error::Corrupt {
-                    location: format!("{} at offset {offset}", file.display()),
-                    reason: format!("{what} ({reason})"),
-                },
-                (error, _) => error,
-            }
-        })?;
+        let db = rocks::open(&budget.log_options(), &path)?;
         sync_dir(dir)?;
         let recovered = db.latest_sequence_number();
         if recovered < mark.newest() {
@@ -171,26 +156,49 @@ impl Device {
         }
     }
 
-    /// The first entry of `from <= index`, by its key.
-    fn first_from(&self, group: GroupId, from: LogIndex) -> Result<Option<LogIndex>, Error> {
+    /// The ends of what follows `purged`: the first and the last entry; none when there are none.
+    ///
+    /// Looks at every entry's key and term. A power failure can take the end of one write-ahead
+    /// log and leave the beginning of the next, and then both ends of the log are whole while
+    /// something between them is not.
+    fn ends(
+        &self,
+        group: GroupId,
+        purged: Option<LogPosition>,
+    ) -> Result<Option<(LogIndex, LogIndex)>, Error> {
+        let corrupt = |index, reason| self.corrupt(group, Row::Entry(index), reason);
+        let start = purged.map_or(LogIndex(0), |purged| next(purged.index));
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(end_of(group));
+        // Each block is needed once, one after the other.
+        options.fill_cache(false);
+        options.set_readahead_size(READAHEAD_BYTES);
         let mut rows = self.db.raw_iterator_opt(options);
-        rows.seek(record::key(group, Row::Entry(from)));
-        let found = rows.key().and_then(|key| record::entry_index(group, key));
+        rows.seek(record::key(group, Row::Entry(start)));
+        let mut first = None;
+        let mut before = purged;
+        while let Some((key, value)) = rows.item() {
+            let Some(index) = record::entry_index(group, key) else { break };
+            let Some(term) = record::entry_term(value) else {
+                return Err(corrupt(index, format!("{} bytes are too few", value.len())));
+            };
+            if let Some(before) = before {
+                let expected = next(before.index);
+                if index != expected {
+                    let reason = String::from("it is missing, though later ones exist");
+                    return Err(corrupt(expected, reason));
+                }
+                if term < before.term {
+                    let reason = format!("its term is {term}, but it follows entry {before}");
+                    return Err(corrupt(index, reason));
+                }
+            }
+            first = first.or(Some(index));
+            before = Some(LogPosition { term, index });
+            rows.next();
+        }
         rows.status().map_err(|error| db_error(&self.path, error))?;
-        Ok(found)
-    }
-
-    /// The last entry, by its key.
-    fn last(&self, group: GroupId) -> Result<Option<LogIndex>, Error> {
-        let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(record::key(group, Row::Entry(LogIndex(0))));
-        let mut rows = self.db.raw_iterator_opt(options);
-        rows.seek_for_prev(record::key(group, Row::Entry(LogIndex(u64::MAX))));
-        let found = rows.key().and_then(|key| record::entry_index(group, key));
-        rows.status().map_err(|error| db_error(&self.path, error))?;
-        Ok(found)
+        Ok(first.zip(before.map(|last| last.index)))
     }
 }
 
@@ -206,30 +214,21 @@ impl GroupLog {
         let bad = |row, reason: &str| device.corrupt(group, row, reason.to_owned());
         let purge_mark = match device.row(group, Row::Purged)? {
             None => None,
-            Some(body) => {
-                Some(decode_mark(&body).ok_or_else(|| bad(Row::Purged, "it has a bad length"))?)
-            }
+            Some(body) => Some(
+                record::decode_mark(&body)
+                    .ok_or_else(|| bad(Row::Purged, "it has a bad length"))?,
+            ),
         };
         let purged = purge_mark.map(|(position, _)| position);
         let committed = match device.row(group, Row::Committed)? {
             None => Committed::default(),
-            Some(body) => {
-                decode_committed(&body).ok_or_else(|| bad(Row::Committed, "it has a bad length"))?
-            }
+            Some(body) => record::decode_committed(&body)
+                .ok_or_else(|| bad(Row::Committed, "it has a bad length"))?,
         };
-        let purged_index = purged.map(|position| position.index);
-        let start = purged_index.map_or(LogIndex(0), next);
-        let last_index = device.last(group)?.filter(|last| *last >= start);
-        let mut first = start;
-        let mut last = purged;
-        if let Some(index) = last_index {
-            first = device.first_from(group, start)?.unwrap_or(index);
-            if purged.is_some() && first != start {
-                return Err(bad(Row::Entry(start), "it is missing, though later ones exist"));
-            }
-            let entry = read_entry(&device, group, index)?;
-            last = Some(entry.position);
-        }
+        let (first, last) = match device.ends(group, purged)? {
+            Some((first, last)) => (first, Some(read_entry(&device, group, last)?.position)),
+            None => (purged.map_or(LogIndex(0), |purged| next(purged.index)), purged),
+        };
         let last_seen = last.map(|position| position.index);
         if last_seen < committed.held {
             return Err(device.corrupt(
@@ -274,6 +273,8 @@ impl LogStore for GroupLog {
     }
 
     fn append(&self, entries: Vec<LogEntry>, done: Completion) -> Result<(), Error> {
+        // Before the lock, since readers need that, too.
+        let cached: Vec<Cached> = entries.iter().map(Cached::copy).collect();
         let mut state = self.lock();
         let Some(end) = entries.last().map(|entry| entry.position) else {
             drop(state);
@@ -295,8 +296,8 @@ impl LogStore for GroupLog {
         }
         state.bounds.last = Some(end);
         let count = u64::try_from(entries.len()).expect("a length fits in 64 bits");
-        for entry in entries {
-            state.cache.push(entry);
+        for cached in cached {
+            state.cache.push(cached);
         }
         let mark = self.mark(self.gate.generation(), Some(end.index));
         // The queue may be full: whoever empties it may need this lock.
@@ -366,7 +367,7 @@ impl LogStore for GroupLog {
             hidden_from = end;
         }
         let key = self.key(Row::Purged);
-        batch.put(key, encode_purged(&key, through, hidden_from));
+        batch.put(key, record::encode_purged(&key, through, hidden_from));
         self.device.write(batch)?;
         state.bounds.purged = Some(through);
         state.first = end;
@@ -445,7 +446,7 @@ impl LogStore for GroupLog {
         }
         let key = self.key(Row::Committed);
         let mut batch = WriteBatch::default();
-        batch.put(key, encode_committed(&key, committed));
+        batch.put(key, record::encode_committed(&key, committed));
         self.device.write(batch)?;
         state.committed = committed;
         Ok(())
@@ -466,6 +467,10 @@ impl LogStore for GroupLog {
             bytes: self.device.bytes.load(Ordering::Relaxed),
         }
     }
+
+    fn free_bytes(&self) -> Result<u64, Error> {
+        available_bytes(&self.device.path)
+    }
 }
 
 fn read_entry(device: &Device, group: GroupId, index: LogIndex) -> Result<LogEntry, Error> {
@@ -475,36 +480,4 @@ fn read_entry(device: &Device, group: GroupId, index: LogIndex) -> Result<LogEnt
     let value = value.ok_or_else(|| device.corrupt(group, row, String::from("it is missing")))?;
     record::decode_entry(&key, index, &Bytes::from(value))
         .map_err(|reason| device.corrupt(group, row, reason))
-}
-
-fn encode_purged(key: &Key, through: LogPosition, hidden_from: LogIndex) -> Vec<u8> {
-    let position = record::encode_position(through);
-    record::encode_row(key, &[&position, &hidden_from.0.to_be_bytes()])
-}
-
-fn encode_committed(key: &Key, committed: Committed) -> Vec<u8> {
-    let Some(position) = committed.position else { return record::encode_row(key, &[]) };
-    let position = record::encode_position(position);
-    match committed.held {
-        None => record::encode_row(key, &[&position]),
-        Some(held) => record::encode_row(key, &[&position, &held.0.to_be_bytes()]),
-    }
-}
-
-fn decode_committed(body: &[u8]) -> Option<Committed> {
-    if body.is_empty() {
-        return Some(Committed::default());
-    }
-    let (position, held) = decode_mark(body)?;
-    Some(Committed { position: Some(position), held })
-}
-
-/// A position, and an index if one follows.
-fn decode_mark(body: &[u8]) -> Option<(LogPosition, Option<LogIndex>)> {
-    let (position, rest) = body.split_first_chunk::<POSITION_BYTES>()?;
-    let index = match rest {
-        [] => None,
-        rest => Some(LogIndex(u64::from_be_bytes(rest.try_into().ok()?))),
-    };
-    Some((record::decode_position(*position), index))
 }

@@ -3,21 +3,73 @@
 //! openraft reads every entry back once to apply it and once per follower. Served from here those
 //! reads touch no disk and decode nothing twice, because clones of an entry share its payload.
 
-use super::{LogEntry, record};
-use quorate_state::LogIndex;
+use super::{LogEntry, Payload, record};
+use bytes::Bytes;
+use quorate_state::{Batch, Command, EntryBody, Envelope, LogIndex, SessionId};
 use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Memory of a node in a membership, with its addresses, at most.
+const NODE_BYTES: usize = 1 << 10;
+/// Memory that a decoded command takes for each of its byte strings, beside the bytes: what the
+/// allocator adds, and a counter once it is shared.
+const STRING_OVERHEAD_BYTES: usize = 64;
+/// Byte strings of a command, at most: namespace, idempotency key, and two of its own. A command
+/// with more needs a line in [`decoded_bytes`].
+const STRINGS: usize = 4;
 
 /// Consecutive entries at the end of a log, bounded in bytes.
 #[derive(Debug)]
 pub(crate) struct TailCache {
-    entries: VecDeque<LogEntry>,
+    entries: VecDeque<Cached>,
     bytes: usize,
     bytes_max: usize,
 }
 
-/// Memory of an entry: its encoded form, and about as much again once it is decoded.
-fn cost(entry: &LogEntry) -> usize {
-    2 * record::weight(entry)
+/// An entry as the cache keeps it, and the memory it takes.
+#[derive(Debug)]
+pub(crate) struct Cached {
+    entry: LogEntry,
+    bytes: usize,
+}
+
+impl Cached {
+    /// Copies an entry. What was proposed here or came from a peer consists of slices of the
+    /// requests it came in, and a small slice keeps a large buffer.
+    ///
+    /// The copy is decoded here and not when it is applied, once in either case: only then is
+    /// known what it takes. A command of 30 bytes takes 400 in memory.
+    pub(crate) fn copy(entry: &LogEntry) -> Self {
+        let mut bytes = 2 * size_of::<Self>();
+        let payload = match &entry.payload {
+            Payload::Blank => Payload::Blank,
+            Payload::Membership(membership) => {
+                bytes += NODE_BYTES * membership.nodes.len();
+                Payload::Membership(membership.clone())
+            }
+            Payload::Commands(body) => {
+                let body = EntryBody::from_encoded(Bytes::copy_from_slice(body.encoded()));
+                bytes += size_of::<EntryBody>() + STRING_OVERHEAD_BYTES + body.encoded().len();
+                // Nothing is kept of what does not decode; whoever applies it says so.
+                bytes += body.batch().map_or(0, |batch| decoded_bytes(batch, body.encoded().len()));
+                Payload::Commands(Arc::new(body))
+            }
+        };
+        Self { entry: LogEntry { position: entry.position, payload }, bytes }
+    }
+}
+
+/// Memory of a decoded batch, at most: its byte strings are no longer together than its encoding.
+fn decoded_bytes(batch: &Batch, encoded_len: usize) -> usize {
+    let ids = batch.commands.iter().map(|envelope| match &envelope.command {
+        // Numbers take up to 8 times as much as encoded, and only here are there many.
+        Command::SessionExpire(expire) => expire.ids.capacity() * size_of::<SessionId>(),
+        _ => 0,
+    });
+    encoded_len
+        + batch.commands.capacity() * size_of::<Envelope>()
+        + batch.commands.len() * STRINGS * STRING_OVERHEAD_BYTES
+        + ids.sum::<usize>()
 }
 
 impl TailCache {
@@ -26,28 +78,28 @@ impl TailCache {
     }
 
     /// Adds an entry that follows the last one.
-    pub(crate) fn push(&mut self, entry: LogEntry) {
+    pub(crate) fn push(&mut self, cached: Cached) {
         debug_assert!(
-            self.entries
-                .back()
-                .is_none_or(|last| last.position.index.0 + 1 == entry.position.index.0),
+            self.entries.back().is_none_or(|last| {
+                last.entry.position.index.0 + 1 == cached.entry.position.index.0
+            }),
             "the tail cache holds consecutive entries"
         );
-        self.bytes += cost(&entry);
-        self.entries.push_back(entry);
+        self.bytes += cached.bytes;
+        self.entries.push_back(cached);
         while self.bytes > self.bytes_max {
             let Some(oldest) = self.entries.pop_front() else { return };
-            self.bytes -= cost(&oldest);
+            self.bytes -= oldest.bytes;
         }
     }
 
     /// Forgets what lies behind `keep` (everything for none).
     pub(crate) fn truncate_after(&mut self, keep: Option<LogIndex>) {
         while let Some(last) = self.entries.back() {
-            if keep.is_some_and(|keep| last.position.index <= keep) {
+            if keep.is_some_and(|keep| last.entry.position.index <= keep) {
                 return;
             }
-            self.bytes -= cost(last);
+            self.bytes -= last.bytes;
             self.entries.pop_back();
         }
     }
@@ -55,19 +107,19 @@ impl TailCache {
     /// Forgets what lies at or before `through`.
     pub(crate) fn purge(&mut self, through: LogIndex) {
         while let Some(first) = self.entries.front() {
-            if first.position.index > through {
+            if first.entry.position.index > through {
                 return;
             }
-            self.bytes -= cost(first);
+            self.bytes -= first.bytes;
             self.entries.pop_front();
         }
     }
 
     /// The entry at `index`, if it is here.
     pub(crate) fn get(&self, index: LogIndex) -> Option<&LogEntry> {
-        let first = self.entries.front()?.position.index.0;
+        let first = self.entries.front()?.entry.position.index.0;
         let offset = index.0.checked_sub(first)?;
-        self.entries.get(usize::try_from(offset).ok()?)
+        self.entries.get(usize::try_from(offset).ok()?).map(|cached| &cached.entry)
     }
 
     /// The entries of `from <= index < to`, as many as fit in `bytes_max` but at least one. None
@@ -78,14 +130,14 @@ impl TailCache {
         to: LogIndex,
         bytes_max: usize,
     ) -> Option<Vec<LogEntry>> {
-        let first = self.entries.front()?.position.index.0;
+        let first = self.entries.front()?.entry.position.index.0;
         let offset = usize::try_from(from.0.checked_sub(first)?).ok()?;
         if offset >= self.entries.len() {
             return None;
         }
         let mut out = Vec::new();
         let mut bytes = 0;
-        for entry in self.entries.range(offset..) {
+        for Cached { entry, .. } in self.entries.range(offset..) {
             if entry.position.index >= to {
                 break;
             }
@@ -100,7 +152,7 @@ impl TailCache {
 
     #[cfg(test)]
     fn held(&self) -> (Option<u64>, Option<u64>, usize) {
-        let index = |entry: &LogEntry| entry.position.index.0;
+        let index = |cached: &Cached| cached.entry.position.index.0;
         (self.entries.front().map(index), self.entries.back().map(index), self.bytes)
     }
 }
@@ -108,19 +160,25 @@ impl TailCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::Payload;
-    use quorate_state::{LogPosition, Term};
+    use quorate_state::{
+        Caller, Expect, KvSet, LogPosition, SessionExpire, Stamp, Term, codec::encode_batch,
+    };
+
+    fn entry(index: u64, payload: Payload) -> LogEntry {
+        LogEntry { position: LogPosition { term: Term(1), index: LogIndex(index) }, payload }
+    }
 
     fn blank(index: u64) -> LogEntry {
-        LogEntry {
-            position: LogPosition { term: Term(1), index: LogIndex(index) },
-            payload: Payload::Blank,
-        }
+        entry(index, Payload::Blank)
+    }
+
+    fn cost(entry: &LogEntry) -> usize {
+        Cached::copy(entry).bytes
     }
 
     fn filled(range: std::ops::Range<u64>, bytes_max: usize) -> TailCache {
         let mut cache = TailCache::new(bytes_max);
-        range.for_each(|index| cache.push(blank(index)));
+        range.for_each(|index| cache.push(Cached::copy(&blank(index))));
         cache
     }
 
@@ -160,7 +218,69 @@ mod tests {
         assert_eq!(cache.get(LogIndex(3)).map(|entry| entry.position.index.0), Some(3));
         cache.truncate_after(None);
         assert_eq!(cache.held(), (None, None, 0));
-        cache.push(blank(40));
+        cache.push(Cached::copy(&blank(40)));
         assert_eq!(cache.held(), (Some(40), Some(40), one));
+    }
+
+    fn commands(commands: Vec<Command>) -> LogEntry {
+        let commands = commands
+            .into_iter()
+            .map(|command| Envelope {
+                namespace: String::new(),
+                caller: Caller::Anonymous,
+                command,
+            })
+            .collect();
+        let batch = Batch { stamp: Stamp::default(), commands };
+        entry(0, Payload::Commands(Arc::new(EntryBody::new(batch))))
+    }
+
+    fn set(value: Bytes) -> Command {
+        let key = Bytes::from_static(b"key");
+        Command::KvSet(KvSet { key, value, ttl_ms: None, expect: Expect::Any })
+    }
+
+    fn batch(entry: &LogEntry) -> &Batch {
+        let Payload::Commands(body) = &entry.payload else { panic!("{entry:?} has no commands") };
+        body.batch().expect("it decodes")
+    }
+
+    /// Small commands are many times their encoding once they are decoded.
+    #[test]
+    fn it_charges_what_an_entry_takes_decoded() {
+        let value = Bytes::from_static(b"value");
+        let many = commands(vec![set(value); 500]);
+        let encoded = encode_batch(batch(&many)).len();
+        assert!(encoded < 500 * 20, "{encoded} bytes are not small");
+        // Two strings each, in chunks of at least 32 bytes.
+        let least = encoded + 500 * (size_of::<Envelope>() + 2 * 32);
+        assert!((least..4 * least).contains(&cost(&many)), "{} for {least}", cost(&many));
+        // A large value counts twice, encoded and decoded, and hardly more.
+        let large = commands(vec![set(Bytes::from(vec![7; 100_000]))]);
+        assert!((200_000..202_000).contains(&cost(&large)), "{}", cost(&large));
+        // One byte each in the encoding.
+        let ids = (0..200).map(SessionId).collect();
+        let expire = commands(vec![Command::SessionExpire(SessionExpire { ids })]);
+        assert!(cost(&expire) >= 200 * 8, "{}", cost(&expire));
+    }
+
+    /// A value that is a slice of a large buffer does not keep the buffer.
+    #[test]
+    fn it_keeps_copies() {
+        let buffer = Bytes::from(vec![7; 100_000]);
+        let proposed = commands(vec![set(buffer.slice(..10))]);
+        let cached = Cached::copy(&proposed);
+        assert_eq!(batch(&cached.entry), batch(&proposed));
+        drop(proposed);
+        assert!(buffer.is_unique(), "the cache holds a slice of it");
+    }
+
+    #[test]
+    fn what_does_not_decode_is_kept_as_it_is() {
+        let garbage = Arc::new(EntryBody::from_encoded(Bytes::from_static(b"garbage")));
+        let cached = Cached::copy(&entry(0, Payload::Commands(garbage)));
+        let Payload::Commands(body) = cached.entry.payload else { panic!("it had commands") };
+        assert_eq!(body.encoded(), &b"garbage"[..]);
+        body.batch().expect_err("it is garbage");
     }
 }

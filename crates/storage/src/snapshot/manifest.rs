@@ -129,6 +129,7 @@ pub(crate) fn parse_dir_name(name: &str) -> Option<(Option<LogPosition>, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quorate_state::{Member, Membership, NodeId};
 
     fn file(name: &str, len: u64) -> SnapshotFile {
         SnapshotFile { name: name.to_owned(), len, crc32c: 0 }
@@ -152,11 +153,27 @@ mod tests {
     /// Snapshots written by one version are read by the next: these bytes never change.
     #[test]
     fn bytes_are_frozen() {
+        let hex = |meta: &AppliedMeta| -> String {
+            let sealed = sealed::seal(&stored(meta, &[file("000012.sst", 5)]));
+            sealed.iter().map(|byte| format!("{byte:02x}")).collect()
+        };
         let applied = Some(LogPosition { term: Term(3), index: LogIndex(258) });
-        let meta = AppliedMeta { applied, ..AppliedMeta::default() };
-        let sealed = sealed::seal(&stored(&meta, &[file("000012.sst", 5)]));
-        let hex: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "01010103fb0201000000010a3030303031322e7373740500e0b8c82a");
+        let mut meta = AppliedMeta { applied, ..AppliedMeta::default() };
+        assert_eq!(hex(&meta), "01010103fb0201000000010a3030303031322e7373740500e0b8c82a");
+        let member =
+            Member { uuid: 9, peer_addr: String::from("a:1"), client_addr: String::from("a:2") };
+        meta.membership = StoredMembership {
+            position: Some(LogPosition { term: Term(3), index: LogIndex(257) }),
+            membership: Membership {
+                voters: vec![[NodeId(1)].into()],
+                nodes: [(NodeId(1), member)].into(),
+            },
+        };
+        assert_eq!(
+            hex(&meta),
+            "01010103fb02010103fb010101010101010903613a3103613a32010a3030303031322e7373740500\
+             a5fd07dd"
+        );
     }
 
     #[test]

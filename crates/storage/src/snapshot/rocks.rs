@@ -15,13 +15,12 @@ use crate::files::{
     checksum_file, create_dir_durable, io_error, names_in, remove_dir, remove_file, rename_durable,
     sync_dir, sync_file,
 };
-use crate::rocks::{Budget, db_error};
+use crate::rocks::{self, Budget, db_error};
 use crate::state::AppliedMeta;
 use crate::state::generation::{Generation, read_meta};
 use crate::state::rocks::RocksState;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use rocksdb::DB;
 use rocksdb::checkpoint::Checkpoint;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -165,8 +164,7 @@ impl Shared {
         let mut options = self.budget.state_options();
         options.create_if_missing(false);
         let meta = {
-            let db = DB::open_for_read_only(&options, files, false)
-                .map_err(|error| db_error(files, error))?;
+            let db = rocks::open_read_only(&options, files)?;
             read_meta(&db, files)?
         };
         for name in names_in(files)?.iter().filter(|name| !expected.contains(name)) {

@@ -6,7 +6,7 @@
 use super::AppliedMeta;
 use crate::Error;
 use crate::files::{names_in, read_small, remove_dir, replace_file};
-use crate::rocks::db_error;
+use crate::rocks::{self, db_error};
 use crate::sealed;
 use quorate_state::{LogPosition, StoredMembership, TableError, codec};
 use rocksdb::{DB, DBPinnableSlice, DBRawIterator, Options, ReadOptions};
@@ -92,7 +92,7 @@ impl Drop for GenerationDir {
 impl Generation {
     pub(crate) fn open(dir: &Path, number: u64, options: &Options) -> Result<Self, Error> {
         let path = generation_dir(dir, number);
-        let db = DB::open(options, &path).map_err(|error| db_error(&path, error))?;
+        let db = rocks::open(options, &path)?;
         Ok(Self { db, dir: GenerationDir { path, number, superseded: AtomicBool::new(false) } })
     }
 
@@ -187,7 +187,7 @@ pub(crate) fn scan<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_state::{LogIndex, Term};
+    use quorate_state::{LogIndex, Member, Membership, NodeId, Term};
 
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -203,5 +203,15 @@ mod tests {
         let pointer = Pointer { generation: 2, installed: Some(position) };
         assert_eq!(hex(&sealed::seal(&pointer)), "0101020103fb0201f65d996c");
         assert_eq!(sealed::open::<Pointer>(&sealed::seal(&pointer)), Ok(pointer));
+        let member =
+            Member { uuid: 9, peer_addr: String::from("a:1"), client_addr: String::from("a:2") };
+        let membership = StoredMembership {
+            position: Some(LogPosition { term: Term(3), index: LogIndex(257) }),
+            membership: Membership {
+                voters: vec![[NodeId(1)].into()],
+                nodes: [(NodeId(1), member)].into(),
+            },
+        };
+        assert_eq!(hex(&codec::encode(&membership)), "01010103fb010101010101010903613a3103613a32");
     }
 }

@@ -1,7 +1,10 @@
 //! Whose data directory it is.
 
+use crate::support::{GROUP, tuning};
 use quorate_state::NodeId;
+use quorate_storage::Stores;
 use quorate_storage::identity::Directory;
+use quorate_storage::memory::{DiskModel, MemoryDisk};
 use std::fs;
 use std::path::Path;
 
@@ -90,7 +93,18 @@ fn other_formats_and_damage_are_told() {
 #[test]
 fn free_space_is_known() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    assert!(quorate_storage::available_bytes(dir.path()).expect("known") > 0);
-    let error = quorate_storage::available_bytes(&dir.path().join("no")).expect_err("no such path");
+    let log = Stores::open(dir.path(), GROUP, &tuning()).expect("it opens").log;
+    let free = log.free_bytes().expect("known");
+    assert!(free > 0 && free < u64::MAX, "{free}");
+    fs::remove_dir_all(dir.path()).expect("removed");
+    let error = log.free_bytes().expect_err("its directory is gone");
     assert!(error.to_string().contains("free space"), "{error}");
+
+    let disk = MemoryDisk::new(DiskModel::immediate());
+    let free = || Stores::memory(&disk, GROUP).expect("it opens").log.free_bytes().expect("known");
+    assert_eq!(free(), u64::MAX);
+    disk.set_free_bytes(7);
+    assert_eq!(free(), 7);
+    disk.crash();
+    assert_eq!(free(), 7);
 }

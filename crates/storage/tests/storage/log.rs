@@ -6,8 +6,8 @@ use crate::support::{
 };
 use bytes::Bytes;
 use quorate_state::{GroupId, LogIndex};
-use quorate_storage::Storage;
 use quorate_storage::log::{LogBounds, LogEntry, LogStore, Payload};
+use quorate_storage::{Error, Storage};
 use std::sync::Arc;
 
 fn read(log: &dyn LogStore, from: u64, to: u64, bytes: usize) -> Vec<u64> {
@@ -283,6 +283,37 @@ fn a_lone_append_gets_a_sync_of_its_own() {
         assert_eq!(synced(&*stores.log), Some(index));
     }
     assert_eq!(stores.log.counters().syncs - before, 10);
+}
+
+/// A completion never comes before a sync has returned that was not counted when the write was
+/// made. Of one write at a time that says the sync was its own; that a sync begun before a write
+/// does not count for it is shown where the sync is the test's (`log::flusher`), and that the
+/// bytes are in the file by the tests that kill and copy.
+#[test]
+fn no_write_is_acknowledged_without_a_sync() {
+    for place in Place::both() {
+        let stores = place.open();
+        for round in 0..100 {
+            let log = Arc::clone(&stores.log);
+            let (told, syncs) = std::sync::mpsc::channel();
+            let before = stores.log.counters().syncs;
+            let done = Box::new(move |result: Result<(), Error>| {
+                result.expect("it is on disk");
+                told.send(log.counters().syncs).expect("the test listens");
+            });
+            match round % 3 {
+                0 => stores.log.save_vote(Bytes::from_static(b"vote"), done),
+                1 => stores.log.append(entries(1, round / 3..=round / 3), done),
+                _ => stores.log.append(Vec::new(), done),
+            }
+            .expect("accepted");
+            let after = syncs.recv().expect("it is completed");
+            assert!(after > before, "round {round}: {before} syncs before it, {after} behind it");
+        }
+        let counters = stores.log.counters();
+        assert_eq!(counters.entries, 33);
+        assert!(counters.bytes > 33 * 20, "{counters:?}");
+    }
 }
 
 /// The group is part of the key: its number need not be small.

@@ -136,6 +136,42 @@ fn a_disk_outlives_its_runtime() {
     assert_eq!(synced(&*disk.log(GROUP)), Some(1));
 }
 
+/// The power fails after a snapshot was installed and before the log that contradicts it was cut
+/// on disk, and again right after the start that cuts it.
+#[tokio::test(start_paused = true)]
+async fn an_install_is_finished_as_often_as_it_takes() {
+    let source = MemoryDisk::new(DiskModel::immediate());
+    let mut source = Stores::memory(&source, GROUP).expect("it opens");
+    put(&mut *source.state, &meta(2, 7), &[(b"a", b"7")]);
+    let snapshot = source.snapshots.build().expect("built");
+
+    let disk = slow();
+    let mut stores = Stores::memory(&disk, GROUP).expect("it opens");
+    let (done, _) = completion();
+    stores.log.append(entries(1, 0..=9), done).expect("accepted");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    put(&mut *stores.state, &meta(1, 3), &[]);
+    stores.log.truncate_after(Some(at(1, 3))).expect("cut");
+    stores.state.install(crate::snapshot::send(&*snapshot, &*stores.snapshots)).expect("installed");
+    stores.log.purge(at(2, 7)).expect("purged");
+    for _ in 0..3 {
+        disk.crash();
+        assert_eq!(all(&*disk.log(GROUP)), positions(&entries(1, 0..=9)), "the cut was not synced");
+        let stores = Stores::memory(&disk, GROUP).expect("it opens");
+        assert_eq!(stores.state.applied(), meta(2, 7));
+        let bounds = LogBounds { purged: Some(at(2, 7)), last: Some(at(2, 7)) };
+        assert_eq!(stores.log.bounds(), bounds);
+    }
+    let stores = Stores::memory(&disk, GROUP).expect("it opens");
+    let (done, result) = completion();
+    stores.log.append(entries(3, 8..=8), done).expect("accepted");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    result.try_recv().expect("completed").expect("on disk");
+    disk.crash();
+    assert_eq!(all(&*disk.log(GROUP)), [at(3, 8)]);
+    Stores::memory(&disk, GROUP).expect("it opens");
+}
+
 #[test]
 fn the_state_falls_back_to_its_last_flush() {
     let disk = MemoryDisk::new(DiskModel::immediate());

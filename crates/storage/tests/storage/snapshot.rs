@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A state that is large enough for several files on both.
-fn fill(stores: &mut Stores, index: u64) {
+pub(crate) fn fill(stores: &mut Stores, index: u64) {
     let value = vec![7; 1_000];
     let keys: Vec<Vec<u8>> =
         (0..100_u64).map(|key| (index << 32 | key).to_be_bytes().to_vec()).collect();
@@ -26,7 +26,7 @@ fn send_file(from: &dyn Snapshot, to: &mut dyn SnapshotReceiver, file: usize) ->
     Ok(())
 }
 
-fn send(from: &dyn Snapshot, to: &dyn SnapshotStore) -> Arc<dyn Snapshot> {
+pub(crate) fn send(from: &dyn Snapshot, to: &dyn SnapshotStore) -> Arc<dyn Snapshot> {
     let mut receiver = to.receive(from.meta().clone(), from.files().to_vec()).expect("it is taken");
     for file in receiver.missing() {
         send_file(from, &mut *receiver, file).expect("it fits");
@@ -35,7 +35,7 @@ fn send(from: &dyn Snapshot, to: &dyn SnapshotStore) -> Arc<dyn Snapshot> {
 }
 
 /// Pairs of places of one kind: a snapshot travels from the first to the second.
-fn pairs() -> [(Place, Place); 2] {
+pub(crate) fn pairs() -> [(Place, Place); 2] {
     let ([a, b], [c, d]) = (Place::both(), Place::both());
     [(a, c), (b, d)]
 }

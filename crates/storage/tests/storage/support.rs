@@ -198,8 +198,13 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) {
 
 /// The seed of a random test; prints how to run it again.
 pub(crate) fn seed(test: &str) -> u64 {
+    // At target/<profile>/deps/<test>-<hash>. In another target directory RocksDB would be compiled
+    // anew.
+    let test_program = std::env::current_exe().expect("a running program has a file");
+    let target = test_program.ancestors().nth(3).expect("it is in a target directory");
     quorate_state::testing::seed(&format!(
-        "cargo test --release -p quorate-storage --test storage -- {test}"
+        "CARGO_TARGET_DIR='{}' cargo test --release --locked --workspace --test storage -- {test}",
+        target.display()
     ))
 }
 

@@ -1,7 +1,10 @@
 //! For tests that run processes: one at a time, figures and seeds where a reader of the output
 //! finds them, the command line as a user calls it.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use quorate_testkit::process::{ProcessCluster, find_binary};
+use quorate_testkit::repeat;
 use rand::RngExt as _;
 use serde_json::Value;
 use std::ffi::OsString;
@@ -11,17 +14,21 @@ use std::process::Stdio;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// How long a command may take. Each has a deadline of its own below that.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
 
+/// What is built for a process test, as cargo takes it.
+const REAL: &str = "--bin quorate";
+const PLANTED: &str = "--bin quorate-planted --features quorate-cli/planted-faults";
+
 static ONE: Mutex<()> = Mutex::const_new(());
 
 /// Waits until no other test of this program runs: several clusters on a small machine would only
 /// slow each other down until elections time out. (nextest runs each test as a program of its own;
-/// its configuration does the same with a test group.)
+/// its configuration gives each of them the whole machine.)
 pub async fn alone() -> MutexGuard<'static, ()> {
     ONE.lock().await
 }
@@ -49,12 +56,37 @@ pub fn number<T: FromStr>(variable: &str, default: T) -> T {
 /// The seed of a test: of `QUORATE_SEED`, or a new one. Says how to repeat the test with it. The
 /// choices of the test follow from it; what the system makes of them does not.
 pub fn seed(binary: &str, test: &str) -> u64 {
+    seed_after(&build(REAL), binary, test)
+}
+
+/// As [`seed`], for a test of [`planted_binary`].
+pub fn seed_planted(binary: &str, test: &str) -> u64 {
+    seed_after(&format!("{} && {}", build(REAL), build(PLANTED)), binary, test)
+}
+
+fn seed_after(build: &str, binary: &str, test: &str) -> u64 {
     let seed = number("QUORATE_SEED", rand::rng().random());
     say(format!(
-        "seed {seed}; the same choices again: QUORATE_SEED={seed} cargo test --release -p \
-         quorate-tests --test {binary} -- --exact {test} --nocapture"
+        "seed {seed}; the same choices again: {build} && QUORATE_SEED={seed} {} test --release \
+         --locked --workspace --test {binary} -- --exact {test} --nocapture",
+        repeat::cargo()
     ));
     seed
+}
+
+/// The command that builds a binary.
+fn build(what: &str) -> String {
+    format!("{} build --release --locked {what}", repeat::cargo())
+}
+
+/// Sends a signal to a process that was started and not waited for.
+///
+/// # Panics
+/// When it has ended.
+pub fn send(child: &Child, signal: Signal) {
+    let pid = child.id().expect("it runs");
+    let pid = Pid::from_raw(pid.try_into().expect("process ids are positive"));
+    kill(pid, signal).expect("a process of our own takes signals");
 }
 
 /// How a command ended.
@@ -230,12 +262,7 @@ pub fn planted_binary() -> PathBuf {
     let real = find_binary().expect("the binary has to be built");
     let planted = std::env::var_os("QUORATE_PLANTED_BIN")
         .map_or_else(|| real.with_file_name("quorate-planted"), PathBuf::from);
-    assert!(
-        planted.is_file(),
-        "{} is not built; run `cargo build --release --bin quorate-planted --features \
-         quorate-cli/planted-faults`",
-        planted.display()
-    );
+    assert!(planted.is_file(), "{} is not built; run `{}`", planted.display(), build(PLANTED));
     planted
 }
 

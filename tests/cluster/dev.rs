@@ -1,8 +1,9 @@
 //! `quorate dev`: a cluster for an afternoon, which leaves nothing behind.
 
-use quorate_tests::processes::{Quorate, alone, wait_until};
-use rand::RngExt as _;
-use std::net::{Ipv4Addr, TcpListener};
+use nix::sys::signal::Signal;
+use quorate_testkit::process::PortLease;
+use quorate_tests::processes::{Quorate, alone, send, wait_until};
+use std::fs;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use tokio::process::{Child, ChildStderr, ChildStdout};
 
 const START_MAX: Duration = Duration::from_secs(60);
 const STOP_MAX: Duration = Duration::from_secs(40);
-/// Below the ports that the kernel gives to connections.
-const PORTS: std::ops::Range<u16> = 12_000..30_000;
+/// Ports in a row that three nodes are spread over.
+const PORTS: u16 = 23;
 
 struct Dev {
     child: Child,
@@ -22,17 +23,13 @@ struct Dev {
     pids: Vec<u32>,
 }
 
-/// A port that is free, and the 22 behind it.
-fn free_base_port() -> u16 {
-    let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    let mut rng = rand::rng();
-    for _ in 0..100 {
-        let base = rng.random_range(PORTS);
-        if (base..base + 23).all(free) {
-            return base;
-        }
-    }
-    panic!("no 23 free ports in a row among {PORTS:?}");
+/// Whether a process runs. One that has ended stays a zombie until its parent looks, which for a
+/// child of nobody is a matter of the system.
+fn runs(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    // The state follows the name, which is in parentheses.
+    let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
+    !state.starts_with(['Z', 'X'])
 }
 
 impl Dev {
@@ -70,16 +67,14 @@ impl Dev {
         }
     }
 
-    async fn signal(&mut self, signal: &str) -> ExitStatus {
-        let pid = self.child.id().expect("it runs").to_string();
-        let sent = tokio::process::Command::new("kill").args([signal, &pid]).status().await;
-        assert!(sent.expect("kill can be run").success());
+    async fn end_by(&mut self, signal: Signal) -> ExitStatus {
+        send(&self.child, signal);
         let ended = tokio::time::timeout(STOP_MAX, self.child.wait()).await;
         ended.expect("it ends in time").expect("its end can be waited for")
     }
 
     async fn nodes_end(&self) {
-        let alive = || self.pids.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists());
+        let alive = || self.pids.iter().any(|pid| runs(*pid));
         wait_until("the nodes end", STOP_MAX, || {
             let alive = alive();
             async move { !alive }
@@ -93,8 +88,11 @@ async fn dev_prints_its_endpoints_and_takes_its_nodes_along_however_it_ends() {
     let _alone = alone().await;
     let directory = tempfile::tempdir().expect("a directory can be made");
     // The same each time: the nodes remember where the others are.
-    let base_port = free_base_port();
-    for (round, signal) in ["-TERM", "-INT", "-KILL"].into_iter().enumerate() {
+    let mut leases = PortLease::take_row(PORTS).expect("there are free ports in a row");
+    leases.iter_mut().for_each(PortLease::release_socket);
+    let base_port = leases[0].addr().port();
+    let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL];
+    for (round, signal) in signals.into_iter().enumerate() {
         let mut dev = Dev::start(directory.path(), base_port).await;
         assert_eq!(dev.endpoints.len(), 3);
         let quorate = Quorate::at(&dev.endpoints);
@@ -104,8 +102,8 @@ async fn dev_prints_its_endpoints_and_takes_its_nodes_along_however_it_ends() {
         let status = quorate.run("cluster status -o json").await.expect(0).json();
         assert_eq!(status["nodes"].as_array().map(Vec::len), Some(3));
 
-        let status = dev.signal(signal).await;
-        if signal == "-KILL" {
+        let status = dev.end_by(signal).await;
+        if signal == Signal::SIGKILL {
             assert!(!status.success());
         } else {
             assert_eq!(status.code(), Some(0), "after {signal} it ended with {status}");

@@ -17,17 +17,38 @@ const RANDOM_BYTES_MAX: usize = 20_000;
 const LEFT_OPEN: usize = 50;
 const WAIT: Duration = Duration::from_millis(200);
 
-/// Sends bytes, and answers what comes back before the other side is silent for a while.
-async fn send(addr: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+/// What comes of bytes that were sent.
+enum Answer {
+    Bytes(Vec<u8>),
+    /// The other side hung up, which is a good answer to garbage.
+    Closed,
+    /// For a while: it may wait for the rest.
+    Silence,
+}
+
+/// Sends bytes, and looks what comes back first.
+async fn send(addr: SocketAddr, bytes: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(addr).await.expect("the port is open");
-    // A node may have hung up by now, which is a good answer to garbage.
+    // A node may have hung up by now.
     let _ = stream.write_all(bytes).await;
     let mut answer = vec![0; 4_096];
     match tokio::time::timeout(WAIT, stream.read(&mut answer)).await {
-        Ok(Ok(length)) => answer.truncate(length),
-        Ok(Err(_)) | Err(_) => answer.clear(),
+        Ok(Ok(0) | Err(_)) => Answer::Closed,
+        Ok(Ok(length)) => {
+            answer.truncate(length);
+            Answer::Bytes(answer)
+        }
+        Err(_) => Answer::Silence,
     }
-    answer
+}
+
+/// Asks for a page of the HTTP port, which must be there.
+async fn assert_ok(addr: SocketAddr, path: &str) {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let Answer::Bytes(answer) = send(addr, request.as_bytes()).await else {
+        panic!("{path} was not answered within {WAIT:?}");
+    };
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{path}: {:?}", String::from_utf8_lossy(&answer));
 }
 
 /// A TLS client hello, as a client sends it that takes the port for one with TLS.
@@ -67,7 +88,7 @@ async fn garbage_on_every_port_harms_nobody() {
     let mut open = Vec::new();
     for addr in [cluster.client_addr(leader), cluster.peer_addr(leader), cluster.http_addr(leader)]
     {
-        let mut answered = 0;
+        let (mut answered, mut closed) = (0, 0);
         let mut texts: Vec<Vec<u8>> = vec![
             b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
             b"GET / HTTP/1.0\r\n\r\n".to_vec(),
@@ -90,9 +111,18 @@ async fn garbage_on_every_port_harms_nobody() {
         }
         let sends = texts.iter().map(|text| send(addr, text));
         for answer in futures_all(sends).await {
-            answered += usize::from(!answer.is_empty());
+            match answer {
+                Answer::Bytes(_) => answered += 1,
+                Answer::Closed => closed += 1,
+                Answer::Silence => {}
+            }
         }
-        say(format!("{addr}: {} kinds of garbage, {answered} were answered", texts.len()));
+        say(format!(
+            "{addr}: {} kinds of garbage, {answered} were answered, at {closed} it hung up",
+            texts.len()
+        ));
+        // Else it would wait for ever, or nobody would be there.
+        assert!(answered + closed > 0, "{addr} was silent whatever came");
         for nth in 0..LEFT_OPEN {
             let mut stream = TcpStream::connect(addr).await.expect("the port is open");
             let cut = PREFACE.len() * nth / LEFT_OPEN;
@@ -105,10 +135,9 @@ async fn garbage_on_every_port_harms_nobody() {
     let at_leader = Quorate::at(&[cluster.client_addr(leader).to_string()]);
     assert_eq!(at_leader.run("kv get kept").await.expect(0).stdout, b"v");
     at_leader.run("kv set kept w").await.expect(0);
-    let live = send(cluster.http_addr(leader), b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    assert!(live.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(&live));
-    let ready = send(cluster.http_addr(leader), b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    assert!(ready.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(&ready));
+    for path in ["/livez", "/readyz"] {
+        assert_ok(cluster.http_addr(leader), path).await;
+    }
     for id in cluster.ids() {
         assert!(cluster.is_running(id).expect("it can be told"));
         let status = cluster.status(id).await.expect("it answers");

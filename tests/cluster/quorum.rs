@@ -41,6 +41,8 @@ async fn without_a_quorum(leader_survives: bool) {
         value: b"v".to_vec().into(),
         ..SetRequest::default()
     };
+    // Whether any attempt to write it may have had an effect.
+    let mut unknown = false;
     // The first while it may still take itself for the leader, the second when it knows better.
     for nth in 1..=2 {
         let mut request = Request::new(set.clone());
@@ -63,7 +65,10 @@ async fn without_a_quorum(leader_survives: bool) {
         match outcome.as_deref() {
             Some("not_applied") => {}
             // Only a leader can have taken it into its log.
-            Some("unknown") => assert!(leader_survives, "{refused:?}"),
+            Some("unknown") => {
+                assert!(leader_survives, "{refused:?}");
+                unknown = true;
+            }
             _ => panic!("the outcome is missing: {refused:?}"),
         }
     }
@@ -99,7 +104,10 @@ async fn without_a_quorum(leader_survives: bool) {
     assert!(took < DEADLINE + Duration::from_secs(1), "it took {took:?}");
     match failed.status {
         Some(5) => {}
-        Some(6) => assert!(leader_survives, "{failed:?}"),
+        Some(6) => {
+            assert!(leader_survives, "{failed:?}");
+            unknown = true;
+        }
         _ => panic!("{failed:?}"),
     }
     quorate.run("kv get kept --timeout 1s").await.expect(5);
@@ -114,6 +122,13 @@ async fn without_a_quorum(leader_survives: bool) {
     wait_healthy(&mut cluster).await.expect("all are well");
     let quorate = Quorate::of(&cluster);
     assert_eq!(quorate.run("kv get kept").await.expect(0).stdout, b"v");
+    // "Not applied" was a promise, too.
+    let lost = quorate.run("kv get lost").await;
+    match lost.status {
+        Some(3) => {}
+        Some(0) => assert!(unknown && lost.stdout == b"v", "{lost:?}"),
+        _ => panic!("{lost:?}"),
+    }
     quorate.run("kv set lost w").await.expect(0);
     cluster.wait_same_state().await.expect("all nodes have the same state");
     cluster.logs().assert_no_panics();

@@ -1,7 +1,8 @@
 //! `quorate serve` alone: a broker of one node, without a word of configuration.
 
+use nix::sys::signal::Signal;
 use quorate_testkit::process::PortLease;
-use quorate_tests::processes::{Quorate, alone};
+use quorate_tests::processes::{Quorate, alone, send};
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -48,9 +49,7 @@ async fn serve_alone_is_a_broker_that_keeps_its_data() {
         );
         assert!(directory.path().join("quorate-data").is_dir());
 
-        let pid = child.id().expect("it runs").to_string();
-        let sent = tokio::process::Command::new("kill").arg(&pid).status().await;
-        assert!(sent.expect("kill can be run").success());
+        send(&child, Signal::SIGTERM);
         let ended = tokio::time::timeout(START_MAX, child.wait()).await;
         let ended = ended.expect("it ends in time").expect("its end can be waited for");
         assert_eq!(ended.code(), Some(0), "it ended with {ended}");

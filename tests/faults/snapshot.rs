@@ -1,7 +1,7 @@
 //! A node that was away for longer than the log reaches back.
 
 use quorate_testkit::load::{Load, Plan, wait_healthy};
-use quorate_testkit::process::ProcessCluster;
+use quorate_testkit::process::{LogScan, ProcessCluster};
 use quorate_tests::processes::{alone, say, wait_until};
 use std::time::Duration;
 
@@ -9,6 +9,8 @@ use std::time::Duration;
 /// that a moment of writing purges what a follower has not seen.
 const LOG_BYTES: &str = "65536";
 const KEEP_ENTRIES: &str = "10";
+/// What a node writes to its log when it has received a snapshot.
+const ARRIVED: &str = "a snapshot arrived";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_catches_up_by_snapshot_when_the_log_is_purged_past_it() {
@@ -33,6 +35,9 @@ async fn a_follower_catches_up_by_snapshot_when_the_log_is_purged_past_it() {
     })
     .await;
     let purged = status_of(&cluster, leader, leader).await.purged;
+    let log = LogScan::new([cluster.log_path(follower)]);
+    let arrived = || log.lines_with(ARRIVED).expect("the log can be read").len();
+    let arrived_before = arrived();
 
     cluster.restart(follower).await.expect("the follower starts again");
     wait_healthy(&mut cluster).await.expect("the follower catches up");
@@ -45,9 +50,15 @@ async fn a_follower_catches_up_by_snapshot_when_the_log_is_purged_past_it() {
          and all nodes have checksum {:016x} at index {:?}",
         back.snapshot, back.purged, state.checksum, state.applied
     ));
-    // The entries it missed were nowhere any more, and yet it has applied them: as a snapshot.
+    // The entries it missed were nowhere any more, and yet it has applied them: as a snapshot. That
+    // it has one may be its own doing; that one arrived is not.
     assert!(back.snapshot > Some(had), "{back:?}");
     assert!(back.purged > Some(had), "{back:?}");
+    wait_until("the follower says that a snapshot arrived", Duration::from_secs(10), || {
+        let arrived = arrived() > arrived_before;
+        async move { arrived }
+    })
+    .await;
     let totals = ledgers.verify(&cluster.endpoints()).await.expect("nothing is lost");
     say(format!("{} writes were acknowledged, and are there", totals.acknowledged));
 

@@ -5,6 +5,7 @@
 //! - [`load`]: writers that remember what was acknowledged to them, and check that it is there.
 //! - [`process`]: a cluster of real `quorate serve` processes that can be killed, paused and
 //!   restarted.
+//! - [`repeat`]: commands that a failing test prints, so that they can be pasted.
 //! - [`sim`]: the whole cluster in one thread and in simulated time, replayable by seed.
 //!
 //! Deliberately absent: assertions about one workload. A workload lives with the test that needs
@@ -13,4 +14,5 @@
 pub mod history;
 pub mod load;
 pub mod process;
+pub mod repeat;
 pub mod sim;

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use quorate_client::{Client, Status};
 use quorate_testkit::load::{Load, Plan};
 use quorate_testkit::process::{PortLease, find_binary};
+use quorate_testkit::repeat::shell_word;
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt as _;
@@ -56,11 +57,13 @@ fn main() -> ExitCode {
         runtime.block_on(async {
             let mut interrupt = signal(SignalKind::interrupt())?;
             let mut terminate = signal(SignalKind::terminate())?;
+            let mut hang_up = signal(SignalKind::hangup())?;
             tokio::select! {
                 result = run(&arguments) => result,
                 // The cluster is dropped, which ends its processes.
                 _ = interrupt.recv() => bail!("interrupted"),
                 _ = terminate.recv() => bail!("terminated"),
+                _ = hang_up.recv() => bail!("the terminal is gone"),
             }
         })
     });
@@ -142,16 +145,6 @@ async fn run(arguments: &Arguments) -> Result<()> {
 
 fn step(text: &str) {
     println!("\n{text}");
-}
-
-/// A word as a shell takes it.
-fn shell_word(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }
 
 /// The nodes. Dropping it kills them and keeps their directory, since something went wrong then.

@@ -59,6 +59,8 @@ pub struct Report {
     pub gaps: Option<Summary>,
     /// How the writes ended. Everything acknowledged was read back.
     pub totals: Totals,
+    /// Writes that were begun before a kill and acknowledged by another leader after it.
+    pub carried: usize,
     /// The index all nodes have applied at the end.
     pub applied: u64,
     /// The checksum of the state that all nodes have at it.
@@ -70,7 +72,7 @@ impl Failover {
     /// all nodes hold the same state. `on_round` hears of each round as it ends.
     ///
     /// # Errors
-    /// When a promise is broken, or the cluster does not come back.
+    /// When a promise is broken, the cluster does not come back, or the kills met no write.
     pub async fn run(
         &self,
         cluster: &mut ProcessCluster,
@@ -104,11 +106,17 @@ impl Failover {
         let ledgers = load.stop().await?;
         let totals = ledgers.verify(&cluster.endpoints()).await?;
         ensure!(totals.acknowledged > 0, "no write was acknowledged, so nothing was shown");
+        let carried = rounds.iter().map(|round| round.gap.carried).sum();
+        ensure!(
+            carried > 0 || rounds.is_empty(),
+            "no write was carried over a kill, so nothing was shown of repeated ones"
+        );
         let state = cluster.wait_same_state().await?;
         Ok(Report {
             gaps: Summary::of(rounds.iter().map(|round| round.gap.first)),
             rounds,
             totals,
+            carried,
             applied: state.applied.unwrap_or_default(),
             checksum: state.checksum,
         })

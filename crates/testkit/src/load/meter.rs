@@ -15,6 +15,9 @@ pub struct Gap {
     /// From the kill until the first write was acknowledged after it. An answer of the dead node
     /// may still be on its way to a writer, so the longest time without any counts.
     pub first: Duration,
+    /// Writes that were begun before the kill and acknowledged after that silence. No answer of the
+    /// dead node comes so late: somebody else was asked again.
+    pub carried: usize,
     /// From the kill until every writer had a write acknowledged that it began after the death.
     pub all: Duration,
 }
@@ -153,14 +156,18 @@ fn gap_in(
 ) -> Result<Gap, Vec<usize>> {
     let mut waiting: Vec<bool> = vec![true; writers];
     let mut left = writers;
-    let (mut last, mut first) = (killed, Duration::ZERO);
+    let (mut last, mut first, mut carried) = (killed, Duration::ZERO, 0);
     for ack in kept.iter().filter(|ack| ack.at > killed) {
-        first = first.max(ack.at - last);
+        if ack.at - last > first {
+            first = ack.at - last;
+            carried = 0;
+        }
+        carried += usize::from(ack.begun < killed);
         last = ack.at;
         if ack.begun >= dead && std::mem::take(&mut waiting[ack.writer]) {
             left -= 1;
             if left == 0 {
-                return Ok(Gap { first, all: ack.at - killed });
+                return Ok(Gap { first, carried, all: ack.at - killed });
             }
         }
     }
@@ -188,6 +195,18 @@ mod tests {
         acks.push((1, 701, 730));
         let gap = gap_in(&kept(base, &acks), 2, at(100), at(110)).unwrap();
         assert_eq!((gap.first.as_millis(), gap.all.as_millis()), (588, 630));
+    }
+
+    #[test]
+    fn a_write_is_carried_over_when_it_is_answered_behind_the_silence() {
+        let base = Instant::now();
+        let at = |ms| base + Duration::from_millis(ms);
+        // Killed at 100. Writer 0 reads an answer of the dead node at 112; writers 1 and 2 repeat
+        // their calls until they are answered; what writer 0 begins later is no retry.
+        let acks = [(0, 90, 112), (1, 95, 700), (0, 113, 702), (2, 99, 705), (1, 701, 710)];
+        let acks = [acks.as_slice(), &[(2, 706, 711)]].concat();
+        let gap = gap_in(&kept(base, &acks), 3, at(100), at(110)).unwrap();
+        assert_eq!((gap.first.as_millis(), gap.carried), (588, 2));
     }
 
     #[tokio::test]

@@ -19,7 +19,9 @@
 //!   whose outcome is unknown. A write that failed as not applied must never show.
 //! - Versions and sums are checked with every answer, so a lost or doubled write is noticed even
 //!   where a later one covers it.
-//! - One counter is shared by all writers: its sum shows increments that had two effects.
+//! - Most writers wait until they are answered, whoever dies meanwhile: to them no outcome may stay
+//!   unknown, and a counter that they share must be exactly the sum of what was acknowledged.
+//! - The others give up early; of their shared counter only the unknown ones may be missing.
 //! - Time without an acknowledged write is measured where it is felt: in the writers.
 
 mod failover;

@@ -11,8 +11,9 @@ use tokio::task::JoinHandle;
 
 /// Keys each writer sets in turn: some are old when a node dies, some just written.
 const KEYS: usize = 4;
-/// Long enough for any failover, so that a retry is answered, and shows whether it had one effect.
-const PATIENT: Duration = Duration::from_secs(20);
+/// Longer than any failover on the slowest machine, so that a retry is always answered, and shows
+/// whether it had one effect.
+const PATIENT: Duration = Duration::from_secs(60);
 /// Shorter than most failovers, so that some outcomes stay unknown.
 const IMPATIENT: Duration = Duration::from_millis(700);
 /// One writer in so many is impatient.
@@ -48,7 +49,6 @@ pub struct Load {
     tasks: Vec<JoinHandle<Result<Ledger>>>,
     stop: Arc<AtomicBool>,
     meter: Arc<Meter>,
-    shared_key: String,
 }
 
 impl Load {
@@ -59,7 +59,6 @@ impl Load {
     pub async fn start(endpoints: &[String], plan: Plan) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let meter = Arc::new(Meter::new());
-        let shared_key = format!("{}/shared", plan.prefix);
         let begun = Instant::now();
         meter.arm();
         let mut tasks = Vec::with_capacity(plan.writers);
@@ -72,18 +71,21 @@ impl Load {
                 .request_timeout(if impatient { IMPATIENT } else { PATIENT })
                 .connect()
                 .context("could not make a client")?;
+            // One for each kind: the sum of those who know how every call ended is known exactly.
+            let kind = if impatient { "impatient" } else { "patient" };
+            let shared_key = format!("{}/shared-{kind}", plan.prefix);
             let writer = Writer {
                 number,
+                impatient,
                 kv: client.kv(),
                 prefix: format!("{}/{number}", plan.prefix),
-                shared_key: shared_key.clone(),
                 value_bytes: plan.value_bytes,
                 meter: Arc::clone(&meter),
-                ledger: Ledger::default(),
+                ledger: Ledger { shared_key, ..Ledger::default() },
             };
             tasks.push(tokio::spawn(writer.run(Arc::clone(&stop), client)));
         }
-        let load = Self { tasks, stop, meter, shared_key };
+        let load = Self { tasks, stop, meter };
         load.gap(begun, begun, START_DEADLINE).await.context("the writers could not begin")?;
         Ok(load)
     }
@@ -148,7 +150,7 @@ impl Load {
         for task in self.tasks {
             writers.push(task.await.context("a writer panicked")??);
         }
-        Ok(Ledgers { shared_key: self.shared_key, writers })
+        Ok(Ledgers { writers })
     }
 }
 
@@ -161,9 +163,10 @@ enum Ended<T> {
 
 struct Writer {
     number: usize,
+    /// It gives up early, so the outcome of a call may stay unknown to it.
+    impatient: bool,
     kv: KeyValue,
     prefix: String,
-    shared_key: String,
     value_bytes: usize,
     meter: Arc<Meter>,
     ledger: Ledger,
@@ -175,7 +178,7 @@ impl Writer {
         while !stop.load(Ordering::Relaxed) {
             number += 1;
             if let Err(error) = self.round(number).await {
-                let error = error.context(format!("writer {} was lied to", self.number));
+                let error = error.context(format!("writer {} saw a broken promise", self.number));
                 self.meter.violated(format!("{error:#}"));
                 return Err(error);
             }
@@ -224,7 +227,7 @@ impl Writer {
     }
 
     async fn increment_shared(&mut self) -> Result<()> {
-        match self.call(self.kv.increment(&self.shared_key, 1)).await? {
+        match self.call(self.kv.increment(&self.ledger.shared_key, 1)).await? {
             Ended::Acknowledged(_) => self.ledger.shared.acknowledged += 1,
             Ended::Unknown => self.ledger.shared.unknown += 1,
             Ended::Failed => self.ledger.shared.failed += 1,
@@ -244,6 +247,10 @@ impl Writer {
                 self.ledger.totals.acknowledged += 1;
                 self.meter.acknowledged(self.number, begun);
                 Ok(Ended::Acknowledged(answer))
+            }
+            // The client repeats the call under the same name until it is answered.
+            Err(error @ Error::Indeterminate { .. }) if !self.impatient => {
+                bail!("the outcome of a write was unknown to the end of its {PATIENT:?}: {error}")
             }
             Err(Error::Indeterminate { .. }) => {
                 self.ledger.totals.unknown += 1;

@@ -1,5 +1,6 @@
 //! Where the `quorate` binary is.
 
+use crate::repeat;
 use anyhow::{Result, bail};
 use std::env;
 use std::ffi::OsString;
@@ -37,9 +38,10 @@ fn find(named: Option<OsString>, test: Option<&Path>) -> Result<PathBuf> {
     }
     let looked_at: Vec<_> = looked_at.iter().map(|path| path.display().to_string()).collect();
     bail!(
-        "the quorate binary is not built (looked for {}); run `cargo build --release --bin quorate`, \
-         or set {BINARY_ENV} to its path",
-        looked_at.join(" and ")
+        "the quorate binary is not built (looked for {}); run `{} build --release --locked --bin \
+         quorate`, or set {BINARY_ENV} to its path",
+        looked_at.join(" and "),
+        repeat::cargo_beside(test)
     );
 }
 
@@ -56,7 +58,9 @@ mod tests {
         let test = deps.join("cluster-0123456789abcdef");
 
         let missing = find(None, Some(&test)).unwrap_err().to_string();
-        assert!(missing.contains("cargo build --release --bin quorate"), "{missing}");
+        let command = " cargo build --release --locked --bin quorate`";
+        assert!(missing.contains(command), "{missing}");
+        assert!(missing.contains(&format!("CARGO_TARGET_DIR={}", target.path().display())));
 
         let binary = target.path().join("release/quorate");
         fs::write(&binary, "").unwrap();

@@ -166,30 +166,31 @@ impl ProcessCluster {
     /// before the signal.
     ///
     /// # Errors
-    /// When the node does not run.
+    /// When the node does not run, also when it had ended by itself and nobody had noticed.
     pub async fn kill(&mut self, id: NodeId) -> Result<Instant> {
         let deadline = self.deadline;
         let node = self.node_mut(id);
         let before = Instant::now();
         let result = match node.signal(Signal::SIGKILL) {
-            Ok(()) => node.wait_exit(deadline).await,
+            Ok(()) => node.wait_killed(deadline).await,
             Err(error) => Err(error),
         };
-        self.noted(result).map(|_| before)
+        self.noted(result).map(|()| before)
     }
 
-    /// Kills all nodes that run, at once, as a power cut does.
+    /// Kills all nodes that run, at once. Unlike a power cut it leaves to the kernel what they had
+    /// written and not synced.
     ///
     /// # Errors
-    /// When one does not end.
+    /// When one does not end, or had ended by itself and nobody had noticed.
     pub async fn kill_all(&mut self) -> Result<()> {
         let deadline = self.deadline;
         for node in self.nodes.values_mut() {
             node.kill_quietly();
         }
         let running = self.nodes.values_mut().filter(|node| node.pid().is_some());
-        let ends = join_all(running.map(|node| node.wait_exit(deadline))).await;
-        self.noted(ends.into_iter().collect::<Result<Vec<_>>>()).map(drop)
+        let ends = join_all(running.map(|node| node.wait_killed(deadline))).await;
+        self.noted(ends.into_iter().collect())
     }
 
     /// Stops a node where it is (SIGSTOP). Its connections stay; nobody answers them.
@@ -223,6 +224,23 @@ impl ProcessCluster {
         self.noted(result)
     }
 
+    /// Asks all nodes that run to end (SIGTERM), at once, and waits until they did: how each ended.
+    ///
+    /// # Errors
+    /// When one does not end.
+    pub async fn terminate_all(&mut self) -> Result<Vec<(NodeId, ExitStatus)>> {
+        let deadline = self.deadline;
+        let mut running = self.nodes.values().filter(|node| node.pid().is_some());
+        let asked = running.try_for_each(|node| node.signal(Signal::SIGTERM));
+        self.noted(asked)?;
+        let running = self.nodes.iter_mut().filter(|(_, node)| node.pid().is_some());
+        let ends = running.map(|(id, node)| async move {
+            node.wait_exit(deadline).await.map(|status| (*id, status))
+        });
+        let ends = join_all(ends).await;
+        self.noted(ends.into_iter().collect())
+    }
+
     /// Starts a node that is down, with its directory and ports, and does not wait for anything:
     /// for a node that is expected to refuse.
     ///
@@ -247,9 +265,9 @@ impl ProcessCluster {
     /// listens for clients.
     ///
     /// # Errors
-    /// When it does not come up.
+    /// When it does not come up; when it had ended by itself and nobody had noticed.
     pub async fn restart(&mut self, id: NodeId) -> Result<()> {
-        if self.is_running(id)? {
+        if self.pid(id).is_some() {
             self.kill(id).await?;
         }
         self.spawn(id)?;
@@ -356,16 +374,22 @@ impl ProcessCluster {
         }
     }
 
-    /// Waits until all live nodes have applied the same entries, and answers their checksum. Writes
+    /// Waits until all nodes have applied the same entries, and answers their checksum. Writes
     /// should have ended.
     ///
     /// # Errors
-    /// At once when two nodes differ at the same index. When they do not come to the same index in
-    /// time, with where each is.
+    /// At once when two nodes differ at the same index, and when a node is down or paused: what it
+    /// holds can't be told. When they do not come to the same index in time, with where each is.
     pub async fn wait_same_state(&mut self) -> Result<HashStateResponse> {
         let end = Instant::now() + self.deadline;
         loop {
             self.check_none_ended()?;
+            let live = self.live_ids();
+            if let Some(id) = self.ids().into_iter().find(|id| !live.contains(id)) {
+                return self.noted(Err(anyhow::anyhow!(
+                    "node {id} is down or paused, so its state can't be compared"
+                )));
+            }
             let states = self.hash_states().await;
             let same = same_state(&states);
             match self.noted(same)? {

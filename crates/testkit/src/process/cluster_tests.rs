@@ -80,6 +80,10 @@ async fn a_terminated_node_ends_by_its_own_rules() {
     let mut cluster = options.start().await.unwrap();
     assert_eq!(cluster.terminate(3).await.unwrap().code(), Some(0));
     assert_eq!(cluster.live_ids(), [1, 2]);
+    let ended = cluster.terminate_all().await.unwrap();
+    let ended: Vec<_> = ended.into_iter().map(|(id, status)| (id, status.code())).collect();
+    assert_eq!(ended, [(1, Some(0)), (2, Some(0))]);
+    assert!(cluster.live_ids().is_empty());
 }
 
 #[tokio::test]
@@ -145,6 +149,36 @@ async fn a_node_that_ends_by_itself_fails_the_test() {
     assert_kept(&directory);
 }
 
+/// Makes a node end by its own rules, behind the back of its cluster.
+async fn end_unnoticed(cluster: &ProcessCluster, id: u64) {
+    let pid = cluster.pid(id).unwrap();
+    kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGTERM).unwrap();
+    // Until somebody waits for it, it is a zombie.
+    let stat = format!("/proc/{pid}/stat");
+    while !fs::read_to_string(&stat).unwrap().rsplit(')').next().unwrap().starts_with(" Z") {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_had_ended_by_itself_was_not_killed() {
+    let (_program, options) = fakes();
+    for way in ["kill", "kill_all", "restart"] {
+        let mut cluster = options.clone().start().await.unwrap();
+        let directory = cluster.directory().to_owned();
+        end_unnoticed(&cluster, 2).await;
+        let ended = match way {
+            "kill" => cluster.kill(2).await.map(drop),
+            "kill_all" => cluster.kill_all().await,
+            _ => cluster.restart(2).await,
+        };
+        let error = ended.unwrap_err().to_string();
+        assert!(error.contains("node 2 ended by itself"), "{way}: {error}");
+        drop(cluster);
+        assert_kept(&directory);
+    }
+}
+
 #[tokio::test]
 async fn a_node_that_panicked_fails_the_test_unless_that_was_wanted() {
     let (_program, options) = fakes();
@@ -169,6 +203,18 @@ async fn nodes_whose_states_differ_are_told_apart() {
     let directory = cluster.directory().to_owned();
     let error = cluster.wait_same_state().await.unwrap_err().to_string();
     assert!(error.contains("nodes 1 and 2 differ"), "{error}");
+    drop(cluster);
+    assert_kept(&directory);
+}
+
+#[tokio::test]
+async fn a_node_that_is_down_has_no_state_to_compare() {
+    let (_program, options) = fakes();
+    let mut cluster = options.start().await.unwrap();
+    let directory = cluster.directory().to_owned();
+    cluster.kill(3).await.unwrap();
+    let error = cluster.wait_same_state().await.unwrap_err().to_string();
+    assert!(error.contains("node 3 is down"), "{error}");
     drop(cluster);
     assert_kept(&directory);
 }

@@ -18,6 +18,7 @@
 //! - What runs is the binary that ships, called as a user calls it.
 //! - A node keeps its ports and its directory for as long as its cluster, also while it is down.
 //!   No other cluster on the machine is given one of these ports.
+//! - A node that ended by itself is an error of whatever is done to it or waited for next.
 //! - Every wait has a deadline; past it the error says what each node answered last.
 //! - Dropping the cluster kills its processes. If the test failed (it panics, or a method of the
 //!   cluster failed), the directory with data and logs is kept, and its path and the last lines of

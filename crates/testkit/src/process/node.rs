@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -166,6 +167,16 @@ impl Node {
             }
             sleep(POLL).await;
         }
+    }
+
+    /// Waits for the end of a process that was sent SIGKILL, which must be what ended it: a signal
+    /// to one that is already dead, and not waited for, succeeds as well.
+    pub(super) async fn wait_killed(&mut self, deadline: Duration) -> Result<()> {
+        let status = self.wait_exit(deadline).await?;
+        if status.signal() != Some(Signal::SIGKILL as i32) {
+            bail!("node {} ended by itself, with {status}, before it was killed", self.id);
+        }
+        Ok(())
     }
 
     /// Waits until the node accepts connections of clients.

@@ -16,7 +16,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Lowest port that is used: some services have fixed ones below.
 const PORT_MIN: u16 = 10_240;
@@ -39,24 +39,44 @@ impl PortLease {
     /// # Errors
     /// When no free port is found, or the lock files can't be made.
     pub fn take() -> Result<Self> {
+        Ok(Self::take_row(1)?.remove(0))
+    }
+
+    /// Finds so many free ports in a row and holds them.
+    ///
+    /// # Errors
+    /// As [`PortLease::take`].
+    pub fn take_row(length: u16) -> Result<Vec<Self>> {
         let directory = lock_directory()?;
         let range = range(fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok());
         let mut rng = rand::rng();
         for _ in 0..ATTEMPTS_MAX {
-            let port = rng.random_range(range.clone());
-            let path = directory.join(port.to_string());
-            let lock = File::options().create(true).append(true).open(&path);
-            let lock = lock.with_context(|| format!("could not open {}", path.display()))?;
-            if lock.try_lock().is_err() {
+            let first = rng.random_range(range.clone());
+            let Some(end) = first.checked_add(length).filter(|end| end - 1 <= *range.end()) else {
                 continue;
-            }
-            if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-                return Ok(Self { port, listener: Some(listener), _lock: lock });
+            };
+            let row: Result<Option<Vec<_>>> =
+                (first..end).map(|port| Self::take_this(&directory, port)).collect();
+            if let Some(row) = row? {
+                return Ok(row);
             }
         }
         bail!(
-            "none of {ATTEMPTS_MAX} ports of {range:?} was free; stop other programs and try again"
+            "{ATTEMPTS_MAX} times a port of {range:?} was not free; stop other programs and try \
+             again"
         );
+    }
+
+    /// A port, unless somebody else has it.
+    fn take_this(directory: &Path, port: u16) -> Result<Option<Self>> {
+        let path = directory.join(port.to_string());
+        let lock = File::options().create(true).append(true).open(&path);
+        let lock = lock.with_context(|| format!("could not open {}", path.display()))?;
+        if lock.try_lock().is_err() {
+            return Ok(None);
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok();
+        Ok(listener.map(|listener| Self { port, listener: Some(listener), _lock: lock }))
     }
 
     /// The port, on loopback.
@@ -112,6 +132,14 @@ mod tests {
             lease.release_socket();
             TcpListener::bind(lease.addr()).unwrap();
         }
+    }
+
+    #[test]
+    fn a_row_has_no_gap_and_is_held_as_a_whole() {
+        let row = PortLease::take_row(20).unwrap();
+        let first = row[0].addr().port();
+        assert!(row.iter().map(|lease| lease.addr().port()).eq(first..first + 20));
+        assert!(row.iter().all(|lease| TcpListener::bind(lease.addr()).is_err()));
     }
 
     #[test]

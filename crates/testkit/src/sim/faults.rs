@@ -28,8 +28,10 @@ pub struct Injected {
     pub killed: u32,
     /// Processes that stopped in order.
     pub stopped: u32,
-    /// Links cut, held or slowed.
-    pub links: u32,
+    /// Partitions of the network, in one direction or both.
+    pub partitions: u32,
+    /// Links held or slowed.
+    pub delays: u32,
 }
 
 pub(super) struct Injector {
@@ -120,36 +122,42 @@ impl Injector {
                 }
             }
             Fault::Isolate(who, from_clients) => {
+                let mut cut = false;
                 for node in which(cluster, who) {
                     let clients = CLIENT_HOSTS.into_iter().filter(|_| from_clients);
                     for other in others(node).chain(clients) {
-                        self.cut(sim, cluster, NODES[node], other, until);
+                        cut |= self.cut(sim, cluster, NODES[node], other, until);
                     }
                 }
+                self.injected.partitions += u32::from(cut);
             }
             Fault::OneWay(from, to) => {
                 let (from, to) = (NODES[from], NODES[to]);
                 if self.take_link(from, to) {
                     sim.partition_oneway(from, to);
                     cluster.reach.cut(from, to);
+                    self.injected.partitions += 1;
                     self.active.push((until, Undo::RepairOneWay(from, to)));
                 }
             }
             Fault::Bridge(over) => {
                 let mut ends = others(over);
                 if let (Some(a), Some(b)) = (ends.next(), ends.next()) {
-                    self.cut(sim, cluster, a, b, until);
+                    let cut = self.cut(sim, cluster, a, b, until);
+                    self.injected.partitions += u32::from(cut);
                 }
             }
             Fault::CutClients(clients, who) => {
                 for node in which(cluster, who) {
-                    self.cut(sim, cluster, CLIENT_HOSTS[clients], NODES[node], until);
+                    let cut = self.cut(sim, cluster, CLIENT_HOSTS[clients], NODES[node], until);
+                    self.injected.partitions += u32::from(cut);
                 }
             }
             Fault::Hold(a, b) => {
                 let (a, b) = (NODES[a], NODES[b]);
                 if self.take_link(a, b) {
                     sim.hold(a, b);
+                    self.injected.delays += 1;
                     self.active.push((until, Undo::Release(a, b)));
                 }
             }
@@ -157,6 +165,7 @@ impl Injector {
                 let (a, b) = (NODES[a], NODES[b]);
                 if self.take_link(a, b) {
                     sim.set_link_latency(a, b, Duration::from_millis(latency_ms));
+                    self.injected.delays += 1;
                     self.active.push((until, Undo::Normal(a, b)));
                 }
             }
@@ -164,12 +173,22 @@ impl Injector {
         }
     }
 
-    fn cut(&mut self, sim: &mut Sim<'_>, cluster: &Cluster, a: Host, b: Host, until: Duration) {
-        if self.take_link(a, b) {
+    /// Cuts a link, unless it is in the hands of another fault; whether it did.
+    fn cut(
+        &mut self,
+        sim: &mut Sim<'_>,
+        cluster: &Cluster,
+        a: Host,
+        b: Host,
+        until: Duration,
+    ) -> bool {
+        let taken = self.take_link(a, b);
+        if taken {
             sim.partition(a, b);
             cluster.reach.cut(a, b);
             self.active.push((until, Undo::Repair(a, b)));
         }
+        taken
     }
 
     /// Ends a fault; false when it can't be ended yet.
@@ -222,9 +241,7 @@ impl Injector {
 
     fn take_link(&mut self, a: Host, b: Host) -> bool {
         debug_assert!(a != AUDITOR && b != AUDITOR, "the auditor comes when all is repaired");
-        let taken = self.links_taken.insert(ordered(a, b));
-        self.injected.links += u32::from(taken);
-        taken
+        self.links_taken.insert(ordered(a, b))
     }
 }
 

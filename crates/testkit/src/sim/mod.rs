@@ -11,7 +11,7 @@
 //! command:
 //!
 //! ```text
-//! QUORATE_SIM_SEED=17 cargo test --release -p quorate-tests --test simulation
+//! QUORATE_SIM_SEED=17 cargo test --release --locked --workspace --test simulation
 //! ```
 //!
 //! # What is checked
@@ -80,9 +80,15 @@ const STACK_BYTES: usize = 16 << 20;
 /// Runs a seed in a thread of its own, and keeps history and journal in `directory` if it fails.
 ///
 /// # Panics
-/// When no thread can be started.
+/// When no thread can be started, and in a build in which a seed would not repeat itself.
 #[must_use]
 pub fn run(seed: u64, planted: Planted, directory: &Path) -> Report {
+    if !cfg!(tokio_unstable) {
+        panic!(
+            "built without `--cfg tokio_unstable`, so the runtime's own choices do not follow the \
+             seed: unset RUSTFLAGS, which replaces what .cargo/config.toml sets, or add it there"
+        );
+    }
     let journal = Journal::default();
     let plan = Plan::draw(seed, planted);
     let mut report = Report { seed, planted, plan: plan.to_string(), ..Report::default() };
@@ -208,7 +214,7 @@ impl Run<'_> {
     /// Whether there is nothing left to wait for; or what is missing.
     fn end(&self) -> Result<Settled, String> {
         if !self.workload.books.is_audited() {
-            return Err("clients are still at work".to_owned());
+            return Err("clients are still at work, or the auditor's reads fail".to_owned());
         }
         let settled = settled(self.cluster)?;
         for machine in &self.cluster.machines {

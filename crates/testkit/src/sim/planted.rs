@@ -17,30 +17,45 @@ pub enum Planted {
     StaleReads,
     /// Disks say "synced" long before it is true, and then the power fails everywhere at once.
     LyingDisks,
+    /// Logs complete writes when they are on disk, but say at once that they are: what is committed
+    /// elsewhere is applied here before this node's own log has it.
+    EarlyWatermarks,
     /// Clients repeat an increment of unknown outcome under a new name.
     CountTwice,
 }
 
 impl Planted {
     pub(super) fn stores(self, mut stores: Stores) -> Stores {
-        if self == Self::LyingDisks {
-            stores.log = Arc::new(LyingLog::over(stores.log));
-        }
+        let completes_early = match self {
+            Self::LyingDisks => true,
+            Self::EarlyWatermarks => false,
+            Self::Nothing | Self::StaleReads | Self::CountTwice => return stores,
+        };
+        stores.log = Arc::new(LyingLog::over(stores.log, completes_early));
         stores
     }
 }
 
-/// A log that completes every write when it is made, not when it is on disk.
+/// A log that takes every write for synced when it is made, not when it is on disk.
 struct LyingLog {
     inner: Arc<dyn LogStore>,
+    /// Whether it completes them then, too.
+    completes_early: bool,
     synced: watch::Sender<Synced>,
 }
 
 impl LyingLog {
-    fn over(inner: Arc<dyn LogStore>) -> Self {
-        let log = Self { inner, synced: watch::Sender::new(Synced::Through(None)) };
+    fn over(inner: Arc<dyn LogStore>, completes_early: bool) -> Self {
+        let synced = watch::Sender::new(Synced::Through(None));
+        let log = Self { inner, completes_early, synced };
         log.claim();
         log
+    }
+
+    /// What is called when a write is on disk, and what when it is made.
+    fn completions(&self, done: Completion) -> (Completion, Completion) {
+        let nobody: Completion = Box::new(drop);
+        if self.completes_early { (nobody, done) } else { (done, nobody) }
     }
 
     fn claim(&self) {
@@ -55,9 +70,10 @@ impl LogStore for LyingLog {
     }
 
     fn append(&self, entries: Vec<LogEntry>, done: Completion) -> Result<(), Error> {
-        self.inner.append(entries, Box::new(drop))?;
+        let (on_disk, made) = self.completions(done);
+        self.inner.append(entries, on_disk)?;
         self.claim();
-        done(Ok(()));
+        made(Ok(()));
         Ok(())
     }
 
@@ -78,8 +94,9 @@ impl LogStore for LyingLog {
     }
 
     fn save_vote(&self, vote: Bytes, done: Completion) -> Result<(), Error> {
-        self.inner.save_vote(vote, Box::new(drop))?;
-        done(Ok(()));
+        let (on_disk, made) = self.completions(done);
+        self.inner.save_vote(vote, on_disk)?;
+        made(Ok(()));
         Ok(())
     }
 

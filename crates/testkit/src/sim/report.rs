@@ -2,6 +2,7 @@
 
 use super::faults::Injected;
 use super::planted::Planted;
+use crate::repeat;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,8 +46,9 @@ impl Report {
     #[must_use]
     pub fn command(&self) -> String {
         format!(
-            "QUORATE_SIM_SEED={} cargo test --release -p quorate-tests --test simulation",
-            self.seed
+            "QUORATE_SIM_SEED={} {} test --release --locked --workspace --test simulation",
+            self.seed,
+            repeat::cargo()
         )
     }
 
@@ -54,14 +56,14 @@ impl Report {
     #[must_use]
     pub fn line(&self) -> String {
         let (ok, failed, unknown) = self.calls;
-        let Injected { killed, stopped, links } = self.injected;
+        let Injected { killed, stopped, partitions, delays } = self.injected;
         let recovery =
             self.recovery.map_or_else(|| "never".to_owned(), |after| format!("{after:.2?}"));
         let end = if self.problems.is_empty() { "ok" } else { "FAILED" };
         format!(
             "seed {:>4} {end}: {:>5.1?} simulated, {ok} answered, {failed} failed, {unknown} \
-             unknown; {killed} killed, {stopped} stopped, {links} links, {} terms, {} caught up by \
-             snapshot, recovered in {recovery}",
+             unknown; {killed} killed, {stopped} stopped, {partitions} partitions, {delays} delays, \
+             {} terms, {} caught up by snapshot, recovered in {recovery}",
             self.seed, self.simulated, self.leaders, self.caught_up_by_snapshot
         )
     }

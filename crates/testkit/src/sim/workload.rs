@@ -31,6 +31,10 @@ const AUDITOR_NUMBER: u64 = 99;
 const AFTERMATH: Duration = Duration::from_secs(2);
 /// How often a client of the planted fault repeats an increment.
 const REPEATS: u32 = 3;
+/// What a counter that holds no number is taken to hold; no increments come to it.
+const NO_NUMBER: i64 = i64::MIN;
+/// Between two attempts of the auditor.
+const AUDIT_AGAIN: Duration = Duration::from_millis(50);
 
 /// Where the workload stands.
 pub(super) struct Workload {
@@ -172,7 +176,8 @@ impl Worker {
         self.call_register(kv, key, op).await;
     }
 
-    async fn call_register(&mut self, kv: &KeyValue, key: &'static str, op: RegisterOp) {
+    /// Makes a call, and writes down how it ended: whether it was answered.
+    async fn call_register(&mut self, kv: &KeyValue, key: &'static str, op: RegisterOp) -> bool {
         let call = self.books.registers.invoke(self.number, key, op.clone());
         let reads = matches!(op, RegisterOp::Get);
         let answered = match &op {
@@ -214,7 +219,9 @@ impl Worker {
             None => self.versions.remove(key),
         };
         self.note(key, format_args!("{op:.60?} -> {outcome:.60?}"));
+        let answered = matches!(outcome, Outcome::Ok(_));
         call.end(outcome);
+        answered
     }
 
     /// A linearizable read, or what the planted fault takes for one.
@@ -258,20 +265,18 @@ impl Worker {
         Ok(kv.increment(key, by).await?.value)
     }
 
+    /// What a counter holds; `None` when there was no answer.
     async fn read_counter(&mut self, kv: &KeyValue, key: &'static str) -> Option<i64> {
         let call = self.books.counters.invoke(self.number, key, CounterOp::Get);
         let outcome = match kv.get(key).await {
             Ok(None) => Outcome::Ok(0),
-            Ok(Some(entry)) => match text(&entry).parse() {
-                Ok(number) => Outcome::Ok(number),
-                Err(_) => {
-                    self.books.journal.problem(
-                        now(),
-                        format_args!("{key} holds {:?}, which is no number", text(&entry)),
-                    );
-                    Outcome::Failed
-                }
-            },
+            Ok(Some(entry)) => Outcome::Ok(text(&entry).parse().unwrap_or_else(|_| {
+                self.books.journal.problem(
+                    now(),
+                    format_args!("{key} holds {:?}, which is no number", text(&entry)),
+                );
+                NO_NUMBER
+            })),
             Err(error) => self.refused(&error),
         };
         let read = if let Outcome::Ok(read) = outcome { Some(read) } else { None };
@@ -332,14 +337,15 @@ impl Worker {
         self.books.journal.write(now(), format_args!("client {} {key} {what}", self.number));
     }
 
-    /// Writes until that succeeds, waits for the other clients, and reads everything.
+    /// Writes until that succeeds, waits for the other clients, and reads everything, each until it
+    /// is answered. For how long that may take is up to the run that waits for it.
     async fn audit(mut self) -> turmoil::Result {
         let kv = self.client_for_audit()?.kv();
         let began = now();
         let mut attempts = 0;
         while kv.set("audit", "here").await.is_err() {
             attempts += 1;
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(AUDIT_AGAIN).await;
         }
         let after = now().saturating_sub(began);
         self.note("audit", format_args!("written after {after:?} and {attempts} failures"));
@@ -349,10 +355,17 @@ impl Worker {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         for key in REGISTERS {
-            self.call_register(&kv, key, RegisterOp::Get).await;
+            while !self.call_register(&kv, key, RegisterOp::Get).await {
+                tokio::time::sleep(AUDIT_AGAIN).await;
+            }
         }
         for key in COUNTERS {
-            let Some(value) = self.read_counter(&kv, key).await else { continue };
+            let value = loop {
+                if let Some(value) = self.read_counter(&kv, key).await {
+                    break value;
+                }
+                tokio::time::sleep(AUDIT_AGAIN).await;
+            };
             self.books.check_count(key, value, now());
         }
         self.books.audited();

@@ -1,5 +1,6 @@
 //! Compiles the `.proto` files with protox, so that no `protoc` is needed.
 
+use prost::Message as _;
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -8,11 +9,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "quorate/v1/kv.proto",
         "quorate/v1/session.proto",
         "quorate/v1/cluster.proto",
+        "quorate/v1/pipeline.proto",
         "quorate/peer/v1/peer.proto",
     ];
     println!("cargo::rerun-if-changed={}", root.display());
     let descriptors = protox::compile(files, [&root])?;
-    // Payloads are shared, not copied, from the socket's buffer.
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    let out = std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
+    std::fs::write(Path::new(&out).join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        // Payloads are shared, not copied, from the socket's buffer.
+        .bytes(".")
+        .codec_path("crate::codec::BoundedCodec")
+        .compile_fds(descriptors)?;
     Ok(())
 }

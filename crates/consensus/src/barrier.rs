@@ -12,23 +12,21 @@ const ROUNDS_IN_FLIGHT: usize = 4;
 /// Reads that wait for a round.
 const QUEUE_READS: usize = 65_536;
 
-/// What a round finds out: the first index a view need not contain (0: it need contain nothing).
-pub(crate) type Target = Result<u64, Failure>;
-
-/// Handle to the barrier of one group.
-#[derive(Clone)]
-pub(crate) struct Barrier {
-    queue: mpsc::Sender<oneshot::Sender<Target>>,
+/// Handle to the barrier of one group. All reads of a round get the same `T`: a view that the
+/// round has shown to be new enough.
+pub(crate) struct Barrier<T> {
+    queue: mpsc::Sender<oneshot::Sender<Result<T, Failure>>>,
 }
 
-impl Barrier {
-    /// Starts the task. `round` asks the leader once, for up to a round's time.
+impl<T: Clone + Send + 'static> Barrier<T> {
+    /// Starts the task. `round` asks the leader once, for up to a round's time, and then takes a
+    /// view.
     pub(crate) fn start<F, Fut>(round: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Target> + Send + 'static,
+        Fut: Future<Output = Result<T, Failure>> + Send + 'static,
     {
-        let (queue, mut queued) = mpsc::channel::<oneshot::Sender<Target>>(QUEUE_READS);
+        let (queue, mut queued) = mpsc::channel::<oneshot::Sender<_>>(QUEUE_READS);
         tokio::spawn(async move {
             let rounds = Arc::new(Semaphore::new(ROUNDS_IN_FLIGHT));
             while let Ok(permit) = Arc::clone(&rounds).acquire_owned().await {
@@ -40,10 +38,10 @@ impl Barrier {
                 // Everything in `waiting` arrived before this line, so the round covers it.
                 let round = round();
                 tokio::spawn(async move {
-                    let target = round.await;
+                    let view = round.await;
                     drop(permit);
                     for reader in waiting {
-                        let _ = reader.send(target.clone());
+                        let _ = reader.send(view.clone());
                     }
                 });
             }
@@ -51,8 +49,8 @@ impl Barrier {
         Self { queue }
     }
 
-    /// The target of a round that begins after this call.
-    pub(crate) async fn pass(&self, deadline: Instant) -> Target {
+    /// What a round that begins after this call comes to.
+    pub(crate) async fn pass(&self, deadline: Instant) -> Result<T, Failure> {
         let (reply, answer) = oneshot::channel();
         self.queue.try_send(reply).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Failure::not_applied(
@@ -64,7 +62,7 @@ impl Barrier {
             }
         })?;
         match tokio::time::timeout_at(deadline, answer).await {
-            Ok(Ok(target)) => target,
+            Ok(Ok(view)) => view,
             Ok(Err(_)) => Err(Failure::not_applied(
                 Reason::ShuttingDown,
                 "this node is stopping; ask another one",
@@ -112,7 +110,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_read_whose_round_never_ends_fails_at_its_deadline() {
-        let barrier = Barrier::start(std::future::pending);
+        let barrier: Barrier<u64> = Barrier::start(std::future::pending);
         let began = Instant::now();
         let failure = barrier.pass(began + Duration::from_millis(300)).await.unwrap_err();
         assert_eq!(failure.reason, Reason::NoLeader);

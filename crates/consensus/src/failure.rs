@@ -31,10 +31,12 @@ pub enum Reason {
     Fatal,
     /// Leadership changed while the command was on its way.
     LeaderChanged,
+    /// The leader's disk is almost full: only what frees room is taken.
+    DiskFull,
 }
 
 impl Reason {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::NoLeader,
         Self::NotLeader,
         Self::Deadline,
@@ -43,6 +45,7 @@ impl Reason {
         Self::ShuttingDown,
         Self::Fatal,
         Self::LeaderChanged,
+        Self::DiskFull,
     ];
 
     /// The stable word of the reason.
@@ -57,6 +60,7 @@ impl Reason {
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::Fatal => "FATAL",
             Self::LeaderChanged => "LEADER_CHANGED",
+            Self::DiskFull => "DISK_FULL",
         }
     }
 

@@ -4,12 +4,12 @@
 use crate::clock::{TermClock, WallClock};
 use crate::failure::{Failure, Reason};
 use crate::machine_adapter::Applied;
-use crate::proposer::{Leadership, Proposer, quorum_acked};
+use crate::proposer::{Committed, Leadership, Proposer, quorum_acked};
 use crate::types::Raft;
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver as _;
 use quorate_state::{
-    Caller, Command, Envelope, Event, GroupId, SessionExpire, SessionId, limits, query,
+    Caller, Command, Envelope, Event, GroupId, Outcome, SessionExpire, SessionId, limits, query,
 };
 use quorate_storage::state::StateReader;
 use std::collections::BTreeMap;
@@ -141,6 +141,14 @@ impl Leases {
     }
 }
 
+/// What the looks for what is due remember.
+struct Looks {
+    /// No deadline is earlier: what lies before was deleted, and a look would walk over it.
+    from_ms: u64,
+    /// When the log was last moved for the clocks' sake.
+    ticked: Instant,
+}
+
 /// Everything the task needs.
 pub(crate) struct LeaderTask {
     pub(crate) raft: Raft,
@@ -210,7 +218,7 @@ impl LeaderTask {
         self.leadership.send_replace(Some(Leadership { term, id, clock: Arc::clone(&clock) }));
         let mut looked = tokio::time::interval(LOOK);
         looked.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut ticked = Instant::now();
+        let mut looks = Looks { from_ms: 0, ticked: Instant::now() };
         let mut metrics = self.raft.server_metrics();
         while self.leads(term) {
             tokio::select! {
@@ -227,7 +235,7 @@ impl LeaderTask {
                     }
                     Err(broadcast::error::RecvError::Closed) => return Ok(()),
                 },
-                _ = looked.tick() => self.look(&clock, &mut ticked)?,
+                _ = looked.tick() => self.look(&clock, &mut looks)?,
             }
         }
         Ok(())
@@ -265,19 +273,26 @@ impl LeaderTask {
         }
     }
 
-    fn look(&self, clock: &TermClock, ticked: &mut Instant) -> Result<(), Failure> {
+    fn look(&self, clock: &TermClock, looks: &mut Looks) -> Result<(), Failure> {
         let now_ms = self.now_ms(clock);
         let run_out = self.leases.run_out(now_ms);
         if !run_out.is_empty() {
             self.propose_expiry(run_out);
         }
         let view = self.reader.view();
-        let next = query::next_deadline_ms(view.tables.as_ref(), self.group, 0..=u64::MAX)
-            .map_err(|e| unreadable(&e))?;
-        let due = next.is_some_and(|deadline_ms| deadline_ms <= now_ms);
-        let stale = (next.is_some() || !self.leases.is_empty()) && ticked.elapsed() >= TICK;
-        if due || stale {
-            *ticked = Instant::now();
+        let next = |within| {
+            query::next_deadline_ms(view.tables.as_ref(), self.group, within)
+                .map_err(|e| unreadable(&e))
+        };
+        let applied_ms =
+            query::clocks(view.tables.as_ref(), self.group).map_err(|e| unreadable(&e))?.lease_ms;
+        let due = next(looks.from_ms..=now_ms)?;
+        // What is scheduled from here on lies above the clock of this view.
+        looks.from_ms = due.unwrap_or(now_ms).min(applied_ms);
+        let stale = looks.ticked.elapsed() >= TICK
+            && (!self.leases.is_empty() || next(looks.from_ms..=u64::MAX)?.is_some());
+        if due.is_some() || stale {
+            looks.ticked = Instant::now();
             let proposer = self.proposer.clone();
             tokio::spawn(async move {
                 // Its failure needs no care: what is due is found again at the next look.
@@ -291,13 +306,21 @@ impl LeaderTask {
         let (proposer, leases) = (self.proposer.clone(), Arc::clone(&self.leases));
         tokio::spawn(async move {
             let command = Command::SessionExpire(SessionExpire { ids: ids.clone() });
-            if let Err(failure) = proposer.propose(own(command), Instant::now() + PROPOSAL).await {
-                tracing::warn!(%failure, sessions = ids.len(), "sessions could not be ended yet");
-                if !failure.unknown {
-                    leases.spared(&ids);
+            match proposer.propose(own(command), Instant::now() + PROPOSAL).await {
+                // One entry deletes a bounded number of rows: the rest gets its turn.
+                Ok(Committed { outcome: Outcome::SessionExpire { settled }, .. }) => {
+                    let settled = usize::try_from(settled).unwrap_or(usize::MAX);
+                    leases.spared(ids.get(settled..).unwrap_or_default());
+                }
+                Ok(_) => leases.spared(&ids),
+                Err(failure) => {
+                    tracing::warn!(%failure, sessions = ids.len(), "sessions could not be ended yet");
+                    // Unknown: they stay `ending` until their end is applied or the term is over.
+                    if !failure.unknown {
+                        leases.spared(&ids);
+                    }
                 }
             }
-            // Unknown: they stay `ending` until their end is applied or this term is over.
         });
     }
 }

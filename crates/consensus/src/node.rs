@@ -22,6 +22,7 @@ use quorate_state::limits::Limits;
 use quorate_state::{Command, GroupId, Member, MemberPublish, Membership, NodeId, query};
 use quorate_storage::Stores;
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast, watch};
@@ -33,6 +34,9 @@ use tonic::transport::Server;
 const EVENTS_KEPT: usize = 4_096;
 /// How often the log's size is looked at.
 const MAINTENANCE: Duration = Duration::from_millis(500);
+/// Bytes that must be free on the disk for a write to be taken: room for what is under way (32 MiB),
+/// memtables, write-ahead logs and a compaction, so that no append ever fails for want of it.
+const FREE_BYTES_MIN: u64 = 256 << 20;
 /// Streams one peer connection may open at once.
 const PEER_STREAMS: u32 = 256;
 
@@ -189,7 +193,7 @@ impl Node {
             let shared = rounds.get().and_then(std::sync::Weak::upgrade);
             async move {
                 match shared {
-                    Some(shared) => Replica(shared).read_index_round().await,
+                    Some(shared) => Replica(shared).read_round().await,
                     None => Err(crate::barrier::no_quorum()),
                 }
             }
@@ -389,6 +393,21 @@ async fn maintain(replica: Replica, rule: SnapshotRule) {
     let mut taken_at = Instant::now();
     loop {
         every.tick().await;
+        let log = Arc::clone(&shared.log);
+        match shared.offload.run(move || log.free_bytes()).await {
+            Ok(free) => {
+                let full = free < FREE_BYTES_MIN;
+                if shared.proposer.disk_full.swap(full, Ordering::Relaxed) != full {
+                    tracing::warn!(
+                        free,
+                        full,
+                        "the disk {}",
+                        if full { "is almost full: writes are refused" } else { "has room again" }
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(%error, "can't tell how much room the disk has"),
+        }
         let grown = shared.log.counters().bytes.saturating_sub(taken_at_bytes);
         // Counters begin at 0 with the process, but the log may hold much from before.
         let due = taken_at.elapsed() >= rule.every && behind(&shared);

@@ -9,16 +9,18 @@ use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use quorate_state::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
 use quorate_state::{Batch, Caller, Command, EntryBody, Envelope, LogIndex, Outcome};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-/// Entries on their way at once. Enough to keep log and network busy, few enough that a burst
-/// becomes large entries.
-const ENTRIES_IN_FLIGHT: usize = 16;
-/// Commands queued before new ones are refused; memory is bounded by bytes before this counts.
-const QUEUE_COMMANDS: usize = 65_536;
+/// Entries on their way at once. Enough to keep log and network busy, few enough that what arrives
+/// meanwhile becomes large entries, which is what a busy machine needs.
+const ENTRIES_IN_FLIGHT: usize = 4;
+/// Hand-overs queued before new ones are refused, each of one command or of what a connection had
+/// at once; memory is bounded by bytes before this counts.
+const QUEUE_LEN: usize = 65_536;
 /// Bytes an envelope takes besides its key and value.
 const ENVELOPE_BYTES: usize = 128;
 
@@ -46,13 +48,48 @@ pub(crate) struct ProposerCounters {
     pub(crate) commands: AtomicU64,
 }
 
-struct Proposal {
+/// What became of a command.
+pub(crate) type Answer = Result<Committed, Failure>;
+/// The way back to a lane.
+pub(crate) type Answers = mpsc::Sender<Vec<(u64, Answer)>>;
+
+/// Who is told what became of a command.
+pub(crate) enum ReplyTo {
+    /// One caller.
+    Caller(oneshot::Sender<Answer>),
+    /// A lane, together with what else of it becomes known at the same time.
+    Lane { tag: u64, answers: Answers },
+}
+
+/// Tells each its answer; consecutive ones of a lane as one message.
+pub(crate) fn tell(told: impl Iterator<Item = (ReplyTo, Answer)>) {
+    let mut lane: Option<(Answers, Vec<(u64, Answer)>)> = None;
+    // Whoever is gone has given up; there is nobody to tell.
+    let flush = |lane: Option<(Answers, Vec<(u64, Answer)>)>| {
+        if let Some((answers, batch)) = lane {
+            let _ = answers.try_send(batch);
+        }
+    };
+    for (reply, answer) in told {
+        match reply {
+            ReplyTo::Caller(caller) => drop(caller.send(answer)),
+            ReplyTo::Lane { tag, answers } => match &mut lane {
+                Some((same, batch)) if same.same_channel(&answers) => batch.push((tag, answer)),
+                _ => flush(lane.replace((answers, vec![(tag, answer)]))),
+            },
+        }
+    }
+    flush(lane);
+}
+
+/// A command on its way into an entry.
+pub(crate) struct Proposal {
     envelope: Envelope,
     bytes: usize,
     /// Set by whoever gets there first: the caller who gives up, or the proposer who takes it.
     claimed: Arc<AtomicBool>,
-    reply: oneshot::Sender<Result<Committed, Failure>>,
-    _permit: OwnedSemaphorePermit,
+    pub(crate) reply: ReplyTo,
+    permit: OwnedSemaphorePermit,
 }
 
 /// A bound on the bytes of commands that are held at once.
@@ -87,8 +124,10 @@ impl ByteBudget {
 /// Handle to the proposer of one group.
 #[derive(Clone)]
 pub(crate) struct Proposer {
-    queue: mpsc::Sender<Proposal>,
+    queue: mpsc::Sender<Vec<Proposal>>,
     budget: ByteBudget,
+    /// Whether this node's disk is almost full.
+    pub(crate) disk_full: Arc<AtomicBool>,
     pub(crate) counters: Arc<ProposerCounters>,
 }
 
@@ -100,10 +139,10 @@ impl Proposer {
         wall: Arc<dyn WallClock>,
         bytes_max: usize,
     ) -> Self {
-        let (queue, queued) = mpsc::channel(QUEUE_COMMANDS);
+        let (queue, queued) = mpsc::channel(QUEUE_LEN);
         let counters = Arc::new(ProposerCounters::default());
         tokio::spawn(run(raft, leadership, wall, queued, Arc::clone(&counters)));
-        Self { queue, budget: ByteBudget::new(bytes_max), counters }
+        Self { queue, budget: ByteBudget::new(bytes_max), disk_full: Arc::default(), counters }
     }
 
     /// Proposes on this node, which must lead; answers when applied here, or at the deadline.
@@ -115,19 +154,10 @@ impl Proposer {
         envelope: Envelope,
         deadline: Instant,
     ) -> Result<Committed, Failure> {
-        let bytes = size(&envelope);
-        let permit = self.budget.take(&envelope)?;
-        let claim = Claim(Arc::default());
         let (reply, answer) = oneshot::channel();
-        let claimed = Arc::clone(&claim.0);
-        let proposal = Proposal { envelope, bytes, claimed, reply, _permit: permit };
-        self.queue.try_send(proposal).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Failure::not_applied(
-                Reason::Overloaded,
-                format!("{QUEUE_COMMANDS} commands are queued already; try again more slowly"),
-            ),
-            mpsc::error::TrySendError::Closed(_) => stopped(),
-        })?;
+        let (proposal, claimed) = self.proposal(envelope, ReplyTo::Caller(reply))?;
+        let claim = Claim(claimed);
+        self.queue(vec![proposal]).map_err(|_| self.refusal())?;
         match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(answered)) => answered,
             Ok(Err(_)) if claim.withdraw() => Err(stopped()),
@@ -135,16 +165,78 @@ impl Proposer {
                 Reason::Fatal,
                 "this node stopped while the command was on its way",
             )),
-            Err(_) if claim.withdraw() => Err(Failure::not_applied(
-                Reason::Deadline,
-                "the deadline came while the command was still queued on the leader",
-            )),
-            Err(_) => Err(Failure::unknown(
-                Reason::Deadline,
-                "the deadline came before the command was committed and applied; it may still be",
-            )),
+            Err(_) => Err(overtaken(claim.withdraw())),
         }
     }
+
+    /// A command to be queued, and the flag by which it can be withdrawn until it is taken.
+    pub(crate) fn proposal(
+        &self,
+        envelope: Envelope,
+        reply: ReplyTo,
+    ) -> Result<(Proposal, Arc<AtomicBool>), Failure> {
+        if self.disk_full.load(Ordering::Relaxed) && grows(&envelope.command) {
+            return Err(Failure::not_applied(
+                Reason::DiskFull,
+                "the leader's disk is almost full, so it takes only what frees room: delete keys, \
+                 or give the disk more room",
+            ));
+        }
+        let permit = self.budget.take(&envelope)?;
+        let claimed = Arc::<AtomicBool>::default();
+        let bytes = size(&envelope);
+        let proposal = Proposal { envelope, bytes, claimed: Arc::clone(&claimed), reply, permit };
+        Ok((proposal, claimed))
+    }
+
+    /// Hands commands over, in their order, at once; gives them back when there is no room.
+    pub(crate) fn queue(&self, proposals: Vec<Proposal>) -> Result<(), Vec<Proposal>> {
+        if proposals.is_empty() {
+            return Ok(());
+        }
+        self.queue.try_send(proposals).map_err(mpsc::error::TrySendError::into_inner)
+    }
+
+    /// Why [`Proposer::queue`] gave something back.
+    pub(crate) fn refusal(&self) -> Failure {
+        if self.queue.is_closed() {
+            return stopped();
+        }
+        Failure::not_applied(
+            Reason::Overloaded,
+            format!("{QUEUE_LEN} batches of commands are queued already; try again more slowly"),
+        )
+    }
+}
+
+/// Whether a command leaves more behind than it finds.
+fn grows(command: &Command) -> bool {
+    match command {
+        Command::KvSet(_)
+        | Command::KvIncrement(_)
+        | Command::KvIncrementFloat(_)
+        | Command::SessionOpen(_) => true,
+        Command::Tick
+        | Command::KvDelete(_)
+        | Command::KvDeletePattern(_)
+        | Command::SessionClose(_)
+        | Command::SessionExpire(_)
+        | Command::MemberPublish(_) => false,
+    }
+}
+
+/// What a caller is told whose deadline came first.
+pub(crate) fn overtaken(withdrawn: bool) -> Failure {
+    if withdrawn {
+        return Failure::not_applied(
+            Reason::Deadline,
+            "the deadline came while the command was still queued on the leader",
+        );
+    }
+    Failure::unknown(
+        Reason::Deadline,
+        "the deadline came before the command was committed and applied; it may still be",
+    )
 }
 
 fn stopped() -> Failure {
@@ -167,7 +259,7 @@ impl Drop for Claim {
     }
 }
 
-fn size(envelope: &Envelope) -> usize {
+pub(crate) fn size(envelope: &Envelope) -> usize {
     let caller = match &envelope.caller {
         Caller::Idempotency { key } => key.len(),
         Caller::Anonymous | Caller::Session { .. } => 0,
@@ -186,39 +278,51 @@ fn size(envelope: &Envelope) -> usize {
     ENVELOPE_BYTES + envelope.namespace.len() + caller + command
 }
 
+/// Commands handed over and not in an entry yet.
+#[derive(Default)]
+struct Backlog(VecDeque<Proposal>);
+
+impl Backlog {
+    /// The commands of the next entry: as many as fit, in order, one at least.
+    fn next_entry(&mut self) -> Vec<Proposal> {
+        let mut bytes = 0;
+        let mut taken = Vec::new();
+        while let Some(next) = self.0.front() {
+            let fits = taken.len() < ENTRY_COMMANDS_MAX && bytes + next.bytes <= ENTRY_BYTES_MAX;
+            if !fits && !taken.is_empty() {
+                break;
+            }
+            bytes += next.bytes;
+            taken.extend(self.0.pop_front());
+        }
+        taken
+    }
+}
+
 async fn run(
     raft: Raft,
     mut leadership: watch::Receiver<Option<Leadership>>,
     wall: Arc<dyn WallClock>,
-    mut queued: mpsc::Receiver<Proposal>,
+    mut queued: mpsc::Receiver<Vec<Proposal>>,
     counters: Arc<ProposerCounters>,
 ) {
     let in_flight = Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT));
-    let mut held_over: Option<Proposal> = None;
+    let mut backlog = Backlog::default();
     loop {
         let Ok(slot) = Arc::clone(&in_flight).acquire_owned().await else { return };
-        let first = match held_over.take() {
-            Some(proposal) => proposal,
-            None => match queued.recv().await {
-                Some(proposal) => proposal,
+        if backlog.0.is_empty() {
+            match queued.recv().await {
+                Some(proposals) => backlog.0.extend(proposals),
                 None => return,
-            },
-        };
-        let mut bytes = first.bytes;
-        let mut taken = vec![first];
-        while taken.len() < ENTRY_COMMANDS_MAX {
-            match queued.try_recv() {
-                Ok(proposal) if bytes + proposal.bytes <= ENTRY_BYTES_MAX => {
-                    bytes += proposal.bytes;
-                    taken.push(proposal);
-                }
-                Ok(proposal) => {
-                    held_over = Some(proposal);
-                    break;
-                }
-                Err(_) => break,
             }
         }
+        // What else is there goes along, up to an entry's worth.
+        while backlog.0.len() < ENTRY_COMMANDS_MAX
+            && let Ok(proposals) = queued.try_recv()
+        {
+            backlog.0.extend(proposals);
+        }
+        let mut taken = backlog.next_entry();
         // Whoever gave up while queued is left out: it was told that nothing happened.
         taken.retain(|proposal| !proposal.claimed.swap(true, Ordering::AcqRel));
         if taken.is_empty() {
@@ -226,12 +330,15 @@ async fn run(
         }
         let leading = leadership.borrow_and_update().clone();
         let Some(leading) = leading else {
-            answer_all(taken, &not_leader());
+            fail(
+                taken.into_iter().map(|proposal| (proposal.reply, proposal.permit)),
+                &not_leader(),
+            );
             continue;
         };
         let (commands, replies): (Vec<_>, Vec<_>) = taken
             .into_iter()
-            .map(|proposal| (proposal.envelope, (proposal.reply, proposal._permit)))
+            .map(|proposal| (proposal.envelope, (proposal.reply, proposal.permit)))
             .unzip();
         let acked = quorum_acked(&raft);
         let stamp = leading.clock.sample(acked, wall.now_ms());
@@ -241,7 +348,7 @@ async fn run(
         let (responder, completed) = ProgressResponder::complete_only();
         let written = raft.write(body).with_leader(leading.id).responder(responder).await;
         if written.is_err() {
-            answer_all_replies(replies, &stopped());
+            fail(replies.into_iter(), &stopped());
             continue;
         }
         tokio::spawn(async move {
@@ -251,14 +358,14 @@ async fn run(
                 Ok(Ok(response)) => {
                     let index = LogIndex(response.log_id.index);
                     debug_assert_eq!(response.data.len(), replies.len());
-                    for ((reply, _permit), outcome) in replies.into_iter().zip(response.data) {
-                        // A caller that is gone has given up; nothing to tell.
-                        let _ = reply.send(Ok(Committed { index, outcome }));
-                    }
+                    let outcomes = replies.into_iter().zip(response.data);
+                    tell(outcomes.map(|((reply, _permit), outcome)| {
+                        (reply, Ok(Committed { index, outcome }))
+                    }));
                 }
-                Ok(Err(error)) => answer_all_replies(replies, &write_failure(&error)),
-                Err(_) => answer_all_replies(
-                    replies,
+                Ok(Err(error)) => fail(replies.into_iter(), &write_failure(&error)),
+                Err(_) => fail(
+                    replies.into_iter(),
                     &Failure::unknown(
                         Reason::Fatal,
                         "this node stopped while the command was on its way",
@@ -285,18 +392,8 @@ fn write_failure(error: &ClientWriteError<TypeConfig>) -> Failure {
     }
 }
 
-type Reply = (oneshot::Sender<Result<Committed, Failure>>, OwnedSemaphorePermit);
-
-fn answer_all(proposals: Vec<Proposal>, failure: &Failure) {
-    for proposal in proposals {
-        let _ = proposal.reply.send(Err(failure.clone()));
-    }
-}
-
-fn answer_all_replies(replies: Vec<Reply>, failure: &Failure) {
-    for (reply, _permit) in replies {
-        let _ = reply.send(Err(failure.clone()));
-    }
+fn fail(replies: impl Iterator<Item = (ReplyTo, OwnedSemaphorePermit)>, failure: &Failure) {
+    tell(replies.map(|(reply, _permit)| (reply, Err(failure.clone()))));
 }
 
 /// When a quorum last acknowledged this node as the leader.

@@ -3,7 +3,7 @@
 
 use crate::barrier::{Barrier, no_quorum};
 use crate::failure::{Failure, Reason};
-use crate::forward::{Forwarder, SMALL_ANSWER};
+use crate::forward::{Forwarder, Link, SMALL_ANSWER};
 use crate::leader::{Leases, Renewal, unreadable};
 use crate::net::hello::Me;
 use crate::net::peers::{PeerClient, Peers, Purpose};
@@ -30,7 +30,7 @@ use tokio::time::Instant;
 /// How long one attempt at finding or asking the leader may take before it is made anew.
 pub(crate) const ROUND: Duration = Duration::from_secs(1);
 /// How long to wait before asking again when nothing says that anything changed.
-const PAUSE: Duration = Duration::from_millis(25);
+pub(crate) const PAUSE: Duration = Duration::from_millis(25);
 
 /// A handle to this node's replica of one group; cheap to clone.
 #[derive(Clone)]
@@ -49,7 +49,7 @@ pub(crate) struct Shared {
     pub(crate) proposer: Proposer,
     /// Commands that clients of this node wait for, wherever they are proposed.
     pub(crate) held: ByteBudget,
-    pub(crate) barrier: Barrier,
+    pub(crate) barrier: Barrier<Arc<View>>,
     pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) leadership: watch::Receiver<Option<Leadership>>,
     pub(crate) leases: Arc<Leases>,
@@ -111,22 +111,19 @@ impl Replica {
     }
 
     /// Waits until a view is linearizable, and takes it: it contains every write that was
-    /// acknowledged anywhere before this call.
+    /// acknowledged anywhere before this call. Reads that wait at the same time share one.
     ///
     /// # Errors
     /// When no leader with a quorum confirms before `timeout`. Never `unknown`.
-    pub async fn read(&self, timeout: Duration) -> Result<View, Failure> {
+    pub async fn read(&self, timeout: Duration) -> Result<Arc<View>, Failure> {
         #[cfg(feature = "planted-faults")]
         if std::env::var_os("QUORATE_PLANTED_FAULT").is_some_and(|fault| fault == "skip-barrier") {
-            return Ok(self.stale());
+            return Ok(Arc::new(self.stale()));
         }
         let deadline = Instant::now() + timeout;
         loop {
             match self.0.barrier.pass(deadline).await {
-                Ok(target) => {
-                    self.applied_through(target, deadline).await?;
-                    return Ok(self.stale());
-                }
+                Ok(view) => return Ok(view),
                 Err(failure) if failure.reason == Reason::Overloaded => return Err(failure),
                 Err(failure) => self.pause(deadline, failure).await.map_err(|_| no_quorum())?,
             }
@@ -461,17 +458,20 @@ impl Replica {
         }
     }
 
-    /// One round of ReadIndex through whoever leads.
-    pub(crate) async fn read_index_round(&self) -> Result<u64, Failure> {
+    /// One round of ReadIndex through whoever leads, and a view that has come as far.
+    pub(crate) async fn read_round(&self) -> Result<Arc<View>, Failure> {
         let deadline = Instant::now() + ROUND;
         let leader = self.leader_soon(deadline).await?;
-        if leader == self.0.me.node {
-            return self.read_index_here().await;
-        }
-        match self.ask_leader(leader, Forwarded::ReadIndex(true), deadline).await? {
-            forward_response::Result::ReadIndex(read) => Ok(read.index),
-            _ => Err(garbled()),
-        }
+        let target = if leader == self.0.me.node {
+            self.read_index_here().await?
+        } else {
+            match self.ask_leader(leader, Forwarded::ReadIndex(true), deadline).await? {
+                forward_response::Result::ReadIndex(read) => read.index,
+                _ => return Err(garbled()),
+            }
+        };
+        self.applied_through(target, deadline).await?;
+        Ok(Arc::new(self.stale()))
     }
 
     /// Renews on this node, which must lead.
@@ -482,8 +482,7 @@ impl Replica {
     ) -> Result<u64, Failure> {
         let leading = self.leading_here(deadline).await?;
         // Behind a barrier that began after the call arrived: a deposed leader extends nothing.
-        let target = self.0.barrier.pass(deadline).await?;
-        self.applied_through(target, deadline).await?;
+        self.0.barrier.pass(deadline).await?;
         let mut settled = self.0.leases.settled();
         loop {
             settled.borrow_and_update();
@@ -555,13 +554,6 @@ impl Replica {
             if let Some(leader) = metrics.borrow_and_update().current_leader {
                 return Ok(NodeId(leader));
             }
-            let no_leader = || {
-                Failure::not_applied(
-                    Reason::NoLeader,
-                    "no leader is known: a majority of the nodes must run and reach each other; \
-                     see quorate cluster status",
-                )
-            };
             match tokio::time::timeout_at(deadline, metrics.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) | Err(_) => return Err(no_leader()),
@@ -575,13 +567,18 @@ impl Replica {
         request: Forwarded,
         deadline: Instant,
     ) -> Result<forward_response::Result, Failure> {
+        self.link(leader)?.ask(request, deadline).await
+    }
+
+    /// The stream to the leader.
+    pub(crate) fn link(&self, leader: NodeId) -> Result<Arc<Link>, Failure> {
         let membership = self.membership();
         // openraft may name a leader that membership no longer, or not yet, has.
         let member: Member = membership.nodes.get(&leader).cloned().ok_or_else(|| {
             Failure::not_applied(Reason::NoLeader, format!("no address of node {leader} is known"))
         })?;
         let client = || -> PeerClient { self.0.peers.client(leader, &member, Purpose::Forward) };
-        self.0.forwarder.ask(leader, client, request, deadline).await
+        Ok(self.0.forwarder.link(leader, client))
     }
 
     async fn applied_through(&self, target: u64, deadline: Instant) -> Result<(), Failure> {
@@ -618,6 +615,14 @@ fn heard(seen: &openraft::RaftMetrics<types::TypeConfig>, node: u64, within: Dur
     acked.flatten().is_some_and(|acked| acked.elapsed() < within)
 }
 
+pub(crate) fn no_leader() -> Failure {
+    Failure::not_applied(
+        Reason::NoLeader,
+        "no leader is known: a majority of the nodes must run and reach each other; see quorate \
+         cluster status",
+    )
+}
+
 fn garbled() -> Failure {
     Failure::unknown(
         Reason::LeaderChanged,
@@ -625,7 +630,7 @@ fn garbled() -> Failure {
     )
 }
 
-fn committed(result: forward_response::Result) -> Result<Committed, Failure> {
+pub(crate) fn committed(result: forward_response::Result) -> Result<Committed, Failure> {
     let forward_response::Result::Committed(committed) = result else { return Err(garbled()) };
     Ok(Committed {
         index: LogIndex(committed.index),

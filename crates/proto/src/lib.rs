@@ -1,7 +1,12 @@
-//! Types generated from `proto/`, and nothing else.
+//! Types generated from `proto/`, the codec they are sent with, and nothing else.
 //!
 //! Only `server::wire`, `client` and `consensus::wire` look inside: everywhere else the domain
 //! types of `quorate-state` are spoken.
+
+pub mod codec;
+
+/// Descriptions of all messages and services, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The public API.
 #[allow(clippy::all, reason = "generated code")]

@@ -2,6 +2,7 @@
 //! ([`raft_network`], [`append_stream`]), and the service on the other side ([`service`], [`snapshot_service`]).
 
 mod append_stream;
+mod forwarded;
 pub(crate) mod hello;
 pub(crate) mod peers;
 pub(crate) mod raft_network;

@@ -249,7 +249,11 @@ impl NetSnapshot<TypeConfig> for Network {
         // once, nor any for ever.
         let transfers = Arc::clone(&self.transfers);
         let transfer = async {
-            let _turn = transfers.acquire().await;
+            // Not by waiting for a turn: this snapshot would be kept meanwhile. openraft tries
+            // again with what is the current one then.
+            let Ok(_turn) = transfers.try_acquire() else {
+                return Err(Status::unavailable("other snapshots are being sent"));
+            };
             tokio::time::timeout(SNAPSHOT_MAX, self.send_snapshot(vote, snapshot.snapshot))
                 .await
                 .unwrap_or_else(|_| Err(Status::unavailable("the snapshot took over 10 minutes")))

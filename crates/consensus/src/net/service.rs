@@ -1,28 +1,17 @@
 //! The service other nodes call. Checks the handshake, translates, and hands over.
 
+use super::forwarded::ForwardedStream;
 use super::hello::Me;
 use super::snapshot_service::receive_snapshot;
-use crate::failure::Failure;
 use crate::replica::Replica;
 use crate::wire;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
-use quorate_proto::peer::{
-    self as pb, forward_request::Request as Forwarded, forward_response,
-    peer_service_server::PeerService,
-};
-use quorate_state::{Envelope, SessionId, codec};
+use quorate_proto::peer::{self as pb, peer_service_server::PeerService};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
-use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
-
-/// Requests of one forward stream that are worked on at once.
-const FORWARDED_AT_ONCE: usize = 4_096;
-/// The longest a forwarded request is worked on, whatever its sender says.
-const FORWARDED_MAX: Duration = Duration::from_secs(60);
 
 pub(crate) struct Service {
     me: Arc<Me>,
@@ -131,26 +120,14 @@ impl PeerService for Service {
         Ok(Response::new(answers))
     }
 
-    type ForwardStream = BoxStream<'static, Result<pb::ForwardResponse, Status>>;
+    type ForwardStream = BoxStream<'static, Result<pb::ForwardResponses, Status>>;
 
     async fn forward(
         &self,
-        request: Request<Streaming<pb::ForwardRequest>>,
+        request: Request<Streaming<pb::ForwardRequests>>,
     ) -> Result<Response<Self::ForwardStream>, Status> {
         self.me.check(&request)?;
-        let replica = self.replica.clone();
-        let answers = request
-            .into_inner()
-            .map(move |request| {
-                let replica = replica.clone();
-                async move {
-                    let request = request?;
-                    let id = request.id;
-                    let result = serve_forwarded(&replica, request).await.unwrap_or_else(failure);
-                    Ok(pb::ForwardResponse { id, result: Some(result) })
-                }
-            })
-            .buffer_unordered(FORWARDED_AT_ONCE);
+        let answers = ForwardedStream::new(self.replica.clone(), request.into_inner());
         Ok(Response::new(answers.boxed()))
     }
 
@@ -160,49 +137,6 @@ impl PeerService for Service {
     ) -> Result<Response<pb::StatusResponse>, Status> {
         self.me.check(&request)?;
         Ok(Response::new(self.replica.status().to_wire()))
-    }
-}
-
-fn failure(failure: Failure) -> forward_response::Result {
-    forward_response::Result::Failure(pb::Failure {
-        unknown: failure.unknown,
-        reason: failure.reason.as_str().to_owned(),
-        message: failure.message,
-    })
-}
-
-async fn serve_forwarded(
-    replica: &Replica,
-    request: pb::ForwardRequest,
-) -> Result<forward_response::Result, Failure> {
-    let timeout = Duration::from_millis(request.deadline_ms).min(FORWARDED_MAX);
-    let deadline = Instant::now() + timeout;
-    match request.request {
-        Some(Forwarded::Command(bytes)) => {
-            let envelope: Envelope = codec::decode(&bytes).map_err(|error| {
-                Failure::not_applied(
-                    crate::Reason::Fatal,
-                    format!("the forwarded command is malformed: {error}"),
-                )
-            })?;
-            let committed = replica.propose_here(envelope, deadline).await?;
-            Ok(forward_response::Result::Committed(pb::Committed {
-                index: committed.index.0,
-                outcome: codec::encode(&committed.outcome).into(),
-            }))
-        }
-        Some(Forwarded::ReadIndex(_)) => {
-            let index = replica.read_index_here().await?;
-            Ok(forward_response::Result::ReadIndex(pb::ReadIndex { index }))
-        }
-        Some(Forwarded::KeepAlive(keep)) => {
-            let ttl_ms = replica.keep_alive_here(SessionId(keep.session_id), deadline).await?;
-            Ok(forward_response::Result::KeptAlive(pb::KeptAlive { ttl_ms }))
-        }
-        None => Err(Failure::not_applied(
-            crate::Reason::NotLeader,
-            "the forwarded request is of a kind this version does not know",
-        )),
     }
 }
 

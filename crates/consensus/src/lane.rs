@@ -1,0 +1,349 @@
+//! A lane: the commands of one connection on their way to the leader, many at once, in order.
+//!
+//! What [`Replica::propose`] does for one command with a future of its own, a lane does for all
+//! commands of a connection with one: one hand-over to the proposer, or one message to the leader,
+//! for all that came in together, and one answer for all that were applied together.
+
+use crate::failure::{Failure, Reason};
+use crate::forward::Link;
+use crate::proposer::{self, Answer, Answers, Proposal, ReplyTo, overtaken};
+use crate::replica::{PAUSE, Replica, no_leader};
+use quorate_state::{Envelope, NodeId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, Sleep};
+
+/// A command for a lane.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// Its answer carries it; differs from those of all unanswered commands of the lane.
+    pub tag: u64,
+    /// The command.
+    pub envelope: Envelope,
+    /// When it is answered at the latest.
+    pub deadline: Instant,
+}
+
+/// The commands of one connection. Dropping it withdraws what was not proposed yet; what was runs
+/// its course.
+pub struct Lane {
+    replica: Replica,
+    /// Whether commands may go to another node: not if they came from one.
+    forwards: bool,
+    unanswered: BTreeMap<u64, Unanswered>,
+    held_bytes: usize,
+    /// Tags in the order in which they came in, of commands that are to be sent (again).
+    waiting: BTreeSet<(u64, u64)>,
+    arrivals: u64,
+    deadlines: BTreeSet<(Instant, u64)>,
+    /// When what waits is sent again.
+    again_at: Option<Instant>,
+    /// Fires at or before whatever is due next.
+    timer: Pin<Box<Sleep>>,
+    answers: Answers,
+    answered: mpsc::Receiver<Vec<(u64, Answer)>>,
+    /// Known, and not handed out yet.
+    ready: Vec<(u64, Answer)>,
+}
+
+struct Unanswered {
+    envelope: Envelope,
+    bytes: usize,
+    arrival: u64,
+    deadline: Instant,
+    at: Place,
+    _held: Option<OwnedSemaphorePermit>,
+}
+
+/// Where a command is.
+enum Place {
+    /// Here; why it is not further, if it was refused before.
+    Waiting(Option<Failure>),
+    /// With the proposer. Set by whoever gets there first, to take it or to withdraw it.
+    Proposed(Arc<AtomicBool>),
+    /// On its way to the leader, under this number.
+    Forwarded(Arc<Link>, u64),
+    /// Its answer is known.
+    Answered,
+}
+
+impl Place {
+    /// Withdraws the command if that can be; what its caller is told who waits no longer.
+    fn give_up(&mut self) -> Failure {
+        match std::mem::replace(self, Self::Answered) {
+            Self::Waiting(failure) => failure.unwrap_or_else(no_leader),
+            Self::Proposed(claimed) => overtaken(!claimed.swap(true, Ordering::AcqRel)),
+            Self::Forwarded(link, id) => link.overtaken(link.withdraw(id)),
+            Self::Answered => no_leader(),
+        }
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        match &self.at {
+            Place::Waiting(_) | Place::Answered => {}
+            Place::Proposed(claimed) => claimed.store(true, Ordering::Release),
+            Place::Forwarded(link, id) => drop(link.withdraw(*id)),
+        }
+    }
+}
+
+impl Lane {
+    /// A lane for at most `unanswered_max` commands at once.
+    ///
+    /// # Panics
+    /// If there may be none.
+    #[must_use]
+    pub fn new(replica: Replica, unanswered_max: usize) -> Self {
+        Self::make(replica, true, unanswered_max)
+    }
+
+    /// A lane for commands that other nodes have sent here: proposed here or refused.
+    pub(crate) fn of_forwarded(replica: Replica, unanswered_max: usize) -> Self {
+        Self::make(replica, false, unanswered_max)
+    }
+
+    fn make(replica: Replica, forwards: bool, unanswered_max: usize) -> Self {
+        // Each message on it answers a command at least, so it never fills up.
+        let (answers, answered) = mpsc::channel(unanswered_max);
+        Self {
+            replica,
+            forwards,
+            unanswered: BTreeMap::new(),
+            held_bytes: 0,
+            waiting: BTreeSet::new(),
+            arrivals: 0,
+            deadlines: BTreeSet::new(),
+            again_at: None,
+            timer: Box::pin(tokio::time::sleep_until(Instant::now())),
+            answers,
+            answered,
+            ready: Vec::new(),
+        }
+    }
+
+    /// Commands without an answer.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.unanswered.len() + self.ready.len()
+    }
+
+    /// Bytes of the commands without an answer.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Whether a command under this tag has no answer yet.
+    #[must_use]
+    pub fn contains(&self, tag: u64) -> bool {
+        self.unanswered.contains_key(&tag)
+    }
+
+    /// Whether every command was answered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes commands, in the order in which they are to be proposed. That order holds as long as
+    /// the leader stays the same.
+    pub fn submit(&mut self, submissions: Vec<Submission>) {
+        // What waits for a leader goes first.
+        let queue = !self.waiting.is_empty();
+        for Submission { tag, envelope, deadline } in submissions {
+            let held = match self.forwards.then(|| self.replica.0.held.take(&envelope)) {
+                Some(Err(refusal)) => {
+                    self.ready.push((tag, Err(refusal)));
+                    continue;
+                }
+                Some(Ok(permit)) => Some(permit),
+                // The node that forwarded it holds it, and the proposer here has a bound as well.
+                None => None,
+            };
+            self.arrivals += 1;
+            let (arrival, at) = (self.arrivals, Place::Waiting(None));
+            self.waiting.insert((arrival, tag));
+            self.deadlines.insert((deadline, tag));
+            let bytes = proposer::size(&envelope);
+            self.held_bytes += bytes;
+            let unanswered = Unanswered { envelope, bytes, arrival, deadline, at, _held: held };
+            self.unanswered.insert(tag, unanswered);
+        }
+        if !queue {
+            self.send();
+        }
+    }
+
+    /// Forgets a command whose caller is gone: it is withdrawn if it was not proposed yet, and has
+    /// no answer any more.
+    pub fn cancel(&mut self, tag: u64) {
+        if let Some(unanswered) = self.unanswered.remove(&tag) {
+            self.held_bytes -= unanswered.bytes;
+            self.deadlines.remove(&(unanswered.deadline, tag));
+            self.waiting.remove(&(unanswered.arrival, tag));
+        }
+    }
+
+    /// The next answers; pending while none is known. Must be polled for anything to happen: time
+    /// passes and commands are sent again in here.
+    pub fn poll_answers(&mut self, cx: &mut Context<'_>) -> Poll<Vec<(u64, Answer)>> {
+        loop {
+            while let Poll::Ready(Some(answers)) = self.answered.poll_recv(cx) {
+                for (tag, answer) in answers {
+                    self.take(tag, answer);
+                }
+            }
+            if !self.ready.is_empty() {
+                return Poll::Ready(std::mem::take(&mut self.ready));
+            }
+            let due = self.deadlines.first().map(|(deadline, _)| *deadline);
+            let Some(due) = due.into_iter().chain(self.again_at).min() else {
+                return Poll::Pending;
+            };
+            // A timer that is set too early only looks once too often, which is cheaper than to
+            // set it anew for every command.
+            if due < self.timer.deadline() || self.timer.is_elapsed() {
+                self.timer.as_mut().reset(due);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.look_at_the_clock();
+        }
+    }
+
+    /// Sends what waits, or sets the time at which to try again.
+    fn send(&mut self) {
+        let me = self.replica.node_id();
+        match self.replica.leader() {
+            None => self.send_later(),
+            Some(leader) if leader != me && !self.forwards => self.refuse(&Failure::not_applied(
+                Reason::NotLeader,
+                format!("node {me} does not lead; ask the leader"),
+            )),
+            Some(leader) if leader != me => self.forward(leader),
+            // Leadership is taken up a moment after the election.
+            Some(_) if self.replica.0.leadership.borrow().is_none() => self.send_later(),
+            Some(_) => self.propose(),
+        }
+    }
+
+    fn send_later(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let again = Instant::now() + PAUSE;
+        self.again_at = Some(self.again_at.map_or(again, |at| at.min(again)));
+    }
+
+    fn propose(&mut self) {
+        let mut proposals = Vec::with_capacity(self.waiting.len());
+        for (_, tag) in std::mem::take(&mut self.waiting) {
+            let Some(unanswered) = self.unanswered.get_mut(&tag) else { continue };
+            let reply = ReplyTo::Lane { tag, answers: self.answers.clone() };
+            let proposal = self.replica.0.proposer.proposal(unanswered.envelope.clone(), reply);
+            match proposal {
+                Ok((proposal, claimed)) => {
+                    unanswered.at = Place::Proposed(claimed);
+                    proposals.push(proposal);
+                }
+                Err(refusal) => self.settle(tag, Err(refusal)),
+            }
+        }
+        let refused: Vec<Proposal> = match self.replica.0.proposer.queue(proposals) {
+            Ok(()) => return,
+            Err(refused) => refused,
+        };
+        for proposal in refused {
+            if let ReplyTo::Lane { tag, .. } = proposal.reply {
+                self.settle(tag, Err(self.replica.0.proposer.refusal()));
+            }
+        }
+    }
+
+    fn forward(&mut self, leader: NodeId) {
+        let link = match self.replica.link(leader) {
+            Ok(link) => link,
+            // Known in a moment, or never; until then it is as good as no leader.
+            Err(_) => return self.send_later(),
+        };
+        while !self.waiting.is_empty() {
+            let commands = self.waiting.iter().filter_map(|(_, tag)| {
+                let unanswered = self.unanswered.get(tag)?;
+                Some((*tag, &unanswered.envelope, unanswered.deadline))
+            });
+            let Some(numbers) = link.send_all(commands, &self.answers) else {
+                return self.send_later();
+            };
+            for (tag, number) in numbers {
+                if let Some(unanswered) = self.unanswered.get_mut(&tag) {
+                    unanswered.at = Place::Forwarded(Arc::clone(&link), number);
+                    self.waiting.remove(&(unanswered.arrival, tag));
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, failure: &Failure) {
+        for (_, tag) in std::mem::take(&mut self.waiting) {
+            self.settle(tag, Err(failure.clone()));
+        }
+    }
+
+    /// An answer came in; or a refusal after which another try has no risk.
+    fn take(&mut self, tag: u64, answer: Answer) {
+        let Some(unanswered) = self.unanswered.get_mut(&tag) else { return };
+        match answer {
+            Err(failure)
+                if self.forwards
+                    && failure.is_worth_another_leader()
+                    && unanswered.deadline > Instant::now() + PAUSE =>
+            {
+                unanswered.at = Place::Waiting(Some(failure));
+                self.waiting.insert((unanswered.arrival, tag));
+                self.send_later();
+            }
+            answer => self.settle(tag, answer),
+        }
+    }
+
+    fn settle(&mut self, tag: u64, answer: Answer) {
+        if let Some(mut unanswered) = self.unanswered.remove(&tag) {
+            unanswered.at = Place::Answered;
+            self.held_bytes -= unanswered.bytes;
+            self.deadlines.remove(&(unanswered.deadline, tag));
+            self.ready.push((tag, answer));
+        }
+    }
+
+    fn look_at_the_clock(&mut self) {
+        let now = Instant::now();
+        if self.again_at.is_some_and(|at| at <= now) {
+            self.again_at = None;
+            self.send();
+        }
+        while let Some((deadline, tag)) = self.deadlines.first().copied() {
+            if deadline > now {
+                break;
+            }
+            self.deadlines.pop_first();
+            let Some(mut unanswered) = self.unanswered.remove(&tag) else { continue };
+            self.held_bytes -= unanswered.bytes;
+            self.waiting.remove(&(unanswered.arrival, tag));
+            self.ready.push((tag, Err(unanswered.at.give_up())));
+        }
+    }
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane").field("unanswered", &self.unanswered.len()).finish_non_exhaustive()
+    }
+}

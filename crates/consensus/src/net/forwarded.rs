@@ -1,0 +1,142 @@
+//! The leader's side of forwarding: works through what another node sends, and answers as it
+//! becomes known. Never forwards again.
+
+use crate::failure::{Failure, Reason};
+use crate::forward::MESSAGE_REQUESTS;
+use crate::lane::{Lane, Submission};
+use crate::proposer::Answer;
+use crate::replica::Replica;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{Stream, StreamExt};
+use quorate_proto::peer::{
+    self as pb, forward_request::Request as Forwarded, forward_response::Result as Answered,
+};
+use quorate_state::{SessionId, codec};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::{Status, Streaming};
+
+/// Requests that are worked on at once; while there are as many, no further message is taken.
+const AT_ONCE: usize = 4_096;
+/// The longest a request is worked on, whatever its sender says.
+const DEADLINE_MAX: Duration = Duration::from_secs(60);
+
+/// The answers to one node's stream.
+pub(super) struct ForwardedStream {
+    replica: Replica,
+    requests: Option<Streaming<pb::ForwardRequests>>,
+    lane: Lane,
+    /// What is no command.
+    others: FuturesUnordered<BoxFuture<'static, pb::ForwardResponse>>,
+}
+
+impl ForwardedStream {
+    pub(super) fn new(replica: Replica, requests: Streaming<pb::ForwardRequests>) -> Self {
+        let lane = Lane::of_forwarded(replica.clone(), AT_ONCE + 2 * MESSAGE_REQUESTS);
+        Self { replica, requests: Some(requests), lane, others: FuturesUnordered::new() }
+    }
+
+    fn take(&mut self, message: pb::ForwardRequests) -> Vec<pb::ForwardResponse> {
+        let mut malformed = Vec::new();
+        let mut submissions = Vec::new();
+        for request in message.requests {
+            let id = request.id;
+            let timeout = Duration::from_millis(request.deadline_ms).min(DEADLINE_MAX);
+            let deadline = Instant::now() + timeout;
+            match request.request {
+                Some(Forwarded::Command(bytes)) => match codec::decode(&bytes) {
+                    Ok(envelope) => submissions.push(Submission { tag: id, envelope, deadline }),
+                    Err(error) => malformed.push(response(
+                        id,
+                        Err(Failure::not_applied(
+                            Reason::Fatal,
+                            format!("the forwarded command is malformed: {error}"),
+                        )),
+                    )),
+                },
+                Some(Forwarded::ReadIndex(_)) => {
+                    let replica = self.replica.clone();
+                    self.others.push(Box::pin(async move {
+                        let read = replica.read_index_here().await;
+                        response(id, read.map(|index| Answered::ReadIndex(pb::ReadIndex { index })))
+                    }));
+                }
+                Some(Forwarded::KeepAlive(keep)) => {
+                    let replica = self.replica.clone();
+                    self.others.push(Box::pin(async move {
+                        let session = SessionId(keep.session_id);
+                        let kept = replica.keep_alive_here(session, deadline).await;
+                        response(
+                            id,
+                            kept.map(|ttl_ms| Answered::KeptAlive(pb::KeptAlive { ttl_ms })),
+                        )
+                    }));
+                }
+                None => malformed.push(response(
+                    id,
+                    Err(Failure::not_applied(
+                        Reason::Fatal,
+                        "the forwarded request is of a kind this version does not know",
+                    )),
+                )),
+            }
+        }
+        self.lane.submit(submissions);
+        malformed
+    }
+}
+
+impl Stream for ForwardedStream {
+    type Item = Result<pb::ForwardResponses, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let mut responses = Vec::new();
+        while this.lane.len() + this.others.len() < AT_ONCE
+            && let Some(requests) = &mut this.requests
+        {
+            match requests.poll_next_unpin(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(message))) => responses.extend(this.take(message)),
+                // Its sender is gone, and so is everybody who waits for an answer.
+                Poll::Ready(Some(Err(_)) | None) => this.requests = None,
+            }
+        }
+        if let Poll::Ready(answers) = this.lane.poll_answers(cx) {
+            responses.extend(answers.into_iter().map(|(tag, answer)| response(tag, carry(answer))));
+        }
+        while let Poll::Ready(Some(answer)) = this.others.poll_next_unpin(cx) {
+            responses.push(answer);
+        }
+        if !responses.is_empty() {
+            return Poll::Ready(Some(Ok(pb::ForwardResponses { responses })));
+        }
+        if this.requests.is_none() {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    }
+}
+
+fn carry(answer: Answer) -> Result<Answered, Failure> {
+    answer.map(|committed| {
+        Answered::Committed(pb::Committed {
+            index: committed.index.0,
+            outcome: codec::encode(&committed.outcome).into(),
+        })
+    })
+}
+
+fn response(id: u64, result: Result<Answered, Failure>) -> pb::ForwardResponse {
+    let result = result.unwrap_or_else(|failure| {
+        Answered::Failure(pb::Failure {
+            unknown: failure.unknown,
+            reason: failure.reason.as_str().to_owned(),
+            message: failure.message,
+        })
+    });
+    pb::ForwardResponse { id, result: Some(result) }
+}

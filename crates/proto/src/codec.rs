@@ -1,0 +1,152 @@
+//! The codec of all services: protobuf, with a bound on how many fields a message may have.
+//!
+//! A field of a few bytes can become a struct of a few hundred in memory. The bound on a message's
+//! bytes alone would let two megabytes grow to two hundred.
+
+use prost::Message;
+use std::marker::PhantomData;
+use tonic::Status;
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
+use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+
+/// Fields of a message, repeated ones counted each time. The largest of ours has one for each of
+/// 1 024 calls or 2 048 forwarded requests.
+pub const FIELDS_MAX: usize = 4_096;
+
+/// Encodes `T`, decodes `U`.
+#[derive(Clone, Debug)]
+pub struct BoundedCodec<T, U>(PhantomData<(T, U)>);
+
+impl<T, U> Default for BoundedCodec<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, U> Codec for BoundedCodec<T, U>
+where
+    T: Message + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = BoundedDecoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstCodec::<T, U>::default().encoder()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        BoundedDecoder(ProstDecoder::default())
+    }
+}
+
+/// Counts, then decodes.
+#[derive(Clone, Debug)]
+pub struct BoundedDecoder<U>(ProstDecoder<U>);
+
+impl<U: Message + Default> Decoder for BoundedDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        use prost::bytes::Buf as _;
+        // A message is contiguous in here; if it ever were not, its first piece bounds nothing, so
+        // that is refused rather than trusted.
+        if buffer.chunk().len() < buffer.remaining() {
+            return Err(Status::internal("a message came in pieces"));
+        }
+        if !within(buffer.chunk(), FIELDS_MAX) {
+            return Err(Status::invalid_argument(format!(
+                "the message has more than {FIELDS_MAX} fields; send less at once"
+            )));
+        }
+        self.0.decode(buffer)
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        self.0.buffer_settings()
+    }
+}
+
+/// Whether a message has at most `max` fields. What is malformed is left to the decoder.
+fn within(mut bytes: &[u8], max: usize) -> bool {
+    for _ in 0..max {
+        let Some(tag) = varint(&mut bytes) else { return true };
+        let skip = match tag & 7 {
+            0 => {
+                varint(&mut bytes);
+                0
+            }
+            1 => 8,
+            2 => varint(&mut bytes).unwrap_or(u64::MAX),
+            5 => 4,
+            _ => return true,
+        };
+        let Some(rest) = usize::try_from(skip).ok().and_then(|skip| bytes.get(skip..)) else {
+            return true;
+        };
+        bytes = rest;
+    }
+    bytes.is_empty()
+}
+
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for (at, byte) in bytes.iter().enumerate().take(10) {
+        value |= u64::from(byte & 0x7f) << (7 * at).min(63);
+        if byte & 0x80 == 0 {
+            *bytes = &bytes[at + 1..];
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::v1;
+
+    fn frame(calls: usize) -> Vec<u8> {
+        let call = v1::PipelineCall { id: 300, timeout_ms: 7, request: None };
+        v1::PipelineRequest { calls: vec![call; calls], cancelled: Vec::new() }.encode_to_vec()
+    }
+
+    #[test]
+    fn fields_are_counted() {
+        for calls in [0, 1, 2, 99] {
+            let frame = frame(calls);
+            assert!(within(&frame, calls), "{calls}");
+            assert!(calls == 0 || !within(&frame, calls - 1), "{calls}");
+        }
+        // All kinds of fields: varint, 64 bits, bytes, 32 bits.
+        let kinds = [0x08, 0x96, 0x01, 0x11, 1, 2, 3, 4, 5, 6, 7, 8, 0x1a, 1, 9, 0x25, 1, 2, 3, 4];
+        assert!(within(&kinds, 4) && !within(&kinds, 3));
+    }
+
+    #[test]
+    fn the_smallest_fields_that_fit_a_message_are_too_many() {
+        let calls = vec![v1::PipelineCall::default(); 1 << 20];
+        let empty = v1::PipelineRequest { calls, cancelled: Vec::new() };
+        let bytes = empty.encode_to_vec();
+        assert_eq!(bytes.len(), 2 << 20);
+        assert!(!within(&bytes, FIELDS_MAX));
+    }
+
+    #[test]
+    fn garbage_ends_the_count_and_never_panics() {
+        let mut state = 7_u64;
+        for length in 0..2_000 {
+            let garbage: Vec<u8> = (0..length % 40)
+                .map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    (state >> 33) as u8
+                })
+                .collect();
+            within(&garbage, 16);
+        }
+        assert!(within(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01], 1));
+    }
+}

@@ -5,18 +5,22 @@
 //! unless a later attempt is answered.
 
 use crate::failure::{self, Cause, Failure};
+use crate::method::Method;
 use crate::nodes::Nodes;
+use crate::pipe::{Failed, MESSAGE_BYTES_MAX};
 use crate::pool::{Connected, Pool};
 use crate::random::Random;
 use crate::retry::{self, Budget};
-use quorate_proto::v1::MembersRequest;
-use quorate_proto::v1::cluster_service_client::ClusterServiceClient;
-use std::future::Future;
+use quorate_proto::metadata::LEADER;
+use quorate_proto::v1::kv_service_client::KvServiceClient;
+use quorate_proto::v1::{
+    ListRequest, ListResponse, MembersRequest, pipeline_answer, pipeline_call,
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 /// How often the members are asked for when nothing fails.
 const MEMBERS_EVERY: Duration = Duration::from_secs(30);
@@ -63,6 +67,8 @@ pub(crate) struct Engine {
     pub(crate) random: Random,
     pub(crate) budget: Budget,
     pub(crate) attempt_timeout: Duration,
+    /// Each call on its own instead of in the connection's pipeline.
+    unary: bool,
     nodes: Mutex<Nodes>,
     refresh: Mutex<Refresh>,
 }
@@ -79,6 +85,7 @@ impl Engine {
         random: Random,
         budget: Budget,
         attempt_timeout: Duration,
+        unary: bool,
         nodes: Nodes,
     ) -> Self {
         let refresh = Refresh { asked_at: None, calls_failed: false };
@@ -87,25 +94,22 @@ impl Engine {
             random,
             budget,
             attempt_timeout,
+            unary,
             nodes: Mutex::new(nodes),
             refresh: Mutex::new(refresh),
         }
     }
 
-    /// Makes a call. `request` is asked for the message of each attempt, `send` sends it.
+    /// Makes a call. `request` is asked for the message of each attempt.
     ///
     /// # Cancel safety
     /// When the future is dropped no further attempt is made; the one on its way may still have
     /// its effect.
-    pub(crate) async fn call<Req, Resp, Sent>(
+    pub(crate) async fn call<M: Method>(
         self: &Arc<Self>,
         plan: &Plan,
-        mut request: impl FnMut() -> Req,
-        send: impl Fn(Channel, Request<Req>) -> Sent,
-    ) -> Result<Resp, Failure>
-    where
-        Sent: Future<Output = Result<Response<Resp>, Status>>,
-    {
+        mut request: impl FnMut() -> M,
+    ) -> Result<M::Answer, Failure> {
         let mut history = History::default();
         loop {
             self.refresh_members_if_due();
@@ -116,7 +120,7 @@ impl Engine {
                 Some(addr) => addr.clone(),
                 None => self.nodes().pick(&mut history.tried, Instant::now()),
             };
-            let failure = match self.attempt(plan, &addr, &mut request, &send).await {
+            let failure = match self.attempt(plan, &addr, &mut request).await {
                 Ok(answer) => {
                     self.budget.deposit();
                     return Ok(answer);
@@ -151,16 +155,12 @@ impl Engine {
         }
     }
 
-    async fn attempt<Req, Resp, Sent>(
+    async fn attempt<M: Method>(
         &self,
         plan: &Plan,
         addr: &str,
-        request: &mut impl FnMut() -> Req,
-        send: &impl Fn(Channel, Request<Req>) -> Sent,
-    ) -> Result<Resp, Failure>
-    where
-        Sent: Future<Output = Result<Response<Resp>, Status>>,
-    {
+        request: &mut impl FnMut() -> M,
+    ) -> Result<M::Answer, Failure> {
         let begun = Instant::now();
         let connecting = tokio::time::timeout_at(plan.deadline, self.pool.connect(addr));
         let connected = match connecting.await {
@@ -180,33 +180,57 @@ impl Engine {
         let mutation = plan.effect != Effect::Read;
         let now = Instant::now();
         let until = plan.deadline.min(now + plan.attempt_timeout);
-        let mut message = Request::new(request());
-        message.set_timeout(until.saturating_duration_since(now));
-        let sent = send(connected.channel.clone(), message);
+        let timeout = until.saturating_duration_since(now);
+        let sent = async {
+            match self.unary || !M::PIPELINED {
+                true => unary(connected.channel.clone(), request(), timeout).await,
+                false => piped(&connected, request, timeout).await,
+            }
+        };
         match tokio::time::timeout_at(until, sent).await {
-            Ok(Ok(answer)) => {
+            Ok(Ok((answer, leader))) => {
                 let mut nodes = self.nodes();
                 nodes.answered(addr);
-                if let Some(leader) = failure::leader_hint(answer.metadata()) {
+                if let Some(leader) = leader {
                     nodes.vouched_for(&leader, Instant::now());
-                    nodes.learn_leader(leader);
+                    nodes.learn_leader(&leader);
                 }
-                Ok(answer.into_inner())
+                Ok(answer)
             }
-            Ok(Err(status)) if is_local_timeout(&status) => {
+            Ok(Err(Failed::Unsent(why))) => {
+                self.pool.discard(addr, &connected);
+                self.nodes().failed(addr, Instant::now());
+                Err(Failure::connect(addr, &why))
+            }
+            Ok(Err(Failed::Lost(why))) => {
+                self.pool.discard(addr, &connected);
+                self.nodes().failed(addr, Instant::now());
+                Err(Failure::lost(addr, &why, mutation))
+            }
+            Ok(Err(Failed::Refused(status))) if is_local_timeout(&status) => {
                 self.note_silence(addr, &connected, now);
                 Err(Failure::silent(addr, mutation))
             }
-            Ok(Err(status)) => {
+            Ok(Err(Failed::Refused(status))) => {
                 let failure = Failure::from_status(addr, &status, mutation);
                 self.note(addr, &connected, &failure, &status);
                 Err(failure)
             }
+            Ok(Err(Failed::Alone)) => unreachable!("then it is sent on its own"),
             Err(_) => {
                 self.note_silence(addr, &connected, now);
                 Err(Failure::silent(addr, mutation))
             }
         }
+    }
+
+    /// Opens a stream of list pages on whichever node answers first.
+    pub(crate) async fn open_list(
+        self: &Arc<Self>,
+        plan: &Plan,
+        request: ListRequest,
+    ) -> Result<Streaming<ListResponse>, Failure> {
+        self.call(plan, || OpenList(request.clone())).await
     }
 
     /// Learns from a failed attempt.
@@ -226,7 +250,7 @@ impl Engine {
         }
         let hint = failure::leader_hint(status.metadata());
         if let Some(leader) = hint.filter(|leader| leader != addr) {
-            nodes.learn_leader(leader);
+            nodes.learn_leader(&leader);
         }
     }
 
@@ -272,10 +296,7 @@ impl Engine {
         let count = self.nodes().addresses().len();
         for _ in 0..count {
             let addr = self.nodes().pick(&mut tried, Instant::now());
-            let send = |channel, request| async move {
-                ClusterServiceClient::new(channel).members(request).await
-            };
-            match self.attempt(&plan, &addr, &mut MembersRequest::default, &send).await {
+            match self.attempt(&plan, &addr, &mut MembersRequest::default).await {
                 Ok(answer) => {
                     let addresses: Vec<_> =
                         answer.members.into_iter().map(|member| member.client_addr).collect();
@@ -293,6 +314,68 @@ impl Engine {
 
     fn refresh(&self) -> MutexGuard<'_, Refresh> {
         self.refresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A list as a stream: always a call of its own, beside the pipeline.
+struct OpenList(ListRequest);
+
+impl Method for OpenList {
+    type Answer = Streaming<ListResponse>;
+    const PIPELINED: bool = false;
+
+    fn into_call(self) -> pipeline_call::Request {
+        pipeline_call::Request::KvList(self.0)
+    }
+
+    fn from_answer(_: pipeline_answer::Answer) -> Option<Self::Answer> {
+        None
+    }
+
+    async fn unary(
+        channel: Channel,
+        request: Request<Self>,
+    ) -> Result<Response<Self::Answer>, Status> {
+        KvServiceClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            // Without the attempt's timeout, which would end the stream as well.
+            .list_stream(request.into_inner().0)
+            .await
+    }
+}
+
+type Sent<A> = Result<(A, Option<Arc<str>>), Failed>;
+
+/// Makes a call on its own.
+async fn unary<M: Method>(channel: Channel, message: M, timeout: Duration) -> Sent<M::Answer> {
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    let answer = M::unary(channel, request).await.map_err(Failed::Refused)?;
+    let leader = failure::leader_hint(answer.metadata()).map(Arc::from);
+    Ok((answer.into_inner(), leader))
+}
+
+/// Makes a call on the connection's pipeline, or on its own if it is too large for that.
+async fn piped<M: Method>(
+    connected: &Connected,
+    request: &mut impl FnMut() -> M,
+    timeout: Duration,
+) -> Sent<M::Answer> {
+    let pipe = connected.pipe();
+    match pipe.call(request().into_call(), timeout).await {
+        Ok((answer, leader)) => match M::from_answer(answer) {
+            Some(answer) => Ok((answer, leader)),
+            None => Err(Failed::Refused(Status::internal("the answer is that of another call"))),
+        },
+        Err(Failed::Alone) => unary(connected.channel.clone(), request(), timeout).await,
+        Err(Failed::Refused(mut status)) => {
+            // As a unary answer has it beside its trailers.
+            if let Some(leader) = pipe.leader().and_then(|leader| leader.parse().ok()) {
+                status.metadata_mut().insert(LEADER, leader);
+            }
+            Err(Failed::Refused(status))
+        }
+        Err(failed) => Err(failed),
     }
 }
 

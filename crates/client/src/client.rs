@@ -3,6 +3,7 @@
 
 use crate::call::{Effect, Engine, Plan};
 use crate::failure::Failure;
+use crate::method::Method;
 use crate::options::REQUEST_TIMEOUT_MAX;
 use crate::session::SessionCell;
 use crate::{Cluster, Error, KeyValue, Options};
@@ -10,12 +11,9 @@ use bytes::Bytes;
 use quorate_proto::v1::Origin;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
 
 /// Namespaces in which one client may change things: each has a session to keep alive.
 const SESSIONS_MAX: usize = 256;
@@ -168,16 +166,12 @@ impl Inner {
     }
 
     /// Makes a call that changes nothing.
-    pub(crate) async fn read<Req, Resp, Sent>(
+    pub(crate) async fn read<M: Method>(
         &self,
         plan: &Plan,
-        request: impl FnMut() -> Req,
-        send: impl Fn(Channel, Request<Req>) -> Sent,
-    ) -> Result<Resp, Error>
-    where
-        Sent: Future<Output = Result<Response<Resp>, Status>>,
-    {
-        Ok(self.engine.call(plan, request, send).await?)
+        request: impl FnMut() -> M,
+    ) -> Result<M::Answer, Error> {
+        Ok(self.engine.call(plan, request).await?)
     }
 
     /// Makes a call that has one effect, however often it is sent.
@@ -186,17 +180,13 @@ impl Inner {
     /// A dropped call may or may not have its effect. Its sequence is given up: once every earlier
     /// mutation of the session is finished and a later one has arrived, the cluster refuses the
     /// dropped one. A call named by a key, or not at all, has no such end.
-    pub(crate) async fn mutate<Req, Resp, Sent>(
+    pub(crate) async fn mutate<M: Method>(
         &self,
         what: &'static str,
         namespace: &str,
         options: &CallOptions,
-        request: impl Fn(Origin) -> Req,
-        send: impl Fn(Channel, Request<Req>) -> Sent,
-    ) -> Result<Resp, Error>
-    where
-        Sent: Future<Output = Result<Response<Resp>, Status>>,
-    {
+        request: impl Fn(Origin) -> M,
+    ) -> Result<M::Answer, Error> {
         let by_client = || match self.one_shot {
             true => Identity::Key(self.engine.random.key().to_vec().into()),
             false => Identity::Session,
@@ -204,7 +194,7 @@ impl Inner {
         match options.identity.clone().unwrap_or_else(by_client) {
             Identity::Session => {
                 let plan = self.plan(what, Effect::Once, options);
-                self.mutate_in_session(&plan, namespace, request, send).await
+                self.mutate_in_session(&plan, namespace, request).await
             }
             Identity::Key(key) => {
                 if !IDEMPOTENCY_KEY_BYTES.contains(&key.len()) {
@@ -218,30 +208,26 @@ impl Inner {
                 }
                 let plan = self.plan(what, Effect::Once, options);
                 let origin = Origin { idempotency_key: key, ..Origin::default() };
-                Ok(self.engine.call(&plan, || request(origin.clone()), send).await?)
+                Ok(self.engine.call(&plan, || request(origin.clone())).await?)
             }
             Identity::Anonymous => {
                 let plan = self.plan(what, Effect::EachTime, options);
-                Ok(self.engine.call(&plan, || request(Origin::default()), send).await?)
+                Ok(self.engine.call(&plan, || request(Origin::default())).await?)
             }
         }
     }
 
-    async fn mutate_in_session<Req, Resp, Sent>(
+    async fn mutate_in_session<M: Method>(
         &self,
         plan: &Plan,
         namespace: &str,
-        request: impl Fn(Origin) -> Req,
-        send: impl Fn(Channel, Request<Req>) -> Sent,
-    ) -> Result<Resp, Error>
-    where
-        Sent: Future<Output = Result<Response<Resp>, Status>>,
-    {
+        request: impl Fn(Origin) -> M,
+    ) -> Result<M::Answer, Error> {
         let cell = self.cell(namespace)?;
         let mut sessions_lost = 0;
         loop {
             let ticket = cell.ticket(&self.engine, plan.what, plan.deadline).await?;
-            let answer = self.engine.call(plan, || request(ticket.origin()), &send).await;
+            let answer = self.engine.call(plan, || request(ticket.origin())).await;
             let failure: Failure = match answer {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,

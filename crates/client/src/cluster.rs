@@ -4,7 +4,7 @@ use crate::call::{Effect, Plan};
 use crate::client::{CallOptions, Inner};
 use crate::{Error, nodes};
 use quorate_proto::v1;
-use quorate_proto::v1::cluster_service_client::ClusterServiceClient;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,10 +164,7 @@ impl Cluster {
     pub async fn status(&self) -> Result<Status, Error> {
         let plan = self.plan("cluster status", Effect::Read);
         let request = || v1::StatusRequest { group_id: GROUP };
-        let send = |channel, request| async move {
-            ClusterServiceClient::new(channel).status(request).await
-        };
-        Ok(self.inner.read(&plan, request, send).await?.into())
+        Ok(self.inner.read(&plan, request).await?.into())
     }
 
     /// Who belongs to the cluster. Any live node answers, without a quorum.
@@ -177,10 +174,7 @@ impl Cluster {
     pub async fn members(&self) -> Result<Members, Error> {
         let plan = self.plan("cluster members", Effect::Read);
         let request = || v1::MembersRequest { group_id: GROUP };
-        let send = |channel, request| async move {
-            ClusterServiceClient::new(channel).members(request).await
-        };
-        Ok(self.inner.read(&plan, request, send).await?.into())
+        Ok(self.inner.read(&plan, request).await?.into())
     }
 
     /// A checksum over all that a node has applied; which node, [`Cluster::at`] says. Reads
@@ -191,12 +185,19 @@ impl Cluster {
     pub async fn hash_state(&self) -> Result<StateHash, Error> {
         let plan = whole(self.plan("cluster hash", Effect::Read));
         let request = || v1::HashStateRequest { group_id: GROUP };
-        let send = |channel, request| async move {
-            ClusterServiceClient::new(channel).hash_state(request).await
-        };
         let v1::HashStateResponse { applied, checksum, digest } =
-            self.inner.read(&plan, request, send).await?;
+            self.inner.read(&plan, request).await?;
         Ok(StateHash { applied, checksum, digest })
+    }
+
+    /// What a node has counted since it started, by name; which node, [`Cluster::at`] says.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no node answers.
+    pub async fn counters(&self) -> Result<BTreeMap<String, u64>, Error> {
+        let plan = self.plan("cluster counters", Effect::Read);
+        let answer = self.inner.read(&plan, || v1::CountersRequest { group_id: GROUP }).await?;
+        Ok(answer.counters.into_iter().map(|counter| (counter.name, counter.value)).collect())
     }
 
     /// Hands leadership to a voter, or to the most up-to-date one; answers who leads then.
@@ -208,10 +209,7 @@ impl Cluster {
         let plan = whole(self.plan("cluster transfer-leader", Effect::EachTime));
         let node_id = to.unwrap_or(0);
         let request = || v1::TransferLeaderRequest { group_id: GROUP, node_id };
-        let send = |channel, request| async move {
-            ClusterServiceClient::new(channel).transfer_leader(request).await
-        };
-        let answer = self.inner.engine.call(&plan, request, send).await?;
+        let answer = self.inner.engine.call(&plan, request).await?;
         if answer.leader_id == 0 {
             return Err(Error::bad_answer("a transfer was answered without a leader".to_owned()));
         }

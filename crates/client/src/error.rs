@@ -119,6 +119,11 @@ impl Error {
         }
     }
 
+    /// A stream of answers broke off.
+    pub(crate) fn stream_ended(status: &tonic::Status) -> Self {
+        Failure::from_status("the node", status, false).into()
+    }
+
     pub(crate) fn bad_option(message: String) -> Self {
         Self::InvalidArgument { reason: "BAD_OPTION".to_owned(), message }
     }

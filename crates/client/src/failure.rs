@@ -50,6 +50,17 @@ impl Failure {
         }
     }
 
+    pub(crate) fn lost(addr: &str, why: &str, mutation: bool) -> Self {
+        Self {
+            cause: Cause::Lost,
+            code: Code::Unavailable,
+            reason: "CONNECTION_LOST".to_owned(),
+            message: format!("the connection to {addr} broke: {}", bounded(why, MESSAGE_BYTES_MAX)),
+            version: None,
+            maybe_applied: mutation,
+        }
+    }
+
     pub(crate) fn silent(addr: &str, mutation: bool) -> Self {
         Self {
             cause: Cause::Silent,

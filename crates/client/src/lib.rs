@@ -60,13 +60,14 @@
 //!   Inner::mutate          gives it a name: ticket of a session, or key   client.rs, session.rs
 //!     Engine::call         attempts until answered or the deadline   call.rs, retry.rs
 //!       Nodes::pick        which node                                nodes.rs
-//!       Pool::connect      a channel to it                           pool.rs, dial.rs
+//!       Pool::connect      a connection to it                        pool.rs, dial.rs
+//!       Pipe::call         its place in the connection's pipeline    pipe.rs, method.rs
 //!       Failure            what a status means                       failure.rs, error.rs
 //! ```
 //!
 //! # Absent so far
 //!
-//! The pipeline (calls are unary), TLS and tokens, typed values, the handles of bus, cache, queue
+//! TLS and tokens, typed values, the handles of bus, cache, queue
 //! and locks, the near cache, and the `Broker` trait with its Redis implementation.
 
 mod call;
@@ -76,8 +77,10 @@ mod dial;
 mod error;
 mod failure;
 pub mod kv;
+mod method;
 mod nodes;
 mod options;
+mod pipe;
 mod pool;
 mod random;
 mod retry;

@@ -124,17 +124,17 @@ impl Nodes {
     }
 
     /// A node named the leader.
-    pub(crate) fn learn_leader(&mut self, addr: String) {
-        if self.routing != Routing::Leader || self.leader.as_ref() == Some(&addr) {
+    pub(crate) fn learn_leader(&mut self, addr: &str) {
+        if self.routing != Routing::Leader || self.leader.as_deref() == Some(addr) {
             return;
         }
-        if self.position(&addr).is_none() {
-            if self.nodes.len() >= NODES_MAX || !is_address(&addr) {
+        if self.position(addr).is_none() {
+            if self.nodes.len() >= NODES_MAX || !is_address(addr) {
                 return;
             }
-            self.nodes.push(Node::new(addr.clone(), false));
+            self.nodes.push(Node::new(addr.to_owned(), false));
         }
-        self.leader = Some(addr);
+        self.leader = Some(addr.to_owned());
     }
 
     /// The cluster named its members: what was learnt before and is not among them is forgotten.
@@ -222,12 +222,12 @@ mod tests {
     async fn the_leader_comes_first_until_it_fails_and_a_resting_node_is_not_believed_in() {
         let mut nodes = nodes(Routing::Leader);
         let now = Instant::now();
-        nodes.learn_leader("c:1".to_owned());
+        nodes.learn_leader("c:1");
         assert_eq!(nodes.pick(&mut Vec::new(), now), "c:1");
         nodes.failed("c:1", now);
         assert_eq!(nodes.pick(&mut Vec::new(), now), "a:1");
         // A node that has not heard the news names the dead one again.
-        nodes.learn_leader("c:1".to_owned());
+        nodes.learn_leader("c:1");
         assert_eq!(nodes.pick(&mut Vec::new(), now), "a:1");
         let rested = now + REST_BASE;
         assert_eq!(nodes.pick(&mut Vec::new(), rested), "c:1");
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn members_replace_what_was_learnt_but_not_the_seeds() {
         let mut nodes = nodes(Routing::Leader);
-        nodes.learn_leader("d:1".to_owned());
+        nodes.learn_leader("d:1");
         nodes.learn_members(&["b:1".to_owned(), "e:1".to_owned(), "no port".to_owned()]);
         assert_eq!(nodes.addresses(), ["a:1", "b:1", "c:1", "e:1"]);
         assert_eq!(nodes.leader(), None, "d is no member any more");
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn with_routing_endpoints_nothing_is_learnt() {
         let mut nodes = nodes(Routing::Endpoints);
-        nodes.learn_leader("d:1".to_owned());
+        nodes.learn_leader("d:1");
         nodes.learn_members(&["d:1".to_owned()]);
         assert_eq!(nodes.addresses(), ["a:1", "b:1", "c:1"]);
         assert_eq!(nodes.leader(), None);

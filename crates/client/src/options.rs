@@ -28,6 +28,7 @@ pub struct Options {
     connect_timeout: Duration,
     session_ttl: Duration,
     one_shot: bool,
+    unary: bool,
     routing: Routing,
     retry_budget: RetryBudget,
     dial: Arc<dyn Dial>,
@@ -44,6 +45,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(1),
             session_ttl: Duration::from_secs(30),
             one_shot: false,
+            unary: false,
             routing: Routing::default(),
             retry_budget: RetryBudget::default(),
             dial: Arc::new(Tcp),
@@ -62,6 +64,7 @@ impl fmt::Debug for Options {
             .field("connect_timeout", &self.connect_timeout)
             .field("session_ttl", &self.session_ttl)
             .field("one_shot", &self.one_shot)
+            .field("unary", &self.unary)
             .field("routing", &self.routing)
             .field("retry_budget", &self.retry_budget)
             .field("seed", &self.seed)
@@ -115,6 +118,13 @@ impl Options {
         self
     }
 
+    /// Sends each call on its own instead of in a pipeline with the others: for comparisons, and for
+    /// proxies that don't pass streams on. Default: false.
+    pub fn unary(mut self, unary: bool) -> Self {
+        self.unary = unary;
+        self
+    }
+
     /// Which nodes requests go to. Default: the leader.
     pub fn routing(mut self, routing: Routing) -> Self {
         self.routing = routing;
@@ -157,6 +167,7 @@ impl Options {
             random,
             Budget::new(self.retry_budget),
             self.attempt_timeout,
+            self.unary,
             nodes,
         );
         Ok(Client::new(

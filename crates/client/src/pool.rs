@@ -1,15 +1,18 @@
 //! One channel per address, connected when it is first needed, and again after it broke.
 
 use crate::dial::{self, Dial};
+use crate::pipe::Pipe;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 
 /// Channels kept at once: twice what the list of nodes may hold, for calls to a named node.
 const CHANNELS_MAX: usize = 2 * crate::nodes::NODES_MAX;
+/// Bytes of answers on their way without an acknowledgement: a few large ones.
+const WINDOW_BYTES: u32 = 1 << 20;
 /// Silence on a connection that has calls before the peer is asked for a sign of life, and how
 /// long it may take to give one. Attempts time out sooner; this frees what they leave behind.
 const PING_AFTER: Duration = Duration::from_secs(5);
@@ -35,6 +38,7 @@ struct Slots {
 struct Slot {
     generation: u64,
     dialling: Dialling,
+    pipe: Arc<OnceLock<Pipe>>,
 }
 
 /// A connection that was made, and which one it was.
@@ -42,6 +46,14 @@ struct Slot {
 pub(crate) struct Connected {
     pub(crate) channel: Channel,
     generation: u64,
+    pipe: Arc<OnceLock<Pipe>>,
+}
+
+impl Connected {
+    /// The pipeline on this connection, opened when it is first needed.
+    pub(crate) fn pipe(&self) -> &Pipe {
+        self.pipe.get_or_init(|| Pipe::open(self.channel.clone()))
+    }
 }
 
 impl Pool {
@@ -54,7 +66,7 @@ impl Pool {
     pub(crate) async fn connect(&self, addr: &str) -> Result<Connected, Arc<str>> {
         let slot = self.slot(addr);
         match slot.dialling.await {
-            Ok(channel) => Ok(Connected { channel, generation: slot.generation }),
+            Ok(channel) => Ok(Connected { channel, generation: slot.generation, pipe: slot.pipe }),
             Err(why) => {
                 self.forget(addr, slot.generation);
                 Err(why)
@@ -84,7 +96,8 @@ impl Pool {
             slots.by_addr.pop_first();
         }
         slots.last_generation += 1;
-        let slot = Slot { generation: slots.last_generation, dialling: self.dialling(addr) };
+        let dialling = self.dialling(addr);
+        let slot = Slot { generation: slots.last_generation, dialling, pipe: Arc::default() };
         slots.by_addr.insert(addr.to_owned(), slot.clone());
         slot
     }
@@ -96,6 +109,8 @@ impl Pool {
         async move {
             let endpoint = Endpoint::from_shared(format!("http://{addr}"))
                 .map_err(|error| Arc::from(error.to_string()))?
+                .initial_stream_window_size(WINDOW_BYTES)
+                .initial_connection_window_size(2 * WINDOW_BYTES)
                 .http2_keep_alive_interval(PING_AFTER)
                 .keep_alive_timeout(PING_AFTER);
             match tokio::time::timeout(timeout, dial::channel(dial, &addr, &endpoint)).await {

@@ -7,7 +7,6 @@
 use crate::call::{Effect, Engine, Plan};
 use crate::failure::{Cause, Failure};
 use crate::window::Window;
-use quorate_proto::v1::session_service_client::SessionServiceClient;
 use quorate_proto::v1::{CloseRequest, KeepAliveRequest, OpenRequest, Origin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -191,10 +190,7 @@ impl SessionCell {
         let plan = plan(engine, "session close", Effect::Read, deadline);
         let request =
             || CloseRequest { session_id: live.session.id, namespace: self.namespace.clone() };
-        let send = |channel, request| async move {
-            SessionServiceClient::new(channel).close(request).await
-        };
-        engine.call(&plan, request, send).await.map(|_| ())
+        engine.call(&plan, request).await.map(|_| ())
     }
 
     fn live(&self, now: Instant) -> Option<(Arc<Session>, Instant)> {
@@ -219,10 +215,7 @@ impl SessionCell {
             }),
             ttl_ms,
         };
-        let send = |channel, request| async move {
-            SessionServiceClient::new(channel).open(request).await
-        };
-        let opened = match engine.call(&plan, request, send).await {
+        let opened = match engine.call(&plan, request).await {
             Ok(opened) => opened,
             Err(mut failure) => {
                 if !failure.maybe_applied {
@@ -301,10 +294,7 @@ async fn keep_alive(
         let deadline = expires_at.min(sent_at + every.min(KEEP_ALIVE_DEADLINE_MAX));
         let plan = plan(&engine, "session keep-alive", Effect::Read, deadline);
         let request = || KeepAliveRequest { session_id: session.id, namespace: namespace.clone() };
-        let send = |channel, request| async move {
-            SessionServiceClient::new(channel).keep_alive(request).await
-        };
-        match engine.call(&plan, request, send).await {
+        match engine.call(&plan, request).await {
             Ok(kept) => {
                 let ttl = Duration::from_millis(kept.ttl_ms).clamp(TTL_MIN, TTL_MAX);
                 session.prolong(sent_at + ttl);

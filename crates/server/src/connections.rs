@@ -73,9 +73,25 @@ impl Counted {
     }
 }
 
+/// What the calls of one connection share.
+#[derive(Debug)]
+pub(crate) struct ConnectionState {
+    /// Turns to stream a list.
+    pub(crate) lists: Arc<Semaphore>,
+}
+
+impl ConnectionState {
+    /// Lists streamed at once: each keeps a snapshot.
+    pub(crate) const LISTS_MAX: usize = 4;
+}
+
 impl Connected for Counted {
-    type ConnectInfo = ();
-    fn connect_info(&self) -> Self::ConnectInfo {}
+    type ConnectInfo = Arc<ConnectionState>;
+
+    fn connect_info(&self) -> Arc<ConnectionState> {
+        let lists = Arc::new(Semaphore::new(ConnectionState::LISTS_MAX));
+        Arc::new(ConnectionState { lists })
+    }
 }
 
 impl AsyncRead for Counted {

@@ -24,6 +24,7 @@ mod connections;
 mod grpc;
 mod http;
 pub mod logging;
+mod metrics;
 pub mod process;
 mod server;
 mod wire;

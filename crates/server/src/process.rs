@@ -27,6 +27,8 @@ const RUNTIME_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Threads for consensus and its connections, apart from those that serve clients: heartbeats must
 /// not wait behind requests.
 const CONSENSUS_THREADS: usize = 2;
+/// How long answers of a pipeline may wait for a client that takes none.
+const SLOW_READER_MAX: Duration = Duration::from_secs(30);
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: u32 = 1_024;
 /// How often lost log lines are reported.
@@ -208,6 +210,7 @@ async fn serve(
         limits: config.limits.clone(),
         connections_max: config.connections_max,
         streams_per_connection_max: config.streams_per_connection_max,
+        slow_reader_max: SLOW_READER_MAX,
     };
     let server = Server::start_beside(options, probes, tasks, token);
     tracing::info!(

@@ -3,9 +3,11 @@
 use crate::connections;
 use crate::grpc::{self, Context};
 use crate::http::{self, Probes};
+use crate::metrics::Counters;
 use quorate_consensus::io::Incoming;
 use quorate_consensus::{Node, Replica};
 use quorate_state::limits::Limits;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +32,8 @@ pub struct ServerOptions {
     pub connections_max: usize,
     /// Requests at once on one client connection.
     pub streams_per_connection_max: u32,
+    /// How long answers of a pipeline may wait for a client that takes none.
+    pub slow_reader_max: Duration,
 }
 
 impl ServerOptions {
@@ -43,6 +47,7 @@ impl ServerOptions {
             limits: Limits::default(),
             connections_max: 10_000,
             streams_per_connection_max: 1_024,
+            slow_reader_max: Duration::from_secs(30),
         }
     }
 }
@@ -54,6 +59,7 @@ impl ServerOptions {
 pub struct Server {
     node: Node,
     probes: Probes,
+    counters: Arc<Counters>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -76,7 +82,13 @@ impl Server {
         stop: CancellationToken,
     ) -> Self {
         let ServerOptions { node, client_incoming, http_incoming, limits, .. } = options;
-        let context = Context::new(node.replica().clone(), limits);
+        let counters = Arc::new(Counters::default());
+        let context = Context::new(
+            node.replica().clone(),
+            limits,
+            Arc::clone(&counters),
+            options.slow_reader_max,
+        );
         probes.started(node.replica().clone());
         let clients = connections::bounded(client_incoming, options.connections_max, "client");
         let serving = grpc::builder(&context, options.streams_per_connection_max)
@@ -91,7 +103,13 @@ impl Server {
             tasks.spawn(http::serve(incoming, probes.clone(), stop.clone()));
         }
         tasks.close();
-        Self { node, probes, stop, tasks }
+        Self { node, probes, counters, stop, tasks }
+    }
+
+    /// Pipeline streams that hold anything now.
+    #[must_use]
+    pub fn open_pipelines(&self) -> i64 {
+        self.counters.pipelines.get()
     }
 
     /// The replica behind the services.

@@ -6,7 +6,6 @@ use crate::client::CallOptions;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use quorate_proto::v1::DeleteRequest;
-use quorate_proto::v1::kv_service_client::KvServiceClient;
 use std::future::IntoFuture;
 
 /// A key is gone.
@@ -50,9 +49,7 @@ impl Delete {
             key: key.clone(),
             if_version,
         };
-        let send =
-            |channel, request| async move { KvServiceClient::new(channel).delete(request).await };
-        let answer = kv.inner.mutate("kv del", &kv.namespace, &options, request, send).await?;
+        let answer = kv.inner.mutate("kv del", &kv.namespace, &options, request).await?;
         Ok(Deleted { deleted: answer.deleted, revision: answer.revision })
     }
 }

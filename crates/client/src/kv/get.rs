@@ -6,7 +6,6 @@ use crate::call::Effect;
 use crate::client::CallOptions;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use quorate_proto::v1::kv_service_client::KvServiceClient;
 use quorate_proto::v1::{Consistency, GetRequest, KvEntry};
 use std::future::IntoFuture;
 use std::time::Duration;
@@ -82,9 +81,7 @@ impl Get {
             min_revision,
         };
         let plan = kv.inner.plan("kv get", Effect::Read, &options);
-        let send =
-            |channel, request| async move { KvServiceClient::new(channel).get(request).await };
-        let answer = kv.inner.read(&plan, || request.clone(), send).await?;
+        let answer = kv.inner.read(&plan, || request.clone()).await?;
         Ok(answer.entry.map(Entry::from))
     }
 }

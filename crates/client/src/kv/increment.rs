@@ -6,7 +6,6 @@ use crate::client::CallOptions;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use quorate_proto::v1::IncrementRequest;
-use quorate_proto::v1::kv_service_client::KvServiceClient;
 use std::future::IntoFuture;
 
 /// A number was changed.
@@ -46,10 +45,7 @@ impl Increment {
             key: key.clone(),
             by,
         };
-        let send = |channel, request| async move {
-            KvServiceClient::new(channel).increment(request).await
-        };
-        let answer = kv.inner.mutate("kv incr", &kv.namespace, &options, request, send).await?;
+        let answer = kv.inner.mutate("kv incr", &kv.namespace, &options, request).await?;
         let (value, version, revision) = (answer.value, answer.version, answer.revision);
         Ok(Incremented { value, version, revision })
     }

@@ -1,14 +1,23 @@
 //! The key-value handle.
 
 mod delete;
+mod delete_pattern;
 mod get;
 mod increment;
+mod increment_float;
+mod list;
 mod set;
+mod typed;
 
 pub use delete::{Delete, Deleted};
+pub use delete_pattern::{DeletePattern, DeletedPattern};
 pub use get::{Entry, Get};
 pub use increment::{Increment, Incremented};
+pub use increment_float::{IncrementFloat, IncrementedFloat};
+use list::Keys;
+pub use list::{List, Page};
 pub use set::{Set, Written};
+pub use typed::{Typed, TypedKeyValue};
 
 use crate::client::Inner;
 use bytes::Bytes;
@@ -67,6 +76,39 @@ impl KeyValue {
     /// Adds `by`, which may be negative, to a decimal 64-bit integer. A missing key counts as 0.
     pub fn increment(&self, key: impl AsRef<[u8]>, by: i64) -> Increment {
         Increment::new(self.clone(), owned(key), by)
+    }
+
+    /// Adds `by` to a decimal 64-bit floating-point number. A missing key counts as 0.
+    pub fn increment_float(&self, key: impl AsRef<[u8]>, by: f64) -> IncrementFloat {
+        IncrementFloat::new(self.clone(), owned(key), by)
+    }
+
+    /// Lists the keys that match a pattern: `*` any run of bytes, `?` one, `[a-c]` and `[^a]` a
+    /// class, `\` takes the next byte as it is. What stands before the first of these bounds the
+    /// search; without it the whole namespace is looked through.
+    pub fn list(&self, pattern: impl AsRef<[u8]>) -> List {
+        List::new(self.clone(), Keys::Pattern(owned(pattern)))
+    }
+
+    /// Lists the keys that begin with these bytes; all keys when empty.
+    pub fn list_prefix(&self, prefix: impl AsRef<[u8]>) -> List {
+        List::new(self.clone(), Keys::Prefix(owned(prefix)))
+    }
+
+    /// Deletes the keys that match a pattern; see [`KeyValue::list`].
+    pub fn delete_pattern(&self, pattern: impl AsRef<[u8]>) -> DeletePattern {
+        DeletePattern::new(self.clone(), Keys::Pattern(owned(pattern)))
+    }
+
+    /// Deletes the keys that begin with these bytes; all keys when empty.
+    pub fn delete_prefix(&self, prefix: impl AsRef<[u8]>) -> DeletePattern {
+        DeletePattern::new(self.clone(), Keys::Prefix(owned(prefix)))
+    }
+
+    /// The same keys, with values of a Rust type that are stored as JSON.
+    #[must_use]
+    pub fn typed<T: serde::Serialize + serde::de::DeserializeOwned>(&self) -> TypedKeyValue<T> {
+        TypedKeyValue::new(self.clone())
     }
 }
 

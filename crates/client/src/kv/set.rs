@@ -6,7 +6,6 @@ use crate::client::CallOptions;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use quorate_proto::v1::SetRequest;
-use quorate_proto::v1::kv_service_client::KvServiceClient;
 use quorate_proto::v1::set_request::Expect;
 use std::future::IntoFuture;
 use std::time::Duration;
@@ -72,9 +71,7 @@ impl Set {
             ttl_ms,
             expect,
         };
-        let send =
-            |channel, request| async move { KvServiceClient::new(channel).set(request).await };
-        let answer = kv.inner.mutate("kv set", &kv.namespace, &options, request, send).await?;
+        let answer = kv.inner.mutate("kv set", &kv.namespace, &options, request).await?;
         Ok(Written { version: answer.version, revision: answer.revision })
     }
 }

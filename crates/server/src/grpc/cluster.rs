@@ -1,13 +1,12 @@
 //! The cluster as this node sees it: answered by any live node, without a quorum.
 
-use super::{Context, Deadline, Refused};
+use super::{Context, Deadline, Refused, blocking};
 use crate::wire;
 use quorate_consensus::{Failure, Reason};
 use quorate_proto::v1;
 use quorate_proto::v1::cluster_service_server::ClusterService;
 use quorate_state::query;
 use std::time::Duration;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tonic::{Request, Response, Status};
 
 /// How long the other nodes have to say how they are.
@@ -74,6 +73,18 @@ impl ClusterService for Service {
         Ok(Response::new(v1::HashStateResponse { applied, checksum, digest }))
     }
 
+    async fn counters(
+        &self,
+        request: Request<v1::CountersRequest>,
+    ) -> Result<Response<v1::CountersResponse>, Status> {
+        let replica = &self.0.replica;
+        wire::group(request.into_inner().group_id, replica.group()).map_err(Refused::from)?;
+        Ok(Response::new(v1::CountersResponse {
+            node_id: replica.node_id().0,
+            counters: wire::cluster::counters(&replica.counters()),
+        }))
+    }
+
     async fn transfer_leader(
         &self,
         request: Request<v1::TransferLeaderRequest>,
@@ -87,14 +98,5 @@ impl ClusterService for Service {
         let transferred = replica.transfer_leader(to, deadline.remaining()).await;
         let leader = transferred.map_err(Refused::from)?;
         Ok(Response::new(v1::TransferLeaderResponse { leader_id: leader.0 }))
-    }
-}
-
-/// Runs what reads a lot without holding up the other tasks of this thread. A simulation has one
-/// thread and nothing that blocks.
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
-    match Handle::current().runtime_flavor() {
-        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
-        _ => work(),
     }
 }

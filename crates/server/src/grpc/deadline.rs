@@ -22,6 +22,17 @@ impl Deadline {
         Self(Instant::now() + budget(said))
     }
 
+    /// The deadline of a call that arrives now with this timeout; 0: it says nothing.
+    pub(super) fn in_ms(timeout_ms: u32) -> Self {
+        let said = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms.into()));
+        Self(Instant::now() + budget(said))
+    }
+
+    /// When that is.
+    pub(super) fn at(self) -> Instant {
+        self.0
+    }
+
     /// What is left.
     pub(super) fn remaining(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())

@@ -4,21 +4,30 @@
 mod cluster;
 mod deadline;
 mod kv;
+mod leader;
+mod list_stream;
+mod pipeline;
 mod refusals;
 mod session;
 mod status;
 
 pub(crate) use status::Refused;
 
+use crate::metrics::Counters;
+use crate::wire;
 use deadline::Deadline;
+use leader::LeaderAddress;
 use quorate_consensus::Replica;
 use quorate_proto::v1::cluster_service_server::ClusterServiceServer;
 use quorate_proto::v1::kv_service_server::KvServiceServer;
+use quorate_proto::v1::pipeline_service_server::PipelineServiceServer;
 use quorate_proto::v1::session_service_server::SessionServiceServer;
 use quorate_state::limits::Limits;
-use quorate_state::{Envelope, Outcome};
+use quorate_state::{Envelope, Outcome, Revision};
+use quorate_storage::state::View;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -28,6 +37,8 @@ use tower::layer::util::{Identity, Stack};
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// The connection is closed when the ping is not answered for this long.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a stream on their way without an acknowledgement.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// Bytes of the headers of one request: ours are below 1 KiB.
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// Bytes of answers beyond the largest value: keys, numbers, names.
@@ -41,13 +52,44 @@ const RESET_STREAMS_MAX: usize = 256;
 pub(crate) struct Context {
     replica: Replica,
     limits: Arc<Limits>,
+    leader: Arc<LeaderAddress>,
+    counters: Arc<Counters>,
+    slow_reader_max: Duration,
     /// One checksum at a time: each reads the whole state.
     hashing: Arc<Semaphore>,
 }
 
 impl Context {
-    pub(crate) fn new(replica: Replica, limits: Limits) -> Self {
-        Self { replica, limits: Arc::new(limits), hashing: Arc::new(Semaphore::new(1)) }
+    pub(crate) fn new(
+        replica: Replica,
+        limits: Limits,
+        counters: Arc<Counters>,
+        slow_reader_max: Duration,
+    ) -> Self {
+        Self {
+            replica,
+            limits: Arc::new(limits),
+            leader: Arc::default(),
+            counters,
+            slow_reader_max,
+            hashing: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// A view that is as fresh as a read asks for.
+    async fn view(
+        &self,
+        fresh: wire::kv::Freshness,
+        deadline: Deadline,
+    ) -> Result<Arc<View>, Refused> {
+        // The view is taken afterwards, so it contains that revision and more.
+        if fresh.min_revision > Revision(0) {
+            self.replica.wait_applied(fresh.min_revision, deadline.remaining()).await?;
+        }
+        if fresh.stale {
+            return Ok(Arc::new(self.replica.stale()));
+        }
+        Ok(self.replica.read(deadline.remaining()).await?)
     }
 
     async fn propose(&self, envelope: Envelope, deadline: Deadline) -> Result<Outcome, Refused> {
@@ -62,6 +104,9 @@ pub(crate) fn builder(
 ) -> Server<Stack<refusals::Layer, Identity>> {
     Server::builder()
         .max_concurrent_streams(streams_max)
+        // A few pipeline messages on their way without a wait for the other side.
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(2 * STREAM_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .http2_max_header_list_size(HEADER_BYTES_MAX)
@@ -80,6 +125,11 @@ pub(crate) fn routes(context: &Context) -> Routes {
             .max_encoding_message_size(answer_max),
     )
     .add_service(
+        PipelineServiceServer::new(pipeline::Service(context.clone()))
+            .max_decoding_message_size(request_max)
+            .max_encoding_message_size(answer_max),
+    )
+    .add_service(
         SessionServiceServer::new(session::Service(context.clone()))
             .max_decoding_message_size(request_max)
             .max_encoding_message_size(answer_max),
@@ -90,4 +140,13 @@ pub(crate) fn routes(context: &Context) -> Routes {
             .max_encoding_message_size(answer_max),
     )
     .prepare()
+}
+
+/// Runs what reads a lot without holding up the other tasks of this thread. A simulation has one
+/// thread and nothing that blocks.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        _ => work(),
+    }
 }

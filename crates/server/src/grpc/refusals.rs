@@ -5,62 +5,22 @@
 //! made by the library, before any service saw the request.
 
 use super::Context;
-use http::{HeaderMap, HeaderValue, Request, Response};
-use quorate_consensus::Replica;
-use quorate_proto::metadata::{LEADER, OUTCOME, REASON};
-use quorate_state::NodeId;
+use super::status::not_applied;
+use http::{HeaderMap, Request, Response};
+use quorate_proto::metadata::{LEADER, OUTCOME};
+use quorate_state::limits::Limits;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
-use tokio::time::Instant;
 use tonic::{Code, Status};
-
-/// How long a leader's address is taken for what it published last. Looking it up reads the state,
-/// which would cost each answer more than the rest of the header.
-const ADDRESS_FRESH: Duration = Duration::from_millis(500);
 
 /// Wraps the services.
 #[derive(Clone)]
-pub(crate) struct Layer(Arc<Around>);
+pub(crate) struct Layer(Context);
 
 impl Layer {
     pub(super) fn new(context: Context) -> Self {
-        Self(Arc::new(Around { context, leader: Mutex::default() }))
-    }
-}
-
-/// What all wrapped calls share.
-struct Around {
-    context: Context,
-    /// The leader's address as it was looked up last.
-    leader: Mutex<Option<LeaderHeader>>,
-}
-
-#[derive(Clone)]
-struct LeaderHeader {
-    leader: NodeId,
-    address: HeaderValue,
-    looked_up: Instant,
-}
-
-impl Around {
-    /// Client address of the leader, when this node knows one.
-    fn leader_address(&self) -> Option<HeaderValue> {
-        let replica: &Replica = &self.context.replica;
-        let leader = replica.leader()?;
-        let mut known = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.as_ref()
-            && known.leader == leader
-            && known.looked_up.elapsed() < ADDRESS_FRESH
-        {
-            return Some(known.address.clone());
-        }
-        let address = HeaderValue::try_from(replica.client_addr(leader)?).ok()?;
-        let looked_up = Instant::now();
-        *known = Some(LeaderHeader { leader, address: address.clone(), looked_up });
-        Some(address)
+        Self(context)
     }
 }
 
@@ -68,7 +28,7 @@ impl<S> tower::Layer<S> for Layer {
     type Service = Service<S>;
 
     fn layer(&self, inner: S) -> Service<S> {
-        Service { inner, around: Arc::clone(&self.0) }
+        Service { inner, context: self.0.clone() }
     }
 }
 
@@ -76,7 +36,7 @@ impl<S> tower::Layer<S> for Layer {
 #[derive(Clone)]
 pub(crate) struct Service<S> {
     inner: S,
-    around: Arc<Around>,
+    context: Context,
 }
 
 impl<S, Q, A> tower::Service<Request<Q>> for Service<S>
@@ -94,12 +54,12 @@ where
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
         let answer = self.inner.call(request);
-        let around = Arc::clone(&self.around);
+        let context = self.context.clone();
         Box::pin(async move {
             let mut answer = answer.await?;
             let headers = answer.headers_mut();
-            explain(headers, around.context.limits.request_bytes_max);
-            if let Some(address) = around.leader_address() {
+            explain(headers, &context.limits);
+            if let Some(address) = context.leader.header(&context.replica) {
                 headers.insert(LEADER, address);
             }
             Ok(answer)
@@ -108,14 +68,24 @@ where
 }
 
 /// Puts the library's refusals into our words.
-fn explain(headers: &mut HeaderMap, request_bytes_max: u64) {
+fn explain(headers: &mut HeaderMap, limits: &Limits) {
     if headers.contains_key(OUTCOME) {
         return;
     }
     let Some(status) = Status::from_header_map(headers) else { return };
-    let (code, reason, message) = match status.code() {
-        Code::Ok => return,
-        Code::OutOfRange => (
+    if status.code() == Code::Ok {
+        return;
+    }
+    let rewritten = put_into_words(&status, limits);
+    // Adding to headers fails only for metadata that is none, and this is.
+    drop(rewritten.add_header(headers));
+}
+
+/// What the library refused, in our words.
+pub(super) fn put_into_words(status: &Status, limits: &Limits) -> Status {
+    let request_bytes_max = limits.request_bytes_max;
+    match status.code() {
+        Code::OutOfRange => not_applied(
             Code::InvalidArgument,
             "REQUEST_TOO_LARGE",
             format!(
@@ -123,29 +93,28 @@ fn explain(headers: &mut HeaderMap, request_bytes_max: u64) {
             ),
         ),
         // The library says so without a word; with one it means something else, as compression.
-        Code::Unimplemented if status.message().is_empty() => (
+        Code::Unimplemented if status.message().is_empty() => not_applied(
             Code::Unimplemented,
             "UNIMPLEMENTED",
-            "this version has no such method; compare the versions of client and server".to_owned(),
+            "this version has no such method; compare the versions of client and server",
         ),
-        code => (code, "MALFORMED", format!("the request can't be read: {}", status.message())),
-    };
-    let rewritten = Status::new(code, message);
-    // Adding to headers fails only for metadata, and there is none.
-    if rewritten.add_header(headers).is_ok() {
-        headers.insert(OUTCOME, HeaderValue::from_static(super::status::NOT_APPLIED));
-        headers.insert(REASON, HeaderValue::from_static(reason));
+        code => not_applied(
+            code,
+            "MALFORMED",
+            format!("the request can't be read: {}", status.message()),
+        ),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quorate_proto::metadata::REASON;
 
     fn explained(status: Status) -> (Status, Option<String>) {
         let mut headers = HeaderMap::new();
         status.add_header(&mut headers).unwrap();
-        explain(&mut headers, 2048);
+        explain(&mut headers, &Limits { request_bytes_max: 2048, ..Limits::default() });
         let reason = headers.get(REASON).map(|value| value.to_str().unwrap().to_owned());
         (Status::from_header_map(&headers).unwrap(), reason)
     }
@@ -173,7 +142,7 @@ mod tests {
         let (status, reason) = explained(own);
         assert_eq!((status.code(), reason), (Code::OutOfRange, None));
         let mut headers = HeaderMap::new();
-        explain(&mut headers, 2048);
+        explain(&mut headers, &Limits { request_bytes_max: 2048, ..Limits::default() });
         assert!(headers.is_empty());
     }
 }

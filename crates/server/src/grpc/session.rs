@@ -25,10 +25,7 @@ impl SessionService for Service {
         request: Request<v1::KeepAliveRequest>,
     ) -> Result<Response<v1::KeepAliveResponse>, Status> {
         let deadline = Deadline::of(request.metadata());
-        let session = wire::session::keep_alive(request.into_inner()).map_err(Refused::from)?;
-        let kept = self.0.replica.keep_alive(session, deadline.remaining()).await;
-        let ttl_ms = kept.map_err(Refused::from)?;
-        Ok(Response::new(v1::KeepAliveResponse { ttl_ms }))
+        Ok(Response::new(self.keep(request.into_inner(), deadline).await?))
     }
 
     async fn close(
@@ -39,5 +36,17 @@ impl SessionService for Service {
         let envelope = wire::session::close(request.into_inner()).map_err(Refused::from)?;
         let outcome = self.0.propose(envelope, deadline).await?;
         Ok(Response::new(wire::session::closed(outcome)?))
+    }
+}
+
+impl Service {
+    pub(super) async fn keep(
+        &self,
+        request: v1::KeepAliveRequest,
+        deadline: Deadline,
+    ) -> Result<v1::KeepAliveResponse, Refused> {
+        let session = wire::session::keep_alive(request)?;
+        let ttl_ms = self.0.replica.keep_alive(session, deadline.remaining()).await?;
+        Ok(v1::KeepAliveResponse { ttl_ms })
     }
 }

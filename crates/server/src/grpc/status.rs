@@ -98,14 +98,28 @@ impl From<Refused> for Status {
                 version: None,
             },
         };
-        let mut metadata = MetadataMap::with_capacity(3);
-        metadata.insert(OUTCOME, MetadataValue::from_static(row.outcome));
-        metadata.insert(REASON, MetadataValue::from_static(row.reason));
-        if let Some(version) = row.version {
-            metadata.insert(VERSION, MetadataValue::from(version));
-        }
-        Status::with_metadata(row.code, row.message, metadata)
+        status(row)
     }
+}
+
+fn status(row: Row) -> Status {
+    let mut metadata = MetadataMap::with_capacity(3);
+    metadata.insert(OUTCOME, MetadataValue::from_static(row.outcome));
+    metadata.insert(REASON, MetadataValue::from_static(row.reason));
+    if let Some(version) = row.version {
+        metadata.insert(VERSION, MetadataValue::from(version));
+    }
+    Status::with_metadata(row.code, row.message, metadata)
+}
+
+/// A call that was refused before anybody looked into it.
+pub(crate) fn not_applied(code: Code, reason: &'static str, message: impl Into<String>) -> Status {
+    status(Row { code, reason, outcome: NOT_APPLIED, message: message.into(), version: None })
+}
+
+/// A stream that was ended, whatever its calls were at.
+pub(crate) fn ended(code: Code, reason: &'static str, message: impl Into<String>) -> Status {
+    status(Row { code, reason, outcome: UNKNOWN, message: message.into(), version: None })
 }
 
 fn rejected(rejection: &Rejection) -> Row {
@@ -114,6 +128,9 @@ fn rejected(rejection: &Rejection) -> Row {
         Rejection::LimitExceeded { what, .. } => match what.as_str() {
             "key bytes" => (Code::InvalidArgument, "KEY_TOO_LONG", NOT_APPLIED),
             "value bytes" => (Code::InvalidArgument, "VALUE_TOO_LARGE", NOT_APPLIED),
+            "pattern bytes" | "key prefix bytes" | "cursor bytes" => {
+                (Code::InvalidArgument, "INVALID_PATTERN", NOT_APPLIED)
+            }
             _ => (Code::ResourceExhausted, "LIMIT_EXCEEDED", NOT_APPLIED),
         },
         Rejection::Invalid(_) => (Code::InvalidArgument, "INVALID", NOT_APPLIED),
@@ -142,7 +159,7 @@ fn failed(failure: Failure) -> Row {
         | Reason::ShuttingDown
         | Reason::LeaderChanged
         | Reason::Fatal => Code::Unavailable,
-        Reason::Overloaded => Code::ResourceExhausted,
+        Reason::Overloaded | Reason::DiskFull => Code::ResourceExhausted,
         Reason::SessionExpired => Code::NotFound,
     };
     Row {
@@ -240,6 +257,7 @@ mod tests {
             (Reason::LeaderChanged, Code::Unavailable),
             (Reason::Fatal, Code::Unavailable),
             (Reason::Overloaded, Code::ResourceExhausted),
+            (Reason::DiskFull, Code::ResourceExhausted),
             (Reason::SessionExpired, Code::NotFound),
         ] {
             for (unknown, outcome) in [(true, UNKNOWN), (false, NOT_APPLIED)] {

@@ -1,7 +1,7 @@
 //! What is shown of the cluster.
 
 use super::{Invalid, invalid};
-use quorate_consensus::{NodeStatus, Role};
+use quorate_consensus::{Counters, NodeStatus, Role};
 use quorate_proto::v1;
 use quorate_state::limits::Limits;
 use quorate_state::{Membership, NodeId};
@@ -50,6 +50,18 @@ fn role(role: Role) -> v1::Role {
 pub(crate) fn limits(limits: &Limits) -> Vec<v1::Limit> {
     let listed = limits.listed().into_iter();
     listed.map(|(name, value)| v1::Limit { name: name.to_owned(), value }).collect()
+}
+
+/// What the node has counted.
+pub(crate) fn counters(counters: &Counters) -> Vec<v1::Counter> {
+    let listed = [
+        ("log_syncs", counters.log.syncs),
+        ("log_entries", counters.log.entries),
+        ("log_bytes", counters.log.bytes),
+        ("entries_proposed", counters.entries_proposed),
+        ("commands_proposed", counters.commands_proposed),
+    ];
+    listed.map(|(name, value)| v1::Counter { name: name.to_owned(), value }).into()
 }
 
 /// The members by id; `client_addr` gives the address a node published last.

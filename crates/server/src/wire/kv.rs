@@ -4,43 +4,199 @@ use super::{Invalid, caller, invalid, key, namespace, unexpected, value};
 use crate::grpc::Refused;
 use bytes::Bytes;
 use quorate_proto::v1;
-use quorate_state::limits::{Limits, TTL_MS_MAX};
-use quorate_state::query::KvItem;
+use quorate_state::limits::{DELETE_PATTERN_KEYS_MAX, KEY_BYTES_MAX, Limits, TTL_MS_MAX};
+use quorate_state::query::{KvItem, KvPage, KvShow};
 use quorate_state::{
-    Command, Envelope, Expect, GroupId, KvDelete, KvIncrement, KvSet, Outcome, Revision,
+    Command, Envelope, Expect, Float, GroupId, KeySelection, KeySelector, KvDelete,
+    KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet, Outcome, Rejection, Revision,
 };
 
-/// A checked `Get`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Get {
-    pub(crate) namespace: String,
-    pub(crate) key: Bytes,
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Freshness {
     /// Whatever this node has will do.
     pub(crate) stale: bool,
     /// The read must see this revision; 0 asks for nothing.
     pub(crate) min_revision: Revision,
 }
 
-pub(crate) fn get(request: v1::GetRequest, limits: &Limits) -> Result<Get, Invalid> {
-    let stale = match v1::Consistency::try_from(request.consistency) {
+fn freshness(consistency: i32, min_revision: u64) -> Result<Freshness, Invalid> {
+    let stale = match v1::Consistency::try_from(consistency) {
         Ok(v1::Consistency::Unspecified | v1::Consistency::Linearizable) => false,
         Ok(v1::Consistency::Stale) => true,
         Err(_) => {
             return Err(invalid(
                 "UNKNOWN_CONSISTENCY",
                 format!(
-                    "consistency {} is unknown to this version; 1 is linearizable, 2 is stale",
-                    request.consistency
+                    "consistency {consistency} is unknown to this version; 1 is linearizable, 2 is stale"
                 ),
             ));
         }
     };
+    Ok(Freshness { stale, min_revision: Revision(min_revision) })
+}
+
+/// A checked `Get`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Get {
+    pub(crate) namespace: String,
+    pub(crate) key: Bytes,
+    pub(crate) fresh: Freshness,
+}
+
+pub(crate) fn get(request: v1::GetRequest, limits: &Limits) -> Result<Get, Invalid> {
     Ok(Get {
         namespace: namespace(request.namespace)?,
         key: key(request.key, limits)?,
-        stale,
-        min_revision: Revision(request.min_revision),
+        fresh: freshness(request.consistency, request.min_revision)?,
     })
+}
+
+/// A checked `List`.
+#[derive(Clone, Debug)]
+pub(crate) struct List {
+    pub(crate) namespace: String,
+    pub(crate) selection: KeySelection,
+    pub(crate) after: Option<Bytes>,
+    pub(crate) show: KvShow,
+    /// 0: as many as there are.
+    pub(crate) limit: usize,
+    pub(crate) fresh: Freshness,
+}
+
+/// Entries of a page when the request says nothing.
+pub(crate) const PAGE_ENTRIES_DEFAULT: usize = 1_000;
+/// Entries of a page at most: a page is one message, whose fields are bounded.
+pub(crate) const PAGE_ENTRIES_MAX: usize = 2_000;
+/// Keys a step of a `DeletePattern` deletes when the request says nothing: a few milliseconds.
+const DELETE_KEYS_DEFAULT: u64 = 1_000;
+
+pub(crate) fn list(request: v1::ListRequest) -> Result<List, Invalid> {
+    let show = match v1::Show::try_from(request.show) {
+        Ok(v1::Show::Unspecified | v1::Show::Entries) => KvShow::Items,
+        Ok(v1::Show::Keys) => KvShow::Keys,
+        Ok(v1::Show::Count) => KvShow::Count,
+        Err(_) => {
+            return Err(invalid(
+                "UNKNOWN_SHOW",
+                format!("show {} is unknown to this version; 1 is entries", request.show),
+            ));
+        }
+    };
+    let selector = selector(request.selector).unwrap_or(KeySelector::Prefix(Bytes::new()));
+    Ok(List {
+        namespace: namespace(request.namespace)?,
+        selection: selector.select().map_err(|rejection| unselectable(&rejection))?,
+        after: cursor(request.cursor)?,
+        show,
+        limit: usize::try_from(request.limit).unwrap_or(usize::MAX),
+        fresh: freshness(request.consistency, request.min_revision)?,
+    })
+}
+
+pub(crate) fn listed(page: KvPage, revision: Revision, group: GroupId) -> v1::ListResponse {
+    let entries = page.items.into_iter().map(|(key, item)| entry(key, item)).collect();
+    v1::ListResponse {
+        entries,
+        count: page.count,
+        cursor: page.cursor.unwrap_or_default(),
+        revision: revision.0,
+        group_id: group.0,
+    }
+}
+
+fn selector(selector: Option<v1::KeySelector>) -> Option<KeySelector> {
+    Some(match selector?.select? {
+        v1::key_selector::Select::Prefix(prefix) => KeySelector::Prefix(prefix),
+        v1::key_selector::Select::Pattern(pattern) => KeySelector::Pattern(pattern),
+    })
+}
+
+fn unselectable(rejection: &Rejection) -> Invalid {
+    invalid("INVALID_PATTERN", rejection.to_string())
+}
+
+fn cursor(cursor: Bytes) -> Result<Option<Bytes>, Invalid> {
+    if cursor.len() as u64 > KEY_BYTES_MAX {
+        return Err(invalid("INVALID_CURSOR", "the cursor is none that was answered before"));
+    }
+    Ok((!cursor.is_empty()).then_some(cursor))
+}
+
+pub(crate) fn delete_pattern(request: v1::DeletePatternRequest) -> Result<Envelope, Invalid> {
+    let Some(selector) = selector(request.selector) else {
+        return Err(invalid(
+            "NO_SELECTOR",
+            "the request does not say which keys; give a pattern or a prefix (an empty prefix stands for all keys)",
+        ));
+    };
+    selector.select().map_err(|rejection| unselectable(&rejection))?;
+    let keys_max = match u64::from(request.keys_max) {
+        0 => DELETE_KEYS_DEFAULT,
+        some => some.min(DELETE_PATTERN_KEYS_MAX as u64),
+    };
+    let after = cursor(request.cursor)?;
+    Ok(Envelope {
+        namespace: namespace(request.namespace)?,
+        caller: caller(request.origin)?,
+        command: Command::KvDeletePattern(KvDeletePattern { selector, after, keys_max }),
+    })
+}
+
+pub(crate) fn deleted_pattern(
+    outcome: Outcome,
+    group: GroupId,
+) -> Result<v1::DeletePatternResponse, Refused> {
+    match outcome {
+        Outcome::KvDeletePattern { deleted, cursor, revision } => Ok(v1::DeletePatternResponse {
+            deleted,
+            cursor: cursor.unwrap_or_default(),
+            revision: revision.0,
+            group_id: group.0,
+        }),
+        other => Err(unexpected(other)),
+    }
+}
+
+pub(crate) fn increment_float(
+    request: v1::IncrementFloatRequest,
+    limits: &Limits,
+) -> Result<Envelope, Invalid> {
+    let by = Float::new(request.by);
+    if !by.is_finite() {
+        return Err(invalid("INVALID_NUMBER", format!("{} can't be added: it is not finite", by)));
+    }
+    Ok(Envelope {
+        namespace: namespace(request.namespace)?,
+        caller: caller(request.origin)?,
+        command: Command::KvIncrementFloat(KvIncrementFloat { key: key(request.key, limits)?, by }),
+    })
+}
+
+pub(crate) fn incremented_float(
+    outcome: Outcome,
+    group: GroupId,
+) -> Result<v1::IncrementFloatResponse, Refused> {
+    match outcome {
+        Outcome::KvIncrementFloat { value, version, revision } => Ok(v1::IncrementFloatResponse {
+            value: value.get(),
+            version,
+            revision: revision.0,
+            group_id: group.0,
+        }),
+        other => Err(unexpected(other)),
+    }
+}
+
+fn entry(key: Bytes, item: KvItem) -> v1::KvEntry {
+    v1::KvEntry {
+        key,
+        value: item.value,
+        version: item.version,
+        create_revision: item.create_revision.0,
+        mod_revision: item.mod_revision.0,
+        remaining_ttl_ms: item.remaining_ttl_ms,
+    }
 }
 
 pub(crate) fn got(
@@ -49,14 +205,7 @@ pub(crate) fn got(
     revision: Revision,
     group: GroupId,
 ) -> v1::GetResponse {
-    let entry = item.map(|item| v1::KvEntry {
-        key,
-        value: item.value,
-        version: item.version,
-        create_revision: item.create_revision.0,
-        mod_revision: item.mod_revision.0,
-        remaining_ttl_ms: item.remaining_ttl_ms,
-    });
+    let entry = item.map(|item| entry(key, item));
     v1::GetResponse { entry, revision: revision.0, group_id: group.0 }
 }
 
@@ -242,9 +391,9 @@ mod tests {
             ..Default::default()
         };
         let limits = Limits::default();
-        assert!(!get(request(0), &limits).unwrap().stale);
-        assert!(!get(request(1), &limits).unwrap().stale);
-        assert!(get(request(2), &limits).unwrap().stale);
+        assert!(!get(request(0), &limits).unwrap().fresh.stale);
+        assert!(!get(request(1), &limits).unwrap().fresh.stale);
+        assert!(get(request(2), &limits).unwrap().fresh.stale);
         for unknown in [3, -1, i32::MAX] {
             let refused = get(request(unknown), &limits).unwrap_err();
             assert_eq!(refused.reason, "UNKNOWN_CONSISTENCY");

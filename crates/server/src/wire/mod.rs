@@ -120,7 +120,7 @@ fn caller(origin: Option<v1::Origin>) -> Result<Caller, Invalid> {
 }
 
 /// What an outcome other than the expected one comes to.
-fn unexpected(outcome: Outcome) -> Refused {
+pub(crate) fn unexpected(outcome: Outcome) -> Refused {
     match outcome {
         Outcome::Rejected(rejection) => Refused::Rejected(rejection),
         Outcome::AppliedResultDropped => Refused::ResultDropped,

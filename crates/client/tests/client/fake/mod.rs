@@ -2,6 +2,7 @@
 
 mod net;
 mod node;
+mod pipeline;
 mod state;
 
 pub(crate) use net::{Net, Reach};

@@ -1,10 +1,12 @@
 //! The network: which addresses answer a dial, and how connections break.
 
 use super::node::Node;
+use super::pipeline::Pipeline;
 use futures::future::BoxFuture;
 use quorate_client::{Dial, Io};
 use quorate_proto::v1::cluster_service_server::ClusterServiceServer;
 use quorate_proto::v1::kv_service_server::KvServiceServer;
+use quorate_proto::v1::pipeline_service_server::PipelineServiceServer;
 use quorate_proto::v1::session_service_server::SessionServiceServer;
 use std::collections::BTreeMap;
 use std::io;
@@ -49,6 +51,7 @@ impl Net {
             // More than a client's window, so that no call waits for another one's stream.
             .max_concurrent_streams(4_096)
             .add_service(KvServiceServer::from_arc(Arc::clone(&node)))
+            .add_service(PipelineServiceServer::new(Pipeline(Arc::clone(&node))))
             .add_service(SessionServiceServer::from_arc(Arc::clone(&node)))
             .add_service(ClusterServiceServer::from_arc(node));
         tokio::spawn(server.serve_with_incoming(ReceiverStream::new(incoming).fuse()));

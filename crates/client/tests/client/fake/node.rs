@@ -211,6 +211,33 @@ impl KvService for Node {
         let work = move |state: &State| state.increment(&origin.unwrap_or_default(), &key, by);
         self.serve("increment", head, work).await
     }
+
+    async fn increment_float(
+        &self,
+        _: Request<IncrementFloatRequest>,
+    ) -> Result<Response<IncrementFloatResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn delete_pattern(
+        &self,
+        _: Request<DeletePatternRequest>,
+    ) -> Result<Response<DeletePatternResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn list(&self, _: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    type ListStreamStream = futures::stream::Empty<Result<ListResponse, Status>>;
+
+    async fn list_stream(
+        &self,
+        _: Request<ListRequest>,
+    ) -> Result<Response<Self::ListStreamStream>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
 }
 
 #[tonic::async_trait]
@@ -294,6 +321,13 @@ impl ClusterService for Node {
     ) -> Result<Response<HashStateResponse>, Status> {
         let answer = HashStateResponse { applied: Some(11), checksum: 12, digest: 13 };
         self.serve("hash_state", head(&request, None, None), move |_| Ok(answer)).await
+    }
+
+    async fn counters(
+        &self,
+        _: Request<CountersRequest>,
+    ) -> Result<Response<CountersResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
     }
 
     async fn transfer_leader(

@@ -1,118 +1,17 @@
-//! The services of a node in one process: memory stores, connections without sockets. What a
-//! client sees of answers, failures, limits and nonsense.
+//! The unary services: answers, failures, limits and nonsense.
 
-#![allow(clippy::unwrap_used, reason = "clippy exempts test functions, not their fixture")]
-
+use crate::fixture::{Fixture, get, seen, set};
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::future::BoxFuture;
-use hyper_util::rt::TokioIo;
-use quorate_consensus::io::{Connection, Dialer};
-use quorate_consensus::{Node, NodeOptions, SnapshotRule, SystemClock, Timing};
-use quorate_proto::metadata::{LEADER, OUTCOME, REASON};
+use quorate_proto::metadata::LEADER;
 use quorate_proto::v1::cluster_service_client::ClusterServiceClient;
 use quorate_proto::v1::kv_service_client::KvServiceClient;
 use quorate_proto::v1::session_service_client::SessionServiceClient;
 use quorate_proto::{peer, v1};
-use quorate_server::{Server, ServerOptions};
-use quorate_state::limits::Limits;
-use quorate_state::{GroupId, NodeId};
-use quorate_storage::Stores;
-use quorate_storage::memory::{DiskModel, MemoryDisk};
-use std::collections::BTreeMap;
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::sync::mpsc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
-
-/// There is nobody to dial.
-struct Nobody;
-
-impl Dialer for Nobody {
-    fn dial(&self, _: String) -> BoxFuture<'static, io::Result<Connection>> {
-        Box::pin(std::future::ready(Err(io::ErrorKind::ConnectionRefused.into())))
-    }
-}
-
-struct Fixture {
-    server: Server,
-    connect: mpsc::Sender<DuplexStream>,
-}
-
-impl Fixture {
-    async fn start() -> Self {
-        let disk = MemoryDisk::new(DiskModel::immediate());
-        let node = Node::start(NodeOptions {
-            node: NodeId(1),
-            uuid: 7,
-            cluster_id: None,
-            initial_cluster: BTreeMap::from([(NodeId(1), "node-1:8812".to_owned())]),
-            peer_addr: "node-1:8812".to_owned(),
-            client_addr: "node-1:8811".to_owned(),
-            http_addr: String::new(),
-            stores: Stores::memory(&disk, GroupId(0)).unwrap(),
-            dialer: Arc::new(Nobody),
-            incoming: futures::stream::pending().boxed(),
-            timing: Timing::default(),
-            snapshots: SnapshotRule::default(),
-            wall: Arc::new(SystemClock),
-            limits: Limits::default(),
-            joined: Box::new(|_| Ok(())),
-        })
-        .await
-        .unwrap();
-        let (connect, connections) = mpsc::channel(16);
-        let incoming = futures::stream::unfold(connections, |mut connections| async move {
-            let io: DuplexStream = connections.recv().await?;
-            Some((Ok(Connection::new(io)), connections))
-        });
-        let server = Server::start(ServerOptions::new(node, incoming.boxed()));
-        Self { server, connect }
-    }
-
-    async fn raw(&self) -> DuplexStream {
-        let (near, far) = tokio::io::duplex(256 << 10);
-        self.connect.send(near).await.unwrap();
-        far
-    }
-
-    async fn channel(&self) -> Channel {
-        let io = self.raw().await;
-        let mut io = Some(TokioIo::new(io));
-        let connector = tower::service_fn(move |_| {
-            std::future::ready(
-                io.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)),
-            )
-        });
-        Endpoint::from_static("http://node-1").connect_with_connector(connector).await.unwrap()
-    }
-
-    async fn kv(&self) -> KvServiceClient<Channel> {
-        KvServiceClient::new(self.channel().await)
-    }
-}
-
-fn set(key: &[u8], value: &[u8]) -> v1::SetRequest {
-    v1::SetRequest {
-        key: Bytes::copy_from_slice(key),
-        value: Bytes::copy_from_slice(value),
-        ..Default::default()
-    }
-}
-
-fn get(key: &[u8]) -> v1::GetRequest {
-    v1::GetRequest { key: Bytes::copy_from_slice(key), ..Default::default() }
-}
-
-/// (code, reason, outcome) as a client sees them.
-fn seen(status: &Status) -> (Code, &str, &str) {
-    let word = |name| status.metadata().get(name).map_or("", |value| value.to_str().unwrap());
-    (status.code(), word(REASON), word(OUTCOME))
-}
+use tonic::transport::Channel;
+use tonic::{Code, Request};
 
 #[tokio::test]
 async fn writes_reads_and_conditions() {
@@ -238,6 +137,34 @@ async fn time_passes_for_a_node_alone() {
     let begun = Instant::now();
     tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the key expires");
     assert!(begun.elapsed() >= Duration::from_millis(600), "it expired early");
+}
+
+#[tokio::test]
+async fn a_disk_that_is_almost_full_takes_only_what_frees_room() {
+    let fixture = Fixture::start().await;
+    let mut kv = fixture.kv().await;
+    kv.set(set(b"k", b"v")).await.unwrap();
+    fixture.disk.set_free_bytes(1 << 20);
+    let refused = async {
+        loop {
+            if let Err(status) = kv.set(set(b"k", b"w")).await {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let status = tokio::time::timeout(Duration::from_secs(10), refused).await.unwrap();
+    assert_eq!(seen(&status), (Code::ResourceExhausted, "DISK_FULL", "not_applied"));
+    assert!(kv.get(get(b"k")).await.unwrap().into_inner().entry.is_some());
+    let delete = v1::DeleteRequest { key: "k".into(), ..Default::default() };
+    assert!(kv.delete(delete).await.unwrap().into_inner().deleted);
+    fixture.disk.set_free_bytes(u64::MAX);
+    let taken = async {
+        while kv.set(set(b"k", b"v")).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), taken).await.unwrap();
 }
 
 #[tokio::test]

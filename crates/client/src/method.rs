@@ -1,0 +1,80 @@
+//! The calls there are: how each goes into a pipeline, comes out of it, or is made on its own.
+
+use quorate_proto::v1;
+use quorate_proto::v1::cluster_service_client::ClusterServiceClient;
+use quorate_proto::v1::kv_service_client::KvServiceClient;
+use quorate_proto::v1::pipeline_answer::Answer;
+use quorate_proto::v1::pipeline_call::Request as Call;
+use quorate_proto::v1::session_service_client::SessionServiceClient;
+use std::future::Future;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+/// A request, and the kind of its answer.
+pub(crate) trait Method: Send + Sized + 'static {
+    type Answer: Send + 'static;
+    /// Whether it can go into a pipeline.
+    const PIPELINED: bool = true;
+
+    /// As a call of a pipeline.
+    fn into_call(self) -> Call;
+
+    /// Its answer; none when the answer is that of another call.
+    fn from_answer(answer: Answer) -> Option<Self::Answer>;
+
+    /// Made on its own.
+    fn unary(
+        channel: Channel,
+        request: Request<Self>,
+    ) -> impl Future<Output = Result<Response<Self::Answer>, Status>> + Send;
+}
+
+macro_rules! methods {
+    ($($request:ident => $answer:ident as $kind:ident by $client:ident::$method:ident;)*) => {$(
+        impl Method for v1::$request {
+            type Answer = v1::$answer;
+
+            fn into_call(self) -> Call {
+                Call::$kind(self)
+            }
+
+            fn from_answer(answer: Answer) -> Option<Self::Answer> {
+                match answer {
+                    Answer::$kind(answer) => Some(answer),
+                    _ => None,
+                }
+            }
+
+            async fn unary(
+                channel: Channel,
+                request: Request<Self>,
+            ) -> Result<Response<Self::Answer>, Status> {
+                $client::new(channel)
+                    .max_decoding_message_size(crate::pipe::MESSAGE_BYTES_MAX)
+                    .$method(request)
+                    .await
+            }
+        }
+    )*};
+}
+
+methods! {
+    GetRequest => GetResponse as KvGet by KvServiceClient::get;
+    SetRequest => SetResponse as KvSet by KvServiceClient::set;
+    DeleteRequest => DeleteResponse as KvDelete by KvServiceClient::delete;
+    IncrementRequest => IncrementResponse as KvIncrement by KvServiceClient::increment;
+    IncrementFloatRequest => IncrementFloatResponse as KvIncrementFloat
+        by KvServiceClient::increment_float;
+    DeletePatternRequest => DeletePatternResponse as KvDeletePattern
+        by KvServiceClient::delete_pattern;
+    ListRequest => ListResponse as KvList by KvServiceClient::list;
+    OpenRequest => OpenResponse as SessionOpen by SessionServiceClient::open;
+    KeepAliveRequest => KeepAliveResponse as SessionKeepAlive by SessionServiceClient::keep_alive;
+    CloseRequest => CloseResponse as SessionClose by SessionServiceClient::close;
+    StatusRequest => StatusResponse as ClusterStatus by ClusterServiceClient::status;
+    MembersRequest => MembersResponse as ClusterMembers by ClusterServiceClient::members;
+    HashStateRequest => HashStateResponse as ClusterHashState by ClusterServiceClient::hash_state;
+    CountersRequest => CountersResponse as ClusterCounters by ClusterServiceClient::counters;
+    TransferLeaderRequest => TransferLeaderResponse as ClusterTransferLeader
+        by ClusterServiceClient::transfer_leader;
+}

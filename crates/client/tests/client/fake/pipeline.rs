@@ -1,0 +1,133 @@
+//! The pipeline of a scripted node: each call does what the unary one does.
+
+use super::node::Node;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use quorate_proto::metadata::{LEADER, OUTCOME, REASON, VERSION};
+use quorate_proto::v1::cluster_service_server::ClusterService;
+use quorate_proto::v1::kv_service_server::KvService;
+use quorate_proto::v1::pipeline_answer::Answer;
+use quorate_proto::v1::pipeline_call::Request as Call;
+use quorate_proto::v1::pipeline_service_server::PipelineService;
+use quorate_proto::v1::session_service_server::SessionService;
+use quorate_proto::v1::{
+    Outcome, PipelineAnswer, PipelineCall, PipelineError, PipelineRequest, PipelineResponse,
+    PipelineWelcome,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Calls that may be unanswered at once.
+const CALLS_MAX: u32 = 1_024;
+
+pub(super) struct Pipeline(pub(super) Arc<Node>);
+
+#[tonic::async_trait]
+impl PipelineService for Pipeline {
+    type OpenStream = BoxStream<'static, Result<PipelineResponse, Status>>;
+
+    async fn open(
+        &self,
+        request: Request<Streaming<PipelineRequest>>,
+    ) -> Result<Response<Self::OpenStream>, Status> {
+        let node = Arc::clone(&self.0);
+        let (answers, answered) = mpsc::channel(CALLS_MAX as usize + 1);
+        let welcome = PipelineWelcome { calls_max: CALLS_MAX, message_bytes_max: 2 << 20 };
+        let hello = PipelineResponse { welcome: Some(welcome), ..PipelineResponse::default() };
+        drop(answers.send(Ok(hello)).await);
+        let mut requests = request.into_inner();
+        tokio::spawn(async move {
+            let mut under_way = BTreeMap::new();
+            while let Some(Ok(message)) = requests.next().await {
+                for id in message.cancelled {
+                    under_way.remove(&id);
+                }
+                for call in message.calls {
+                    let (node, answers) = (Arc::clone(&node), answers.clone());
+                    let id = call.id;
+                    let work = tokio::spawn(async move {
+                        drop(answers.send(Ok(answer(&node, call).await)).await);
+                    });
+                    under_way.insert(id, AbortOnDrop(work));
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(answered).boxed()))
+    }
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn answer(node: &Arc<Node>, call: PipelineCall) -> PipelineResponse {
+    let PipelineCall { id, timeout_ms, request } = call;
+    macro_rules! make {
+        ($message:expr, $kind:ident by $service:ident::$method:ident) => {{
+            let mut request = Request::new($message);
+            request.set_timeout(Duration::from_millis(timeout_ms.into()));
+            let answer = $service::$method(&**node, request).await;
+            answer.map(|answer| {
+                let (metadata, message, _) = answer.into_parts();
+                (Answer::$kind(message), metadata)
+            })
+        }};
+    }
+    let made = match request.expect("each call has a request") {
+        Call::KvGet(get) => make!(get, KvGet by KvService::get),
+        Call::KvSet(set) => make!(set, KvSet by KvService::set),
+        Call::KvDelete(delete) => make!(delete, KvDelete by KvService::delete),
+        Call::KvIncrement(increment) => make!(increment, KvIncrement by KvService::increment),
+        Call::KvIncrementFloat(_)
+        | Call::KvDeletePattern(_)
+        | Call::KvList(_)
+        | Call::ClusterCounters(_) => Err(Status::unimplemented("no test asks for it")),
+        Call::SessionOpen(open) => make!(open, SessionOpen by SessionService::open),
+        Call::SessionKeepAlive(keep) => {
+            make!(keep, SessionKeepAlive by SessionService::keep_alive)
+        }
+        Call::SessionClose(close) => make!(close, SessionClose by SessionService::close),
+        Call::ClusterStatus(status) => make!(status, ClusterStatus by ClusterService::status),
+        Call::ClusterMembers(members) => {
+            make!(members, ClusterMembers by ClusterService::members)
+        }
+        Call::ClusterHashState(hash) => {
+            make!(hash, ClusterHashState by ClusterService::hash_state)
+        }
+        Call::ClusterTransferLeader(transfer) => {
+            make!(transfer, ClusterTransferLeader by ClusterService::transfer_leader)
+        }
+    };
+    let (answer, metadata) = match made {
+        Ok((answer, metadata)) => (answer, metadata),
+        Err(status) => (Answer::Error(error(&status)), status.metadata().clone()),
+    };
+    let leader = metadata.get(LEADER).map(|leader| leader.to_str().expect("ascii").to_owned());
+    let answers = vec![PipelineAnswer { id, answer: Some(answer) }];
+    PipelineResponse { answers, leader: leader.unwrap_or_default(), welcome: None }
+}
+
+fn error(status: &Status) -> PipelineError {
+    let word = |name| status.metadata().get(name).and_then(|value| value.to_str().ok());
+    let outcome = match word(OUTCOME) {
+        None => Outcome::Unspecified,
+        Some("not_applied") => Outcome::NotApplied,
+        Some(_) => Outcome::Unknown,
+    };
+    PipelineError {
+        code: status.code() as u32,
+        message: status.message().to_owned(),
+        reason: word(REASON).unwrap_or_default().to_owned(),
+        outcome: outcome.into(),
+        version: word(VERSION).and_then(|version| version.parse().ok()),
+    }
+}

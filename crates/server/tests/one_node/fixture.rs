@@ -1,0 +1,116 @@
+//! A node in this process, and clients of it.
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use hyper_util::rt::TokioIo;
+use quorate_consensus::io::{Connection, Dialer};
+use quorate_consensus::{Node, NodeOptions, SnapshotRule, SystemClock, Timing};
+use quorate_proto::metadata::{OUTCOME, REASON};
+use quorate_proto::v1;
+use quorate_proto::v1::kv_service_client::KvServiceClient;
+use quorate_server::{Server, ServerOptions};
+use quorate_state::limits::Limits;
+use quorate_state::{GroupId, NodeId};
+use quorate_storage::Stores;
+use quorate_storage::memory::{DiskModel, MemoryDisk};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+/// There is nobody to dial.
+struct Nobody;
+
+impl Dialer for Nobody {
+    fn dial(&self, _: String) -> BoxFuture<'static, io::Result<Connection>> {
+        Box::pin(std::future::ready(Err(io::ErrorKind::ConnectionRefused.into())))
+    }
+}
+
+pub(crate) struct Fixture {
+    pub(crate) disk: MemoryDisk,
+    pub(crate) server: Server,
+    connect: mpsc::Sender<DuplexStream>,
+}
+
+impl Fixture {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// Started with other options than the usual ones.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut ServerOptions)) -> Self {
+        let disk = MemoryDisk::new(DiskModel::immediate());
+        let node = Node::start(NodeOptions {
+            node: NodeId(1),
+            uuid: 7,
+            cluster_id: None,
+            initial_cluster: BTreeMap::from([(NodeId(1), "node-1:8812".to_owned())]),
+            peer_addr: "node-1:8812".to_owned(),
+            client_addr: "node-1:8811".to_owned(),
+            http_addr: String::new(),
+            stores: Stores::memory(&disk, GroupId(0)).unwrap(),
+            dialer: Arc::new(Nobody),
+            incoming: futures::stream::pending().boxed(),
+            timing: Timing::default(),
+            snapshots: SnapshotRule::default(),
+            wall: Arc::new(SystemClock),
+            limits: Limits::default(),
+            joined: Box::new(|_| Ok(())),
+        })
+        .await
+        .unwrap();
+        let (connect, connections) = mpsc::channel(16);
+        let incoming = futures::stream::unfold(connections, |mut connections| async move {
+            let io: DuplexStream = connections.recv().await?;
+            Some((Ok(Connection::new(io)), connections))
+        });
+        let mut options = ServerOptions::new(node, incoming.boxed());
+        change(&mut options);
+        let server = Server::start(options);
+        Self { disk, server, connect }
+    }
+
+    pub(crate) async fn raw(&self) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(256 << 10);
+        self.connect.send(near).await.unwrap();
+        far
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        let io = self.raw().await;
+        let mut io = Some(TokioIo::new(io));
+        let connector = tower::service_fn(move |_| {
+            std::future::ready(
+                io.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)),
+            )
+        });
+        Endpoint::from_static("http://node-1").connect_with_connector(connector).await.unwrap()
+    }
+
+    pub(crate) async fn kv(&self) -> KvServiceClient<Channel> {
+        KvServiceClient::new(self.channel().await)
+    }
+}
+
+pub(crate) fn set(key: &[u8], value: &[u8]) -> v1::SetRequest {
+    v1::SetRequest {
+        key: Bytes::copy_from_slice(key),
+        value: Bytes::copy_from_slice(value),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn get(key: &[u8]) -> v1::GetRequest {
+    v1::GetRequest { key: Bytes::copy_from_slice(key), ..Default::default() }
+}
+
+/// (code, reason, outcome) as a client sees them.
+pub(crate) fn seen(status: &Status) -> (Code, &str, &str) {
+    let word = |name| status.metadata().get(name).map_or("", |value| value.to_str().unwrap());
+    (status.code(), word(REASON), word(OUTCOME))
+}

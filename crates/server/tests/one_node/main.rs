@@ -1,0 +1,9 @@
+//! The services of a node in one process: memory stores, connections without sockets. What a
+//! client sees.
+
+#![allow(clippy::unwrap_used, reason = "clippy exempts test functions, not their fixture")]
+
+mod fixture;
+mod lists;
+mod pipeline;
+mod services;

@@ -15,6 +15,29 @@ if ! command -v cargo >/dev/null; then
     exit 1
 fi
 
+# Installs Debian packages by name.
+install() {
+    if ! command -v apt-get >/dev/null; then
+        say "Install these first, by whatever name your system has them: $*"
+        exit 1
+    fi
+    local as_root=()
+    [ "$(id -u)" = 0 ] || as_root=(sudo)
+    say "Installing Debian packages: $*"
+    "${as_root[@]}" apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends \
+        "$@" >/dev/null
+}
+
+# Installs the packages of commands that are not there; each argument is COMMAND:PACKAGE.
+install_missing() {
+    local packages=() pair
+    for pair in "$@"; do
+        command -v "${pair%%:*}" >/dev/null || packages+=("${pair##*:}")
+    done
+    [ ${#packages[@]} -eq 0 ] || install "${packages[@]}"
+}
+
 # g++ and libclang-dev: RocksDB is C++, and its bindings are generated from its headers. What is
 # looked for is libclang itself; libclang-cpp, which other packages bring, is another library.
 missing=()
@@ -23,15 +46,4 @@ if ! { ls /usr/lib/llvm-*/lib/libclang.so* /usr/lib/*/libclang*.so* /usr/lib64/l
     "${LIBCLANG_PATH:-/nonexistent}"/libclang*.so* 2>/dev/null || true; } | grep -qv libclang-cpp; then
     missing+=(libclang-dev)
 fi
-if [ ${#missing[@]} -gt 0 ]; then
-    if ! command -v apt-get >/dev/null; then
-        say "Install these first, by whatever name your system has them: ${missing[*]}"
-        exit 1
-    fi
-    as_root=()
-    [ "$(id -u)" = 0 ] || as_root=(sudo)
-    say "Installing Debian packages: ${missing[*]}"
-    "${as_root[@]}" apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends \
-        "${missing[@]}" >/dev/null
-fi
+[ ${#missing[@]} -eq 0 ] || install "${missing[@]}"

@@ -1,6 +1,6 @@
 //! The command line's own grammar: the top level; each command has its arguments in its file.
 
-use crate::commands::{cluster, config, dev, kv, serve};
+use crate::commands::{bench, cluster, config, dev, kv, serve};
 use crate::output::Format;
 use clap::{Parser, Subcommand};
 
@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Cluster(cluster::Cluster),
     /// Configuration of a node.
     Config(config::Config),
+    /// Measure a running cluster.
+    Bench(bench::Bench),
     /// The version of this binary.
     Version,
 }
@@ -66,6 +68,13 @@ mod tests {
             "quorate kv incr k",
             "quorate cluster status -o json",
             "quorate cluster members -o table",
+            "quorate kv list user.*",
+            "quorate kv list --prefix user. --keys-only --limit 5",
+            "quorate kv list * --count",
+            "quorate kv del-pattern user.*",
+            "quorate kv incr k --by-float 0.5",
+            "quorate bench kv --clients 64 --in-flight 4 --seconds 5 --value-bytes 256 --keys 1000 --op mixed --via any --unary -o json",
+            "quorate bench kv --plot latency.svg",
             "quorate cluster transfer-leader",
             "quorate cluster transfer-leader 2",
             "quorate config check",

@@ -46,6 +46,21 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
 }
 
 impl Connect {
+    /// Addresses, as they were given.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &str> {
+        self.endpoints.iter().map(|endpoint| endpoint.trim())
+    }
+
+    /// How long a call may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The namespace to work in.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Runs `work` with a client, on a runtime that lives as long as the command.
     pub(crate) fn run<T, F>(&self, work: impl FnOnce(Client) -> F) -> Result<T, Failure>
     where

@@ -1,4 +1,4 @@
-//! `quorate kv`: set, get, del, incr.
+//! `quorate kv`: set, get, del, incr, list, del-pattern.
 
 use crate::connect::Connect;
 use crate::duration;
@@ -6,10 +6,13 @@ use crate::exit::Failure;
 use crate::output::{Output, number, put_bytes};
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use futures::StreamExt as _;
+use quorate_client::{Client, Entry};
 use serde_json::{Map, Value, json};
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::pin::pin;
 use std::time::Duration;
 
 /// Bytes read from stdin: above any value a cluster can be configured to take.
@@ -62,6 +65,42 @@ enum Command {
         /// How much to add
         #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
         by: i64,
+        /// How much to add to a floating-point number
+        #[arg(long, value_name = "X", conflicts_with = "by", allow_negative_numbers = true)]
+        by_float: Option<f64>,
+    },
+    /// List keys: those that match PATTERN (* any run, ? one, [a-c] a class, \ takes the next as
+    /// it is), or those that begin with --prefix. In the order of their bytes, consistent as a whole.
+    List {
+        #[arg(required_unless_present = "prefix", conflicts_with = "prefix")]
+        pattern: Option<OsString>,
+        /// Keys that begin with this
+        #[arg(long, value_name = "P")]
+        prefix: Option<OsString>,
+        /// Without the values
+        #[arg(long)]
+        keys_only: bool,
+        /// Only how many there are
+        #[arg(long, conflicts_with_all = ["keys_only", "limit"])]
+        count: bool,
+        /// At most so many
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
+        /// Take whatever the asked node has; works without a quorum
+        #[arg(long)]
+        stale: bool,
+    },
+    /// Delete the keys that match PATTERN, or begin with --prefix, in atomic steps.
+    DelPattern {
+        #[arg(required_unless_present = "prefix", conflicts_with = "prefix")]
+        pattern: Option<OsString>,
+        /// Keys that begin with this
+        #[arg(long, value_name = "P")]
+        prefix: Option<OsString>,
+        /// Keys a step deletes at most, up to 10000
+        #[arg(long, value_name = "N", default_value_t = 1_000,
+              value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        step_keys: u32,
     },
 }
 
@@ -107,7 +146,61 @@ impl Kv {
                     || (if done.deleted { "deleted" } else { "there was none" }).to_owned(),
                 )
             }
-            Command::Incr { key, by } => {
+            Command::List { pattern, prefix, keys_only, count, limit, stale } => {
+                let list = move |client: &Client| {
+                    let kv = client.kv();
+                    let mut list = match (&pattern, &prefix) {
+                        (Some(pattern), _) => kv.list(pattern.as_bytes()),
+                        (None, prefix) => {
+                            kv.list_prefix(prefix.as_deref().unwrap_or_default().as_bytes())
+                        }
+                    };
+                    if keys_only {
+                        list = list.keys_only();
+                    }
+                    if let Some(limit) = limit {
+                        list = list.limit(limit);
+                    }
+                    if stale { list.stale() } else { list }
+                };
+                if count {
+                    let count = connect.run(async |client| Ok(list(&client).count().await?))?;
+                    return output.result(|| json!({ "count": count }), || count.to_string());
+                }
+                connect.run(async |client| {
+                    let mut entries = pin!(list(&client).stream().await?);
+                    while let Some(entry) = entries.next().await {
+                        output.line(&listed(&entry?, keys_only, output))?;
+                    }
+                    Ok(())
+                })
+            }
+            Command::DelPattern { pattern, prefix, step_keys } => {
+                let done = connect.run(async |client| {
+                    let kv = client.kv();
+                    let delete = match (&pattern, &prefix) {
+                        (Some(pattern), _) => kv.delete_pattern(pattern.as_bytes()),
+                        (None, prefix) => {
+                            kv.delete_prefix(prefix.as_deref().unwrap_or_default().as_bytes())
+                        }
+                    };
+                    Ok(delete.step_keys(step_keys).await?)
+                })?;
+                output.done(
+                    || json!({ "deleted": done.deleted, "steps": done.steps, "revision": done.revision }),
+                    || format!("{} deleted", done.deleted),
+                )
+            }
+            Command::Incr { key, by_float: Some(by), .. } => {
+                let sum = connect.run(async |client| {
+                    Ok(client.kv().increment_float(key.as_bytes(), by).await?)
+                })?;
+                output.done(
+                    || about(&key, json!({ "value": sum.value, "version": sum.version, "revision": sum.revision })),
+                    || sum.value.to_string(),
+                )
+            }
+            Command::Incr { key, by, .. } => {
                 let sum = connect
                     .run(async |client| Ok(client.kv().increment(key.as_bytes(), by).await?))?;
                 output.done(
@@ -122,6 +215,40 @@ impl Kv {
     }
 }
 
+/// A line about a listed key: `key` alone, or `key<TAB>value`; what is not text is escaped.
+fn listed(entry: &Entry, keys_only: bool, output: Output) -> String {
+    if output.is_json() {
+        let mut object = Map::new();
+        put_bytes(&mut object, "key", &entry.key);
+        if !keys_only {
+            put_bytes(&mut object, "value", &entry.value);
+        }
+        object.extend(marks(entry));
+        return Value::from(object).to_string();
+    }
+    let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+        Ok(text) if !text.contains(['\t', '\n', '\r']) => text.to_owned(),
+        _ => bytes.escape_ascii().to_string(),
+    };
+    if keys_only {
+        return text(&entry.key);
+    }
+    format!("{}\t{}", text(&entry.key), text(&entry.value))
+}
+
+/// What there is to say about an entry besides its key and value.
+fn marks(entry: &Entry) -> Map<String, Value> {
+    let mut marks = Map::new();
+    marks.insert("version".to_owned(), entry.version.into());
+    marks.insert("create_revision".to_owned(), entry.create_revision.into());
+    marks.insert("mod_revision".to_owned(), entry.mod_revision.into());
+    let remaining_ms = entry.remaining_ttl.map(|ttl| u64::try_from(ttl.as_millis()).ok());
+    if let Some(remaining_ms) = remaining_ms {
+        marks.insert("remaining_ttl_ms".to_owned(), remaining_ms.into());
+    }
+    marks
+}
+
 fn get(connect: &Connect, key: &OsStr, stale: bool, output: Output) -> Result<(), Failure> {
     let entry = connect.run(async |client| {
         let get = client.kv().get(key.as_bytes());
@@ -133,16 +260,10 @@ fn get(connect: &Connect, key: &OsStr, stale: bool, output: Output) -> Result<()
     if !output.is_json() {
         return output.bytes(&entry.value);
     }
-    let mut marks = Map::new();
-    put_bytes(&mut marks, "value", &entry.value);
-    marks.insert("version".to_owned(), entry.version.into());
-    marks.insert("create_revision".to_owned(), entry.create_revision.into());
-    marks.insert("mod_revision".to_owned(), entry.mod_revision.into());
-    let remaining_ms = entry.remaining_ttl.map(|ttl| u64::try_from(ttl.as_millis()).ok());
-    if let Some(remaining_ms) = remaining_ms {
-        marks.insert("remaining_ttl_ms".to_owned(), remaining_ms.into());
-    }
-    output.line(&about(key, Value::from(marks)).to_string())
+    let mut about_it = Map::new();
+    put_bytes(&mut about_it, "value", &entry.value);
+    about_it.extend(marks(&entry));
+    output.line(&about(key, Value::from(about_it)).to_string())
 }
 
 /// A JSON object about a key: its name and `marks`.

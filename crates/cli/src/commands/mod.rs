@@ -1,5 +1,6 @@
 //! The commands, one file per group.
 
+pub(crate) mod bench;
 pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod dev;
@@ -18,6 +19,7 @@ pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Dev(dev) => dev.run(output),
         Command::Kv(kv) => kv.run(output),
         Command::Cluster(cluster) => cluster.run(output),
+        Command::Bench(bench) => bench.run(output),
         Command::Config(config) => config.run(output),
         Command::Version => version::run(output),
     }

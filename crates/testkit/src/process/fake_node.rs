@@ -3,8 +3,8 @@
 
 use quorate_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
 use quorate_proto::v1::{
-    HashStateRequest, HashStateResponse, MembersRequest, MembersResponse, StatusRequest,
-    StatusResponse, TransferLeaderRequest, TransferLeaderResponse,
+    CountersRequest, CountersResponse, HashStateRequest, HashStateResponse, MembersRequest,
+    MembersResponse, StatusRequest, StatusResponse, TransferLeaderRequest, TransferLeaderResponse,
 };
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
@@ -77,6 +77,13 @@ impl ClusterService for FakeNode {
     ) -> Result<Response<HashStateResponse>, Status> {
         let checksum = self.checksum;
         Ok(Response::new(HashStateResponse { applied: Some(7), checksum, digest: 1 }))
+    }
+
+    async fn counters(
+        &self,
+        _: Request<CountersRequest>,
+    ) -> Result<Response<CountersResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
     }
 
     async fn transfer_leader(

@@ -1,0 +1,338 @@
+//! `quorate bench kv`: N connections, each with M operations in flight.
+
+use super::measured::{Latencies, Measured, grown};
+use super::plot;
+use crate::connect::Connect;
+use crate::duration;
+use crate::exit::Failure;
+use crate::output::Output;
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use quorate_client::{Client, Error, KeyValue, Options, Routing};
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Keys that are written at once before reads are measured.
+const FILLING: usize = 256;
+
+/// `quorate bench kv`
+#[derive(Debug, Args)]
+pub(crate) struct Kv {
+    #[command(flatten)]
+    connect: Connect,
+    /// Connections
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    clients: u32,
+    /// Operations under way at once on each connection
+    #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    in_flight: u32,
+    /// How long is measured, after the warm-up
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// How long it runs before that, unmeasured
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
+    warm_up: Duration,
+    /// Bytes of each value
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
+    value_bytes: u32,
+    /// How many different keys, chosen at random
+    #[arg(long, value_name = "K", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    keys: u64,
+    /// What is done; mixed is half of each
+    #[arg(long, value_enum, default_value_t = Op::Put)]
+    op: Op,
+    /// Which node is asked
+    #[arg(long, value_enum, default_value_t = Via::Leader)]
+    via: Via,
+    /// Each call on its own instead of in a pipeline
+    #[arg(long)]
+    unary: bool,
+    /// Draw operations per second and latency into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// Repeats the choice of keys
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Op {
+    /// Set a key
+    Put,
+    /// Get a key; linearizable
+    Get,
+    /// Either
+    Mixed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Via {
+    /// The leader
+    Leader,
+    /// Each connection one of the endpoints, in turn
+    Any,
+}
+
+/// What all workers share.
+struct Shared {
+    op: Op,
+    keys: u64,
+    value: Vec<u8>,
+    from: Instant,
+    until: Instant,
+    done: AtomicU64,
+}
+
+impl Kv {
+    pub(crate) fn run(self, output: Output) -> Result<(), Failure> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| anyhow::Error::new(error).context("can't start"))?;
+        let measured = runtime.block_on(self.measure())?;
+        runtime.shutdown_background();
+        if let Some(path) = &self.plot {
+            plot::draw(path, &self.title(), &measured)?;
+        }
+        output.result(|| measured.json(self.described()), || measured.text())
+    }
+
+    async fn measure(&self) -> Result<Measured, Failure> {
+        let watcher = self.options().routing(Routing::AnyNode).connect()?;
+        let nodes = watcher.cluster().members().await?.members;
+        if self.op != Op::Put {
+            self.fill(&watcher).await?;
+        }
+        let clients = self.clients()?;
+        let from = Instant::now() + self.warm_up;
+        let shared = Arc::new(Shared {
+            op: self.op,
+            keys: self.keys,
+            value: vec![b'x'; usize::try_from(self.value_bytes).unwrap_or(0)],
+            from,
+            until: from + Duration::from_secs(self.seconds),
+            done: AtomicU64::new(0),
+        });
+        let mut workers = Vec::new();
+        for (client, number) in clients.iter().zip(0_u64..) {
+            for lane in 0..u64::from(self.in_flight) {
+                let seed = self.seed ^ (number << 16 | lane);
+                let worker = Worker {
+                    kv: client.kv_in(self.connect.namespace()),
+                    random: SmallRng::seed_from_u64(seed),
+                    shared: Arc::clone(&shared),
+                };
+                workers.push(tokio::spawn(worker.run()));
+            }
+        }
+        let before = tokio::time::timeout_at(shared.until, async {
+            tokio::time::sleep_until(from).await;
+            counters(&watcher, &nodes).await
+        });
+        let (before, _) = before.await.unwrap_or_default();
+        let per_second = watch(&shared, self.seconds).await;
+        let (after, silent_nodes) = counters(&watcher, &nodes).await;
+
+        let mut latencies = Latencies::new();
+        let mut failures = BTreeMap::new();
+        for worker in workers {
+            let (own, failed) =
+                worker.await.map_err(|error| anyhow::anyhow!("a worker panicked: {error}"))?;
+            latencies.add(&own);
+            for (reason, count) in failed {
+                *failures.entry(reason).or_insert(0) += count;
+            }
+        }
+        let mut counted = BTreeMap::new();
+        for (node, now) in &after {
+            for (name, by) in grown(before.get(node).unwrap_or(&BTreeMap::new()), now) {
+                *counted.entry(name).or_insert(0) += by;
+            }
+        }
+        let elapsed = Duration::from_secs(self.seconds);
+        Ok(Measured { latencies, failures, elapsed, counted, silent_nodes, per_second })
+    }
+
+    fn options(&self) -> Options {
+        Client::builder()
+            .endpoints(self.connect.endpoints())
+            .request_timeout(self.connect.timeout())
+            .unary(self.unary)
+    }
+
+    fn clients(&self) -> Result<Vec<Client>, Failure> {
+        let endpoints: Vec<_> = self.connect.endpoints().collect();
+        (0..self.clients)
+            .map(|number| {
+                let options = match self.via {
+                    Via::Leader => self.options().routing(Routing::Leader),
+                    Via::Any => {
+                        let turn = usize::try_from(number).unwrap_or(0) % endpoints.len();
+                        self.options().endpoints([endpoints[turn]]).routing(Routing::Endpoints)
+                    }
+                };
+                Ok(options.connect()?)
+            })
+            .collect()
+    }
+
+    /// Writes every key once, so that there is something to read.
+    async fn fill(&self, client: &Client) -> Result<(), Failure> {
+        let bar = progress(self.keys, "filling");
+        let kv = client.kv_in(self.connect.namespace());
+        let value = vec![b'x'; usize::try_from(self.value_bytes).unwrap_or(0)];
+        let sets = (0..self.keys).map(|number| {
+            let (kv, value, bar) = (kv.clone(), value.clone(), bar.clone());
+            async move {
+                kv.set(key(number), value).await?;
+                bar.inc(1);
+                Ok::<_, Error>(())
+            }
+        });
+        let mut sets = futures::StreamExt::buffer_unordered(futures::stream::iter(sets), FILLING);
+        while let Some(set) = futures::StreamExt::next(&mut sets).await {
+            set?;
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    fn title(&self) -> String {
+        format!(
+            "kv {:?}, {} connections x {} in flight, {} bytes{}",
+            self.op,
+            self.clients,
+            self.in_flight,
+            self.value_bytes,
+            if self.unary { ", unary" } else { "" }
+        )
+        .to_lowercase()
+    }
+
+    /// What was run, for the result.
+    fn described(&self) -> Map<String, Value> {
+        let name = |value: Option<clap::builder::PossibleValue>| {
+            value.map(|value| value.get_name().to_owned())
+        };
+        let Value::Object(described) = json!({
+            "bench": "kv",
+            "op": name(self.op.to_possible_value()),
+            "via": name(self.via.to_possible_value()),
+            "clients": self.clients,
+            "in_flight": self.in_flight,
+            "unary": self.unary,
+            "value_bytes": self.value_bytes,
+            "keys": self.keys,
+            "warm_up_ms": u64::try_from(self.warm_up.as_millis()).unwrap_or(u64::MAX),
+        }) else {
+            unreachable!("it is an object")
+        };
+        described
+    }
+}
+
+fn key(number: u64) -> String {
+    format!("bench/{number:010}")
+}
+
+fn progress(length: u64, what: &'static str) -> ProgressBar {
+    // Draws on stderr, and only on a terminal.
+    let bar = ProgressBar::new(length).with_message(what);
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+/// Counts what is finished in each second, and shows it, until the end.
+async fn watch(shared: &Shared, seconds: u64) -> Vec<u64> {
+    let bar = progress(seconds, "measuring");
+    let mut counts = Vec::new();
+    let mut counted = shared.done.load(Ordering::Relaxed);
+    let mut next = shared.from;
+    while next < shared.until {
+        next += Duration::from_secs(1);
+        tokio::time::sleep_until(next).await;
+        let now = shared.done.load(Ordering::Relaxed);
+        counts.push(now - counted);
+        bar.set_message(format!("{} operations/s", now - counted));
+        bar.inc(1);
+        counted = now;
+    }
+    bar.finish_and_clear();
+    counts
+}
+
+type ByNode = BTreeMap<u64, BTreeMap<String, u64>>;
+
+/// The counters of each node, and how many nodes did not answer.
+async fn counters(client: &Client, nodes: &[quorate_client::Member]) -> (ByNode, u64) {
+    let mut counters = BTreeMap::new();
+    let mut silent = 0;
+    for node in nodes {
+        let asked = match client.cluster().at(&node.client_addr) {
+            Ok(cluster) => cluster.timeout(Duration::from_secs(1)).counters().await,
+            Err(error) => Err(error),
+        };
+        match asked {
+            Ok(answer) => drop(counters.insert(node.node_id, answer)),
+            Err(_) => silent += 1,
+        }
+    }
+    (counters, silent)
+}
+
+/// One operation after the other.
+struct Worker {
+    kv: KeyValue,
+    random: SmallRng,
+    shared: Arc<Shared>,
+}
+
+impl Worker {
+    async fn run(mut self) -> (Latencies, BTreeMap<String, u64>) {
+        let mut latencies = Latencies::new();
+        let mut failures = BTreeMap::new();
+        let shared = Arc::clone(&self.shared);
+        loop {
+            let begun = Instant::now();
+            if begun >= shared.until {
+                return (latencies, failures);
+            }
+            let done = self.operate().await;
+            let ended = Instant::now();
+            // Only what lies wholly within the time that is measured.
+            if begun < shared.from || ended > shared.until {
+                continue;
+            }
+            match done {
+                Ok(()) => {
+                    latencies.record(ended - begun);
+                    shared.done.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) => *failures.entry(error.reason().to_owned()).or_insert(0) += 1,
+            }
+        }
+    }
+
+    async fn operate(&mut self) -> Result<(), Error> {
+        let key = key(self.random.random_range(0..self.shared.keys));
+        let put = match self.shared.op {
+            Op::Put => true,
+            Op::Get => false,
+            Op::Mixed => self.random.random(),
+        };
+        if put {
+            self.kv.set(key, self.shared.value.clone()).await?;
+        } else {
+            self.kv.get(key).await?;
+        }
+        Ok(())
+    }
+}

@@ -32,8 +32,8 @@ use tonic::transport::Server;
 
 /// Events kept for a follower of the apply stream that is busy; past it, it derives anew.
 const EVENTS_KEPT: usize = 4_096;
-/// How often the log's size is looked at.
-const MAINTENANCE: Duration = Duration::from_millis(500);
+/// How often the log's size and the room on the disk are looked at.
+const MAINTENANCE: Duration = Duration::from_millis(200);
 /// Bytes that must be free on the disk for a write to be taken: room for what is under way (32 MiB),
 /// memtables, write-ahead logs and a compaction, so that no append ever fails for want of it.
 const FREE_BYTES_MIN: u64 = 256 << 20;

@@ -543,7 +543,12 @@ impl Replica {
                 return Err(no_quorum());
             }
             let waited = deadline.min(Instant::now() + PAUSE);
-            let _ = tokio::time::timeout_at(waited, leadership.changed()).await;
+            if let Ok(Err(_)) = tokio::time::timeout_at(waited, leadership.changed()).await {
+                return Err(Failure::not_applied(
+                    Reason::ShuttingDown,
+                    "consensus has stopped on this node; ask another one",
+                ));
+            }
         }
     }
 
@@ -601,8 +606,11 @@ impl Replica {
         }
         let mut metrics = self.0.raft.server_metrics();
         metrics.borrow_and_update();
-        let _ = tokio::time::timeout_at(again, metrics.changed()).await;
-        Ok(())
+        match tokio::time::timeout_at(again, metrics.changed()).await {
+            // Consensus has stopped here: another try would fail at once, again and again.
+            Ok(Err(_)) => Err(failure),
+            Ok(Ok(())) | Err(_) => Ok(()),
+        }
     }
 
     /// What a status request waits for at most.

@@ -88,6 +88,7 @@ impl Server {
             limits,
             Arc::clone(&counters),
             options.slow_reader_max,
+            stop.clone(),
         );
         probes.started(node.replica().clone());
         let clients = connections::bounded(client_incoming, options.connections_max, "client");

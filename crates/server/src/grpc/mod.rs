@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tower::layer::util::{Identity, Stack};
@@ -55,6 +56,8 @@ pub(crate) struct Context {
     leader: Arc<LeaderAddress>,
     counters: Arc<Counters>,
     slow_reader_max: Duration,
+    /// Cancelled when the server takes no new calls any more.
+    stop: CancellationToken,
     /// One checksum at a time: each reads the whole state.
     hashing: Arc<Semaphore>,
 }
@@ -65,6 +68,7 @@ impl Context {
         limits: Limits,
         counters: Arc<Counters>,
         slow_reader_max: Duration,
+        stop: CancellationToken,
     ) -> Self {
         Self {
             replica,
@@ -72,6 +76,7 @@ impl Context {
             leader: Arc::default(),
             counters,
             slow_reader_max,
+            stop,
             hashing: Arc::new(Semaphore::new(1)),
         }
     }

@@ -21,11 +21,13 @@ use quorate_proto::v1::{self, PipelineAnswer, PipelineError, PipelineRequest, Pi
 use quorate_state::{NodeId, Outcome, query};
 use quorate_storage::state::View;
 use std::collections::{BTreeMap, VecDeque};
+use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Calls of one stream that may be unanswered at once: as many as a session's window has.
@@ -116,6 +118,8 @@ impl Stream for Pipeline {
 /// What is going on in a stream.
 struct Work {
     context: Context,
+    /// The server stops: no more requests are taken, and the stream ends with the last answer.
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     /// None once the client has sent everything.
     requests: Option<Streaming<PipelineRequest>>,
     lane: Lane,
@@ -150,8 +154,10 @@ impl Work {
     fn new(context: Context, requests: Streaming<PipelineRequest>) -> Self {
         let lane = Lane::new(context.replica.clone(), 4 * CALLS_MAX);
         context.counters.pipelines.enter();
+        let stopping = Box::pin(context.stop.clone().cancelled_owned());
         Self {
             context,
+            stopping,
             requests: Some(requests),
             lane,
             barriers: FuturesUnordered::new(),
@@ -173,6 +179,9 @@ impl Work {
         &mut self,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<PipelineResponse, Status>>> {
+        if self.requests.is_some() && self.stopping.as_mut().poll(cx).is_ready() {
+            self.requests = None;
+        }
         if let Some(refusal) = self.take_requests(cx) {
             return Poll::Ready(Some(Err(refusal)));
         }

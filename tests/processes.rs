@@ -9,11 +9,13 @@ use rand::RngExt as _;
 use serde_json::Value;
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -236,6 +238,24 @@ impl Quorate {
             took: begun.elapsed(),
         }
     }
+}
+
+/// Asks an HTTP port: the status, and the body. The status is 0 when nobody answers.
+pub async fn http_get(addr: SocketAddr, path: &str) -> (u16, String) {
+    let asked = async {
+        let mut connection = TcpStream::connect(addr).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n");
+        connection.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    let Ok(Ok(answer)) = tokio::time::timeout(COMMAND_DEADLINE, asked).await else {
+        return (0, String::new());
+    };
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.unwrap_or_default(), body.to_owned())
 }
 
 /// Waits until something is so.

@@ -2,6 +2,7 @@
 
 mod absent;
 mod commands;
+mod deploy;
 mod dev;
 mod garbage;
 mod identity;
@@ -9,3 +10,4 @@ mod limits;
 mod quorum;
 mod shutdown;
 mod single;
+mod stuck_log;

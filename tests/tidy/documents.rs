@@ -4,7 +4,7 @@ use super::workspace::{Source, root};
 use super::{assert_found, assert_none};
 use std::fs;
 
-const DOCUMENTS: &[&str] = &["ARCHITECTURE.md", "README.md"];
+const DOCUMENTS: &[&str] = &["ARCHITECTURE.md", "README.md", "docs/operations.md"];
 /// A quotation that begins with one of these is a path from the root.
 const DIRECTORIES: &[&str] = &["crates/", "proto/", "tests/", "scripts/", "docs/", "deploy/"];
 
@@ -65,6 +65,11 @@ fn paths_in_the_architecture_exist() {
 #[test]
 fn paths_in_the_readme_exist() {
     assert_paths_exist(DOCUMENTS[1]);
+}
+
+#[test]
+fn paths_in_the_handbook_exist() {
+    assert_paths_exist(DOCUMENTS[2]);
 }
 
 #[test]

@@ -79,6 +79,7 @@ mod tests {
             "quorate cluster transfer-leader 2",
             "quorate config check",
             "quorate config check quorate.toml",
+            "quorate config check quorate.toml --node-id 2 --insecure",
             "quorate version",
         ] {
             if let Err(error) = parse(line) {

@@ -13,14 +13,15 @@ use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use openraft::{OptionalSend, SnapshotMeta};
 use quorate_state::{Event, GroupId, LogIndex, Machine, StoredMembership};
-use quorate_storage::Offload;
 use quorate_storage::log::Synced;
 use quorate_storage::snapshot::{Snapshot as StoredSnapshot, SnapshotStore};
 use quorate_storage::state::{AppliedMeta, StateStore};
+use quorate_storage::{Histogram, Offload};
 use std::io;
 use std::sync::Arc;
 use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 
 /// Entries applied in one batch of the state: bounds what a reader waits for and what is lost
 /// between two visible states. With 256 KiB per entry it is also a bound on memory.
@@ -45,6 +46,7 @@ pub(crate) struct MachineAdapter {
     /// Index behind the last applied entry: 0 before the first.
     applied: watch::Sender<u64>,
     told: broadcast::Sender<Applied>,
+    times: Arc<Histogram>,
     meta: AppliedMeta,
 }
 
@@ -56,15 +58,17 @@ pub(crate) struct MachineParts {
     pub(crate) synced: watch::Receiver<Synced>,
     pub(crate) applied: watch::Sender<u64>,
     pub(crate) told: broadcast::Sender<Applied>,
+    /// How long it takes to apply a batch that is on disk.
+    pub(crate) times: Arc<Histogram>,
 }
 
 impl MachineAdapter {
     pub(crate) fn open(parts: MachineParts) -> io::Result<Self> {
-        let MachineParts { group, state, snapshots, offload, synced, applied, told } = parts;
+        let MachineParts { group, state, snapshots, offload, synced, applied, told, times } = parts;
         let meta = state.applied();
         let machine = open_machine(group, state.as_ref())?;
         applied.send_replace(end_of(&meta));
-        Ok(Self { group, machine, state, snapshots, offload, synced, applied, told, meta })
+        Ok(Self { group, machine, state, snapshots, offload, synced, applied, told, times, meta })
     }
 
     /// Waits until this node's log has `index` on disk.
@@ -88,6 +92,7 @@ impl MachineAdapter {
         let last = position(&last.log_id);
         self.synced_through(last.index).await?;
 
+        let begun = Instant::now();
         let mut meta = self.meta.clone();
         let mut answers = Vec::with_capacity(entries.len());
         let mut events = Vec::new();
@@ -123,6 +128,7 @@ impl MachineAdapter {
         }
         txn.commit(&meta).map_err(io::Error::other)?;
         self.meta = meta;
+        self.times.record(begun.elapsed());
 
         // Visible now: first the index that readers wait for, then the callers, then the events.
         self.applied.send_replace(end_of(&self.meta));

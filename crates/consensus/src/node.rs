@@ -20,7 +20,7 @@ use openraft::{Config, SnapshotPolicy};
 use quorate_proto::peer::peer_service_server::PeerServiceServer;
 use quorate_state::limits::Limits;
 use quorate_state::{Command, GroupId, Member, MemberPublish, Membership, NodeId, query};
-use quorate_storage::Stores;
+use quorate_storage::{Histogram, Stores};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -146,6 +146,7 @@ impl Node {
         let (applied, applied_seen) = watch::channel(0);
         let (told, listening) = broadcast::channel(EVENTS_KEPT);
         let reader = state.reader();
+        let apply_times = Arc::<Histogram>::default();
         let machine = MachineAdapter::open(MachineParts {
             group,
             state,
@@ -154,6 +155,7 @@ impl Node {
             synced: log.synced(),
             applied,
             told,
+            times: Arc::clone(&apply_times),
         })
         .map_err(|error| StartError::Consensus(error.to_string()))?;
         let network = NetworkFactory {
@@ -207,6 +209,7 @@ impl Node {
             snapshots,
             offload,
             applied: applied_seen,
+            apply_times,
             proposer: proposer.clone(),
             held: ByteBudget::new(proposal_bytes),
             barrier,

@@ -9,6 +9,7 @@ use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use quorate_state::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
 use quorate_state::{Batch, Caller, Command, EntryBody, Envelope, LogIndex, Outcome};
+use quorate_storage::Histogram;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -46,6 +47,8 @@ pub(crate) struct Leadership {
 pub(crate) struct ProposerCounters {
     pub(crate) entries: AtomicU64,
     pub(crate) commands: AtomicU64,
+    /// From an entry's proposal until it was applied.
+    pub(crate) commits: Histogram,
 }
 
 /// What became of a command.
@@ -345,17 +348,20 @@ async fn run(
         counters.entries.fetch_add(1, Ordering::Relaxed);
         counters.commands.fetch_add(commands.len() as u64, Ordering::Relaxed);
         let body = Body(Arc::new(EntryBody::new(Batch { stamp, commands })));
+        let begun = Instant::now();
         let (responder, completed) = ProgressResponder::complete_only();
         let written = raft.write(body).with_leader(leading.id).responder(responder).await;
         if written.is_err() {
             fail(replies.into_iter(), &stopped());
             continue;
         }
+        let counters = Arc::clone(&counters);
         tokio::spawn(async move {
             let completed = completed.await;
             drop(slot);
             match completed {
                 Ok(Ok(response)) => {
+                    counters.commits.record(begun.elapsed());
                     let index = LogIndex(response.log_id.index);
                     debug_assert_eq!(response.data.len(), replies.len());
                     let outcomes = replies.into_iter().zip(response.data);

@@ -17,10 +17,10 @@ use quorate_proto::peer::{self as pb, forward_request::Request as Forwarded, for
 use quorate_state::{
     Envelope, GroupId, LogIndex, Member, Membership, NodeId, Revision, SessionId, codec, query,
 };
-use quorate_storage::Offload;
 use quorate_storage::log::{LogCounters, LogStore};
 use quorate_storage::snapshot::SnapshotStore;
 use quorate_storage::state::{StateReader, View};
+use quorate_storage::{Durations, Histogram, Offload};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -46,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) offload: Offload,
     /// Index behind the last applied entry.
     pub(crate) applied: watch::Receiver<u64>,
+    pub(crate) apply_times: Arc<Histogram>,
     pub(crate) proposer: Proposer,
     /// Commands that clients of this node wait for, wherever they are proposed.
     pub(crate) held: ByteBudget,
@@ -71,6 +72,10 @@ pub struct Counters {
     pub entries_proposed: u64,
     /// Commands in them.
     pub commands_proposed: u64,
+    /// From the proposal of an entry on this node until it was applied here.
+    pub commit_times: Durations,
+    /// How long it took to apply a batch of entries that was on this node's disk.
+    pub apply_times: Durations,
 }
 
 impl Replica {
@@ -305,7 +310,27 @@ impl Replica {
             log: self.0.log.counters(),
             entries_proposed: self.0.proposer.counters.entries.load(Ordering::Relaxed),
             commands_proposed: self.0.proposer.counters.commands.load(Ordering::Relaxed),
+            commit_times: self.0.proposer.counters.commits.read(),
+            apply_times: self.0.apply_times.read(),
         }
+    }
+
+    /// How many entries of this leader's log each of the others is not known to have on disk; empty
+    /// unless it leads.
+    #[must_use]
+    pub fn replication_lag(&self) -> Vec<(NodeId, u64)> {
+        let end = |last: Option<u64>| last.map_or(0, |last| last + 1);
+        let last_log = end(self.0.log.bounds().last.map(|position| position.index.0));
+        let metrics = self.0.raft.metrics();
+        let seen = metrics.borrow_watched();
+        let others = seen.replication.iter().flatten();
+        others
+            .filter(|(node, _)| NodeId(**node) != self.0.me.node)
+            .map(|(node, matched)| {
+                let matched = end(matched.as_ref().map(|id| id.index));
+                (NodeId(*node), last_log.saturating_sub(matched))
+            })
+            .collect()
     }
 
     /// Hands leadership to `to`, or to the voter whose log is longest; answers the new leader.

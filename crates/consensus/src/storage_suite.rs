@@ -9,6 +9,7 @@ use quorate_state::{GroupId, LogIndex};
 use quorate_storage::log::Synced;
 use quorate_storage::memory::{DiskModel, MemoryDisk};
 use quorate_storage::{Stores, Tuning};
+use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::sync::{broadcast, watch};
 
@@ -25,6 +26,7 @@ fn adapters(stores: Stores) -> (LogAdapter, MachineAdapter) {
         synced: synced.subscribe(),
         applied: watch::channel(0).0,
         told: broadcast::channel(16).0,
+        times: Arc::default(),
     })
     .expect("fresh stores open");
     // The receiver keeps its last value when the sender goes.

@@ -1,6 +1,7 @@
 //! Bounds on what comes in: how many connections at once, and how long one may take for its
 //! first bytes.
 
+use crate::metrics::Port;
 use futures::{Stream, StreamExt};
 use quorate_consensus::io::{Connection, Incoming};
 use std::io;
@@ -25,24 +26,26 @@ pub(crate) fn bounded(
     incoming: Incoming,
     max: usize,
     port: &'static str,
+    counted: Arc<Port>,
 ) -> impl Stream<Item = io::Result<Counted>> + Send {
     let places = Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)));
     incoming.filter_map(move |accepted| {
-        let counted = match accepted {
+        let taken = match accepted {
             Err(error) => {
                 // Accepting goes on: out of file descriptors passes when others close theirs.
                 tracing::warn!(port, %error, "can't accept a connection");
                 None
             }
             Ok(connection) => match places.clone().try_acquire_owned() {
-                Ok(place) => Some(Ok(Counted::new(connection, place))),
+                Ok(place) => Some(Ok(Counted::new(connection, place, Arc::clone(&counted)))),
                 Err(_) => {
+                    counted.refused.count();
                     tracing::debug!(port, max, "connection closed: too many at once");
                     None
                 }
             },
         };
-        std::future::ready(counted)
+        std::future::ready(taken)
     })
 }
 
@@ -50,8 +53,8 @@ pub(crate) fn bounded(
 const PEER_CONNECTIONS_MAX: usize = 512;
 
 /// The peer port's connections, bounded as those of clients are.
-pub(crate) fn peers(incoming: Incoming) -> Incoming {
-    bounded(incoming, PEER_CONNECTIONS_MAX, "peer")
+pub(crate) fn peers(incoming: Incoming, counted: Arc<Port>) -> Incoming {
+    bounded(incoming, PEER_CONNECTIONS_MAX, "peer", counted)
         .map(|accepted| accepted.map(Connection::new))
         .boxed()
 }
@@ -64,12 +67,20 @@ pub(crate) struct Counted {
     /// Of the first bytes, how many came.
     came: usize,
     _place: OwnedSemaphorePermit,
+    port: Arc<Port>,
 }
 
 impl Counted {
-    fn new(connection: Connection, place: OwnedSemaphorePermit) -> Self {
+    fn new(connection: Connection, place: OwnedSemaphorePermit, port: Arc<Port>) -> Self {
         let patience = Some(Box::pin(tokio::time::sleep(FIRST_BYTES_TIMEOUT)));
-        Self { connection, patience, came: 0, _place: place }
+        port.open.enter();
+        Self { connection, patience, came: 0, _place: place, port }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.port.open.leave();
     }
 }
 
@@ -160,16 +171,20 @@ mod tests {
 
     #[tokio::test]
     async fn connections_beyond_the_bound_are_closed_and_a_place_comes_free_again() {
+        let port = Arc::<Port>::default();
         let (incoming, mut far) = pairs(2);
-        let accepted: Vec<_> = bounded(incoming, 1, "client").collect().await;
+        let accepted: Vec<_> = bounded(incoming, 1, "client", Arc::clone(&port)).collect().await;
         assert_eq!(accepted.len(), 1);
+        assert_eq!((port.open.get(), port.refused.get()), (1, 1));
+        drop(accepted);
+        assert_eq!(port.open.get(), 0);
         let mut second = far.pop().unwrap();
         assert_eq!(second.read(&mut [0; 1]).await.unwrap(), 0, "the second was not closed");
 
         let (one, mut one_far) = tokio::io::duplex(64);
         let (two, _two_far) = tokio::io::duplex(64);
         let (mut send, receive) = futures::channel::mpsc::channel(2);
-        let mut bounded = std::pin::pin!(bounded(receive.boxed(), 1, "client"));
+        let mut bounded = std::pin::pin!(bounded(receive.boxed(), 1, "client", port));
         send.try_send(Ok(Connection::new(one))).unwrap();
         let first = bounded.next().await.unwrap().unwrap();
         one_far.write_all(b"x").await.unwrap();
@@ -181,7 +196,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_connection_is_given_up_and_one_that_spoke_is_not() {
         let (incoming, mut far) = pairs(2);
-        let mut accepted: Vec<_> = bounded(incoming, 2, "client").collect().await;
+        let mut accepted: Vec<_> = bounded(incoming, 2, "client", Arc::default()).collect().await;
         let mut spoke = accepted.pop().unwrap().unwrap();
         let mut silent = accepted.pop().unwrap().unwrap();
         far[0].write_all(b"PRI * HTTP").await.unwrap();

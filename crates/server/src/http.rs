@@ -1,10 +1,13 @@
-//! The HTTP port: `/livez` (the process runs) and `/readyz` (it can serve: a linearizable read came
-//! back in time, and it is not stopping).
+//! The HTTP port: `/livez` (the process runs), `/readyz` (it can serve: a linearizable read came back
+//! in time, and it is not stopping) and `/metrics`.
 
 use crate::connections;
+use crate::exposition::{self, Exposition, Scraped};
+use crate::metrics::Counters;
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
 use axum::routing::get;
 use futures::StreamExt;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -13,11 +16,11 @@ use hyper_util::service::TowerToHyperService;
 use quorate_consensus::Replica;
 use quorate_consensus::io::Incoming;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing_appender::non_blocking::ErrorCounter;
 
 /// Probes and scrapers; each has a connection or two.
 const CONNECTIONS_MAX: usize = 256;
@@ -31,18 +34,42 @@ const BUFFER_BYTES_MAX: usize = 64 << 10;
 const READY_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// What the handlers know of the node. They answer before it is part of a cluster.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Probes(Arc<Known>);
 
-#[derive(Default)]
 struct Known {
     /// Set once the node is part of its cluster.
-    replica: OnceLock<Replica>,
-    /// Set when the node begins to stop.
-    stopping: AtomicBool,
+    replica: Arc<OnceLock<Replica>>,
+    /// When the node begins to stop.
+    stopping: CancellationToken,
+    counters: Arc<Counters>,
+    exposition: Exposition,
+}
+
+impl Default for Probes {
+    fn default() -> Self {
+        Self::new(None)
+    }
 }
 
 impl Probes {
+    /// Of a node that is starting; `dropped_lines` counts those of this process's log.
+    pub(crate) fn new(dropped_lines: Option<ErrorCounter>) -> Self {
+        let (replica, counters) = (Arc::<OnceLock<Replica>>::default(), Arc::default());
+        let exposition = Exposition::new(Scraped {
+            counters: Arc::clone(&counters),
+            replica: Arc::clone(&replica),
+            dropped_lines,
+        });
+        let stopping = CancellationToken::new();
+        Self(Arc::new(Known { replica, stopping, counters, exposition }))
+    }
+
+    /// What this node counts.
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.0.counters
+    }
+
     /// The node is part of its cluster.
     pub(crate) fn started(&self, replica: Replica) {
         // A node starts once, so there is no other replica in there.
@@ -51,17 +78,27 @@ impl Probes {
 
     /// The node begins to stop.
     pub(crate) fn stopping(&self) {
-        self.0.stopping.store(true, Ordering::Relaxed);
+        self.0.stopping.cancel();
     }
 
-    /// Whether the node can serve now; the error says why not.
-    async fn ready(&self) -> Result<(), String> {
-        if self.0.stopping.load(Ordering::Relaxed) {
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.0.stopping.is_cancelled()
+    }
+
+    /// Resolves when the node begins to stop.
+    pub(crate) async fn stopped(&self) {
+        self.0.stopping.cancelled().await;
+    }
+
+    /// Whether the node can serve now, as far as that can be told `within` this time; the error
+    /// says why not.
+    pub(crate) async fn ready(&self, within: Duration) -> Result<(), String> {
+        if self.is_stopping() {
             return Err("the node is stopping".to_owned());
         }
         match self.0.replica.get() {
             None => Err("the node is starting; its log says what it waits for".to_owned()),
-            Some(replica) => match replica.read(READY_TIMEOUT).await {
+            Some(replica) => match replica.read(READY_TIMEOUT.min(within)).await {
                 Ok(_) => Ok(()),
                 Err(failure) => Err(failure.to_string()),
             },
@@ -74,8 +111,11 @@ pub(crate) async fn serve(incoming: Incoming, probes: Probes, stop: Cancellation
     let router = Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
-        .fallback(async || (StatusCode::NOT_FOUND, "not found; there are /livez and /readyz\n"))
-        .with_state(probes);
+        .route("/metrics", get(metrics))
+        .fallback(async || {
+            (StatusCode::NOT_FOUND, "not found; there are /livez, /readyz and /metrics\n")
+        })
+        .with_state(probes.clone());
     let service = TowerToHyperService::new(router);
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder
@@ -85,7 +125,8 @@ pub(crate) async fn serve(incoming: Incoming, probes: Probes, stop: Cancellation
         .max_headers(HEADERS_MAX)
         .max_buf_size(BUFFER_BYTES_MAX);
     let tasks = TaskTracker::new();
-    let mut incoming = pin!(connections::bounded(incoming, CONNECTIONS_MAX, "http"));
+    let port = Arc::clone(&probes.counters().http);
+    let mut incoming = pin!(connections::bounded(incoming, CONNECTIONS_MAX, "http", port));
     loop {
         let connection = tokio::select! {
             () = stop.cancelled() => break,
@@ -115,10 +156,14 @@ pub(crate) async fn serve(incoming: Incoming, probes: Probes, stop: Cancellation
 }
 
 async fn ready(State(probes): State<Probes>) -> (StatusCode, String) {
-    match probes.ready().await {
+    match probes.ready(READY_TIMEOUT).await {
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }
+}
+
+async fn metrics(State(probes): State<Probes>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], probes.0.exposition.text())
 }
 
 #[cfg(test)]

@@ -16,11 +16,11 @@
 //!   socket, file or thread, so a simulation can run several in one.
 //!
 //! # Deliberately absent
-//! - TLS, authentication and metrics. Without the first two a node listens on loopback only, unless
-//!   told otherwise.
+//! - TLS and authentication. Without them a node listens on loopback only, unless told otherwise.
 
 pub mod config;
 mod connections;
+mod exposition;
 mod grpc;
 mod http;
 pub mod logging;

@@ -1,18 +1,47 @@
-//! What is counted while a node serves, for `/metrics` and for tests that nothing leaks.
+//! What is counted while a node serves, for `/metrics` and for tests that nothing leaks. Counting
+//! takes no lock; `exposition` puts it into text.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use crate::grpc::public_methods;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters and gauges of one node's services.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
+    /// Calls that were answered.
+    pub(crate) requests: Requests,
     /// Open pipeline streams.
     pub(crate) pipelines: Gauge,
-    slow_readers_cut: AtomicU64,
+    /// Pipelines that were ended because their client did not read.
+    pub(crate) slow_readers_cut: Counter,
+    /// The port of clients.
+    pub(crate) client: Arc<Port>,
+    /// The port of the other nodes.
+    pub(crate) peer: Arc<Port>,
+    /// The HTTP port.
+    pub(crate) http: Arc<Port>,
+}
+
+/// How often something happened.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Once more.
+    pub(crate) fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often so far.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// How many there are.
 #[derive(Debug, Default)]
-pub(crate) struct Gauge(AtomicI64);
+pub(crate) struct Gauge(AtomicU64);
 
 impl Gauge {
     /// One more.
@@ -20,22 +49,88 @@ impl Gauge {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many now.
-    pub(crate) fn get(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
     /// One less.
     pub(crate) fn leave(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+
+    /// How many now.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
-impl Counters {
-    pub(crate) fn called(&self, _method: &'static str) {}
+/// The connections of one port.
+#[derive(Debug, Default)]
+pub(crate) struct Port {
+    /// Open ones.
+    pub(crate) open: Gauge,
+    /// Those closed at once, because there were too many.
+    pub(crate) refused: Counter,
+}
 
-    /// A pipeline was ended because its client did not read.
-    pub(crate) fn slow_readers_cut(&self) {
-        self.slow_readers_cut.fetch_add(1, Ordering::Relaxed);
+/// What an answer says of the request's effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is answered with what it asked for.
+    Ok,
+    /// It failed, and has no effect.
+    NotApplied,
+    /// It failed, and may have an effect.
+    Unknown,
+}
+
+impl Outcome {
+    pub(crate) const ALL: [(Self, &'static str); 3] =
+        [(Self::Ok, "ok"), (Self::NotApplied, "not_applied"), (Self::Unknown, "unknown")];
+}
+
+/// A method, as it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Method(usize);
+
+/// Calls that were answered, by method and outcome: unary ones, those of pipelines, and streams
+/// when they begin. All methods of the public API are here from the start, so that a client can't
+/// make up new ones.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    methods: HashMap<String, Method>,
+    /// By method; the last is whatever is not of our API.
+    counts: Vec<[Counter; Outcome::ALL.len()]>,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        let methods = public_methods().into_iter().zip(0..).map(|(name, at)| (name, Method(at)));
+        let methods: HashMap<_, _> = methods.collect();
+        let counts = (0..=methods.len()).map(|_| Default::default()).collect();
+        Self { methods, counts }
+    }
+}
+
+impl Requests {
+    /// The method of this name, such as `KvService/Get`.
+    pub(crate) fn method(&self, name: &str) -> Method {
+        self.methods.get(name).copied().unwrap_or(Method(self.methods.len()))
+    }
+
+    /// A call was answered.
+    pub(crate) fn answered(&self, method: Method, outcome: Outcome) {
+        self.counts[method.0][outcome as usize].count();
+    }
+
+    /// How many of each were answered, by name.
+    pub(crate) fn all(&self) -> Vec<(&str, &'static str, u64)> {
+        let mut names: Vec<_> =
+            self.methods.iter().map(|(name, at)| (name.as_str(), *at)).collect();
+        names.sort_unstable_by_key(|(name, _)| *name);
+        names.push(("other", Method(self.methods.len())));
+        names
+            .into_iter()
+            .flat_map(|(name, method)| {
+                let counts = &self.counts[method.0];
+                Outcome::ALL.map(|(outcome, word)| (name, word, counts[outcome as usize].get()))
+            })
+            .collect()
     }
 }

@@ -5,11 +5,12 @@ use crate::connections;
 use crate::http::{self, Probes};
 use crate::logging::{self, Logging};
 use crate::server::{Server, ServerOptions};
-use quorate_consensus::io::{TcpDialer, tcp_incoming};
+use quorate_consensus::io::{Incoming, TcpDialer, tcp_incoming};
 use quorate_consensus::{Node, NodeOptions, SnapshotRule, StartError, SystemClock, Timing};
 use quorate_state::{GroupId, NodeId};
 use quorate_storage::identity::Directory;
 use quorate_storage::{Stores, Tuning};
+use sd_notify::NotifyState;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +32,8 @@ const CONSENSUS_THREADS: usize = 2;
 const SLOW_READER_MAX: Duration = Duration::from_secs(30);
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: u32 = 1_024;
+/// How long a process that ends because something failed waits for stderr to take why.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 /// How often lost log lines are reported.
 const LOST_LINES_EVERY: Duration = Duration::from_secs(30);
 
@@ -117,7 +120,25 @@ pub fn run(options: Options) -> Result<(), Error> {
     }
     clients.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
     consensus.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
+    if result.is_err() {
+        end_soon(|| std::process::exit(1));
+    }
     result
+}
+
+/// Ends the process in a while, if it has not ended by itself: a supervisor must hear of its end
+/// also when nobody takes its last words, and a write to a pipe that is not read waits for ever.
+fn end_soon(end: fn() -> std::convert::Infallible) {
+    let waiting = std::thread::Builder::new().name("quorate-end".to_owned()).spawn(move || {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a thread of its own, and no runtime is left"
+        )]
+        std::thread::sleep(LAST_WORDS_MAX);
+        match end() {}
+    });
+    // Without a thread it ends when its words are taken.
+    drop(waiting);
 }
 
 /// The names of the threads on which a panic ends the process.
@@ -129,11 +150,22 @@ const CONSENSUS_THREAD: &str = "quorate-raft";
 fn stop_on_panic() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        let vital = std::thread::current().name().is_some_and(|name| VITAL_THREADS.contains(&name));
+        if vital {
+            end_soon(|| std::process::abort());
+        }
         print(panic);
-        if std::thread::current().name().is_some_and(|name| VITAL_THREADS.contains(&name)) {
+        if vital {
             std::process::abort();
         }
     }));
+}
+
+/// Tells the service manager, if there is one that wants to know (`Type=notify` of systemd).
+fn notify(state: NotifyState<'_>, status: &str) {
+    if let Err(error) = sd_notify::notify(&[state, NotifyState::Status(status)]) {
+        tracing::warn!(%error, "the service manager could not be told: {status}");
+    }
 }
 
 /// File descriptors besides the clients' connections: two databases with up to 512 open tables
@@ -185,12 +217,14 @@ async fn serve(
         peer: peer.address,
         http: http.address,
     };
-    let (tasks, token, probes) = (TaskTracker::new(), CancellationToken::new(), Probes::default());
+    let probes = Probes::new(Some(logging.dropped()));
+    let (tasks, token) = (TaskTracker::new(), CancellationToken::new());
     tasks.spawn(http::serve(tcp_incoming(http.open()?), probes.clone(), token.clone()));
 
     let client_addr = config.client_address(listening.client.port()).to_string();
     let http_addr = config.http_address(listening.http.port()).to_string();
-    let starting = start_node(config.clone(), client_addr, http_addr, peer.open()?);
+    let peers = connections::peers(tcp_incoming(peer.open()?), Arc::clone(&probes.counters().peer));
+    let starting = start_node(config.clone(), client_addr, http_addr, peers);
     let starting = tokio_util::task::AbortOnDropHandle::new(consensus.spawn(starting));
     let node = tokio::select! {
         started = starting => match started {
@@ -218,10 +252,12 @@ async fn serve(
         http = %listening.http, version = env!("CARGO_PKG_VERSION"), "serving"
     );
     on_listening(&listening);
+    notify(NotifyState::Ready, "serving");
     tokio::select! {
         reason = server.failed() => Err(Error::Failed(reason)),
         () = stop.asked() => {
             tracing::info!("stopping");
+            notify(NotifyState::Stopping, "answering what is under way");
             server.shutdown(SHUTDOWN_TIMEOUT).await;
             tracing::info!("stopped");
             Ok(())
@@ -235,7 +271,7 @@ async fn start_node(
     config: Config,
     client_addr: String,
     http_addr: String,
-    peer: TcpListener,
+    incoming: Incoming,
 ) -> Result<Node, Error> {
     let tuning = Tuning {
         log_memtable_bytes: config.storage.log_memtable_bytes,
@@ -279,7 +315,7 @@ async fn start_node(
         http_addr,
         stores,
         dialer: Arc::new(TcpDialer),
-        incoming: connections::peers(tcp_incoming(peer)),
+        incoming,
         timing: Timing {
             heartbeat_ms: config.raft.heartbeat_ms,
             election_timeout_min_ms: config.raft.election_timeout_min_ms,

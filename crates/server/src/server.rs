@@ -3,7 +3,6 @@
 use crate::connections;
 use crate::grpc::{self, Context};
 use crate::http::{self, Probes};
-use crate::metrics::Counters;
 use quorate_consensus::io::Incoming;
 use quorate_consensus::{Node, Replica};
 use quorate_state::limits::Limits;
@@ -59,7 +58,6 @@ impl ServerOptions {
 pub struct Server {
     node: Node,
     probes: Probes,
-    counters: Arc<Counters>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -82,18 +80,19 @@ impl Server {
         stop: CancellationToken,
     ) -> Self {
         let ServerOptions { node, client_incoming, http_incoming, limits, .. } = options;
-        let counters = Arc::new(Counters::default());
         let context = Context::new(
             node.replica().clone(),
             limits,
-            Arc::clone(&counters),
+            Arc::clone(probes.counters()),
             options.slow_reader_max,
             stop.clone(),
         );
         probes.started(node.replica().clone());
-        let clients = connections::bounded(client_incoming, options.connections_max, "client");
+        let port = Arc::clone(&probes.counters().client);
+        let clients =
+            connections::bounded(client_incoming, options.connections_max, "client", port);
         let serving = grpc::builder(&context, options.streams_per_connection_max)
-            .add_routes(grpc::routes(&context))
+            .add_routes(grpc::routes(&context, &probes))
             .serve_with_incoming_shutdown(clients, stop.clone().cancelled_owned());
         tasks.spawn(async move {
             if let Err(error) = serving.await {
@@ -104,13 +103,13 @@ impl Server {
             tasks.spawn(http::serve(incoming, probes.clone(), stop.clone()));
         }
         tasks.close();
-        Self { node, probes, counters, stop, tasks }
+        Self { node, probes, stop, tasks }
     }
 
     /// Pipeline streams that hold anything now.
     #[must_use]
-    pub fn open_pipelines(&self) -> i64 {
-        self.counters.pipelines.get()
+    pub fn open_pipelines(&self) -> u64 {
+        self.probes.counters().pipelines.get()
     }
 
     /// The replica behind the services.

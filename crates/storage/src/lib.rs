@@ -53,6 +53,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod durations;
 mod error;
 mod files;
 pub mod identity;
@@ -66,6 +67,7 @@ pub mod state;
 mod stores;
 mod tuning;
 
+pub use durations::{Durations, Histogram};
 pub use error::Error;
 pub use rocks::Budget;
 pub use stores::{Offload, Storage, Stores};

@@ -1,5 +1,6 @@
-//! `quorate config check`: what a file, the environment and the defaults come to.
+//! `quorate config check`: what flags, the environment, a file and the defaults come to.
 
+use super::serve::Settings;
 use crate::exit::Failure;
 use crate::output::{Output, table};
 use clap::{Args, Subcommand};
@@ -15,20 +16,22 @@ pub(crate) struct Config {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a config file, with the environment over it, and show what is in force.
+    /// Check what `quorate serve` would run with, and show it: a config file, with the environment
+    /// and serve's own flags over it.
     Check {
-        /// The file; without it only environment and defaults are checked
+        /// The file; without it there is none
         #[arg(env = "QUORATE_CONFIG")]
         file: Option<PathBuf>,
+        #[command(flatten)]
+        settings: Settings,
     },
 }
 
 impl Config {
     pub(crate) fn run(self, output: Output) -> Result<(), Failure> {
-        let Command::Check { file } = self.command;
+        let Command::Check { file, settings } = self.command;
         let config =
-            quorate_server::config::Config::load(&[], std::env::vars_os(), file.as_deref())
-                .map_err(|error| Failure::Usage(error.to_string()))?;
+            settings.load(file.as_deref()).map_err(|error| Failure::Usage(error.to_string()))?;
         let rows = || config.effective.iter().map(|(name, found)| (*name, found));
         output.result(
             || {

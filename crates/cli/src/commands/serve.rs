@@ -3,10 +3,10 @@
 use crate::exit::Failure;
 use crate::output::Output;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
-use quorate_server::config::{Config, Kind, SETTINGS};
+use quorate_server::config::{Config, ConfigError, Kind, SETTINGS};
 use quorate_server::process;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `quorate serve …`
 #[derive(Debug, Args)]
@@ -23,7 +23,14 @@ pub(crate) struct Serve {
 
 /// One flag per setting of the server's table.
 #[derive(Debug, Default)]
-struct Settings(Vec<(&'static str, String)>);
+pub(super) struct Settings(Vec<(&'static str, String)>);
+
+impl Settings {
+    /// What they come to, over the environment and the file.
+    pub(super) fn load(&self, file: Option<&Path>) -> Result<Config, ConfigError> {
+        Config::load(&self.0, std::env::vars_os(), file)
+    }
+}
 
 impl Args for Settings {
     fn augment_args(command: clap::Command) -> clap::Command {
@@ -72,7 +79,9 @@ impl FromArgMatches for Settings {
 
 impl Serve {
     pub(crate) fn run(self, output: Output) -> Result<(), Failure> {
-        let config = Config::load(&self.settings.0, std::env::vars_os(), self.config.as_deref())
+        let config = self
+            .settings
+            .load(self.config.as_deref())
             .map_err(|error| Failure::Usage(error.to_string()))?;
         if cfg!(feature = "planted-faults") {
             output.note("quorate: this build has planted faults and loses data on purpose; it is for tests only");

@@ -84,7 +84,7 @@ pub static SETTINGS: &[Setting] = &[
         "http_listen",
         Some("127.0.0.1:8813"),
         "HOST:PORT",
-        "Where /livez and /readyz answer; port 0 takes a free one and prints it",
+        "Where /livez, /readyz and /metrics answer; port 0 takes a free one and prints it",
     ),
     text(
         "client_advertise",

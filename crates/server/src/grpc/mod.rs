@@ -3,6 +3,8 @@
 
 mod cluster;
 mod deadline;
+mod descriptors;
+mod health;
 mod kv;
 mod leader;
 mod list_stream;
@@ -11,12 +13,15 @@ mod refusals;
 mod session;
 mod status;
 
+pub(crate) use descriptors::public_methods;
 pub(crate) use status::Refused;
 
+use crate::http::Probes;
 use crate::metrics::Counters;
 use crate::wire;
 use deadline::Deadline;
 use leader::LeaderAddress;
+use prost_types::FileDescriptorSet;
 use quorate_consensus::Replica;
 use quorate_proto::v1::cluster_service_server::ClusterServiceServer;
 use quorate_proto::v1::kv_service_server::KvServiceServer;
@@ -32,6 +37,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_reflection::server::Builder as Reflection;
 use tower::layer::util::{Identity, Stack};
 
 /// A ping goes out on a client connection that was silent this long.
@@ -44,6 +51,8 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// Bytes of answers beyond the largest value: keys, numbers, names.
 const ANSWER_BYTES_EXTRA: usize = 64 << 10;
+/// Bytes of a request for health or reflection: a name.
+const NAME_BYTES_MAX: usize = 16 << 10;
 /// Streams that a client reset before we took them up; beyond it the connection is closed
 /// ("rapid reset").
 const RESET_STREAMS_MAX: usize = 256;
@@ -120,7 +129,7 @@ pub(crate) fn builder(
 }
 
 /// All services.
-pub(crate) fn routes(context: &Context) -> Routes {
+pub(crate) fn routes(context: &Context, probes: &Probes) -> Routes {
     let bytes = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
     let request_max = bytes(context.limits.request_bytes_max);
     let answer_max = bytes(context.limits.value_bytes_max) + ANSWER_BYTES_EXTRA;
@@ -144,7 +153,32 @@ pub(crate) fn routes(context: &Context) -> Routes {
             .max_decoding_message_size(request_max)
             .max_encoding_message_size(answer_max),
     )
+    .add_service(
+        HealthServer::new(health::Service::new(probes.clone()))
+            .max_decoding_message_size(NAME_BYTES_MAX),
+    )
+    // The older name of the same protocol is what many tools still ask for.
+    .add_service(
+        reflection()
+            .build_v1()
+            .expect("the build made the descriptors")
+            .max_decoding_message_size(NAME_BYTES_MAX),
+    )
+    .add_service(
+        reflection()
+            .build_v1alpha()
+            .expect("the build made the descriptors")
+            .max_decoding_message_size(NAME_BYTES_MAX),
+    )
     .prepare()
+}
+
+/// Tells tools what can be called on this port.
+fn reflection() -> Reflection<'static> {
+    let public = FileDescriptorSet { file: descriptors::files() };
+    Reflection::configure()
+        .register_file_descriptor_set(public)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
 /// Runs what reads a lot without holding up the other tasks of this thread. A simulation has one

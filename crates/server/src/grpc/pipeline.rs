@@ -6,6 +6,7 @@
 //! queues up for it but what its credit allows.
 
 use super::{Context, Deadline, Refused, cluster, refusals};
+use crate::metrics::{self, Counters, Method};
 use crate::wire;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -20,7 +21,7 @@ use quorate_proto::v1::pipeline_service_server::PipelineService;
 use quorate_proto::v1::{self, PipelineAnswer, PipelineError, PipelineRequest, PipelineResponse};
 use quorate_state::{NodeId, Outcome, query};
 use quorate_storage::state::View;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,7 +88,7 @@ impl Pipeline {
                 if since >= slow_reader_max
                     && let Some(work) = watched.work.take()
                 {
-                    work.context.counters.slow_readers_cut();
+                    work.context.counters.slow_readers_cut.count();
                     return;
                 }
             }
@@ -123,6 +124,10 @@ struct Work {
     /// None once the client has sent everything.
     requests: Option<Streaming<PipelineRequest>>,
     lane: Lane,
+    /// As what the commands in the lane are counted.
+    commands: HashMap<u64, Method>,
+    /// As what reads are counted.
+    get: Method,
     /// Reads that wait for a barrier: one for all that came together.
     barriers: FuturesUnordered<BoxFuture<'static, Reads>>,
     /// Calls in `barriers`.
@@ -130,9 +135,9 @@ struct Work {
     /// Reads that can be answered.
     readable: VecDeque<Readable>,
     /// Everything else.
-    others: FuturesUnordered<BoxFuture<'static, PipelineAnswer>>,
+    others: FuturesUnordered<BoxFuture<'static, (Method, PipelineAnswer)>>,
     /// Known answers for the next message.
-    answers: Vec<PipelineAnswer>,
+    answers: Answers,
     welcomed: bool,
     /// The leader as the client was told last.
     leader: Option<NodeId>,
@@ -150,21 +155,44 @@ struct Readable {
     since: Instant,
 }
 
+/// Answers of the next message, each counted.
+struct Answers {
+    known: Vec<PipelineAnswer>,
+    counters: Arc<Counters>,
+}
+
+impl Answers {
+    fn push(&mut self, method: Method, answer: PipelineAnswer) {
+        let outcome = match &answer.answer {
+            Some(Answer::Error(error)) if error.outcome() == v1::Outcome::NotApplied => {
+                metrics::Outcome::NotApplied
+            }
+            Some(Answer::Error(_)) => metrics::Outcome::Unknown,
+            _ => metrics::Outcome::Ok,
+        };
+        self.counters.requests.answered(method, outcome);
+        self.known.push(answer);
+    }
+}
+
 impl Work {
     fn new(context: Context, requests: Streaming<PipelineRequest>) -> Self {
         let lane = Lane::new(context.replica.clone(), 4 * CALLS_MAX);
-        context.counters.pipelines.enter();
+        let counters = Arc::clone(&context.counters);
+        counters.pipelines.enter();
         let stopping = Box::pin(context.stop.clone().cancelled_owned());
         Self {
             context,
             stopping,
             requests: Some(requests),
             lane,
+            commands: HashMap::new(),
+            get: counters.requests.method(GET),
             barriers: FuturesUnordered::new(),
             reading: 0,
             readable: VecDeque::new(),
             others: FuturesUnordered::new(),
-            answers: Vec::new(),
+            answers: Answers { known: Vec::new(), counters },
             welcomed: false,
             leader: None,
         }
@@ -191,16 +219,18 @@ impl Work {
         }
         if let Poll::Ready(answers) = self.lane.poll_answers(cx) {
             let group = self.context.replica.group();
-            self.answers.extend(answers.into_iter().map(|(id, answer)| {
+            for (id, answer) in answers {
                 let answer = match answer {
                     Ok(committed) => mutated(committed.outcome, group),
                     Err(failure) => Err(Refused::from(failure)),
                 };
-                answered(id, answer)
-            }));
+                if let Some(method) = self.commands.remove(&id) {
+                    self.answers.push(method, answered(id, answer));
+                }
+            }
         }
-        while let Poll::Ready(Some(answer)) = self.others.poll_next_unpin(cx) {
-            self.answers.push(answer);
+        while let Poll::Ready(Some((method, answer))) = self.others.poll_next_unpin(cx) {
+            self.answers.push(method, answer);
         }
         self.read();
         if let Some(message) = self.message() {
@@ -216,7 +246,7 @@ impl Work {
     fn take_requests(&mut self, cx: &mut TaskContext<'_>) -> Option<Status> {
         while self.unanswered() < CALLS_MAX
             && self.lane.held_bytes() < COMMAND_BYTES_MAX
-            && self.answers.len() < CALLS_MAX
+            && self.answers.known.len() < CALLS_MAX
             && let Some(requests) = &mut self.requests
         {
             match requests.poll_next_unpin(cx) {
@@ -237,6 +267,7 @@ impl Work {
     fn take(&mut self, request: PipelineRequest) {
         for id in request.cancelled {
             self.lane.cancel(id);
+            self.commands.remove(&id);
         }
         // Reads under way can't be cancelled, so a client may be a little beyond its credit without
         // knowing.
@@ -245,14 +276,14 @@ impl Work {
         // By timeout, because reads with the same one share a barrier.
         let mut reads: BTreeMap<u32, Vec<(u64, wire::kv::Get)>> = BTreeMap::new();
         for v1::PipelineCall { id, timeout_ms, request } in request.calls {
+            let requests = &self.context.counters.requests;
+            let method = requests.method(request.as_ref().map_or("", method));
             if room == 0 {
-                self.answers.push(refused(id, over_credit()));
+                self.answers.push(method, refused(id, over_credit()));
                 continue;
             }
             room -= 1;
             let limits = &self.context.limits;
-            let method = request.as_ref().map_or("unknown", method);
-            self.context.counters.called(method);
             let command = match request {
                 Some(Call::KvSet(set)) => wire::kv::set(set, limits),
                 Some(Call::KvDelete(delete)) => wire::kv::delete(delete, limits),
@@ -275,23 +306,26 @@ impl Work {
                     Err(invalid) => Err(invalid),
                 },
                 Some(other) => {
-                    self.call_apart(id, other, timeout_ms);
+                    self.call_apart(id, method, other, timeout_ms);
                     continue;
                 }
                 None => {
-                    self.answers.push(refused(id, unknown_call()));
+                    self.answers.push(method, refused(id, unknown_call()));
                     continue;
                 }
             };
             match command {
-                Ok(_) if self.lane.contains(id) || commands.iter().any(same_tag(id)) => {
-                    self.answers.push(refused(id, duplicate_id(id)));
+                Ok(_) if self.commands.contains_key(&id) => {
+                    self.answers.push(method, refused(id, duplicate_id(id)));
                 }
                 Ok(envelope) => {
                     let deadline = Deadline::in_ms(timeout_ms).at();
                     commands.push(Submission { tag: id, envelope, deadline });
+                    self.commands.insert(id, method);
                 }
-                Err(invalid) => self.answers.push(answered(id, Err(Refused::from(invalid)))),
+                Err(invalid) => {
+                    self.answers.push(method, answered(id, Err(Refused::from(invalid))));
+                }
             }
         }
         self.lane.submit(commands);
@@ -313,9 +347,11 @@ impl Work {
                 let since = Instant::now();
                 self.readable.push_back(Readable { gets: reads.gets.into_iter(), view, since });
             }
-            Err(failure) => self.answers.extend(
-                reads.gets.into_iter().map(|(id, _)| answered(id, Err(failure.clone().into()))),
-            ),
+            Err(failure) => {
+                for (id, _) in reads.gets {
+                    self.answers.push(self.get, answered(id, Err(failure.clone().into())));
+                }
+            }
         }
     }
 
@@ -337,7 +373,7 @@ impl Work {
                     });
                 let answer = answered(id, item.map_err(Refused::from));
                 bytes += answer.encoded_len();
-                self.answers.push(answer);
+                self.answers.push(self.get, answer);
                 if bytes >= MESSAGE_BYTES {
                     return;
                 }
@@ -348,22 +384,23 @@ impl Work {
 
     /// A read that need not, or not only, wait for a barrier.
     fn read_apart(&mut self, id: u64, get: wire::kv::Get, deadline: Deadline) {
-        let context = self.context.clone();
+        let (context, method) = (self.context.clone(), self.get);
         self.others.push(Box::pin(async move {
             let got = super::kv::Service(context).read(get, deadline).await;
-            answered(id, got.map(Answer::KvGet))
+            (method, answered(id, got.map(Answer::KvGet)))
         }));
     }
 
     /// A call that the unary service answers.
-    fn call_apart(&mut self, id: u64, call: Call, timeout_ms: u32) {
+    fn call_apart(&mut self, id: u64, method: Method, call: Call, timeout_ms: u32) {
         let context = self.context.clone();
         let deadline = Deadline::in_ms(timeout_ms);
         self.others.push(Box::pin(async move {
-            match call_unary(context, call, deadline, timeout_ms).await {
+            let answer = match call_unary(context, call, deadline, timeout_ms).await {
                 Ok(answer) => PipelineAnswer { id, answer: Some(answer) },
                 Err(status) => refused(id, status),
-            }
+            };
+            (method, answer)
         }));
     }
 
@@ -373,7 +410,7 @@ impl Work {
             calls_max: u32::try_from(CALLS_MAX).unwrap_or(u32::MAX),
             message_bytes_max: self.context.limits.request_bytes_max,
         });
-        if welcome.is_none() && self.answers.is_empty() {
+        if welcome.is_none() && self.answers.known.is_empty() {
             return None;
         }
         self.welcomed = true;
@@ -385,7 +422,8 @@ impl Work {
             leader = address;
             self.leader = leads;
         }
-        Some(PipelineResponse { answers: std::mem::take(&mut self.answers), welcome, leader })
+        let answers = std::mem::take(&mut self.answers.known);
+        Some(PipelineResponse { answers, welcome, leader })
     }
 }
 
@@ -393,10 +431,6 @@ impl Drop for Work {
     fn drop(&mut self) {
         self.context.counters.pipelines.leave();
     }
-}
-
-fn same_tag(id: u64) -> impl Fn(&Submission) -> bool {
-    move |submission| submission.tag == id
 }
 
 async fn call_unary(
@@ -455,24 +489,27 @@ async fn call_unary(
     }
 }
 
-/// The name of a call, for counters.
+/// The name of the call that most are.
+const GET: &str = "KvService/Get";
+
+/// The method that a call stands for, for counters.
 fn method(call: &Call) -> &'static str {
     match call {
-        Call::KvGet(_) => "kv.get",
-        Call::KvSet(_) => "kv.set",
-        Call::KvDelete(_) => "kv.delete",
-        Call::KvIncrement(_) => "kv.increment",
-        Call::KvIncrementFloat(_) => "kv.increment_float",
-        Call::KvDeletePattern(_) => "kv.delete_pattern",
-        Call::KvList(_) => "kv.list",
-        Call::SessionOpen(_) => "session.open",
-        Call::SessionKeepAlive(_) => "session.keep_alive",
-        Call::SessionClose(_) => "session.close",
-        Call::ClusterStatus(_) => "cluster.status",
-        Call::ClusterMembers(_) => "cluster.members",
-        Call::ClusterHashState(_) => "cluster.hash_state",
-        Call::ClusterCounters(_) => "cluster.counters",
-        Call::ClusterTransferLeader(_) => "cluster.transfer_leader",
+        Call::KvGet(_) => GET,
+        Call::KvSet(_) => "KvService/Set",
+        Call::KvDelete(_) => "KvService/Delete",
+        Call::KvIncrement(_) => "KvService/Increment",
+        Call::KvIncrementFloat(_) => "KvService/IncrementFloat",
+        Call::KvDeletePattern(_) => "KvService/DeletePattern",
+        Call::KvList(_) => "KvService/List",
+        Call::SessionOpen(_) => "SessionService/Open",
+        Call::SessionKeepAlive(_) => "SessionService/KeepAlive",
+        Call::SessionClose(_) => "SessionService/Close",
+        Call::ClusterStatus(_) => "ClusterService/Status",
+        Call::ClusterMembers(_) => "ClusterService/Members",
+        Call::ClusterHashState(_) => "ClusterService/HashState",
+        Call::ClusterCounters(_) => "ClusterService/Counters",
+        Call::ClusterTransferLeader(_) => "ClusterService/TransferLeader",
     }
 }
 
@@ -551,4 +588,34 @@ fn slow_reader(max: Duration) -> Status {
             "answers have waited for {max:?} without being read; read them while calls are under way"
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::descriptors;
+
+    #[test]
+    fn every_call_is_counted_as_its_method() {
+        let files = descriptors::files();
+        let mut messages = files.iter().flat_map(|file| &file.message_type);
+        let call = messages.find(|message| message.name() == "PipelineCall").unwrap();
+        let kinds: Vec<_> = call.field.iter().filter(|f| f.oneof_index.is_some()).collect();
+        assert!(kinds.len() > 10, "{kinds:?}");
+        let requests = metrics::Requests::default();
+        for kind in kinds {
+            // An empty message in that field.
+            let mut bytes = Vec::new();
+            let number = u32::try_from(kind.number()).unwrap();
+            prost::encoding::encode_key(
+                number,
+                prost::encoding::WireType::LengthDelimited,
+                &mut bytes,
+            );
+            bytes.push(0);
+            let call = v1::PipelineCall::decode(&*bytes).unwrap().request.unwrap();
+            let counted = requests.method(method(&call));
+            assert_ne!(counted, requests.method(""), "{} has no method", kind.name());
+        }
+    }
 }

@@ -1,11 +1,12 @@
-//! What stands around every call: the answer names the leader, and a request that the gRPC library
-//! itself refuses (too large, malformed, no such method) is refused in our words.
+//! What stands around every call: it is counted, the answer names the leader, and a request that the
+//! gRPC library itself refuses (too large, malformed, no such method) is refused in our words.
 //!
 //! Our own services attach an outcome to each of their failures, so a failed answer without one was
 //! made by the library, before any service saw the request.
 
-use super::Context;
-use super::status::not_applied;
+use super::status::{NOT_APPLIED, not_applied};
+use super::{Context, descriptors};
+use crate::metrics::{Method, Outcome, Requests};
 use http::{HeaderMap, Request, Response};
 use quorate_proto::metadata::{LEADER, OUTCOME};
 use quorate_state::limits::Limits;
@@ -53,17 +54,34 @@ where
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
-        let answer = self.inner.call(request);
         let context = self.context.clone();
+        let method = method(request.uri().path(), &context.counters.requests);
+        let answer = self.inner.call(request);
         Box::pin(async move {
             let mut answer = answer.await?;
             let headers = answer.headers_mut();
             explain(headers, &context.limits);
+            context.counters.requests.answered(method, outcome(headers));
             if let Some(address) = context.leader.header(&context.replica) {
                 headers.insert(LEADER, address);
             }
             Ok(answer)
         })
+    }
+}
+
+/// The method that a path names.
+fn method(path: &str, requests: &Requests) -> Method {
+    let name = path.strip_prefix('/').and_then(|path| path.strip_prefix(descriptors::PACKAGE));
+    requests.method(name.and_then(|name| name.strip_prefix('.')).unwrap_or_default())
+}
+
+/// What an answer says of the effect. A stream that fails later began well.
+fn outcome(headers: &HeaderMap) -> Outcome {
+    match headers.get(OUTCOME) {
+        None => Outcome::Ok,
+        Some(word) if word == NOT_APPLIED => Outcome::NotApplied,
+        Some(_) => Outcome::Unknown,
     }
 }
 
@@ -133,6 +151,17 @@ mod tests {
             explained(Status::unimplemented("Content is compressed with `gzip`"));
         assert!(status.message().contains("gzip"), "{}", status.message());
         assert_eq!(reason.as_deref(), Some("MALFORMED"));
+    }
+
+    #[test]
+    fn calls_are_counted_by_the_method_in_their_path() {
+        let requests = Requests::default();
+        let get = requests.method("KvService/Get");
+        assert_ne!(get, requests.method(""));
+        assert_eq!(method("/quorate.v1.KvService/Get", &requests), get);
+        for other in ["/grpc.health.v1.Health/Check", "/quorate.v1KvService/Get", "", "/", "/x/y"] {
+            assert_eq!(method(other, &requests), requests.method(""), "{other}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
-use quorate_consensus::io::{Connection, Dialer};
+use quorate_consensus::io::{Connection, Dialer, Incoming};
 use quorate_consensus::{Node, NodeOptions, SnapshotRule, SystemClock, Timing};
 use quorate_proto::metadata::{OUTCOME, REASON};
 use quorate_proto::v1;
@@ -17,7 +17,7 @@ use quorate_storage::memory::{DiskModel, MemoryDisk};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -35,6 +35,17 @@ pub(crate) struct Fixture {
     pub(crate) disk: MemoryDisk,
     pub(crate) server: Server,
     connect: mpsc::Sender<DuplexStream>,
+    connect_http: mpsc::Sender<DuplexStream>,
+}
+
+/// Connections, and a way to make them.
+fn port() -> (mpsc::Sender<DuplexStream>, Incoming) {
+    let (connect, connections) = mpsc::channel(16);
+    let incoming = futures::stream::unfold(connections, |mut connections| async move {
+        let io: DuplexStream = connections.recv().await?;
+        Some((Ok(Connection::new(io)), connections))
+    });
+    (connect, incoming.boxed())
 }
 
 impl Fixture {
@@ -64,15 +75,12 @@ impl Fixture {
         })
         .await
         .unwrap();
-        let (connect, connections) = mpsc::channel(16);
-        let incoming = futures::stream::unfold(connections, |mut connections| async move {
-            let io: DuplexStream = connections.recv().await?;
-            Some((Ok(Connection::new(io)), connections))
-        });
-        let mut options = ServerOptions::new(node, incoming.boxed());
+        let ((connect, clients), (connect_http, http)) = (port(), port());
+        let mut options =
+            ServerOptions { http_incoming: Some(http), ..ServerOptions::new(node, clients) };
         change(&mut options);
         let server = Server::start(options);
-        Self { disk, server, connect }
+        Self { disk, server, connect, connect_http }
     }
 
     pub(crate) async fn raw(&self) -> DuplexStream {
@@ -90,6 +98,17 @@ impl Fixture {
             )
         });
         Endpoint::from_static("http://node-1").connect_with_connector(connector).await.unwrap()
+    }
+
+    /// The answer to a GET on the HTTP port, head and body.
+    pub(crate) async fn http(&self, path: &str) -> String {
+        let (near, mut far) = tokio::io::duplex(256 << 10);
+        self.connect_http.send(near).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        far.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        far.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8(answer).unwrap()
     }
 
     pub(crate) async fn kv(&self) -> KvServiceClient<Channel> {

@@ -5,5 +5,6 @@
 
 mod fixture;
 mod lists;
+mod operations;
 mod pipeline;
 mod services;

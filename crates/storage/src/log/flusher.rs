@@ -5,13 +5,13 @@
 //! timer, and no sync or thread per append.
 
 use super::{Completion, Synced};
-use crate::Error;
+use crate::{Durations, Error, Histogram};
 use quorate_state::LogIndex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 use tokio::sync::watch;
 
 /// A write that is in the log but perhaps not on disk.
@@ -96,7 +96,7 @@ struct Shared {
     /// because the kernel may have dropped the pages it could not write.
     failure: OnceLock<Error>,
     gates: Mutex<Vec<Weak<SyncGate>>>,
-    syncs: AtomicU64,
+    sync_times: Histogram,
 }
 
 impl Shared {
@@ -163,8 +163,9 @@ impl Flusher {
         sent.ok_or_else(|| Error::Invariant(String::from("the log's flusher thread has ended")))
     }
 
-    pub(crate) fn syncs(&self) -> u64 {
-        self.shared.syncs.load(Ordering::Relaxed)
+    /// How long the syncs took that succeeded.
+    pub(crate) fn sync_times(&self) -> Durations {
+        self.shared.sync_times.read()
     }
 }
 
@@ -186,10 +187,9 @@ fn run(receiver: &Receiver<Job>, shared: &Shared, mut sync: SyncDevice) {
         let jobs: Vec<Job> =
             std::iter::once(first).chain(receiver.try_iter().take(DRAIN_MAX)).collect();
         if shared.failure.get().is_none() {
+            let begun = Instant::now();
             match sync() {
-                Ok(()) => {
-                    shared.syncs.fetch_add(1, Ordering::Relaxed);
-                }
+                Ok(()) => shared.sync_times.record(begun.elapsed()),
                 Err(error) => shared.fail(error),
             }
         }
@@ -226,6 +226,7 @@ fn complete(jobs: Vec<Job>, shared: &Shared) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::mpsc::{Sender, channel};
 
     fn job(
@@ -284,7 +285,7 @@ mod tests {
             assert_eq!(results.recv().expect("done"), Ok(()));
         }
         assert_eq!(through(&gate), Synced::Through(Some(LogIndex(101))));
-        assert_eq!(flusher.syncs(), 2);
+        assert_eq!(flusher.sync_times().count(), 2);
         go.send(()).expect("the last sync, at the end");
     }
 

@@ -9,7 +9,7 @@ pub(crate) mod rules;
 mod sync_mark;
 mod tail_cache;
 
-use crate::Error;
+use crate::{Durations, Error};
 use bytes::Bytes;
 use quorate_state::{EntryBody, LogIndex, LogPosition, Membership};
 use std::sync::Arc;
@@ -68,6 +68,8 @@ pub struct LogCounters {
     /// the system was asked and agreed; whether the device keeps its word shows only when the
     /// power fails.
     pub syncs: u64,
+    /// How long they took; none in memory, where time is that of a simulation.
+    pub sync_times: Durations,
     /// Entries appended.
     pub entries: u64,
     /// Bytes of them, as they are stored (in memory: roughly).

@@ -461,8 +461,10 @@ impl LogStore for GroupLog {
     }
 
     fn counters(&self) -> LogCounters {
+        let sync_times = self.device.flusher.sync_times();
         LogCounters {
-            syncs: self.device.flusher.syncs(),
+            syncs: sync_times.count(),
+            sync_times,
             entries: self.device.entries.load(Ordering::Relaxed),
             bytes: self.device.bytes.load(Ordering::Relaxed),
         }

@@ -1,0 +1,186 @@
+//! What `/metrics` shows of a node, in the text format of Prometheus (OpenMetrics).
+//!
+//! Everything is read when it is asked for, from counters that others keep; nothing here is on the
+//! way of a request. Each node has a registry of its own, because a simulation runs several in one
+//! process.
+
+use crate::metrics::{Counters, Port};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+use quorate_consensus::Replica;
+use quorate_state::{LogIndex, NodeId};
+use quorate_storage::Durations;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use tracing_appender::non_blocking::ErrorCounter;
+
+/// The type of what [`Exposition::text`] makes.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The metrics of one node.
+#[derive(Debug)]
+pub(crate) struct Exposition(Registry);
+
+impl Exposition {
+    pub(crate) fn new(node: Scraped) -> Self {
+        let mut registry = Registry::with_prefix("quorate");
+        registry.register_collector(Box::new(node));
+        Self(registry)
+    }
+
+    /// All metrics as they are now.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::with_capacity(16 << 10);
+        text::encode(&mut text, &self.0).expect("nothing that is written to a string can fail");
+        text
+    }
+}
+
+/// Where the numbers are.
+pub(crate) struct Scraped {
+    pub(crate) counters: Arc<Counters>,
+    /// Once the node is part of its cluster.
+    pub(crate) replica: Arc<OnceLock<Replica>>,
+    /// Log lines that were dropped, when this process writes a log.
+    pub(crate) dropped_lines: Option<ErrorCounter>,
+}
+
+impl fmt::Debug for Scraped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scraped").field("counters", &self.counters).finish_non_exhaustive()
+    }
+}
+
+impl Collector for Scraped {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page(encoder);
+        page.build()?;
+        page.services(&self.counters)?;
+        if let Some(dropped) = &self.dropped_lines {
+            let help = "Log lines dropped because stderr did not take them.";
+            page.counter("log_lines_dropped", help, None, dropped.dropped_lines() as u64)?;
+        }
+        match self.replica.get() {
+            Some(replica) => page.replica(replica),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The page that is being written.
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn build(&mut self) -> fmt::Result {
+        let help = "What runs.";
+        let mut info = self.0.encode_descriptor("build", help, None, MetricType::Info)?;
+        info.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
+    }
+
+    fn services(&mut self, counters: &Counters) -> fmt::Result {
+        let help = "Calls answered, by method and by what the answer says of the effect.";
+        let mut requests = self.0.encode_descriptor("requests", help, None, MetricType::Counter)?;
+        for (method, outcome, count) in counters.requests.all() {
+            let labels = [("method", method), ("outcome", outcome)];
+            let mut one = requests.encode_family(&labels)?;
+            one.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        self.gauge("pipelines", "Open pipeline streams.", counters.pipelines.get())?;
+        let help = "Pipelines ended because their client did not read.";
+        self.counter("slow_readers_cut", help, None, counters.slow_readers_cut.get())?;
+        let ports =
+            [("client", &counters.client), ("peer", &counters.peer), ("http", &counters.http)];
+        self.ports(&ports)
+    }
+
+    fn ports(&mut self, ports: &[(&str, &Arc<Port>)]) -> fmt::Result {
+        let help = "Open connections that came in, by port.";
+        let mut open = self.0.encode_descriptor("connections", help, None, MetricType::Gauge)?;
+        for (name, port) in ports {
+            open.encode_family(&[("port", *name)])?.encode_gauge(&port.open.get())?;
+        }
+        let help = "Connections closed at once because there were too many, by port.";
+        let mut refused =
+            self.0.encode_descriptor("connections_refused", help, None, MetricType::Counter)?;
+        for (name, port) in ports {
+            let labels = [("port", *name)];
+            let mut one = refused.encode_family(&labels)?;
+            one.encode_counter::<NoLabelSet, _, u64>(&port.refused.get(), None)?;
+        }
+        Ok(())
+    }
+
+    fn replica(&mut self, replica: &Replica) -> fmt::Result {
+        let status = replica.status();
+        let leader = status.leader.map_or(0, |leader| leader.0);
+        self.gauge("raft_leader_id", "The leader this node knows; 0: none.", leader)?;
+        let leads = u64::from(status.leader == Some(status.node));
+        self.gauge("raft_is_leader", "Whether this node leads.", leads)?;
+        self.gauge("raft_term", "The term this node is in.", status.term)?;
+        let index = |index: Option<LogIndex>| index.map_or(0, |index| index.0);
+        let (applied, last) = (index(status.applied), index(status.last_log));
+        self.gauge("raft_applied_index", "The last entry applied here.", applied)?;
+        let help = "The last entry this node knows to be committed.";
+        self.gauge("raft_committed_index", help, index(status.committed))?;
+        self.gauge("raft_last_log_index", "The last entry of this node's log.", last)?;
+        let help = "The last entry in this node's newest snapshot.";
+        self.gauge("raft_snapshot_index", help, index(status.snapshot))?;
+        let help = "Entries of this node's log that it has not applied.";
+        self.gauge("raft_apply_lag_entries", help, last.saturating_sub(applied))?;
+        self.followers(&replica.replication_lag())?;
+
+        let counters = replica.counters();
+        let help = "Entries appended to this node's log.";
+        self.counter("raft_log_entries", help, None, counters.log.entries)?;
+        let help = "Bytes appended to this node's log.";
+        self.counter("raft_log", help, Some(&Unit::Bytes), counters.log.bytes)?;
+        self.counter("raft_log_fsyncs", "Syncs of this node's log.", None, counters.log.syncs)?;
+        let help = "Entries that this node proposed as the leader.";
+        self.counter("raft_entries_proposed", help, None, counters.entries_proposed)?;
+        let help = "Commands in the entries that this node proposed.";
+        self.counter("raft_commands_proposed", help, None, counters.commands_proposed)?;
+        let help = "How long each sync of the log took.";
+        self.durations("raft_fsync_duration", help, &counters.log.sync_times)?;
+        let help = "From the proposal of an entry on this node until it was applied here.";
+        self.durations("raft_commit_duration", help, &counters.commit_times)?;
+        let help = "How long it took to apply a batch of entries that was on disk.";
+        self.durations("raft_apply_duration", help, &counters.apply_times)
+    }
+
+    fn followers(&mut self, lags: &[(NodeId, u64)]) -> fmt::Result {
+        let help = "Entries of the leader's log that a follower is not known to have on disk; of \
+                    the leader only.";
+        let mut lag = self.0.encode_descriptor(
+            "raft_replication_lag_entries",
+            help,
+            None,
+            MetricType::Gauge,
+        )?;
+        for (follower, entries) in lags {
+            lag.encode_family(&[("follower", follower.0)])?.encode_gauge(entries)?;
+        }
+        Ok(())
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: u64) -> fmt::Result {
+        let mut counter = self.0.encode_descriptor(name, help, unit, MetricType::Counter)?;
+        counter.encode_counter::<NoLabelSet, _, u64>(&value, None)
+    }
+
+    fn durations(&mut self, name: &str, help: &str, durations: &Durations) -> fmt::Result {
+        let buckets: Vec<(f64, u64)> = durations
+            .buckets()
+            .map(|(end, count)| (end.map_or(f64::INFINITY, |end| end.as_secs_f64()), count))
+            .collect();
+        let unit = Some(&Unit::Seconds);
+        let mut histogram = self.0.encode_descriptor(name, help, unit, MetricType::Histogram)?;
+        let (sum, count) = (durations.sum().as_secs_f64(), durations.count());
+        histogram.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+}

@@ -36,14 +36,13 @@ impl Health for Service {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let deadline = Deadline::of(request.metadata());
-        let service = &request.get_ref().service;
-        if !self.services.contains(service) {
+        if !self.services.contains(&request.get_ref().service) {
             return Err(not_applied(
                 Code::NotFound,
                 "UNKNOWN_SERVICE",
+                // Without the name that was asked for: it may be long, and its caller knows it.
                 format!(
-                    "there is no service {service:?}; there are {}, and the empty name for the \
-                     whole node",
+                    "there is no such service; there are {}, and the empty name for the whole node",
                     self.services.join(" ").trim_end()
                 ),
             ));

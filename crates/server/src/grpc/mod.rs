@@ -4,6 +4,7 @@
 mod cluster;
 mod deadline;
 mod descriptors;
+mod ending;
 mod health;
 mod kv;
 mod leader;
@@ -20,6 +21,7 @@ use crate::http::Probes;
 use crate::metrics::Counters;
 use crate::wire;
 use deadline::Deadline;
+use ending::Ending;
 use leader::LeaderAddress;
 use prost_types::FileDescriptorSet;
 use quorate_consensus::Replica;
@@ -157,19 +159,21 @@ pub(crate) fn routes(context: &Context, probes: &Probes) -> Routes {
         HealthServer::new(health::Service::new(probes.clone()))
             .max_decoding_message_size(NAME_BYTES_MAX),
     )
-    // The older name of the same protocol is what many tools still ask for.
-    .add_service(
-        reflection()
+    .add_service(Ending {
+        inner: reflection()
             .build_v1()
             .expect("the build made the descriptors")
             .max_decoding_message_size(NAME_BYTES_MAX),
-    )
-    .add_service(
-        reflection()
+        stop: context.stop.clone(),
+    })
+    // The older name of the same protocol is what many tools still ask for.
+    .add_service(Ending {
+        inner: reflection()
             .build_v1alpha()
             .expect("the build made the descriptors")
             .max_decoding_message_size(NAME_BYTES_MAX),
-    )
+        stop: context.stop.clone(),
+    })
     .prepare()
 }
 

@@ -74,6 +74,16 @@ async fn reflection_shows_the_public_api_and_nothing_else() {
     let symbol = |name: &str| MessageRequest::FileContainingSymbol(name.to_owned());
     ask(symbol("quorate.v1.KvService.Get")).await.unwrap();
     ask(symbol("quorate.peer.v1.PeerService")).await.unwrap_err();
+
+    // A tool that keeps its stream open does not hold up the end.
+    let mut open = ServerReflectionClient::new(fixture.channel().await);
+    let forever = futures::stream::pending::<ServerReflectionRequest>();
+    let mut answers = open.server_reflection_info(forever).await.unwrap().into_inner();
+    let begun = Instant::now();
+    let stopping = tokio::spawn(fixture.server.shutdown(Duration::from_secs(20)));
+    assert!(answers.message().await.unwrap().is_none());
+    stopping.await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
 }
 
 /// The value of a metric, by its name with its labels.

@@ -3,7 +3,7 @@
 //! # Guarantees
 //! - A command that [`Replica::propose`] answers was fsynced by a majority, and applied where it
 //!   was proposed, before the answer.
-//! - A failed command says whether it may still have an effect ([`Failure::unknown`]); what is
+//! - A failed command says whether it may still have an effect ([`field@Failure::unknown`]); what is
 //!   called not applied never takes effect.
 //! - [`Replica::read`] is linearizable on every node: each read is behind a ReadIndex round that
 //!   began after it. No leases, so no assumption about clocks.

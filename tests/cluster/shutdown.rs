@@ -38,7 +38,8 @@ async fn sigterm_hands_leadership_over() {
     let ledgers = load.stop().await.expect("no writer saw a broken promise");
     ledgers.verify(&cluster.endpoints()).await.expect("nothing is lost");
 
-    // All together, as a machine that shuts down does it: none waits for another in vain.
+    // All together, as a machine that shuts down does it. The leader finds nobody to hand over to,
+    // and gives that up long before its time is over.
     let asked = Instant::now();
     for (id, status) in cluster.terminate_all().await.expect("they end") {
         assert_eq!(status.code(), Some(0), "node {id} ended with {status}");

@@ -119,4 +119,8 @@ impl LogStore for LyingLog {
     fn counters(&self) -> LogCounters {
         self.inner.counters()
     }
+
+    fn free_bytes(&self) -> Result<u64, Error> {
+        self.inner.free_bytes()
+    }
 }

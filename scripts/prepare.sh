@@ -5,6 +5,13 @@
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$HOME/.cache/quorate/target}"
+# Checkouts share the build directory, and cargo knows what is out of date by the files' times alone:
+# what another checkout built a moment ago would pass for this one's. So all of ours is new then.
+mkdir -p "$CARGO_TARGET_DIR"
+if [ "$(cat "$CARGO_TARGET_DIR/checkout" 2>/dev/null)" != "$PWD" ]; then
+    find crates tests proto -type f -exec touch {} +
+    printf '%s\n' "$PWD" >"$CARGO_TARGET_DIR/checkout"
+fi
 # rustup's default place, for shells that have not read its profile yet.
 export PATH="$HOME/.cargo/bin:$PATH"
 

@@ -4,7 +4,9 @@ use prost::Message as _;
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Asked when it runs: the build directory may have been used by another checkout before.
+    let crate_dir = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo sets it")?;
+    let root = Path::new(&crate_dir).join("../../proto");
     let files = [
         "quorate/v1/kv.proto",
         "quorate/v1/session.proto",

@@ -61,7 +61,7 @@ struct Pending {
 /// Who waits.
 enum Reply {
     Caller(oneshot::Sender<Answer>),
-    Lane { tag: u64, answers: Answers },
+    Lane { number: u64, answers: Answers },
 }
 
 impl Inner {
@@ -123,8 +123,8 @@ fn tell(told: impl Iterator<Item = (Pending, Answer)>) {
         match pending.reply {
             // A caller that is gone has given up; nothing to tell.
             Reply::Caller(caller) => drop(caller.send(answer)),
-            Reply::Lane { tag, answers } => {
-                lanes.push((ReplyTo::Lane { tag, answers }, answer.and_then(committed)));
+            Reply::Lane { number, answers } => {
+                lanes.push((ReplyTo::Lane { number, answers }, answer.and_then(committed)));
             }
         }
     }
@@ -173,32 +173,32 @@ impl Link {
         }
     }
 
-    /// Sends commands of a lane, in their order, as one message: as many as fit. Answers the number
-    /// each is sent under, by tag; none when the way is full or closed.
+    /// Sends commands of a lane, in their order, as one message: as many as fit. Answers the id each
+    /// is sent under, by its number in the lane; none when the way is full or closed.
     pub(crate) fn send_all<'a>(
         &self,
         commands: impl Iterator<Item = (u64, &'a Envelope, Instant)>,
         answers: &Answers,
     ) -> Option<Vec<(u64, u64)>> {
         let room = self.messages.try_reserve().ok()?;
-        let (mut requests, mut numbers, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let (mut requests, mut sent, mut bytes) = (Vec::new(), Vec::new(), 0);
         let mut inner = self.waiting.lock();
-        for (tag, envelope, deadline) in commands {
+        for (number, envelope, deadline) in commands {
             if bytes >= MESSAGE_BYTES || requests.len() >= MESSAGE_REQUESTS {
                 break;
             }
-            let Ok(id) = inner.add(Reply::Lane { tag, answers: answers.clone() }) else { break };
+            let Ok(id) = inner.add(Reply::Lane { number, answers: answers.clone() }) else { break };
             let encoded = codec::encode(envelope);
             bytes += encoded.len();
             requests.push(message(id, deadline, Request::Command(encoded.into())));
-            numbers.push((tag, id));
+            sent.push((number, id));
         }
         drop(inner);
-        if numbers.is_empty() {
+        if sent.is_empty() {
             return None;
         }
         room.send(requests);
-        Some(numbers)
+        Some(sent)
     }
 
     /// Forgets a request; whether it certainly was not sent.

@@ -21,7 +21,8 @@ use tokio::time::{Instant, Sleep};
 /// A command for a lane.
 #[derive(Clone, Debug)]
 pub struct Submission {
-    /// Its answer carries it; differs from those of all unanswered commands of the lane.
+    /// Its answer carries it; differs from those of all unanswered commands of the lane. It may be
+    /// used again once it was answered or cancelled.
     pub tag: u64,
     /// The command.
     pub envelope: Envelope,
@@ -35,11 +36,15 @@ pub struct Lane {
     replica: Replica,
     /// Whether commands may go to another node: not if they came from one.
     forwards: bool,
+    /// By number, which is the order in which they came in. An answer finds its command by this
+    /// number and not by its tag: a tag may name another command by then.
     unanswered: BTreeMap<u64, Unanswered>,
+    /// The number of each tag.
+    numbers: BTreeMap<u64, u64>,
+    last_number: u64,
     held_bytes: usize,
-    /// Tags in the order in which they came in, of commands that are to be sent (again).
-    waiting: BTreeSet<(u64, u64)>,
-    arrivals: u64,
+    /// Numbers of commands that are to be sent (again).
+    waiting: BTreeSet<u64>,
     deadlines: BTreeSet<(Instant, u64)>,
     /// When what waits is sent again.
     again_at: Option<Instant>,
@@ -47,14 +52,14 @@ pub struct Lane {
     timer: Pin<Box<Sleep>>,
     answers: Answers,
     answered: mpsc::Receiver<Vec<(u64, Answer)>>,
-    /// Known, and not handed out yet.
+    /// Known, by tag, and not handed out yet.
     ready: Vec<(u64, Answer)>,
 }
 
 struct Unanswered {
+    tag: u64,
     envelope: Envelope,
     bytes: usize,
-    arrival: u64,
     deadline: Instant,
     at: Place,
     _held: Option<OwnedSemaphorePermit>,
@@ -110,15 +115,18 @@ impl Lane {
     }
 
     fn make(replica: Replica, forwards: bool, unanswered_max: usize) -> Self {
-        // Each message on it answers a command at least, so it never fills up.
+        // Each message on it answers a command at least, so it holds all answers; unless a client
+        // gives up ever more commands and reads nothing. Then an answer may be lost, and its
+        // command is told at its deadline that nobody knows its fate.
         let (answers, answered) = mpsc::channel(unanswered_max);
         Self {
             replica,
             forwards,
             unanswered: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            last_number: 0,
             held_bytes: 0,
             waiting: BTreeSet::new(),
-            arrivals: 0,
             deadlines: BTreeSet::new(),
             again_at: None,
             timer: Box::pin(tokio::time::sleep_until(Instant::now())),
@@ -138,12 +146,6 @@ impl Lane {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.held_bytes
-    }
-
-    /// Whether a command under this tag has no answer yet.
-    #[must_use]
-    pub fn contains(&self, tag: u64) -> bool {
-        self.unanswered.contains_key(&tag)
     }
 
     /// Whether every command was answered.
@@ -167,14 +169,15 @@ impl Lane {
                 // The node that forwarded it holds it, and the proposer here has a bound as well.
                 None => None,
             };
-            self.arrivals += 1;
-            let (arrival, at) = (self.arrivals, Place::Waiting(None));
-            self.waiting.insert((arrival, tag));
-            self.deadlines.insert((deadline, tag));
+            self.last_number += 1;
+            let (number, at) = (self.last_number, Place::Waiting(None));
+            self.waiting.insert(number);
+            self.deadlines.insert((deadline, number));
+            self.numbers.insert(tag, number);
             let bytes = proposer::size(&envelope);
             self.held_bytes += bytes;
-            let unanswered = Unanswered { envelope, bytes, arrival, deadline, at, _held: held };
-            self.unanswered.insert(tag, unanswered);
+            let unanswered = Unanswered { tag, envelope, bytes, deadline, at, _held: held };
+            self.unanswered.insert(number, unanswered);
         }
         if !queue {
             self.send();
@@ -184,11 +187,19 @@ impl Lane {
     /// Forgets a command whose caller is gone: it is withdrawn if it was not proposed yet, and has
     /// no answer any more.
     pub fn cancel(&mut self, tag: u64) {
-        if let Some(unanswered) = self.unanswered.remove(&tag) {
-            self.held_bytes -= unanswered.bytes;
-            self.deadlines.remove(&(unanswered.deadline, tag));
-            self.waiting.remove(&(unanswered.arrival, tag));
+        if let Some(number) = self.numbers.get(&tag).copied() {
+            // Dropping it withdraws it.
+            drop(self.remove(number));
         }
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Unanswered> {
+        let unanswered = self.unanswered.remove(&number)?;
+        self.numbers.remove(&unanswered.tag);
+        self.held_bytes -= unanswered.bytes;
+        self.deadlines.remove(&(unanswered.deadline, number));
+        self.waiting.remove(&number);
+        Some(unanswered)
     }
 
     /// The next answers; pending while none is known. Must be polled for anything to happen: time
@@ -196,8 +207,8 @@ impl Lane {
     pub fn poll_answers(&mut self, cx: &mut Context<'_>) -> Poll<Vec<(u64, Answer)>> {
         loop {
             while let Poll::Ready(Some(answers)) = self.answered.poll_recv(cx) {
-                for (tag, answer) in answers {
-                    self.take(tag, answer);
+                for (number, answer) in answers {
+                    self.take(number, answer);
                 }
             }
             if !self.ready.is_empty() {
@@ -245,16 +256,16 @@ impl Lane {
 
     fn propose(&mut self) {
         let mut proposals = Vec::with_capacity(self.waiting.len());
-        for (_, tag) in std::mem::take(&mut self.waiting) {
-            let Some(unanswered) = self.unanswered.get_mut(&tag) else { continue };
-            let reply = ReplyTo::Lane { tag, answers: self.answers.clone() };
+        for number in std::mem::take(&mut self.waiting) {
+            let Some(unanswered) = self.unanswered.get_mut(&number) else { continue };
+            let reply = ReplyTo::Lane { number, answers: self.answers.clone() };
             let proposal = self.replica.0.proposer.proposal(unanswered.envelope.clone(), reply);
             match proposal {
                 Ok((proposal, claimed)) => {
                     unanswered.at = Place::Proposed(claimed);
                     proposals.push(proposal);
                 }
-                Err(refusal) => self.settle(tag, Err(refusal)),
+                Err(refusal) => self.settle(number, Err(refusal)),
             }
         }
         let refused: Vec<Proposal> = match self.replica.0.proposer.queue(proposals) {
@@ -262,8 +273,8 @@ impl Lane {
             Err(refused) => refused,
         };
         for proposal in refused {
-            if let ReplyTo::Lane { tag, .. } = proposal.reply {
-                self.settle(tag, Err(self.replica.0.proposer.refusal()));
+            if let ReplyTo::Lane { number, .. } = proposal.reply {
+                self.settle(number, Err(self.replica.0.proposer.refusal()));
             }
         }
     }
@@ -275,31 +286,31 @@ impl Lane {
             Err(_) => return self.send_later(),
         };
         while !self.waiting.is_empty() {
-            let commands = self.waiting.iter().filter_map(|(_, tag)| {
-                let unanswered = self.unanswered.get(tag)?;
-                Some((*tag, &unanswered.envelope, unanswered.deadline))
+            let commands = self.waiting.iter().filter_map(|number| {
+                let unanswered = self.unanswered.get(number)?;
+                Some((*number, &unanswered.envelope, unanswered.deadline))
             });
-            let Some(numbers) = link.send_all(commands, &self.answers) else {
+            let Some(sent) = link.send_all(commands, &self.answers) else {
                 return self.send_later();
             };
-            for (tag, number) in numbers {
-                if let Some(unanswered) = self.unanswered.get_mut(&tag) {
-                    unanswered.at = Place::Forwarded(Arc::clone(&link), number);
-                    self.waiting.remove(&(unanswered.arrival, tag));
+            for (number, id) in sent {
+                if let Some(unanswered) = self.unanswered.get_mut(&number) {
+                    unanswered.at = Place::Forwarded(Arc::clone(&link), id);
                 }
+                self.waiting.remove(&number);
             }
         }
     }
 
     fn refuse(&mut self, failure: &Failure) {
-        for (_, tag) in std::mem::take(&mut self.waiting) {
-            self.settle(tag, Err(failure.clone()));
+        for number in std::mem::take(&mut self.waiting) {
+            self.settle(number, Err(failure.clone()));
         }
     }
 
     /// An answer came in; or a refusal after which another try has no risk.
-    fn take(&mut self, tag: u64, answer: Answer) {
-        let Some(unanswered) = self.unanswered.get_mut(&tag) else { return };
+    fn take(&mut self, number: u64, answer: Answer) {
+        let Some(unanswered) = self.unanswered.get_mut(&number) else { return };
         match answer {
             Err(failure)
                 if self.forwards
@@ -307,19 +318,17 @@ impl Lane {
                     && unanswered.deadline > Instant::now() + PAUSE =>
             {
                 unanswered.at = Place::Waiting(Some(failure));
-                self.waiting.insert((unanswered.arrival, tag));
+                self.waiting.insert(number);
                 self.send_later();
             }
-            answer => self.settle(tag, answer),
+            answer => self.settle(number, answer),
         }
     }
 
-    fn settle(&mut self, tag: u64, answer: Answer) {
-        if let Some(mut unanswered) = self.unanswered.remove(&tag) {
+    fn settle(&mut self, number: u64, answer: Answer) {
+        if let Some(mut unanswered) = self.remove(number) {
             unanswered.at = Place::Answered;
-            self.held_bytes -= unanswered.bytes;
-            self.deadlines.remove(&(unanswered.deadline, tag));
-            self.ready.push((tag, answer));
+            self.ready.push((unanswered.tag, answer));
         }
     }
 
@@ -329,15 +338,13 @@ impl Lane {
             self.again_at = None;
             self.send();
         }
-        while let Some((deadline, tag)) = self.deadlines.first().copied() {
+        while let Some((deadline, number)) = self.deadlines.first().copied() {
             if deadline > now {
                 break;
             }
-            self.deadlines.pop_first();
-            let Some(mut unanswered) = self.unanswered.remove(&tag) else { continue };
-            self.held_bytes -= unanswered.bytes;
-            self.waiting.remove(&(unanswered.arrival, tag));
-            self.ready.push((tag, Err(unanswered.at.give_up())));
+            if let Some(mut unanswered) = self.remove(number) {
+                self.ready.push((unanswered.tag, Err(unanswered.at.give_up())));
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 use crate::clock::{TermClock, WallClock};
 use crate::failure::{Failure, Reason};
 use crate::machine_adapter::Applied;
-use crate::proposer::{Committed, Leadership, Proposer, quorum_acked};
+use crate::proposer::{Committed, Leadership, Proposer, leads, quorum_acked};
 use crate::types::Raft;
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver as _;
@@ -192,9 +192,7 @@ impl LeaderTask {
     }
 
     fn leads(&self, term: u64) -> bool {
-        let metrics = self.raft.server_metrics();
-        let seen = metrics.borrow_watched();
-        seen.state.is_leader() && seen.vote.leader_id.term == term
+        leads(&self.raft, term)
     }
 
     async fn lead(&mut self, term: u64) -> Result<(), Failure> {

@@ -43,6 +43,7 @@ pub mod runtime;
 mod status;
 #[cfg(test)]
 mod storage_suite;
+mod transfer;
 mod types;
 mod wire;
 

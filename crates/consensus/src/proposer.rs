@@ -61,7 +61,7 @@ pub(crate) enum ReplyTo {
     /// One caller.
     Caller(oneshot::Sender<Answer>),
     /// A lane, together with what else of it becomes known at the same time.
-    Lane { tag: u64, answers: Answers },
+    Lane { number: u64, answers: Answers },
 }
 
 /// Tells each its answer; consecutive ones of a lane as one message.
@@ -76,9 +76,9 @@ pub(crate) fn tell(told: impl Iterator<Item = (ReplyTo, Answer)>) {
     for (reply, answer) in told {
         match reply {
             ReplyTo::Caller(caller) => drop(caller.send(answer)),
-            ReplyTo::Lane { tag, answers } => match &mut lane {
-                Some((same, batch)) if same.same_channel(&answers) => batch.push((tag, answer)),
-                _ => flush(lane.replace((answers, vec![(tag, answer)]))),
+            ReplyTo::Lane { number, answers } => match &mut lane {
+                Some((same, batch)) if same.same_channel(&answers) => batch.push((number, answer)),
+                _ => flush(lane.replace((answers, vec![(number, answer)]))),
             },
         }
     }
@@ -400,6 +400,13 @@ fn write_failure(error: &ClientWriteError<TypeConfig>) -> Failure {
 
 fn fail(replies: impl Iterator<Item = (ReplyTo, OwnedSemaphorePermit)>, failure: &Failure) {
     tell(replies.map(|(reply, _permit)| (reply, Err(failure.clone()))));
+}
+
+/// Whether consensus on this node takes itself for the leader of this term.
+pub(crate) fn leads(raft: &Raft, term: u64) -> bool {
+    let metrics = raft.server_metrics();
+    let seen = metrics.borrow_watched();
+    seen.state.is_leader() && seen.vote.leader_id.term == term
 }
 
 /// When a quorum last acknowledged this node as the leader.

@@ -7,7 +7,7 @@ use crate::forward::{Forwarder, Link, SMALL_ANSWER};
 use crate::leader::{Leases, Renewal, unreadable};
 use crate::net::hello::Me;
 use crate::net::peers::{PeerClient, Peers, Purpose};
-use crate::proposer::{ByteBudget, Committed, Leadership, Proposer, quorum_acked};
+use crate::proposer::{ByteBudget, Committed, Leadership, Proposer, leads, quorum_acked};
 use crate::status::{NodeStatus, Role};
 use crate::types::{self, Raft};
 use openraft::ReadPolicy;
@@ -333,99 +333,6 @@ impl Replica {
             .collect()
     }
 
-    /// Hands leadership to `to`, or to the voter whose log is longest; answers the new leader.
-    ///
-    /// # Errors
-    /// When this node does not lead, `to` is no other voter, or nobody took over by `timeout`.
-    pub async fn transfer_leader(
-        &self,
-        to: Option<NodeId>,
-        timeout: Duration,
-    ) -> Result<NodeId, Failure> {
-        let deadline = Instant::now() + timeout;
-        let me = self.0.me.node;
-        if self.leader() != Some(me) {
-            return Err(Failure::not_applied(
-                Reason::NotLeader,
-                format!(
-                    "node {me} does not lead, so it has no leadership to hand over; ask the leader"
-                ),
-            ));
-        }
-        let to = match to {
-            Some(to) if to == me => return Ok(me),
-            Some(to) if self.membership().is_voter(to) && !self.hears(to) => {
-                return Err(Failure::not_applied(
-                    Reason::NoLeader,
-                    format!(
-                        "node {to} does not answer, so it can't lead; see quorate cluster status"
-                    ),
-                ));
-            }
-            Some(to) if self.membership().is_voter(to) => to,
-            Some(to) => {
-                return Err(Failure::not_applied(
-                    Reason::NoLeader,
-                    format!("node {to} is no voter of this cluster; see quorate cluster members"),
-                ));
-            }
-            None => self.longest_other_log().ok_or_else(|| {
-                Failure::not_applied(Reason::NoLeader, "no other voter answers, to hand over to")
-            })?,
-        };
-        let mut metrics = self.0.raft.server_metrics();
-        while Instant::now() < deadline {
-            if self.0.raft.trigger().transfer_leader(to.0).await.is_err() {
-                return Err(Failure::not_applied(
-                    Reason::Fatal,
-                    "consensus has stopped on this node",
-                ));
-            }
-            // Again after a while: the first message may have met a log that was not flushed yet.
-            let again = deadline.min(Instant::now() + Duration::from_millis(500));
-            loop {
-                let leader = metrics.borrow_and_update().current_leader.map(NodeId);
-                if let Some(leader) = leader.filter(|leader| *leader != me) {
-                    return Ok(leader);
-                }
-                match tokio::time::timeout_at(again, metrics.changed()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => {
-                        return Err(Failure::not_applied(Reason::Fatal, "consensus has stopped"));
-                    }
-                    Err(_) => break,
-                }
-            }
-        }
-        Err(Failure::unknown(
-            Reason::Deadline,
-            format!(
-                "node {to} had not taken over leadership by the deadline; see quorate cluster status"
-            ),
-        ))
-    }
-
-    fn longest_other_log(&self) -> Option<NodeId> {
-        let metrics = self.0.raft.metrics();
-        let seen = metrics.borrow_watched();
-        let replication = seen.replication.as_ref()?;
-        replication
-            .iter()
-            .filter(|(node, _)| {
-                NodeId(**node) != self.0.me.node
-                    && heard(&seen, **node, self.0.quorum_ttl)
-                    && seen.membership_config.voter_ids().any(|voter| voter == **node)
-            })
-            .max_by_key(|(_, matched)| matched.as_ref().map(|id| id.index))
-            .map(|(node, _)| NodeId(*node))
-    }
-
-    /// Whether a follower has acknowledged this leader within an election timeout.
-    fn hears(&self, node: NodeId) -> bool {
-        let metrics = self.0.raft.metrics();
-        heard(&metrics.borrow_watched(), node.0, self.0.quorum_ttl)
-    }
-
     /// Resolves when the replica has failed for good, with the reason: the process must exit.
     pub async fn failed(&self) -> String {
         let mut failed = self.0.failed.clone();
@@ -513,7 +420,7 @@ impl Replica {
             settled.borrow_and_update();
             // Asked of consensus itself, behind the barrier: the round may have gone through a new
             // leader, and this node's own notion of leading is put right a little later.
-            if !self.leads(leading.term) {
+            if !leads(&self.0.raft, leading.term) {
                 return Err(Failure::not_applied(Reason::NotLeader, "leadership moved away"));
             }
             let acked = quorum_acked(&self.0.raft);
@@ -536,12 +443,6 @@ impl Replica {
                 }
             }
         }
-    }
-
-    fn leads(&self, term: u64) -> bool {
-        let metrics = self.0.raft.server_metrics();
-        let seen = metrics.borrow_watched();
-        seen.state.is_leader() && seen.vote.leader_id.term == term
     }
 
     fn session_exists(&self, session: SessionId) -> Result<bool, Failure> {
@@ -640,12 +541,6 @@ impl Replica {
 
     /// What a status request waits for at most.
     pub const STATUS_TIMEOUT: Duration = SMALL_ANSWER;
-}
-
-fn heard(seen: &openraft::RaftMetrics<types::TypeConfig>, node: u64, within: Duration) -> bool {
-    use openraft::Instant as _;
-    let acked = seen.heartbeat.as_ref().and_then(|heartbeats| heartbeats.get(&node).copied());
-    acked.flatten().is_some_and(|acked| acked.elapsed() < within)
 }
 
 pub(crate) fn no_leader() -> Failure {

@@ -57,6 +57,17 @@ async fn a_key_that_names_nothing_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn unary_calls_are_retried_as_pipelined_ones_are() {
+    let fake = Fake::start(2);
+    let client = fake.options().unary(true).connect().expect("good options");
+    fake.script("increment", [Act::DoThenCut]);
+    assert_eq!(client.kv().increment("k", 5).await.expect("a second try").value, 5);
+    let seen = fake.seen("increment");
+    assert_eq!((seen.len(), &seen[0].origin), (2, &seen[1].origin));
+    assert_eq!(fake.state.number("k"), 5, "one effect");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_short_deadline_leaves_time_for_a_second_node() {
     let fake = Fake::start(2);
     let client = fake.client();

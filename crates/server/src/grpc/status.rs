@@ -29,7 +29,7 @@ pub(crate) enum Refused {
     /// It was applied before, and its answer was too large to be remembered.
     ResultDropped,
     /// This node's tables can't be read.
-    Unreadable(Fatal),
+    Unreadable(String),
     /// The replica answered with the outcome of another command; a bug that must be seen.
     Mismatched(String),
 }
@@ -48,7 +48,7 @@ impl From<Failure> for Refused {
 
 impl From<Fatal> for Refused {
     fn from(fatal: Fatal) -> Self {
-        Self::Unreadable(fatal)
+        Self::Unreadable(fatal.to_string())
     }
 }
 

@@ -55,7 +55,12 @@ impl Fixture {
 
     /// Started with other options than the usual ones.
     pub(crate) async fn start_with(change: impl FnOnce(&mut ServerOptions)) -> Self {
-        let disk = MemoryDisk::new(DiskModel::immediate());
+        Self::start_on(DiskModel::immediate(), change).await
+    }
+
+    /// Started on another disk.
+    pub(crate) async fn start_on(disk: DiskModel, change: impl FnOnce(&mut ServerOptions)) -> Self {
+        let disk = MemoryDisk::new(disk);
         let node = Node::start(NodeOptions {
             node: NodeId(1),
             uuid: 7,

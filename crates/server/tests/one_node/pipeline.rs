@@ -6,6 +6,7 @@ use quorate_proto::v1;
 use quorate_proto::v1::pipeline_answer::Answer;
 use quorate_proto::v1::pipeline_call::Request as Call;
 use quorate_proto::v1::pipeline_service_client::PipelineServiceClient;
+use quorate_storage::memory::DiskModel;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
@@ -248,6 +249,25 @@ async fn a_call_is_answered_by_its_deadline_and_others_before_it() {
     );
     let error = error(&answers[0].1);
     assert_eq!((error.code, error.outcome()), (Code::Unavailable as u32, v1::Outcome::NotApplied));
+}
+
+#[tokio::test]
+async fn an_id_that_is_used_again_does_not_get_the_answer_of_its_former_call() {
+    let delay = Duration::from_millis(300);
+    let slow = DiskModel { sync_delay: Some(delay..=delay), ..DiskModel::immediate() };
+    let fixture = Fixture::start_on(slow, |_| {}).await;
+    // It leads from here on.
+    fixture.kv().await.set(set(b"k", b"v")).await.unwrap();
+    let mut pipe = Pipe::open(&fixture).await;
+    let set = Call::KvSet(set(b"k", b"v"));
+    pipe.send(vec![v1::PipelineCall { id: 1, timeout_ms: 100, request: Some(set) }]).await;
+    let answers = pipe.answers(1).await;
+    assert_eq!(error(&answers[0].1).outcome(), v1::Outcome::Unknown, "its sync takes longer");
+    // The first call is still on its way, and will be done before the second one.
+    let number = v1::IncrementRequest { key: "n".into(), by: 7, ..Default::default() };
+    pipe.send(vec![call(1, Call::KvIncrement(number))]).await;
+    let answers = pipe.answers(1).await;
+    assert!(matches!(&answers[0].1, Answer::KvIncrement(done) if done.value == 7), "{answers:?}");
 }
 
 #[tokio::test]

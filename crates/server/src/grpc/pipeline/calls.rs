@@ -1,0 +1,191 @@
+//! The calls of a pipeline and their answers: which unary method each stands for, and how an
+//! outcome, or what went wrong, becomes an answer.
+
+use super::work::CALLS_MAX;
+use crate::grpc::{Context, Deadline, Refused, cluster, kv, session, status};
+use crate::wire;
+use quorate_proto::metadata::{OUTCOME, REASON, VERSION};
+use quorate_proto::v1::cluster_service_server::ClusterService;
+use quorate_proto::v1::pipeline_answer::Answer;
+use quorate_proto::v1::pipeline_call::Request as Call;
+use quorate_proto::v1::{self, PipelineAnswer, PipelineError};
+use quorate_state::Outcome;
+use std::time::Duration;
+use tonic::{Request, Status};
+
+/// Makes a call as the unary service does.
+pub(super) async fn call_unary(
+    context: Context,
+    call: Call,
+    deadline: Deadline,
+    timeout_ms: u32,
+) -> Result<Answer, Status> {
+    fn timed<T>(message: T, timeout_ms: u32) -> Request<T> {
+        let mut request = Request::new(message);
+        if timeout_ms > 0 {
+            request.set_timeout(Duration::from_millis(timeout_ms.into()));
+        }
+        request
+    }
+    match call {
+        Call::SessionKeepAlive(keep) => {
+            let kept = session::Service(context).keep(keep, deadline).await?;
+            Ok(Answer::SessionKeepAlive(kept))
+        }
+        Call::KvList(list) => Ok(Answer::KvList(kv::Service(context).page(list, deadline).await?)),
+        Call::ClusterStatus(status) => {
+            let answer = cluster::Service(context).status(timed(status, timeout_ms)).await?;
+            Ok(Answer::ClusterStatus(answer.into_inner()))
+        }
+        Call::ClusterMembers(members) => {
+            let answer = cluster::Service(context).members(timed(members, timeout_ms)).await?;
+            Ok(Answer::ClusterMembers(answer.into_inner()))
+        }
+        Call::ClusterHashState(hash) => {
+            let answer = cluster::Service(context).hash_state(timed(hash, timeout_ms)).await?;
+            Ok(Answer::ClusterHashState(answer.into_inner()))
+        }
+        Call::ClusterCounters(counters) => {
+            let answer = cluster::Service(context).counters(timed(counters, timeout_ms)).await?;
+            Ok(Answer::ClusterCounters(answer.into_inner()))
+        }
+        Call::ClusterTransferLeader(transfer) => {
+            let service = cluster::Service(context);
+            let answer = service.transfer_leader(timed(transfer, timeout_ms)).await?;
+            Ok(Answer::ClusterTransferLeader(answer.into_inner()))
+        }
+        // Those go through the lane, or share a barrier.
+        Call::KvGet(_)
+        | Call::KvSet(_)
+        | Call::KvDelete(_)
+        | Call::KvIncrement(_)
+        | Call::KvIncrementFloat(_)
+        | Call::KvDeletePattern(_)
+        | Call::SessionOpen(_)
+        | Call::SessionClose(_) => {
+            Err(Status::internal("a call went the wrong way; this is a bug"))
+        }
+    }
+}
+
+/// The name of the call that most are.
+pub(super) const GET: &str = "KvService/Get";
+
+/// The method that a call stands for, for counters.
+pub(super) fn method(call: &Call) -> &'static str {
+    match call {
+        Call::KvGet(_) => GET,
+        Call::KvSet(_) => "KvService/Set",
+        Call::KvDelete(_) => "KvService/Delete",
+        Call::KvIncrement(_) => "KvService/Increment",
+        Call::KvIncrementFloat(_) => "KvService/IncrementFloat",
+        Call::KvDeletePattern(_) => "KvService/DeletePattern",
+        Call::KvList(_) => "KvService/List",
+        Call::SessionOpen(_) => "SessionService/Open",
+        Call::SessionKeepAlive(_) => "SessionService/KeepAlive",
+        Call::SessionClose(_) => "SessionService/Close",
+        Call::ClusterStatus(_) => "ClusterService/Status",
+        Call::ClusterMembers(_) => "ClusterService/Members",
+        Call::ClusterHashState(_) => "ClusterService/HashState",
+        Call::ClusterCounters(_) => "ClusterService/Counters",
+        Call::ClusterTransferLeader(_) => "ClusterService/TransferLeader",
+    }
+}
+
+/// The answer to a mutation, of the kind that its outcome is of.
+pub(super) fn mutated(outcome: Outcome, group: quorate_state::GroupId) -> Result<Answer, Refused> {
+    Ok(match outcome {
+        Outcome::KvSet { .. } => Answer::KvSet(wire::kv::was_set(outcome, group)?),
+        Outcome::KvDelete { .. } => Answer::KvDelete(wire::kv::deleted(outcome, group)?),
+        Outcome::KvIncrement { .. } => Answer::KvIncrement(wire::kv::incremented(outcome, group)?),
+        Outcome::KvIncrementFloat { .. } => {
+            Answer::KvIncrementFloat(wire::kv::incremented_float(outcome, group)?)
+        }
+        Outcome::KvDeletePattern { .. } => {
+            Answer::KvDeletePattern(wire::kv::deleted_pattern(outcome, group)?)
+        }
+        Outcome::SessionOpen { .. } => Answer::SessionOpen(wire::session::opened(outcome, group)?),
+        Outcome::SessionClose { .. } => Answer::SessionClose(wire::session::closed(outcome)?),
+        other => return Err(wire::unexpected(other)),
+    })
+}
+
+pub(super) fn answered(id: u64, answer: Result<Answer, Refused>) -> PipelineAnswer {
+    match answer {
+        Ok(answer) => PipelineAnswer { id, answer: Some(answer) },
+        Err(why) => refused(id, Status::from(why)),
+    }
+}
+
+/// The same words as the trailers of a unary call have.
+pub(super) fn refused(id: u64, status: Status) -> PipelineAnswer {
+    let word = |name| status.metadata().get(name).and_then(|value| value.to_str().ok());
+    let outcome = match word(OUTCOME) {
+        Some(status::NOT_APPLIED) => v1::Outcome::NotApplied,
+        _ => v1::Outcome::Unknown,
+    };
+    let error = PipelineError {
+        code: status.code() as u32,
+        message: status.message().to_owned(),
+        reason: word(REASON).unwrap_or_default().to_owned(),
+        outcome: outcome.into(),
+        version: word(VERSION).and_then(|version| version.parse().ok()),
+    };
+    PipelineAnswer { id, answer: Some(Answer::Error(error)) }
+}
+
+pub(super) fn over_credit() -> Status {
+    status::not_applied(
+        tonic::Code::ResourceExhausted,
+        "OVER_CREDIT",
+        format!("the stream has {CALLS_MAX} unanswered calls, its credit; wait for answers"),
+    )
+}
+
+pub(super) fn unknown_call() -> Status {
+    status::not_applied(
+        tonic::Code::Unimplemented,
+        "UNIMPLEMENTED",
+        "this version has no such call; compare the versions of client and server",
+    )
+}
+
+pub(super) fn duplicate_id(id: u64) -> Status {
+    status::not_applied(
+        tonic::Code::InvalidArgument,
+        "DUPLICATE_ID",
+        format!("call {id} of this stream is not answered yet; give each call an id of its own"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::descriptors;
+    use crate::metrics;
+    use prost::Message as _;
+
+    #[test]
+    fn every_call_is_counted_as_its_method() {
+        let files = descriptors::files();
+        let mut messages = files.iter().flat_map(|file| &file.message_type);
+        let call = messages.find(|message| message.name() == "PipelineCall").unwrap();
+        let kinds: Vec<_> = call.field.iter().filter(|f| f.oneof_index.is_some()).collect();
+        assert!(kinds.len() > 10, "{kinds:?}");
+        let requests = metrics::Requests::default();
+        for kind in kinds {
+            // An empty message in that field.
+            let mut bytes = Vec::new();
+            let number = u32::try_from(kind.number()).unwrap();
+            prost::encoding::encode_key(
+                number,
+                prost::encoding::WireType::LengthDelimited,
+                &mut bytes,
+            );
+            bytes.push(0);
+            let call = v1::PipelineCall::decode(&*bytes).unwrap().request.unwrap();
+            let counted = requests.method(method(&call));
+            assert_ne!(counted, requests.method(""), "{} has no method", kind.name());
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! What is going on in one pipeline stream, from its requests to its messages.
+
+use super::calls::{
+    GET, answered, call_unary, duplicate_id, method, mutated, over_credit, refused, unknown_call,
+};
+use crate::grpc::{Context, Deadline, Refused, refusals};
+use crate::metrics::{self, Counters, Method};
+use crate::wire;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use prost::Message as _;
+use quorate_consensus::{Failure, Lane, Submission};
+use quorate_proto::v1::pipeline_answer::Answer;
+use quorate_proto::v1::pipeline_call::Request as Call;
+use quorate_proto::v1::{self, PipelineAnswer, PipelineRequest, PipelineResponse};
+use quorate_state::{NodeId, query};
+use quorate_storage::state::View;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::{Status, Streaming};
+
+/// Calls of one stream that may be unanswered at once: as many as a session's window has.
+pub(super) const CALLS_MAX: usize = 1_024;
+/// Bytes of commands of one stream that may be unanswered at once; beyond it no further message is
+/// taken. Far below what all streams together may have, so that one can't take it all.
+const COMMAND_BYTES_MAX: usize = 4 << 20;
+/// Bytes of answers after which a message is full: enough to make its frame cheap, little enough
+/// that others get their turn on the connection.
+const MESSAGE_BYTES: usize = 128 << 10;
+/// A view that answers have waited for longer is replaced by a newer one, so that a slow reader
+/// does not keep old versions alive.
+const VIEW_FRESH: Duration = Duration::from_secs(1);
+
+/// What is going on in a stream.
+pub(super) struct Work {
+    context: Context,
+    /// The server stops: no more requests are taken, and the stream ends with the last answer.
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// None once the client has sent everything.
+    requests: Option<Streaming<PipelineRequest>>,
+    lane: Lane,
+    /// As what the commands in the lane are counted.
+    commands: HashMap<u64, Method>,
+    /// As what reads are counted.
+    get: Method,
+    /// Reads that wait for a barrier: one for all that came together.
+    barriers: FuturesUnordered<BoxFuture<'static, Reads>>,
+    /// Calls in `barriers`.
+    reading: usize,
+    /// Reads that can be answered.
+    readable: VecDeque<Readable>,
+    /// Everything else.
+    others: FuturesUnordered<BoxFuture<'static, (Method, PipelineAnswer)>>,
+    /// Known answers for the next message.
+    answers: Answers,
+    welcomed: bool,
+    /// The leader as the client was told last.
+    leader: Option<NodeId>,
+}
+
+/// Reads that came together, and what their barrier came to.
+struct Reads {
+    gets: Vec<(u64, wire::kv::Get)>,
+    view: Result<Arc<View>, Failure>,
+}
+
+struct Readable {
+    gets: std::vec::IntoIter<(u64, wire::kv::Get)>,
+    view: Arc<View>,
+    since: Instant,
+}
+
+/// Answers of the next message, each counted.
+struct Answers {
+    known: Vec<PipelineAnswer>,
+    counters: Arc<Counters>,
+}
+
+impl Answers {
+    fn push(&mut self, method: Method, answer: PipelineAnswer) {
+        let outcome = match &answer.answer {
+            Some(Answer::Error(error)) if error.outcome() == v1::Outcome::NotApplied => {
+                metrics::Outcome::NotApplied
+            }
+            Some(Answer::Error(_)) => metrics::Outcome::Unknown,
+            _ => metrics::Outcome::Ok,
+        };
+        self.counters.requests.answered(method, outcome);
+        self.known.push(answer);
+    }
+}
+
+impl Work {
+    pub(super) fn new(context: Context, requests: Streaming<PipelineRequest>) -> Self {
+        let lane = Lane::new(context.replica.clone(), 4 * CALLS_MAX);
+        let counters = Arc::clone(&context.counters);
+        counters.pipelines.enter();
+        let stopping = Box::pin(context.stop.clone().cancelled_owned());
+        Self {
+            context,
+            stopping,
+            requests: Some(requests),
+            lane,
+            commands: HashMap::new(),
+            get: counters.requests.method(GET),
+            barriers: FuturesUnordered::new(),
+            reading: 0,
+            readable: VecDeque::new(),
+            others: FuturesUnordered::new(),
+            answers: Answers { known: Vec::new(), counters },
+            welcomed: false,
+            leader: None,
+        }
+    }
+
+    fn unanswered(&self) -> usize {
+        let readable: usize = self.readable.iter().map(|reads| reads.gets.len()).sum();
+        self.lane.len() + self.reading + readable + self.others.len()
+    }
+
+    /// Its client does not read, so it is taken away.
+    pub(super) fn cut(self) {
+        self.context.counters.slow_readers_cut.count();
+    }
+
+    /// The next message; see [`futures::Stream::poll_next`].
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<PipelineResponse, Status>>> {
+        if self.requests.is_some() && self.stopping.as_mut().poll(cx).is_ready() {
+            self.requests = None;
+        }
+        if let Some(refusal) = self.take_requests(cx) {
+            return Poll::Ready(Some(Err(refusal)));
+        }
+        while let Poll::Ready(Some(reads)) = self.barriers.poll_next_unpin(cx) {
+            self.reading -= reads.gets.len();
+            self.admit(reads);
+        }
+        if let Poll::Ready(answers) = self.lane.poll_answers(cx) {
+            let group = self.context.replica.group();
+            for (id, answer) in answers {
+                let answer = match answer {
+                    Ok(committed) => mutated(committed.outcome, group),
+                    Err(failure) => Err(Refused::from(failure)),
+                };
+                if let Some(method) = self.commands.remove(&id) {
+                    self.answers.push(method, answered(id, answer));
+                }
+            }
+        }
+        while let Poll::Ready(Some((method, answer))) = self.others.poll_next_unpin(cx) {
+            self.answers.push(method, answer);
+        }
+        self.read();
+        if let Some(message) = self.message() {
+            return Poll::Ready(Some(Ok(message)));
+        }
+        if self.requests.is_none() && self.unanswered() == 0 {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    }
+
+    /// Takes what the client has sent, while it has credit. A refusal ends the stream.
+    fn take_requests(&mut self, cx: &mut TaskContext<'_>) -> Option<Status> {
+        while self.unanswered() < CALLS_MAX
+            && self.lane.held_bytes() < COMMAND_BYTES_MAX
+            && self.answers.known.len() < CALLS_MAX
+            && let Some(requests) = &mut self.requests
+        {
+            match requests.poll_next_unpin(cx) {
+                Poll::Pending => return None,
+                Poll::Ready(Some(Ok(request))) => self.take(request),
+                Poll::Ready(None) => self.requests = None,
+                Poll::Ready(Some(Err(status))) => {
+                    self.requests = None;
+                    // Whatever it says of the message: of unanswered calls nobody knows the fate.
+                    let words = refusals::put_into_words(&status, &self.context.limits);
+                    return Some(crate::grpc::status::ended(
+                        words.code(),
+                        "MALFORMED",
+                        words.message(),
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, request: PipelineRequest) {
+        // More than could be unanswered name nothing.
+        for id in request.cancelled.into_iter().take(2 * CALLS_MAX) {
+            self.lane.cancel(id);
+            self.commands.remove(&id);
+        }
+        // Reads under way can't be cancelled, so a client may be a little beyond its credit without
+        // knowing.
+        let mut room = (2 * CALLS_MAX).saturating_sub(self.unanswered());
+        let mut commands = Vec::new();
+        // By timeout, because reads with the same one share a barrier.
+        let mut reads: BTreeMap<u32, Vec<(u64, wire::kv::Get)>> = BTreeMap::new();
+        for v1::PipelineCall { id, timeout_ms, request } in request.calls {
+            let requests = &self.context.counters.requests;
+            let method = requests.method(request.as_ref().map_or("", method));
+            if room == 0 {
+                self.answers.push(method, refused(id, over_credit()));
+                continue;
+            }
+            room -= 1;
+            let limits = &self.context.limits;
+            let command = match request {
+                Some(Call::KvSet(set)) => wire::kv::set(set, limits),
+                Some(Call::KvDelete(delete)) => wire::kv::delete(delete, limits),
+                Some(Call::KvIncrement(increment)) => wire::kv::increment(increment, limits),
+                Some(Call::KvIncrementFloat(increment)) => {
+                    wire::kv::increment_float(increment, limits)
+                }
+                Some(Call::KvDeletePattern(delete)) => wire::kv::delete_pattern(delete),
+                Some(Call::SessionOpen(open)) => wire::session::open(open),
+                Some(Call::SessionClose(close)) => wire::session::close(close),
+                Some(Call::KvGet(get)) => match wire::kv::get(get, limits) {
+                    Ok(get) if !get.fresh.stale && get.fresh.min_revision.0 == 0 => {
+                        reads.entry(timeout_ms).or_default().push((id, get));
+                        continue;
+                    }
+                    Ok(get) => {
+                        self.read_apart(id, get, Deadline::in_ms(timeout_ms));
+                        continue;
+                    }
+                    Err(invalid) => Err(invalid),
+                },
+                Some(other) => {
+                    self.call_apart(id, method, other, timeout_ms);
+                    continue;
+                }
+                None => {
+                    self.answers.push(method, refused(id, unknown_call()));
+                    continue;
+                }
+            };
+            match command {
+                Ok(_) if self.commands.contains_key(&id) => {
+                    self.answers.push(method, refused(id, duplicate_id(id)));
+                }
+                Ok(envelope) => {
+                    let deadline = Deadline::in_ms(timeout_ms).at();
+                    commands.push(Submission { tag: id, envelope, deadline });
+                    self.commands.insert(id, method);
+                }
+                Err(invalid) => {
+                    self.answers.push(method, answered(id, Err(Refused::from(invalid))));
+                }
+            }
+        }
+        self.lane.submit(commands);
+        for (timeout_ms, gets) in reads {
+            self.reading += gets.len();
+            let replica = self.context.replica.clone();
+            let deadline = Deadline::in_ms(timeout_ms);
+            self.barriers.push(Box::pin(async move {
+                let view = replica.read(deadline.remaining()).await;
+                Reads { gets, view }
+            }));
+        }
+    }
+
+    /// Reads whose barrier is through are answered when there is room in a message.
+    fn admit(&mut self, reads: Reads) {
+        match reads.view {
+            Ok(view) => {
+                let since = Instant::now();
+                self.readable.push_back(Readable { gets: reads.gets.into_iter(), view, since });
+            }
+            Err(failure) => {
+                for (id, _) in reads.gets {
+                    self.answers.push(self.get, answered(id, Err(failure.clone().into())));
+                }
+            }
+        }
+    }
+
+    /// Answers reads until the message is full.
+    fn read(&mut self) {
+        let group = self.context.replica.group();
+        let mut bytes = 0;
+        while let Some(reads) = self.readable.front_mut() {
+            if reads.since.elapsed() > VIEW_FRESH {
+                // A newer view contains all that the older one did.
+                reads.view = Arc::new(self.context.replica.stale());
+                reads.since = Instant::now();
+            }
+            let tables = &*reads.view.tables;
+            let revision = query::revision(tables, group);
+            for (id, get) in reads.gets.by_ref() {
+                let got = match &revision {
+                    Ok(revision) => query::kv_get(tables, group, &get.namespace, &get.key)
+                        .map(|item| wire::kv::got(get.key, item, *revision, group))
+                        .map_err(Refused::from),
+                    Err(fatal) => Err(Refused::Unreadable(fatal.to_string())),
+                };
+                let answer = answered(id, got.map(Answer::KvGet));
+                bytes += answer.encoded_len();
+                self.answers.push(self.get, answer);
+                if bytes >= MESSAGE_BYTES {
+                    return;
+                }
+            }
+            self.readable.pop_front();
+        }
+    }
+
+    /// A read that need not, or not only, wait for a barrier.
+    fn read_apart(&mut self, id: u64, get: wire::kv::Get, deadline: Deadline) {
+        let (context, method) = (self.context.clone(), self.get);
+        self.others.push(Box::pin(async move {
+            let got = crate::grpc::kv::Service(context).read(get, deadline).await;
+            (method, answered(id, got.map(Answer::KvGet)))
+        }));
+    }
+
+    /// A call that the unary service answers.
+    fn call_apart(&mut self, id: u64, method: Method, call: Call, timeout_ms: u32) {
+        let context = self.context.clone();
+        let deadline = Deadline::in_ms(timeout_ms);
+        self.others.push(Box::pin(async move {
+            let answer = match call_unary(context, call, deadline, timeout_ms).await {
+                Ok(answer) => PipelineAnswer { id, answer: Some(answer) },
+                Err(status) => refused(id, status),
+            };
+            (method, answer)
+        }));
+    }
+
+    /// The next message, if there is anything to say.
+    fn message(&mut self) -> Option<PipelineResponse> {
+        let welcome = (!self.welcomed).then(|| v1::PipelineWelcome {
+            calls_max: u32::try_from(CALLS_MAX).unwrap_or(u32::MAX),
+            message_bytes_max: self.context.limits.request_bytes_max,
+        });
+        if welcome.is_none() && self.answers.known.is_empty() {
+            return None;
+        }
+        self.welcomed = true;
+        let mut leader = String::new();
+        let leads = self.context.replica.leader();
+        if leads != self.leader
+            && let Some(address) = self.context.leader.text(&self.context.replica)
+        {
+            leader = address;
+            self.leader = leads;
+        }
+        let answers = std::mem::take(&mut self.answers.known);
+        Some(PipelineResponse { answers, welcome, leader })
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.context.counters.pipelines.leave();
+    }
+}

@@ -5,15 +5,15 @@
 //! 3. The rows of DEADLINE are exactly the deadlines of the rows in KV and IDEMPOTENCY.
 //! 4. `1 <= version` and `create_revision <= mod_revision <= revision` for every key, and
 //!    `id <= revision` for every session.
-//! 5. Every row of SESSION_ANSWER belongs to an open session, is not empty, has a sequence at or
-//!    above the floor, and none at or above `floor + SESSION_WINDOW`; no sequence at or above the
-//!    floor was answered twice.
+//! 5. Every row of SESSION_ANSWER belongs to an open session, is not empty, and has a sequence at
+//!    or above the floor; the answers in a session's own row all are. No answer is at or above
+//!    `floor + SESSION_WINDOW`, and no sequence at or above the floor was answered twice.
 //!
 //! What the machine keeps in memory equals what the tables say: [`crate::Machine::check`].
 
 use crate::keys::{self, DeadlineKind, Key};
 use crate::limits::SESSION_WINDOW;
-use crate::rows::{self, AnswerRow, IdempotencyRow, KvRow, MemberAddrRow, MetaRow, SessionRow};
+use crate::rows::{self, Answer, AnswerRow, IdempotencyRow, KvRow, MemberAddrRow, MetaRow, SessionRow};
 use crate::{Fatal, GroupId, Read, Sequence, SessionId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -42,7 +42,8 @@ struct Seen {
     deadlines_due: BTreeSet<Vec<u8>>,
     /// Keys that they have.
     deadlines: BTreeSet<Vec<u8>>,
-    sessions: BTreeMap<SessionId, SessionRow>,
+    /// Their floors.
+    sessions: BTreeMap<SessionId, Sequence>,
     answered: BTreeSet<(SessionId, Sequence)>,
     idempotency_keys: u64,
 }
@@ -79,11 +80,24 @@ impl Seen {
                 if id.0 > self.meta.revision.0 {
                     return broken(format!("session {id} was opened in the future"));
                 }
-                self.sessions.insert(id, row);
+                if row.recent.iter().any(|answer| answer.sequence < row.floor) {
+                    return broken(format!("session {id} keeps an answer below its floor"));
+                }
+                self.sessions.insert(id, row.floor);
+                self.answers(id, row.floor, &row.recent)?;
             }
             // SESSION lies before SESSION_ANSWER, so the sessions are known by now.
             Key::SessionAnswer(id, _) => {
-                self.answers(id, &rows::decode("session answer row", value)?)?;
+                let row: AnswerRow = rows::decode("session answer row", value)?;
+                let Some(&floor) = self.sessions.get(&id) else {
+                    return broken(format!("session {id} is not open and has answers"));
+                };
+                if row.answers.iter().all(|answer| answer.sequence < floor) {
+                    return broken(format!(
+                        "session {id} keeps an answer row that its floor has passed"
+                    ));
+                }
+                self.answers(id, floor, &row.answers)?;
             }
             Key::Idempotency { .. } => {
                 let row: IdempotencyRow = rows::decode("idempotency row", value)?;
@@ -98,26 +112,22 @@ impl Seen {
         Ok(())
     }
 
-    fn answers(&mut self, id: SessionId, row: &AnswerRow) -> Result<(), Fatal> {
-        let Some(session) = self.sessions.get(&id) else {
-            return broken(format!("session {id} is not open and has answers"));
-        };
-        let mut highest = None;
-        for answer in &row.answers {
-            let sequence = answer.sequence;
-            highest = highest.max(Some(sequence));
-            if sequence < session.floor {
+    fn answers(
+        &mut self,
+        id: SessionId,
+        floor: Sequence,
+        answers: &[Answer],
+    ) -> Result<(), Fatal> {
+        for &Answer { sequence, .. } in answers {
+            if sequence < floor {
                 continue;
             }
-            if sequence.0 - session.floor.0 >= SESSION_WINDOW {
+            if sequence.0 - floor.0 >= SESSION_WINDOW {
                 return broken(format!("session {id} answered {sequence}, beyond its window"));
             }
             if !self.answered.insert((id, sequence)) {
                 return broken(format!("session {id} answered {sequence} twice"));
             }
-        }
-        if highest < Some(session.floor) {
-            return broken(format!("session {id} keeps an answer row that its floor has passed"));
         }
         Ok(())
     }

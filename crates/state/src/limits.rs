@@ -33,6 +33,9 @@ pub const SESSIONS_MAX: u64 = 100_000;
 pub const SESSION_WINDOW: u64 = 1_024;
 /// Bytes of an encoded answer that is remembered; a larger one is remembered as dropped.
 pub const REMEMBERED_ANSWER_BYTES_MAX: usize = 4 << 10;
+/// Bytes of a session's row with the answers in it; with more, the newest get a row of their own.
+/// Enough for a few callers that share a session, and little to write again with each request.
+pub(crate) const SESSION_ROW_BYTES_MAX: usize = 512;
 /// Bytes of an idempotency key.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: u64 = 64;
 /// Milliseconds (lease time) an idempotency key is remembered: longer than any sane retry.

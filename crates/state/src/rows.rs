@@ -58,14 +58,17 @@ fn as_bytes<S: Serializer>(value: &&[u8], serializer: S) -> Result<S::Ok, S::Err
     serializer.serialize_bytes(value)
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SessionRow {
     pub(crate) ttl_ms: u64,
     /// The lowest sequence still accepted.
     pub(crate) floor: Sequence,
+    /// Answers at or above the floor that have no row of their own, in the order they were
+    /// applied. The floor moves with nearly every request, so this row is written anyway.
+    pub(crate) recent: Vec<Answer>,
 }
 
-/// What one entry answered to one session.
+/// What one entry answered to one session, when it was too much for the session's own row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AnswerRow {
     /// In the order they were applied.

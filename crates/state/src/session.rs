@@ -1,11 +1,13 @@
 //! Sessions: who may ask to be remembered, and what is remembered for whom.
 //!
-//! A session's window is `[floor, floor + SESSION_WINDOW)`. Every answer in it is kept, in one row
-//! per entry; a row goes when the floor has passed its highest sequence. So at most two windows'
-//! worth of answers are stored for a session: those in the window, and those below it that share a
-//! row with one in it.
+//! A session's window is `[floor, floor + SESSION_WINDOW)`. Every answer in it is kept: in the
+//! session's own row while that stays small, which is one write for an answer, for the floor that
+//! came with its request and for the answers that the floor passed; otherwise in one row per
+//! entry, which goes when the floor has passed its highest sequence. So at most two windows' worth
+//! of answers are stored for a session: those in the window, and those below it that share a row
+//! with one in it.
 
-use crate::limits::SESSION_WINDOW;
+use crate::limits::{SESSION_ROW_BYTES_MAX, SESSION_WINDOW};
 use crate::rows::{self, Answer, AnswerRow, SessionRow};
 use crate::scope::Scope;
 use crate::{Event, Fatal, GroupId, LogIndex, Read, Sequence, SessionId, Txn, codec, keys};
@@ -25,12 +27,20 @@ pub(crate) struct Sessions {
 /// One open session.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Session {
-    ttl_ms: u64,
-    floor: Sequence,
-    /// Sequences in the window that were answered, and the entry that did.
-    answered: BTreeMap<Sequence, LogIndex>,
+    row: SessionRow,
+    /// Sequences in the window that were answered.
+    answered: BTreeMap<Sequence, Place>,
     /// The highest sequence in each answer row: the row goes when the floor passes it.
     rows: BTreeMap<LogIndex, Sequence>,
+}
+
+/// Where an answer is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In the session's own row.
+    Recent,
+    /// In the row of this entry; with what is pending, while the entry is the one being applied.
+    Entry(LogIndex),
 }
 
 /// What the entry being applied changed about a session.
@@ -61,9 +71,7 @@ impl Sessions {
                 )));
             };
             let row: AnswerRow = rows::decode("session answer row", value)?;
-            for answer in &row.answers {
-                session.note(answer.sequence, index);
-            }
+            session.note_row(&row.answers, index);
             Ok(())
         })?;
         Ok(sessions)
@@ -76,21 +84,60 @@ impl Sessions {
 
 impl Session {
     fn new(row: SessionRow) -> Self {
-        Self {
-            ttl_ms: row.ttl_ms,
-            floor: row.floor,
-            answered: BTreeMap::new(),
-            rows: BTreeMap::new(),
+        let answered = row.recent.iter().map(|answer| (answer.sequence, Place::Recent)).collect();
+        Self { row, answered, rows: BTreeMap::new() }
+    }
+
+    /// Takes in an answer row, of which some may lie below the floor.
+    fn note_row(&mut self, answers: &[Answer], index: LogIndex) {
+        for answer in answers {
+            if answer.sequence >= self.row.floor {
+                self.answered.insert(answer.sequence, Place::Entry(index));
+            }
+            let highest = self.rows.entry(index).or_insert(answer.sequence);
+            *highest = answer.sequence.max(*highest);
         }
     }
 
-    /// Takes in that the entry at `index` answered `sequence`.
-    fn note(&mut self, sequence: Sequence, index: LogIndex) {
-        if sequence >= self.floor {
-            self.answered.insert(sequence, index);
+    /// Lets the floor rise, and answers which rows have nothing above it any more.
+    fn raise_floor(&mut self, floor: Sequence) -> Vec<LogIndex> {
+        self.row.floor = floor;
+        self.row.recent.retain(|answer| answer.sequence >= floor);
+        let mut gone = Vec::new();
+        while let Some(passed) = self.answered.first_entry() {
+            if *passed.key() >= floor {
+                break;
+            }
+            let (passed, place) = passed.remove_entry();
+            // The row of the entry being applied is not among them: it is not written yet, and
+            // will be without what is passed.
+            if let Place::Entry(index) = place
+                && self.rows.get(&index) == Some(&passed)
+            {
+                self.rows.remove(&index);
+                gone.push(index);
+            }
         }
-        let highest = self.rows.entry(index).or_insert(sequence);
-        *highest = sequence.max(*highest);
+        gone
+    }
+
+    /// Takes answers into the session's own row, if it stays small: the row then, or the answers
+    /// back.
+    fn take_in(&mut self, mut answers: Vec<Answer>) -> Result<Vec<u8>, Vec<Answer>> {
+        // An encoded answer has more than four bytes: what can't fit is not encoded to find out.
+        let before = self.row.recent.len();
+        if before + answers.len() > SESSION_ROW_BYTES_MAX / 4 {
+            return Err(answers);
+        }
+        self.row.recent.append(&mut answers);
+        let bytes = codec::encode(&self.row);
+        if bytes.len() > SESSION_ROW_BYTES_MAX {
+            return Err(self.row.recent.split_off(before));
+        }
+        for answer in &self.row.recent[before..] {
+            self.answered.insert(answer.sequence, Place::Recent);
+        }
+        Ok(bytes)
     }
 }
 
@@ -116,46 +163,40 @@ pub(crate) fn stand(
     floor: Sequence,
 ) -> Result<Standing, Fatal> {
     let Some(session) = scope.sessions.open.get_mut(&id) else { return Ok(Standing::Gone) };
-    if floor > session.floor {
-        session.floor = floor;
+    if floor > session.row.floor {
         scope.pending.entry(id).or_default().floor_moved = true;
-        while let Some(passed) = session.answered.first_entry() {
-            if *passed.key() >= floor {
-                break;
-            }
-            let (passed, index) = passed.remove_entry();
-            if session.rows.get(&index) != Some(&passed) {
-                continue;
-            }
-            session.rows.remove(&index);
-            // This entry's own row is not written yet, and will be without what is passed.
-            if index != scope.index {
-                scope.txn.delete(&keys::session_answer(scope.group, id, index));
-            }
+        for index in session.raise_floor(floor) {
+            scope.txn.delete(&keys::session_answer(scope.group, id, index));
         }
     }
-    let floor = session.floor;
+    let floor = session.row.floor;
     if sequence < floor {
         return Ok(Standing::TooOld { floor });
     }
     if sequence.0 - floor.0 >= SESSION_WINDOW {
         return Ok(Standing::TooFar { floor });
     }
-    let Some(&index) = session.answered.get(&sequence) else { return Ok(Standing::Fresh) };
-    let answer = if index == scope.index {
-        let pending = scope.pending.get(&id).map_or(&[][..], |pending| &pending.answers);
-        pending.iter().find(|answer| answer.sequence == sequence).cloned()
-    } else {
-        let bytes = scope.txn.get(&keys::session_answer(scope.group, id, index))?;
-        let row: AnswerRow = match bytes {
-            Some(bytes) => rows::decode("session answer row", &bytes)?,
-            None => AnswerRow::default(),
-        };
-        row.answers.into_iter().find(|answer| answer.sequence == sequence)
+    let Some(&place) = session.answered.get(&sequence) else { return Ok(Standing::Fresh) };
+    let find = |answers: &[Answer]| -> Option<Answer> {
+        answers.iter().find(|answer| answer.sequence == sequence).cloned()
+    };
+    let answer = match place {
+        Place::Recent => find(&session.row.recent),
+        Place::Entry(index) if index == scope.index => {
+            scope.pending.get(&id).and_then(|pending| find(&pending.answers))
+        }
+        Place::Entry(index) => {
+            match scope.txn.get(&keys::session_answer(scope.group, id, index))? {
+                Some(bytes) => {
+                    find(&rows::decode::<AnswerRow>("session answer row", &bytes)?.answers)
+                }
+                None => None,
+            }
+        }
     };
     answer.map(Standing::Answered).ok_or_else(|| {
         Fatal::Invariant(format!(
-            "session {id} has an answer for sequence {sequence} in entry {index}, its row does not"
+            "session {id} has an answer for sequence {sequence} in {place:?}, which it is not in"
         ))
     })
 }
@@ -163,7 +204,7 @@ pub(crate) fn stand(
 /// Remembers an answer, unless the command ended its own session.
 pub(crate) fn remember(scope: &mut Scope<'_>, id: SessionId, answer: Answer) {
     let Some(session) = scope.sessions.open.get_mut(&id) else { return };
-    session.note(answer.sequence, scope.index);
+    session.answered.insert(answer.sequence, Place::Entry(scope.index));
     scope.pending.entry(id).or_default().answers.push(answer);
 }
 
@@ -172,7 +213,7 @@ pub(crate) fn remember(scope: &mut Scope<'_>, id: SessionId, answer: Answer) {
 pub(crate) fn end(scope: &mut Scope<'_>, id: SessionId) -> Option<usize> {
     let session = scope.sessions.open.remove(&id)?;
     scope.txn.delete(&keys::session(scope.group, id));
-    for &index in session.rows.keys().filter(|index| **index != scope.index) {
+    for &index in session.rows.keys() {
         scope.txn.delete(&keys::session_answer(scope.group, id, index));
     }
     scope.pending.remove(&id);
@@ -184,16 +225,24 @@ pub(crate) fn end(scope: &mut Scope<'_>, id: SessionId) -> Option<usize> {
 /// Writes what the entry changed about its sessions, in the order of their ids.
 pub(crate) fn write_pending(scope: &mut Scope<'_>) {
     for (id, pending) in std::mem::take(&mut scope.pending) {
-        let Some(session) = scope.sessions.open.get(&id) else { continue };
-        if pending.floor_moved {
-            let row = SessionRow { ttl_ms: session.ttl_ms, floor: session.floor };
-            scope.txn.put(&keys::session(scope.group, id), &codec::encode(&row));
-        }
+        let Some(session) = scope.sessions.open.get_mut(&id) else { continue };
         let mut answers = pending.answers;
-        answers.retain(|answer| answer.sequence >= session.floor);
+        answers.retain(|answer| answer.sequence >= session.row.floor);
         if !answers.is_empty() {
-            let key = keys::session_answer(scope.group, id, scope.index);
-            scope.txn.put(&key, &codec::encode(&AnswerRow { answers }));
+            match session.take_in(answers) {
+                Ok(row) => {
+                    scope.txn.put(&keys::session(scope.group, id), &row);
+                    continue;
+                }
+                Err(too_many) => {
+                    session.note_row(&too_many, scope.index);
+                    let key = keys::session_answer(scope.group, id, scope.index);
+                    scope.txn.put(&key, &codec::encode(&AnswerRow { answers: too_many }));
+                }
+            }
+        }
+        if pending.floor_moved {
+            scope.txn.put(&keys::session(scope.group, id), &codec::encode(&session.row));
         }
     }
 }

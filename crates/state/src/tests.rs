@@ -13,6 +13,7 @@ mod model;
 mod replicas;
 mod requests;
 mod samples;
+mod session_rows;
 
 use crate::testing::seed;
 use proptest::prelude::ProptestConfig;

@@ -2,7 +2,7 @@
 
 use crate::keys::{self, DeadlineKind, Key};
 use crate::query::{KvItem, KvPage, KvShow};
-use crate::rows::{self, AnswerRow, IdempotencyRow, KvRow, MemberAddrRow, MetaRow, SessionRow};
+use crate::rows::{self, Answer, AnswerRow, IdempotencyRow, KvRow, MemberAddrRow, MetaRow, SessionRow};
 use crate::{Event, GroupId, Outcome, Rejection, Revision, SessionId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -171,6 +171,13 @@ pub(crate) fn key(group: GroupId, key: &[u8], names: &Names) -> String {
     }
 }
 
+fn answers(answers: &[Answer], names: &Names) -> String {
+    let answers = answers.iter();
+    answers
+        .map(|answer| format!(" [{}: {}]", answer.sequence, outcome(&answer.outcome, names)))
+        .collect()
+}
+
 fn deadline(group: GroupId, kind: DeadlineKind, id: &[u8], names: &Names) -> String {
     key(group, &keys::expiring(group, kind, id), names)
 }
@@ -205,16 +212,12 @@ pub(crate) fn row(group: GroupId, row_key: &[u8], value: &[u8], names: &Names) -
         }
         Some(Key::Session(_)) => {
             let row: SessionRow = rows::decode("session row", value)?;
-            format!(" ttl={}ms floor={}", row.ttl_ms, row.floor)
+            let recent = answers(&row.recent, names);
+            format!(" ttl={}ms floor={}{recent}", row.ttl_ms, row.floor)
         }
         Some(Key::SessionAnswer(..)) => {
             let row: AnswerRow = rows::decode("session answer row", value)?;
-            let answers = row.answers.iter();
-            answers
-                .map(|answer| {
-                    format!(" [{}: {}]", answer.sequence, outcome(&answer.outcome, names))
-                })
-                .collect()
+            answers(&row.answers, names)
         }
         Some(Key::Idempotency { .. }) => {
             let row: IdempotencyRow = rows::decode("idempotency row", value)?;

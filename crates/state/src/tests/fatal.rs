@@ -92,8 +92,11 @@ fn an_answer_that_is_missing() {
     let open = batch(vec![Command::SessionOpen(SessionOpen { ttl_ms: 10_000 })]);
     machine.apply(&mut tables, LogIndex(1), &open).unwrap();
     let id = SessionId(1 << 12);
-    let mut numbered = batch(vec![increment()]);
-    numbered.commands[0].caller = Caller::Session { id, sequence: Sequence(1), floor: Sequence(1) };
+    // So many that they get a row of their own.
+    let mut numbered = batch(vec![increment(); 100]);
+    for (sequence, envelope) in (1..).map(Sequence).zip(&mut numbered.commands) {
+        envelope.caller = Caller::Session { id, sequence, floor: Sequence(1) };
+    }
     machine.apply(&mut tables, LogIndex(2), &numbered).unwrap();
     tables.delete(&keys::session_answer(GROUP, id, LogIndex(2)));
     let error = machine.apply(&mut tables, LogIndex(3), &numbered).unwrap_err();

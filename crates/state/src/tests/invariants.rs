@@ -43,12 +43,16 @@ fn sound() -> (MemoryTables, Machine) {
 }
 
 fn answers(sequences: &[u64]) -> Vec<u8> {
+    codec::encode(&AnswerRow { answers: recent(sequences) })
+}
+
+fn recent(sequences: &[u64]) -> Vec<Answer> {
     let answer = |sequence: &u64| Answer {
         sequence: Sequence(*sequence),
         request_hash: 0,
         outcome: Outcome::Done,
     };
-    codec::encode(&AnswerRow { answers: sequences.iter().map(answer).collect() })
+    sequences.iter().map(answer).collect()
 }
 
 #[test]
@@ -62,7 +66,7 @@ type Plant = fn(&mut MemoryTables);
 
 #[test]
 fn planted_faults_are_found() {
-    let faults: [(&str, Plant); 13] = [
+    let faults: [(&str, Plant); 14] = [
         ("no table has the key", |t| t.put(&[0, 0, 0, 1, 200], b"")),
         ("undecodable", |t| t.put(&keys::kv(GROUP, "", b"k"), b"\xff\xff")),
         ("sessions counted", |t| {
@@ -108,7 +112,7 @@ fn planted_faults_are_found() {
             t.put(&keys::kv(GROUP, "", b"new"), &row.encode());
         }),
         ("opened in the future", |t| {
-            let row = SessionRow { ttl_ms: 1_000, floor: Sequence(1) };
+            let row = SessionRow { ttl_ms: 1_000, floor: Sequence(1), recent: Vec::new() };
             t.put(&keys::session(GROUP, SessionId(1 << 50)), &codec::encode(&row));
         }),
         ("beyond its window", |t| {
@@ -116,6 +120,10 @@ fn planted_faults_are_found() {
         }),
         ("answered 5 twice", |t| {
             t.put(&keys::session_answer(GROUP, SESSION, LogIndex(4)), &answers(&[1, 5]));
+        }),
+        ("below its floor", |t| {
+            let row = SessionRow { ttl_ms: 10_000, floor: Sequence(3), recent: recent(&[2, 5]) };
+            t.put(&keys::session(GROUP, SESSION), &codec::encode(&row));
         }),
         ("floor has passed", |t| {
             t.put(&keys::session_answer(GROUP, SESSION, LogIndex(4)), &answers(&[1]));
@@ -139,11 +147,15 @@ fn answers_without_a_session_are_found() {
 
 #[test]
 fn a_machine_that_disagrees_with_its_tables_is_found() {
-    let disagreements: [Plant; 4] = [
+    let disagreements: [Plant; 5] = [
         |t| t.put(&keys::digest(GROUP), &codec::encode(&1_u64)),
-        |t| t.delete(&keys::session_answer(GROUP, SESSION, LogIndex(3))),
+        |t| t.put(&keys::session_answer(GROUP, SESSION, LogIndex(4)), &answers(&[7])),
         |t| {
-            let row = SessionRow { ttl_ms: 10_000, floor: Sequence(3) };
+            let row = SessionRow { ttl_ms: 10_000, floor: Sequence(3), recent: recent(&[5]) };
+            t.put(&keys::session(GROUP, SESSION), &codec::encode(&row));
+        },
+        |t| {
+            let row = SessionRow { ttl_ms: 10_000, floor: Sequence(2), recent: recent(&[5]) };
             t.put(&keys::session(GROUP, SESSION), &codec::encode(&row));
         },
         // Earlier than the machine believes: it would not look in time.

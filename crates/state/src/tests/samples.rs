@@ -172,7 +172,8 @@ pub(super) fn rows() -> Vec<(String, Vec<u8>, Vec<u8>)> {
     let kv_deadline = keys::deadline(group, 42_345, DeadlineKind::Kv, &kv_key);
     let idempotency_deadline =
         keys::deadline(group, 612_345, DeadlineKind::Idempotency, &idempotency_key);
-    let session = SessionRow { ttl_ms: 30_000, floor: Sequence(7) };
+    let recent = vec![answer.clone()];
+    let session = SessionRow { ttl_ms: 30_000, floor: Sequence(7), recent };
     let all: [(&str, Vec<u8>, Vec<u8>); 10] = [
         ("meta", keys::meta(group), codec::encode(&meta)),
         ("digest", keys::digest(group), codec::encode(&request_hash)),

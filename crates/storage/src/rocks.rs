@@ -2,8 +2,8 @@
 
 use crate::{Error, Tuning, rocks_check};
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, ErrorKind, InfoLogger,
-    LogLevel, Options, WriteBufferManager,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode,
+    ErrorKind, InfoLogger, LogLevel, LruCacheOptions, Options, WriteBufferManager,
 };
 use std::path::Path;
 
@@ -23,7 +23,7 @@ impl Budget {
         let state = tuning.state_memtable_bytes * usize::from(tuning.state_memtables);
         Self {
             tuning: tuning.clone(),
-            blocks: Cache::new_lru_cache(tuning.block_cache_bytes),
+            blocks: blocks(tuning.block_cache_bytes),
             // Never stalls a writer: past the sum it only starts a flush earlier.
             memtables: WriteBufferManager::new_write_buffer_manager(log + state, false),
         }
@@ -94,11 +94,27 @@ impl Budget {
         table.set_block_cache(&self.blocks);
         table.set_cache_index_and_filter_blocks(true);
         table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        // Indexes and filters in pieces of a few KiB: as one block each, of hundreds of KiB, they
+        // push each other out of the cache, and are read and checked again for each key.
+        table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        table.set_pin_top_level_index_and_filter(true);
         if bloom {
             table.set_bloom_filter(10.0, false);
+            table.set_partition_filters(true);
         }
         table
     }
+}
+
+/// A cache in few shards: a block that is larger than a shard can't be kept, and the default
+/// makes shards of half a MiB.
+fn blocks(bytes: usize) -> Cache {
+    /// Sixteen: more than the threads that read at once.
+    const SHARD_BITS: i32 = 4;
+    let mut options = LruCacheOptions::default();
+    options.set_capacity(bytes);
+    options.set_num_shard_bits(SHARD_BITS);
+    Cache::new_lru_cache_opts(&options)
 }
 
 /// Opens a database, having looked at its files.

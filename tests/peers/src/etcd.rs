@@ -99,10 +99,16 @@ pub async fn measure(binary: &Path, work: Work) -> Result<Figures> {
     let until = from + Duration::from_secs(work.seconds);
     let value = Arc::new(vec![b'x'; work.value_bytes]);
     let mut workers = Vec::new();
-    for number in 0..work.clients {
+    for connection in 0..work.clients.connections {
         let client = Client::connect([&leader], None).await?;
-        let value = Arc::clone(&value);
-        workers.push(tokio::spawn(async move { work_on(client, number, work, &value, from, until).await }));
+        for flight in 0..work.clients.in_flight {
+            let number = connection * work.clients.in_flight + flight;
+            // A clone shares the connection.
+            let (client, value) = (client.clone(), Arc::clone(&value));
+            workers.push(tokio::spawn(async move {
+                work_on(client, number, work, &value, from, until).await
+            }));
+        }
     }
     let mut latencies = histogram()?;
     for worker in workers {

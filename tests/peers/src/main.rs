@@ -1,8 +1,8 @@
 //! The same work on Quorate and on etcd, three processes each, in one run on one machine, and the
 //! ratios. Started by `scripts/bench-peers`.
 //!
-//! Both get their best case: every connection goes to the leader, one operation in flight on each,
-//! random keys, values of the same size, linearizable reads. Quorate is driven by `quorate bench kv`,
+//! Both get their best case: every connection goes to the leader, with one operation in flight or
+//! as many as are asked for; random keys, values of the same size, linearizable reads. Quorate is driven by `quorate bench kv`,
 //! etcd by the loop in `etcd.rs`, which does what that command does.
 
 mod etcd;
@@ -11,6 +11,7 @@ mod quorate;
 use anyhow::Result;
 use clap::Parser;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Measures Quorate and etcd with the same work, one after the other, again and again.
 #[derive(Debug, Parser)]
@@ -21,9 +22,10 @@ struct Arguments {
     /// The etcd binary
     #[arg(long, default_value = "etcd")]
     etcd: PathBuf,
-    /// Connections; several are measured one after the other
-    #[arg(long, value_delimiter = ',', default_value = "64,256")]
-    clients: Vec<u32>,
+    /// Connections, or connections and operations in flight on each, as in 4x64; several are
+    /// measured one after the other
+    #[arg(long, value_delimiter = ',', default_value = "64,256,4x64")]
+    clients: Vec<Clients>,
     /// Seconds of each measurement
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -46,11 +48,28 @@ struct Figures {
     p99_us: u64,
 }
 
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+struct Clients {
+    connections: u32,
+    /// On each.
+    in_flight: u32,
+}
+
+impl FromStr for Clients {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (connections, in_flight) = text.split_once('x').unwrap_or((text, "1"));
+        Ok(Self { connections: connections.parse()?, in_flight: in_flight.parse()? })
+    }
+}
+
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
 struct Work {
     put: bool,
-    clients: u32,
+    clients: Clients,
     seconds: u64,
     value_bytes: usize,
     keys: u64,
@@ -72,9 +91,11 @@ fn main() -> Result<()> {
                 unary.push(cluster.measure(work, true)?);
                 drop(cluster);
                 eprintln!(
-                    "round {}: {} with {clients} connections: etcd {:.0}/s, quorate {:.0}/s",
+                    "round {}: {} with {} connections, {} in flight on each: etcd {:.0}/s, quorate {:.0}/s",
                     round + 1,
                     if put { "put" } else { "get" },
+                    clients.connections,
+                    clients.in_flight,
                     theirs[round].per_second,
                     ours[round].per_second
                 );
@@ -82,14 +103,15 @@ fn main() -> Result<()> {
             rows.push((work, median(theirs), median(ours), median(unary)));
         }
     }
-    println!("| work | connections | etcd ops/s | quorate ops/s | ratio | etcd p50/p99 ms | quorate p50/p99 ms | quorate unary ops/s |");
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("| work | connections | in flight on each | etcd ops/s | quorate ops/s | ratio | etcd p50/p99 ms | quorate p50/p99 ms | quorate unary ops/s |");
+    println!("|---|---|---|---|---|---|---|---|---|");
     let ms = |us: u64| us as f64 / 1_000.0;
     for (work, etcd, ours, unary) in rows {
         println!(
-            "| {} | {} | {:.0} | {:.0} | {:.2} | {:.1} / {:.1} | {:.1} / {:.1} | {:.0} |",
+            "| {} | {} | {} | {:.0} | {:.0} | {:.2} | {:.1} / {:.1} | {:.1} / {:.1} | {:.0} |",
             if work.put { "put" } else { "get" },
-            work.clients,
+            work.clients.connections,
+            work.clients.in_flight,
             etcd.per_second,
             ours.per_second,
             ours.per_second / etcd.per_second,

@@ -43,7 +43,8 @@ impl Cluster {
         command
             .args(["bench", "kv", "-o", "json", "--via", "leader"])
             .args(["--op", if work.put { "put" } else { "get" }])
-            .args(["--clients", &work.clients.to_string()])
+            .args(["--clients", &work.clients.connections.to_string()])
+            .args(["--in-flight", &work.clients.in_flight.to_string()])
             .args(["--seconds", &work.seconds.to_string()])
             .args(["--value-bytes", &work.value_bytes.to_string()])
             .args(["--keys", &work.keys.to_string()])

@@ -13,7 +13,9 @@
 
 use crate::keys::{self, DeadlineKind, Key};
 use crate::limits::SESSION_WINDOW;
-use crate::rows::{self, Answer, AnswerRow, IdempotencyRow, KvRow, MemberAddrRow, MetaRow, SessionRow};
+use crate::rows::{
+    self, Answer, AnswerRow, IdempotencyRow, KvRow, MemberAddrRow, MetaRow, SessionRow,
+};
 use crate::{Fatal, GroupId, Read, Sequence, SessionId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -112,12 +114,7 @@ impl Seen {
         Ok(())
     }
 
-    fn answers(
-        &mut self,
-        id: SessionId,
-        floor: Sequence,
-        answers: &[Answer],
-    ) -> Result<(), Fatal> {
+    fn answers(&mut self, id: SessionId, floor: Sequence, answers: &[Answer]) -> Result<(), Fatal> {
         for &Answer { sequence, .. } in answers {
             if sequence < floor {
                 continue;

@@ -98,7 +98,7 @@ enum Command {
         #[arg(long, value_name = "P")]
         prefix: Option<OsString>,
         /// Keys a step deletes at most, up to 10000
-        #[arg(long, value_name = "N", default_value_t = 1_000,
+        #[arg(long, value_name = "N", default_value_t = 500,
               value_parser = clap::value_parser!(u32).range(1..=10_000))]
         step_keys: u32,
     },

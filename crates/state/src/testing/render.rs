@@ -2,7 +2,9 @@
 
 use crate::keys::{self, DeadlineKind, Key};
 use crate::query::{KvItem, KvPage, KvShow};
-use crate::rows::{self, Answer, AnswerRow, IdempotencyRow, KvRow, MemberAddrRow, MetaRow, SessionRow};
+use crate::rows::{
+    self, Answer, AnswerRow, IdempotencyRow, KvRow, MemberAddrRow, MetaRow, SessionRow,
+};
 use crate::{Event, GroupId, Outcome, Rejection, Revision, SessionId};
 use bytes::Bytes;
 use std::collections::BTreeMap;

@@ -31,6 +31,7 @@ mod clock;
 mod failure;
 mod forward;
 pub mod io;
+mod keep_alive;
 mod lane;
 mod leader;
 mod log_adapter;

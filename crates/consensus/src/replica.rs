@@ -1,13 +1,13 @@
-//! The façade of one group's replica: propose, read behind a barrier, keep sessions alive, status,
-//! leadership. Any node serves any call; what only the leader can do is forwarded to it, one hop.
+//! The façade of one group's replica: propose, read behind a barrier, status, leadership.
+//! Any node serves any call; what only the leader can do is forwarded to it, one hop.
 
 use crate::barrier::{Barrier, no_quorum};
 use crate::failure::{Failure, Reason};
 use crate::forward::{Forwarder, Link, SMALL_ANSWER};
-use crate::leader::{Leases, Renewal, unreadable};
+use crate::leader::{Leases, unreadable};
 use crate::net::hello::Me;
 use crate::net::peers::{PeerClient, Peers, Purpose};
-use crate::proposer::{ByteBudget, Committed, Leadership, Proposer, leads, quorum_acked};
+use crate::proposer::{ByteBudget, Committed, Leadership, Proposer};
 use crate::status::{NodeStatus, Role};
 use crate::types::{self, Raft};
 use openraft::ReadPolicy;
@@ -15,7 +15,7 @@ use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver as _;
 use quorate_proto::peer::{self as pb, forward_request::Request as Forwarded, forward_response};
 use quorate_state::{
-    Envelope, GroupId, LogIndex, Member, Membership, NodeId, Revision, SessionId, codec, query,
+    Envelope, GroupId, LogIndex, Member, Membership, NodeId, Revision, codec, query,
 };
 use quorate_storage::log::{LogCounters, LogStore};
 use quorate_storage::snapshot::SnapshotStore;
@@ -170,35 +170,6 @@ impl Replica {
                          another node, or wait longer"
                     ),
                 ));
-            }
-        }
-    }
-
-    /// Keeps a session alive; answers the milliseconds it now has, counted from before the call.
-    /// Costs no log entry, and is answered only after a barrier that began after the call.
-    ///
-    /// # Errors
-    /// [`Reason::SessionExpired`] when it is gone; otherwise nothing is known to have changed.
-    pub async fn keep_alive(&self, session: SessionId, timeout: Duration) -> Result<u64, Failure> {
-        let deadline = Instant::now() + timeout;
-        loop {
-            let attempt = match self.leader_soon(deadline).await? {
-                leader if leader == self.0.me.node => self.keep_alive_here(session, deadline).await,
-                leader => {
-                    let keep = Forwarded::KeepAlive(pb::KeepAlive { session_id: session.0 });
-                    match self.ask_leader(leader, keep, deadline).await {
-                        Ok(forward_response::Result::KeptAlive(kept)) => Ok(kept.ttl_ms),
-                        Ok(_) => Err(garbled()),
-                        Err(failure) => Err(failure),
-                    }
-                }
-            };
-            match attempt {
-                Err(failure) if failure.reason != Reason::SessionExpired => {
-                    // Renewing twice is renewing once: every other failure may be tried again.
-                    self.pause(deadline, failure).await?;
-                }
-                settled => return settled,
             }
         }
     }
@@ -406,54 +377,8 @@ impl Replica {
         Ok(Arc::new(self.stale()))
     }
 
-    /// Renews on this node, which must lead.
-    pub(crate) async fn keep_alive_here(
-        &self,
-        session: SessionId,
-        deadline: Instant,
-    ) -> Result<u64, Failure> {
-        let leading = self.leading_here(deadline).await?;
-        // Behind a barrier that began after the call arrived: a deposed leader extends nothing.
-        self.0.barrier.pass(deadline).await?;
-        let mut settled = self.0.leases.settled();
-        loop {
-            settled.borrow_and_update();
-            // Asked of consensus itself, behind the barrier: the round may have gone through a new
-            // leader, and this node's own notion of leading is put right a little later.
-            if !leads(&self.0.raft, leading.term) {
-                return Err(Failure::not_applied(Reason::NotLeader, "leadership moved away"));
-            }
-            let acked = quorum_acked(&self.0.raft);
-            let now_ms = leading.clock.sample(acked, self.0.wall.now_ms()).lease_ms;
-            match self.0.leases.renew(session, now_ms) {
-                Renewal::Renewed(ttl_ms) => return Ok(ttl_ms),
-                Renewal::Missing if !self.session_exists(session)? => {
-                    return Err(Failure::not_applied(
-                        Reason::SessionExpired,
-                        format!("session {session} has expired or was closed; open a new one"),
-                    ));
-                }
-                // Just opened, its event not taken in yet; or its end was proposed.
-                Renewal::Missing | Renewal::Ending => {
-                    let waited = deadline.min(Instant::now() + PAUSE);
-                    if Instant::now() >= deadline {
-                        return Err(no_quorum());
-                    }
-                    let _ = tokio::time::timeout_at(waited, settled.changed()).await;
-                }
-            }
-        }
-    }
-
-    fn session_exists(&self, session: SessionId) -> Result<bool, Failure> {
-        let view = self.stale();
-        let sessions = query::sessions(view.tables.as_ref(), self.group())
-            .map_err(|error| unreadable(&error))?;
-        Ok(sessions.binary_search_by_key(&session, |(id, _)| *id).is_ok())
-    }
-
     /// This node's leadership, waiting for it to be taken up if Raft says that it leads.
-    async fn leading_here(&self, deadline: Instant) -> Result<Leadership, Failure> {
+    pub(crate) async fn leading_here(&self, deadline: Instant) -> Result<Leadership, Failure> {
         let mut leadership = self.0.leadership.clone();
         loop {
             if let Some(leading) = leadership.borrow_and_update().clone() {
@@ -479,7 +404,7 @@ impl Replica {
     }
 
     /// The leader, waiting for one to be known.
-    async fn leader_soon(&self, deadline: Instant) -> Result<NodeId, Failure> {
+    pub(crate) async fn leader_soon(&self, deadline: Instant) -> Result<NodeId, Failure> {
         let mut metrics = self.0.raft.server_metrics();
         loop {
             if let Some(leader) = metrics.borrow_and_update().current_leader {
@@ -492,7 +417,7 @@ impl Replica {
         }
     }
 
-    async fn ask_leader(
+    pub(crate) async fn ask_leader(
         &self,
         leader: NodeId,
         request: Forwarded,
@@ -525,7 +450,7 @@ impl Replica {
     }
 
     /// Waits for news of a leader, or a moment; or gives up with what is known.
-    async fn pause(&self, deadline: Instant, failure: Failure) -> Result<(), Failure> {
+    pub(crate) async fn pause(&self, deadline: Instant, failure: Failure) -> Result<(), Failure> {
         let again = Instant::now() + PAUSE;
         if again >= deadline {
             return Err(failure);
@@ -551,7 +476,7 @@ pub(crate) fn no_leader() -> Failure {
     )
 }
 
-fn garbled() -> Failure {
+pub(crate) fn garbled() -> Failure {
     Failure::unknown(
         Reason::LeaderChanged,
         "the leader's answer was of another kind than asked for",

@@ -124,6 +124,14 @@ pub fn sessions(tables: &dyn Read, group: GroupId) -> Result<Vec<(SessionId, u64
     Ok(sessions)
 }
 
+/// Whether a session is open.
+///
+/// # Errors
+/// When the tables fail.
+pub fn session_exists(tables: &dyn Read, group: GroupId, id: SessionId) -> Result<bool, Fatal> {
+    Ok(tables.get(&keys::session(group, id))?.is_some())
+}
+
 /// The client and HTTP address a node published last.
 ///
 /// # Errors

@@ -124,7 +124,8 @@ impl Session {
     /// Takes answers into the session's own row, if it stays small: the row then, or the answers
     /// back.
     fn take_in(&mut self, mut answers: Vec<Answer>) -> Result<Vec<u8>, Vec<Answer>> {
-        // An encoded answer has more than four bytes: what can't fit is not encoded to find out.
+        // Nearly all encoded answers have more than four bytes: what hardly fits is not encoded to
+        // find out.
         let before = self.row.recent.len();
         if before + answers.len() > SESSION_ROW_BYTES_MAX / 4 {
             return Err(answers);

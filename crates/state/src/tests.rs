@@ -6,6 +6,7 @@ mod fatal;
 mod format;
 mod glob;
 mod golden;
+mod group;
 mod invariants;
 mod keys;
 mod list;

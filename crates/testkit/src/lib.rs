@@ -5,6 +5,7 @@
 //! - [`load`]: writers that remember what was acknowledged to them, and check that it is there.
 //! - [`process`]: a cluster of real `quorate serve` processes that can be killed, paused and
 //!   restarted.
+//! - [`program`]: how the programs behind the scripts run.
 //! - [`repeat`]: commands that a failing test prints, so that they can be pasted.
 //! - [`sim`]: the whole cluster in one thread and in simulated time, replayable by seed.
 //!
@@ -14,5 +15,6 @@
 pub mod history;
 pub mod load;
 pub mod process;
+pub mod program;
 pub mod repeat;
 pub mod sim;

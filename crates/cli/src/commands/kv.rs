@@ -97,10 +97,9 @@ enum Command {
         /// Keys that begin with this
         #[arg(long, value_name = "P")]
         prefix: Option<OsString>,
-        /// Keys a step deletes at most, up to 10000
-        #[arg(long, value_name = "N", default_value_t = 500,
-              value_parser = clap::value_parser!(u32).range(1..=10_000))]
-        step_keys: u32,
+        /// Keys a step deletes at most, up to 10000; by default as many as the cluster thinks right
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        step_keys: Option<u32>,
     },
 }
 
@@ -184,7 +183,8 @@ impl Kv {
                             kv.delete_prefix(prefix.as_deref().unwrap_or_default().as_bytes())
                         }
                     };
-                    Ok(delete.step_keys(step_keys).await?)
+                    // 0 leaves it to the cluster.
+                    Ok(delete.step_keys(step_keys.unwrap_or(0)).await?)
                 })?;
                 output.done(
                     || json!({ "deleted": done.deleted, "steps": done.steps, "revision": done.revision }),

@@ -1,43 +1,18 @@
 //! What one entry may do at most, where a command alone could do more.
 
+use super::group::Group;
 use crate::limits::{
     DELETE_PATTERN_KEYS_MAX, ENTRY_COMMANDS_MAX, EXPIRE_PER_ENTRY_MAX, SCAN_ROW_STEPS,
     SCAN_STEPS_MAX, VALUE_BYTES_MAX,
 };
 use crate::testing::GROUP;
 use crate::{
-    Applied, Batch, Caller, Command, Envelope, Event, KeySelector, KvDeletePattern, KvSet,
-    LogIndex, Machine, MemoryTables, Outcome, Sequence, SessionExpire, SessionId, SessionOpen,
-    Stamp, invariants, query,
+    Applied, Caller, Command, Event, KeySelector, KvDeletePattern, KvSet, Outcome, Sequence,
+    SessionExpire, SessionId, SessionOpen, query,
 };
 use bytes::Bytes;
 
-struct Group {
-    tables: MemoryTables,
-    machine: Machine,
-    index: LogIndex,
-    stamp: Stamp,
-}
-
 impl Group {
-    fn new() -> Self {
-        let tables = MemoryTables::default();
-        let machine = Machine::open(GROUP, &tables).unwrap();
-        Self { tables, machine, index: LogIndex(0), stamp: Stamp::default() }
-    }
-
-    fn apply(&mut self, commands: Vec<(Caller, Command)>) -> Applied {
-        self.index.0 += 1;
-        let envelope = |(caller, command)| Envelope { namespace: String::new(), caller, command };
-        let commands = commands.into_iter().map(envelope).collect();
-        let batch = Batch { stamp: self.stamp, commands };
-        self.machine.apply(&mut self.tables, self.index, &batch).unwrap()
-    }
-
-    fn own(&mut self, commands: Vec<Command>) -> Applied {
-        self.apply(commands.into_iter().map(|command| (Caller::Anonymous, command)).collect())
-    }
-
     fn set(&mut self, count: usize, value: &Bytes, ttl_ms: Option<u64>) {
         let set = |number: usize| {
             let (key, value) = (format!("key-{number:08}").into(), value.clone());
@@ -58,11 +33,6 @@ impl Group {
             self.apply(vec![(Caller::Session { id, sequence, floor }, Command::Tick)]);
         }
         id
-    }
-
-    fn check(&self) {
-        self.machine.check(&self.tables).unwrap();
-        invariants::check(&self.tables, GROUP).unwrap();
     }
 }
 

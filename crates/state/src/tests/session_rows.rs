@@ -1,50 +1,30 @@
 //! Where a session's answers are kept: in its own row, or in one of the entry that gave them.
 
+use super::group::Group;
 use crate::rows::{self, Answer, SessionRow};
+use crate::testing::GROUP;
 use crate::{
-    Batch, Caller, Command, Envelope, GroupId, LogIndex, Machine, MemoryTables, Outcome, Read,
-    Sequence, SessionId, SessionOpen, Stamp, invariants, keys,
+    Caller, Command, LogIndex, Outcome, Read, Sequence, SessionId, SessionOpen, keys, limits,
 };
 
-const GROUP: GroupId = GroupId(1);
 const ID: SessionId = SessionId(1 << 12);
 
-struct Group {
-    tables: MemoryTables,
-    machine: Machine,
-    index: u64,
+/// A group with one open session.
+fn with_session() -> Group {
+    let mut group = Group::new();
+    group.own(vec![Command::SessionOpen(SessionOpen { ttl_ms: 10_000 })]);
+    group
 }
 
 impl Group {
-    fn new() -> Self {
-        let tables = MemoryTables::default();
-        let machine = Machine::open(GROUP, &tables).unwrap();
-        let mut group = Self { tables, machine, index: 0 };
-        let open = Command::SessionOpen(SessionOpen { ttl_ms: 10_000 });
-        group.entry(vec![(Caller::Anonymous, open)]);
-        group
-    }
-
-    /// Applies one entry, and holds all invariants against what it left.
-    fn entry(&mut self, commands: Vec<(Caller, Command)>) -> Vec<Outcome> {
-        self.index += 1;
-        let commands = commands
-            .into_iter()
-            .map(|(caller, command)| Envelope { namespace: String::new(), caller, command })
-            .collect();
-        let batch = Batch { stamp: Stamp { lease_ms: 100, wall_ms: 100 }, commands };
-        let applied = self.machine.apply(&mut self.tables, LogIndex(self.index), &batch).unwrap();
-        invariants::check(&self.tables, GROUP).unwrap();
-        self.machine.check(&self.tables).unwrap();
-        applied.outcomes
-    }
-
     /// Ticks with these sequences, each with this floor.
     fn ticks(&mut self, sequences: impl IntoIterator<Item = u64>, floor: u64) -> Vec<Outcome> {
         let floor = Sequence(floor);
         let numbered = |sequence| Caller::Session { id: ID, sequence: Sequence(sequence), floor };
         let ticks = sequences.into_iter().map(|sequence| (numbered(sequence), Command::Tick));
-        self.entry(ticks.collect())
+        let applied = self.apply(ticks.collect());
+        self.check();
+        applied.outcomes
     }
 
     fn recent(&self) -> Vec<u64> {
@@ -60,7 +40,7 @@ impl Group {
 
 #[test]
 fn few_answers_are_in_the_session_row_and_leave_it_with_the_floor() {
-    let mut group = Group::new();
+    let mut group = with_session();
     group.ticks([1], 1);
     group.ticks([2, 3], 1);
     assert_eq!(group.recent(), [1, 2, 3]);
@@ -68,20 +48,21 @@ fn few_answers_are_in_the_session_row_and_leave_it_with_the_floor() {
     assert_eq!(group.recent(), [3, 4]);
     // The floor passes answers of the very entry that gave them.
     group.ticks([5], 5);
-    group.entry(vec![
+    group.apply(vec![
         (Caller::Session { id: ID, sequence: Sequence(6), floor: Sequence(5) }, Command::Tick),
         (Caller::Session { id: ID, sequence: Sequence(7), floor: Sequence(7) }, Command::Tick),
     ]);
+    group.check();
     assert_eq!(group.recent(), [7]);
-    assert!((1..=group.index).all(|index| !group.has_row(index)));
+    assert!((1..=group.index.0).all(|index| !group.has_row(index)));
 }
 
 #[test]
 fn many_answers_get_a_row_until_the_floor_has_passed_them_all() {
-    let mut group = Group::new();
+    let mut group = with_session();
     group.ticks([1], 1);
     group.ticks(2..=200, 1);
-    let row = group.index;
+    let row = group.index.0;
     assert_eq!(group.recent(), [1], "the session's row stays small");
     assert!(group.has_row(row));
 
@@ -97,14 +78,14 @@ fn many_answers_get_a_row_until_the_floor_has_passed_them_all() {
 
 #[test]
 fn a_session_row_is_bounded() {
-    let mut group = Group::new();
+    let mut group = with_session();
     for sequence in 1..=300 {
         group.ticks([sequence], 1);
         let bytes = group.tables.get(&keys::session(GROUP, ID)).unwrap().unwrap();
-        assert!(bytes.len() <= crate::limits::SESSION_ROW_BYTES_MAX, "{} bytes", bytes.len());
+        assert!(bytes.len() <= limits::SESSION_ROW_BYTES_MAX, "{} bytes", bytes.len());
     }
-    assert!(group.has_row(group.index), "what no longer fits has its own row");
+    assert!(group.has_row(group.index.0), "what no longer fits has its own row");
     group.ticks([301], 301);
     assert_eq!(group.recent(), [301]);
-    assert!((1..=group.index).all(|index| !group.has_row(index)));
+    assert!((1..=group.index.0).all(|index| !group.has_row(index)));
 }

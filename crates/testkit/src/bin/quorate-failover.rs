@@ -1,16 +1,16 @@
 //! Behind `scripts/failover`: kills the leader of real nodes under load, again and again, prints
 //! how long each death hurt, and checks that nothing acknowledged was lost.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people and scripts")]
+#![allow(clippy::print_stdout, reason = "a program for people and scripts")]
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
 use quorate_testkit::load::{Failover, Kill, KillRound, Plan, Report, Summary, table};
 use quorate_testkit::process::ProcessCluster;
+use quorate_testkit::program;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a death should hurt at most, on two cores that nobody else uses. To miss it is no
 /// failure: it is a matter of the machine, too.
@@ -55,29 +55,7 @@ const HEADER: &[&str] = &["round", "killed", "new leader", "gap ms", "all writer
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let result = runtime.context("could not start").and_then(|runtime| {
-        runtime.block_on(async {
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut hang_up = signal(SignalKind::hangup())?;
-            tokio::select! {
-                result = run(&arguments) => result,
-                // The cluster is dropped, which ends its processes.
-                _ = interrupt.recv() => bail!("interrupted"),
-                _ = terminate.recv() => bail!("terminated"),
-                _ = hang_up.recv() => bail!("the terminal is gone"),
-            }
-        })
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("quorate-failover: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run("quorate-failover", run(&arguments))
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use quorate_client::{Client, Status};
 use quorate_testkit::load::{Load, Plan};
 use quorate_testkit::process::{PortLease, find_binary};
+use quorate_testkit::program;
 use quorate_testkit::repeat::shell_word;
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
@@ -19,7 +20,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Three nodes, so that one may die.
 const NODES: u64 = 3;
@@ -51,29 +51,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let result = runtime.context("could not start").and_then(|runtime| {
-        runtime.block_on(async {
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut hang_up = signal(SignalKind::hangup())?;
-            tokio::select! {
-                result = run(&arguments) => result,
-                // The cluster is dropped, which ends its processes.
-                _ = interrupt.recv() => bail!("interrupted"),
-                _ = terminate.recv() => bail!("terminated"),
-                _ = hang_up.recv() => bail!("the terminal is gone"),
-            }
-        })
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("\nquorate-quickstart: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run("quorate-quickstart", run(&arguments))
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {

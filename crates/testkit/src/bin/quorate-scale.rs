@@ -8,6 +8,7 @@ use clap::Parser;
 use hdrhistogram::Histogram;
 use quorate_client::{Client, Options};
 use quorate_testkit::process::{NodeId, ProcessCluster};
+use quorate_testkit::program;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::process::ExitCode;
@@ -62,15 +63,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    match runtime.context("could not start").and_then(|runtime| runtime.block_on(run(&arguments))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("quorate-scale: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run("quorate-scale", run(&arguments))
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {

@@ -27,32 +27,25 @@ pub(super) async fn call_unary(
         }
         request
     }
+    macro_rules! cluster {
+        ($asked:expr, $kind:ident, $method:ident) => {{
+            let service = cluster::Service(context);
+            let answer = service.$method(timed($asked, timeout_ms)).await?;
+            Ok(Answer::$kind(answer.into_inner()))
+        }};
+    }
     match call {
         Call::SessionKeepAlive(keep) => {
             let kept = session::Service(context).keep(keep, deadline).await?;
             Ok(Answer::SessionKeepAlive(kept))
         }
         Call::KvList(list) => Ok(Answer::KvList(kv::Service(context).page(list, deadline).await?)),
-        Call::ClusterStatus(status) => {
-            let answer = cluster::Service(context).status(timed(status, timeout_ms)).await?;
-            Ok(Answer::ClusterStatus(answer.into_inner()))
-        }
-        Call::ClusterMembers(members) => {
-            let answer = cluster::Service(context).members(timed(members, timeout_ms)).await?;
-            Ok(Answer::ClusterMembers(answer.into_inner()))
-        }
-        Call::ClusterHashState(hash) => {
-            let answer = cluster::Service(context).hash_state(timed(hash, timeout_ms)).await?;
-            Ok(Answer::ClusterHashState(answer.into_inner()))
-        }
-        Call::ClusterCounters(counters) => {
-            let answer = cluster::Service(context).counters(timed(counters, timeout_ms)).await?;
-            Ok(Answer::ClusterCounters(answer.into_inner()))
-        }
-        Call::ClusterTransferLeader(transfer) => {
-            let service = cluster::Service(context);
-            let answer = service.transfer_leader(timed(transfer, timeout_ms)).await?;
-            Ok(Answer::ClusterTransferLeader(answer.into_inner()))
+        Call::ClusterStatus(asked) => cluster!(asked, ClusterStatus, status),
+        Call::ClusterMembers(asked) => cluster!(asked, ClusterMembers, members),
+        Call::ClusterHashState(asked) => cluster!(asked, ClusterHashState, hash_state),
+        Call::ClusterCounters(asked) => cluster!(asked, ClusterCounters, counters),
+        Call::ClusterTransferLeader(asked) => {
+            cluster!(asked, ClusterTransferLeader, transfer_leader)
         }
         // Those go through the lane, or share a barrier.
         Call::KvGet(_)

@@ -41,7 +41,7 @@ impl DeletePattern {
 
     call_settings!();
 
-    /// Keys a step deletes at most, up to 10 000; default: 500. The time of a call counts for
+    /// Keys a step deletes at most, up to 10 000; default: 200. The time of a call counts for
     /// each step.
     pub fn step_keys(mut self, keys: u32) -> Self {
         self.step_keys = keys;

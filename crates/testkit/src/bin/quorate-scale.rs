@@ -47,6 +47,9 @@ struct Arguments {
     /// How many of them are deleted by one prefix
     #[arg(long, value_name = "N", default_value_t = 300_000)]
     delete: u64,
+    /// How many of those go at a time; 0: as many as the cluster thinks right
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    step_keys: u32,
     /// How many others fall due in one second
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     expire: u64,
@@ -95,7 +98,8 @@ async fn run(arguments: &Arguments) -> Result<()> {
 
     eprintln!("deleting …");
     let begun = Instant::now();
-    let done = client.kv().delete_prefix("d/").timeout(PATIENCE).await?;
+    let delete = client.kv().delete_prefix("d/").step_keys(arguments.step_keys);
+    let done = delete.timeout(PATIENCE).await?;
     let (took, beside) = (begun.elapsed(), writers.take()?);
     ensure!(done.deleted == deleted, "{} keys deleted, {deleted} were there", done.deleted);
     row(&format!("{deleted} keys deleted by prefix"), &format!("{:.1} s", took.as_secs_f64()), "");

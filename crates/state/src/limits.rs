@@ -27,7 +27,7 @@ pub const SESSION_TTL_MS_MAX: u64 = 3_600_000;
 pub const SESSION_TTL_MS_DEFAULT: u64 = 30_000;
 /// Open sessions per group. Each costs a keep-alive every ttl/3, and about 200 bytes of memory;
 /// besides about 70 for each answer that its client has not passed with its floor yet, and the
-/// newest answers themselves ([`SESSION_ROW_BYTES_MAX`]), so up to 80 KiB for one whose client
+/// newest answers themselves (512 bytes encoded), so up to 80 KiB for one whose client
 /// never does.
 pub const SESSIONS_MAX: u64 = 100_000;
 /// Unanswered sequences per session: bounds what is remembered for one client.

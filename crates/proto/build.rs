@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "quorate/v1/kv.proto",
         "quorate/v1/session.proto",
+        "quorate/v1/lock.proto",
         "quorate/v1/cluster.proto",
         "quorate/v1/pipeline.proto",
         "quorate/peer/v1/peer.proto",

@@ -33,10 +33,12 @@ pub enum Reason {
     LeaderChanged,
     /// The leader's disk is almost full: only what frees room is taken.
     DiskFull,
+    /// The lock is not held under that token (any more).
+    LockLost,
 }
 
 impl Reason {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::NoLeader,
         Self::NotLeader,
         Self::Deadline,
@@ -46,6 +48,7 @@ impl Reason {
         Self::Fatal,
         Self::LeaderChanged,
         Self::DiskFull,
+        Self::LockLost,
     ];
 
     /// The stable word of the reason.
@@ -61,6 +64,7 @@ impl Reason {
             Self::Fatal => "FATAL",
             Self::LeaderChanged => "LEADER_CHANGED",
             Self::DiskFull => "DISK_FULL",
+            Self::LockLost => "LOCK_LOST",
         }
     }
 

@@ -1,12 +1,14 @@
-//! Keeping sessions alive, on any node: without a log entry, and never by a leader that was deposed.
+//! Keeping sessions and locks alive, on any node: without a log entry as long as that is done in
+//! time, and never by a leader that was deposed.
 
 use crate::barrier::no_quorum;
 use crate::failure::{Failure, Reason};
-use crate::leader::{Renewal, unreadable};
-use crate::proposer::{leads, quorum_acked};
+use crate::leader::{own, unreadable};
+use crate::leases::Renewal;
+use crate::proposer::{Leadership, leads, quorum_acked};
 use crate::replica::{PAUSE, Replica, garbled};
 use quorate_proto::peer::{self as pb, forward_request::Request as Forwarded, forward_response};
-use quorate_state::{SessionId, query};
+use quorate_state::{Command, HeldLock, LeaseId, SessionId, query};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -17,21 +19,44 @@ impl Replica {
     /// # Errors
     /// [`Reason::SessionExpired`] when it is gone; otherwise nothing is known to have changed.
     pub async fn keep_alive(&self, session: SessionId, timeout: Duration) -> Result<u64, Failure> {
+        let keep = Forwarded::KeepAlive(pb::KeepAlive { session_id: session.0 });
+        self.renew(keep, timeout, |deadline| self.keep_alive_here(session, deadline)).await
+    }
+
+    /// Renews a lock, and keeps the session that holds it alive: as [`Replica::keep_alive`].
+    ///
+    /// # Errors
+    /// [`Reason::LockLost`] when it is not held under that token; otherwise nothing is known to
+    /// have changed.
+    pub async fn renew_lock(&self, held: HeldLock, timeout: Duration) -> Result<u64, Failure> {
+        let renew = Forwarded::RenewLock(pb::RenewLock {
+            namespace: held.namespace.clone(),
+            name: held.name.clone(),
+            token: held.token.0,
+        });
+        self.renew(renew, timeout, |deadline| self.renew_lock_here(held.clone(), deadline)).await
+    }
+
+    async fn renew<Here: Future<Output = Result<u64, Failure>>>(
+        &self,
+        request: Forwarded,
+        timeout: Duration,
+        here: impl Fn(Instant) -> Here,
+    ) -> Result<u64, Failure> {
         let deadline = Instant::now() + timeout;
         loop {
             let attempt = match self.leader_soon(deadline).await? {
-                leader if leader == self.0.me.node => self.keep_alive_here(session, deadline).await,
-                leader => {
-                    let keep = Forwarded::KeepAlive(pb::KeepAlive { session_id: session.0 });
-                    match self.ask_leader(leader, keep, deadline).await {
-                        Ok(forward_response::Result::KeptAlive(kept)) => Ok(kept.ttl_ms),
-                        Ok(_) => Err(garbled()),
-                        Err(failure) => Err(failure),
-                    }
-                }
+                leader if leader == self.0.me.node => here(deadline).await,
+                leader => match self.ask_leader(leader, request.clone(), deadline).await {
+                    Ok(forward_response::Result::KeptAlive(kept)) => Ok(kept.ttl_ms),
+                    Ok(_) => Err(garbled()),
+                    Err(failure) => Err(failure),
+                },
             };
             match attempt {
-                Err(failure) if failure.reason != Reason::SessionExpired => {
+                Err(failure)
+                    if !matches!(failure.reason, Reason::SessionExpired | Reason::LockLost) =>
+                {
                     // Renewing twice is renewing once: every other failure may be tried again.
                     self.pause(deadline, failure).await?;
                 }
@@ -46,10 +71,61 @@ impl Replica {
         session: SessionId,
         deadline: Instant,
     ) -> Result<u64, Failure> {
+        let leading = self.leading_behind_barrier(deadline).await?;
+        let id = LeaseId::Session(session);
+        self.renew_lease(&leading, id, deadline, || {
+            let view = self.stale();
+            let exists = query::session_exists(view.tables.as_ref(), self.group(), session)
+                .map_err(|error| unreadable(&error))?;
+            if exists { Ok(()) } else { Err(session_expired(session)) }
+        })
+        .await
+    }
+
+    /// Renews on this node, which must lead.
+    pub(crate) async fn renew_lock_here(
+        &self,
+        held: HeldLock,
+        deadline: Instant,
+    ) -> Result<u64, Failure> {
+        let leading = self.leading_behind_barrier(deadline).await?;
+        let holder = || {
+            let view = self.stale();
+            let lock = query::lock(view.tables.as_ref(), self.group(), &held.namespace, &held.name)
+                .map_err(|error| unreadable(&error))?;
+            let holders = lock.map(|lock| lock.holders).unwrap_or_default();
+            let holder = holders.into_iter().find(|holder| holder.token == held.token);
+            holder.map(|holder| holder.session).ok_or_else(|| lock_lost(&held))
+        };
+        // First the session: when that is ending the lock goes with it.
+        let id = LeaseId::Session(holder()?);
+        match self.renew_lease(&leading, id, deadline, || holder().map(drop)).await {
+            Err(failure) if failure.reason == Reason::SessionExpired => Err(lock_lost(&held)),
+            Err(failure) => Err(failure),
+            Ok(_) => {
+                let id = LeaseId::Lock(held.token);
+                self.renew_lease(&leading, id, deadline, || holder().map(drop)).await
+            }
+        }
+    }
+
+    /// A deposed leader extends nothing: behind a barrier that began after the call arrived.
+    async fn leading_behind_barrier(&self, deadline: Instant) -> Result<Leadership, Failure> {
         let leading = self.leading_here(deadline).await?;
-        // Behind a barrier that began after the call arrived: a deposed leader extends nothing.
         self.0.barrier.pass(deadline).await?;
-        let mut settled = self.0.leases.settled();
+        Ok(leading)
+    }
+
+    /// Renews a lease; `lives` tells whether what it is for exists, as this node has applied.
+    async fn renew_lease(
+        &self,
+        leading: &Leadership,
+        id: LeaseId,
+        deadline: Instant,
+        lives: impl Fn() -> Result<(), Failure>,
+    ) -> Result<u64, Failure> {
+        let leases = &self.0.leases;
+        let mut settled = leases.settled();
         loop {
             settled.borrow_and_update();
             // Asked of consensus itself, behind the barrier: the round may have gone through a new
@@ -59,29 +135,52 @@ impl Replica {
             }
             let acked = quorum_acked(&self.0.raft);
             let now_ms = leading.clock.sample(acked, self.0.wall.now_ms()).lease_ms;
-            match self.0.leases.renew(session, now_ms) {
+            match leases.renew(id, now_ms) {
                 Renewal::Renewed(ttl_ms) => return Ok(ttl_ms),
-                Renewal::Missing if !self.session_exists(session)? => {
-                    return Err(Failure::not_applied(
-                        Reason::SessionExpired,
-                        format!("session {session} has expired or was closed; open a new one"),
-                    ));
-                }
-                // Just opened, its event not taken in yet; or its end was proposed.
-                Renewal::Missing | Renewal::Ending => {
-                    let waited = deadline.min(Instant::now() + PAUSE);
-                    if Instant::now() >= deadline {
-                        return Err(no_quorum());
+                Renewal::Recorded => {
+                    if let Some(checkpoint) = leases.take_back(id) {
+                        // Goes on when the caller does not: the lease must not stay as it is.
+                        let (replica, until) = (self.clone(), deadline);
+                        let taken_back = tokio::spawn(async move {
+                            let command = own(Command::LeaseCheckpoint(checkpoint));
+                            let taken = replica.0.proposer.propose(command, until).await;
+                            if taken.is_err_and(|failure| !failure.unknown) {
+                                replica.0.leases.not_taken_back(id);
+                            }
+                        });
+                        // What became of it is in the lease.
+                        let _ = taken_back.await;
+                        if Instant::now() < deadline {
+                            continue;
+                        }
                     }
-                    let _ = tokio::time::timeout_at(waited, settled.changed()).await;
                 }
+                Renewal::Missing => lives()?,
+                Renewal::Ending => {}
             }
+            // Just begun, its event not taken in yet; or something was proposed of it.
+            let waited = deadline.min(Instant::now() + PAUSE);
+            if Instant::now() >= deadline {
+                return Err(no_quorum());
+            }
+            let _ = tokio::time::timeout_at(waited, settled.changed()).await;
         }
     }
+}
 
-    fn session_exists(&self, session: SessionId) -> Result<bool, Failure> {
-        let view = self.stale();
-        query::session_exists(view.tables.as_ref(), self.group(), session)
-            .map_err(|error| unreadable(&error))
-    }
+fn session_expired(session: SessionId) -> Failure {
+    Failure::not_applied(
+        Reason::SessionExpired,
+        format!("session {session} has expired or was closed; open a new one"),
+    )
+}
+
+fn lock_lost(held: &HeldLock) -> Failure {
+    Failure::not_applied(
+        Reason::LockLost,
+        format!(
+            "lock {:?} is not held under token {}: it was lost or given back; acquire it again",
+            held.name, held.token
+        ),
+    )
 }

@@ -1,19 +1,21 @@
-//! What a node does because it leads: keeps the clocks and the sessions' leases, lets time pass in
-//! the log, ends what has run out.
+//! What a node does because it leads: keeps the clocks and the leases, lets time pass in the log,
+//! ends what has run out, and notices which nodes nobody can wait on.
 
 use crate::clock::{TermClock, WallClock};
 use crate::failure::{Failure, Reason};
+use crate::leases::{Begin, Leases, RunOut};
 use crate::machine_adapter::Applied;
 use crate::proposer::{Committed, Leadership, Proposer, leads, quorum_acked};
 use crate::types::Raft;
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver as _;
 use quorate_state::{
-    Caller, Command, Envelope, Event, GroupId, Outcome, SessionExpire, SessionId, limits, query,
+    Caller, Command, Envelope, Event, GroupId, HeldLock, LeaseId, LockDetachNode, LockExpire,
+    NodeId, Outcome, SessionExpire, query,
 };
 use quorate_storage::state::StateReader;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
@@ -23,6 +25,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// While any deadline exists the log moves at least this often, so that a new leader's clocks
 /// start close to the old one's.
 const TICK: Duration = Duration::from_secs(5);
+/// A node that acknowledged nothing for this long is taken for unreachable, and whoever waits there
+/// is passed over. Longer than an election and the reconnects after it take.
+const UNREACHABLE: Duration = Duration::from_secs(2);
 /// How long a proposal of the leader's own may take.
 const PROPOSAL: Duration = Duration::from_secs(5);
 /// How long a leader waits before it tries again what failed when it took leadership up.
@@ -32,121 +37,16 @@ const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 /// How long a round to confirm leadership may take before it is tried again.
 const CONFIRM: Duration = Duration::from_secs(1);
 
-/// When each session's lease runs out, as this term's leader counts it.
-#[derive(Debug, Default)]
-pub(crate) struct Leases {
-    inner: Mutex<BTreeMap<SessionId, Lease>>,
-    /// Bumped when the fate of a proposed expiry is known.
-    settled: watch::Sender<u64>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Lease {
-    ttl_ms: u64,
-    /// In lease time.
-    until_ms: u64,
-    /// Its end was proposed: renewals wait for the proposal's fate.
-    ending: bool,
-}
-
-/// What a renewal came to.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Renewal {
-    /// It lives for this long.
-    Renewed(u64),
-    /// Its end was proposed: ask again when that is settled.
-    Ending,
-    /// There is no such session here.
-    Missing,
-}
-
-impl Leases {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SessionId, Lease>> {
-        self.inner.lock().expect("no holder of this lock can panic")
-    }
-
-    /// A new term, or events were missed: every live session starts with a full ttl, but one
-    /// whose end this leader has proposed goes on waiting for that proposal's fate.
-    fn start(&self, sessions: impl IntoIterator<Item = (SessionId, u64)>, now_ms: u64) {
-        let mut leases = self.lock();
-        let fresh = |(id, ttl_ms)| {
-            let ending = leases.get(&id).is_some_and(|lease| lease.ending);
-            (id, Lease { ttl_ms, until_ms: now_ms.saturating_add(ttl_ms), ending })
-        };
-        *leases = sessions.into_iter().map(fresh).collect();
-        drop(leases);
-        self.settle();
-    }
-
-    fn clear(&self) {
-        self.lock().clear();
-        self.settle();
-    }
-
-    fn opened(&self, id: SessionId, ttl_ms: u64, now_ms: u64) {
-        let lease = Lease { ttl_ms, until_ms: now_ms.saturating_add(ttl_ms), ending: false };
-        // A renewal may have come before the event of the opening; it counts from later.
-        self.lock().entry(id).or_insert(lease);
-    }
-
-    fn ended(&self, id: SessionId) {
-        self.lock().remove(&id);
-        self.settle();
-    }
-
-    pub(crate) fn renew(&self, id: SessionId, now_ms: u64) -> Renewal {
-        let mut leases = self.lock();
-        let Some(lease) = leases.get_mut(&id) else { return Renewal::Missing };
-        if lease.ending {
-            return Renewal::Ending;
-        }
-        lease.until_ms = lease.until_ms.max(now_ms.saturating_add(lease.ttl_ms));
-        Renewal::Renewed(lease.ttl_ms)
-    }
-
-    /// Marks up to one entry's worth of run-out sessions as ending, and names them.
-    fn run_out(&self, now_ms: u64) -> Vec<SessionId> {
-        let mut leases = self.lock();
-        let due = leases.iter_mut().filter(|(_, lease)| !lease.ending && lease.until_ms <= now_ms);
-        due.take(limits::EXPIRE_PER_ENTRY_MAX)
-            .map(|(id, lease)| {
-                lease.ending = true;
-                *id
-            })
-            .collect()
-    }
-
-    /// An expiry certainly did not happen: the sessions may be renewed, or run out, again.
-    fn spared(&self, ids: &[SessionId]) {
-        let mut leases = self.lock();
-        for id in ids {
-            if let Some(lease) = leases.get_mut(id) {
-                lease.ending = false;
-            }
-        }
-        drop(leases);
-        self.settle();
-    }
-
-    fn settle(&self) {
-        self.settled.send_modify(|version| *version += 1);
-    }
-
-    pub(crate) fn settled(&self) -> watch::Receiver<u64> {
-        self.settled.subscribe()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.lock().is_empty()
-    }
-}
-
 /// What the looks for what is due remember.
 struct Looks {
     /// No deadline is earlier: what lies before was deleted, and a look would walk over it.
     from_ms: u64,
     /// When the log was last moved for the clocks' sake.
     ticked: Instant,
+    /// When this node began to lead.
+    led: Instant,
+    /// Nodes that can't be reached, and whose waiters were detached for it.
+    unreachable: BTreeSet<NodeId>,
 }
 
 /// Everything the task needs.
@@ -212,11 +112,12 @@ impl LeaderTask {
         self.told = self.told.resubscribe();
         let (clock, stamp) = self.take_over()?;
         let id = leader.to_committed_leader_id();
-        tracing::info!(term, lease_ms = stamp, sessions = self.leases.lock().len(), "leading");
+        tracing::info!(term, lease_ms = stamp, leases = self.leases.len(), "leading");
         self.leadership.send_replace(Some(Leadership { term, id, clock: Arc::clone(&clock) }));
         let mut looked = tokio::time::interval(LOOK);
         looked.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut looks = Looks { from_ms: 0, ticked: Instant::now() };
+        let now = Instant::now();
+        let mut looks = Looks { from_ms: 0, ticked: now, led: now, unreachable: BTreeSet::new() };
         let mut metrics = self.raft.server_metrics();
         while self.leads(term) {
             tokio::select! {
@@ -254,9 +155,22 @@ impl LeaderTask {
 
     fn derive_leases(&self, now_ms: u64) -> Result<(), Failure> {
         let view = self.reader.view();
-        let sessions =
-            query::sessions(view.tables.as_ref(), self.group).map_err(|e| unreadable(&e))?;
-        self.leases.start(sessions, now_ms);
+        let tables = view.tables.as_ref();
+        let sessions = query::sessions(tables, self.group).map_err(|e| unreadable(&e))?;
+        let locks = query::lock_leases(tables, self.group).map_err(|e| unreadable(&e))?;
+        let sessions = sessions.into_iter().map(|session| Begin {
+            id: LeaseId::Session(session.id),
+            ttl_ms: session.ttl_ms,
+            remaining_ms: session.remaining_ms,
+            lock: None,
+        });
+        let locks = locks.into_iter().map(|lock| Begin {
+            id: LeaseId::Lock(lock.held.token),
+            ttl_ms: lock.ttl_ms,
+            remaining_ms: lock.remaining_ms,
+            lock: Some(lock.held),
+        });
+        self.leases.start(sessions.chain(locks), now_ms);
         Ok(())
     }
 
@@ -264,9 +178,23 @@ impl LeaderTask {
         for event in events {
             match event {
                 Event::SessionOpened { id, ttl_ms } => {
-                    self.leases.opened(*id, *ttl_ms, self.now_ms(clock));
+                    let id = LeaseId::Session(*id);
+                    let begin = Begin { id, ttl_ms: *ttl_ms, remaining_ms: None, lock: None };
+                    self.leases.begun(begin, self.now_ms(clock));
                 }
-                Event::SessionEnded { id } => self.leases.ended(*id),
+                Event::SessionEnded { id } => self.leases.ended(LeaseId::Session(*id)),
+                Event::LockGranted { namespace, name, token, ttl_ms, .. } => {
+                    let (namespace, name) = (namespace.clone(), name.clone());
+                    let held = HeldLock { namespace, name, token: *token };
+                    let (id, lock) = (LeaseId::Lock(*token), Some(held));
+                    let begin = Begin { id, ttl_ms: *ttl_ms, remaining_ms: None, lock };
+                    self.leases.begun(begin, self.now_ms(clock));
+                }
+                Event::LockFreed { token, .. } => self.leases.ended(LeaseId::Lock(*token)),
+                Event::LeaseRecorded { lease, remaining_ms } => {
+                    self.leases.recorded(*lease, *remaining_ms);
+                }
+                Event::TicketChanged { .. } => {}
             }
         }
     }
@@ -277,6 +205,11 @@ impl LeaderTask {
         if !run_out.is_empty() {
             self.propose_expiry(run_out);
         }
+        if let Some(checkpoint) = self.leases.to_record(now_ms) {
+            // Whatever becomes of it: renewals wait for the fate of what may be recorded.
+            self.propose_unheard(Command::LeaseCheckpoint(checkpoint));
+        }
+        self.look_for_unreachable(looks);
         let view = self.reader.view();
         let next = |within| {
             query::next_deadline_ms(view.tables.as_ref(), self.group, within)
@@ -291,41 +224,104 @@ impl LeaderTask {
             && (!self.leases.is_empty() || next(looks.from_ms..=u64::MAX)?.is_some());
         if due.is_some() || stale {
             looks.ticked = Instant::now();
-            let proposer = self.proposer.clone();
-            tokio::spawn(async move {
-                // Its failure needs no care: what is due is found again at the next look.
-                let _ = proposer.propose(own(Command::Tick), Instant::now() + PROPOSAL).await;
-            });
+            // What is due is found again at the next look if this fails.
+            self.propose_unheard(Command::Tick);
         }
         Ok(())
     }
 
-    fn propose_expiry(&self, ids: Vec<SessionId>) {
-        let (proposer, leases) = (self.proposer.clone(), Arc::clone(&self.leases));
+    /// Proposes what needs no care if it fails.
+    fn propose_unheard(&self, command: Command) {
+        let proposer = self.proposer.clone();
         tokio::spawn(async move {
-            let command = Command::SessionExpire(SessionExpire { ids: ids.clone() });
-            match proposer.propose(own(command), Instant::now() + PROPOSAL).await {
-                // One entry deletes a bounded number of rows: the rest gets its turn.
-                Ok(Committed { outcome: Outcome::SessionExpire { settled }, .. }) => {
-                    let settled = usize::try_from(settled).unwrap_or(usize::MAX);
-                    leases.spared(ids.get(settled..).unwrap_or_default());
-                }
-                Ok(_) => leases.spared(&ids),
-                Err(failure) => {
-                    tracing::warn!(%failure, sessions = ids.len(), "sessions could not be ended yet");
-                    // Unknown: they stay `ending` until their end is applied or the term is over.
-                    if !failure.unknown {
-                        leases.spared(&ids);
-                    }
+            let _ = proposer.propose(own(command), Instant::now() + PROPOSAL).await;
+        });
+    }
+
+    /// A node that can't be reached can't tell its waiters anything; nor may they be connected to
+    /// it any more. Whoever waits for a lock there is passed over until it is heard of again.
+    fn look_for_unreachable(&self, looks: &mut Looks) {
+        use openraft::Instant as _;
+        let metrics = self.raft.metrics();
+        let seen = metrics.borrow_watched();
+        for (node, acked) in seen.heartbeat.iter().flatten() {
+            let node = NodeId(*node);
+            let silent = acked.as_ref().map_or_else(|| looks.led.elapsed(), |at| at.elapsed());
+            if silent < UNREACHABLE || seen.id == node.0 {
+                looks.unreachable.remove(&node);
+            } else if looks.led.elapsed() >= UNREACHABLE && looks.unreachable.insert(node) {
+                self.propose_detach(node);
+            }
+        }
+    }
+
+    fn propose_detach(&self, node: NodeId) {
+        tracing::info!(%node, "the node can't be reached: who waits there is passed over");
+        let proposer = self.proposer.clone();
+        tokio::spawn(async move {
+            loop {
+                let command = own(Command::LockDetachNode(LockDetachNode { node }));
+                match proposer.propose(command, Instant::now() + PROPOSAL).await {
+                    Ok(Committed { outcome: Outcome::LockDetachNode { more: true }, .. }) => {}
+                    // A failure means that this node leads no more; the next leader looks too.
+                    Ok(_) | Err(_) => return,
                 }
             }
         });
+    }
+
+    fn propose_expiry(&self, run_out: RunOut) {
+        let RunOut { sessions, locks } = run_out;
+        if !sessions.is_empty() {
+            let (proposer, leases) = (self.proposer.clone(), Arc::clone(&self.leases));
+            tokio::spawn(async move {
+                let command = Command::SessionExpire(SessionExpire { ids: sessions.clone() });
+                let ended = proposer.propose(own(command), Instant::now() + PROPOSAL).await;
+                let settled = match &ended {
+                    // One entry deletes a bounded number of rows: the rest gets its turn.
+                    Ok(Committed { outcome: Outcome::SessionExpire { settled }, .. }) => {
+                        usize::try_from(*settled).unwrap_or(usize::MAX)
+                    }
+                    _ => 0,
+                };
+                let left = sessions.into_iter().skip(settled).map(LeaseId::Session);
+                settle_expiry(&leases, &ended, left);
+            });
+        }
+        if !locks.is_empty() {
+            let (proposer, leases) = (self.proposer.clone(), Arc::clone(&self.leases));
+            tokio::spawn(async move {
+                let ids: Vec<_> = locks.iter().map(|held| LeaseId::Lock(held.token)).collect();
+                let command = Command::LockExpire(LockExpire { locks });
+                let ended = proposer.propose(own(command), Instant::now() + PROPOSAL).await;
+                let done = matches!(&ended, Ok(Committed { outcome: Outcome::Done, .. }));
+                settle_expiry(&leases, &ended, ids.into_iter().skip_while(|_| done));
+            });
+        }
+    }
+}
+
+/// Lets leases whose end was proposed go on if it certainly did not come. Otherwise they stay
+/// as they are until their end is applied or the term is over.
+fn settle_expiry(
+    leases: &Leases,
+    ended: &Result<Committed, Failure>,
+    left: impl Iterator<Item = LeaseId>,
+) {
+    match ended {
+        Ok(_) => leases.spared(left),
+        Err(failure) => {
+            tracing::warn!(%failure, "leases that ran out could not be ended yet");
+            if !failure.unknown {
+                leases.spared(left);
+            }
+        }
     }
 }
 
 /// A command of the leader's own.
 pub(crate) fn own(command: Command) -> Envelope {
-    Envelope { namespace: String::new(), caller: Caller::Anonymous, command }
+    Envelope { namespace: String::new(), caller: Caller::Anonymous, guard: None, command }
 }
 
 pub(crate) fn unreadable(error: &quorate_state::Fatal) -> Failure {
@@ -333,47 +329,4 @@ pub(crate) fn unreadable(error: &quorate_state::Fatal) -> Failure {
         Reason::Fatal,
         format!("this node's state is unreadable: {error}; see its log, and replace the node"),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ID: SessionId = SessionId(7);
-
-    #[test]
-    fn a_lease_runs_out_unless_renewed_and_is_not_renewed_while_it_ends() {
-        let leases = Leases::default();
-        leases.start([(ID, 1_000)], 5_000);
-        assert!(leases.run_out(5_999).is_empty());
-        assert_eq!(leases.renew(ID, 5_500), Renewal::Renewed(1_000));
-        assert!(leases.run_out(6_499).is_empty());
-        assert_eq!(leases.run_out(6_500), [ID]);
-        assert_eq!(leases.renew(ID, 6_500), Renewal::Ending);
-        leases.start([(ID, 1_000)], 6_500);
-        assert_eq!(leases.renew(ID, 6_500), Renewal::Ending, "its end may still be applied");
-        assert!(leases.run_out(9_000).is_empty(), "its end is proposed once");
-        leases.spared(&[ID]);
-        assert_eq!(leases.renew(ID, 6_600), Renewal::Renewed(1_000));
-        leases.ended(ID);
-        assert_eq!(leases.renew(ID, 6_700), Renewal::Missing);
-    }
-
-    #[test]
-    fn a_late_opening_event_does_not_shorten_a_renewed_lease() {
-        let leases = Leases::default();
-        leases.opened(ID, 1_000, 100);
-        leases.renew(ID, 900);
-        leases.opened(ID, 1_000, 200);
-        assert!(leases.run_out(1_899).is_empty());
-        assert_eq!(leases.run_out(1_900), [ID]);
-    }
-
-    #[test]
-    fn one_entry_ends_a_bounded_number_of_sessions() {
-        let leases = Leases::default();
-        leases.start((0..2_500).map(|id| (SessionId(id), 1)), 0);
-        let rounds: Vec<_> = (0..4).map(|_| leases.run_out(10).len()).collect();
-        assert_eq!(rounds, [1_000, 1_000, 500, 0]);
-    }
 }

@@ -29,8 +29,8 @@ const ENTRIES_PER_BATCH: usize = 64;
 
 /// What followers of the apply stream are told.
 #[derive(Clone, Debug)]
-pub(crate) enum Applied {
-    /// Events of one entry, after its batch became visible.
+pub enum Applied {
+    /// Events of entries, after their batch became visible.
     Events(Arc<Vec<Event>>),
     /// The state was replaced by a snapshot: whatever was derived from it must be derived again.
     Resync,

@@ -5,7 +5,8 @@ use crate::bootstrap::{StartError, bootstrap, cluster_id};
 use crate::clock::WallClock;
 use crate::forward::Forwarder;
 use crate::io::{Dialer, Incoming};
-use crate::leader::{LeaderTask, Leases, own};
+use crate::leader::{LeaderTask, own};
+use crate::leases::Leases;
 use crate::log_adapter::LogAdapter;
 use crate::machine_adapter::{MachineAdapter, MachineParts};
 use crate::net::hello::Me;
@@ -19,7 +20,9 @@ use openraft::async_runtime::WatchReceiver as _;
 use openraft::{Config, SnapshotPolicy};
 use quorate_proto::peer::peer_service_server::PeerServiceServer;
 use quorate_state::limits::Limits;
-use quorate_state::{Command, GroupId, Member, MemberPublish, Membership, NodeId, query};
+use quorate_state::{
+    Command, GroupId, LockDetachNode, Member, MemberPublish, Membership, NodeId, Outcome, query,
+};
 use quorate_storage::{Histogram, Stores};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -145,6 +148,7 @@ impl Node {
 
         let (applied, applied_seen) = watch::channel(0);
         let (told, listening) = broadcast::channel(EVENTS_KEPT);
+        let telling = told.clone();
         let reader = state.reader();
         let apply_times = Arc::<Histogram>::default();
         let machine = MachineAdapter::open(MachineParts {
@@ -209,6 +213,7 @@ impl Node {
             snapshots,
             offload,
             applied: applied_seen,
+            told: telling,
             apply_times,
             proposer: proposer.clone(),
             held: ByteBudget::new(proposal_bytes),
@@ -266,7 +271,7 @@ impl Node {
             let joined = options.joined;
             offload.run(move || joined(&id)).await?;
         }
-        tasks.push(AbortOnDropHandle::new(tokio::spawn(publish_addresses(replica.clone()))));
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(announce(replica.clone()))));
         Ok(Self { replica, _tasks: tasks })
     }
 
@@ -432,8 +437,9 @@ fn behind(shared: &Shared) -> bool {
     seen.last_applied > seen.snapshot
 }
 
-/// Makes this node's client and HTTP address known, whenever what the cluster has is older.
-async fn publish_addresses(replica: Replica) {
+/// Makes known that this node has started: where it is reached now, and that the calls that waited
+/// here before are gone.
+async fn announce(replica: Replica) {
     let shared = Arc::clone(&replica.0);
     let known = |replica: &Replica| {
         let view = replica.stale();
@@ -442,9 +448,21 @@ async fn publish_addresses(replica: Replica) {
             .flatten()
     };
     let own_addresses = (shared.client_addr.clone(), shared.http_addr.clone());
+    let mut detached = false;
     // After a restart the state may lag behind its log: look at it as it is for everybody.
     loop {
         if replica.read(Duration::from_secs(10)).await.is_ok() {
+            let node = replica.node_id();
+            let waits = query::waits_on(replica.stale().tables.as_ref(), replica.group(), node);
+            if !detached && waits.is_ok_and(|waits| waits) {
+                // Those of this process among them notice, and come back.
+                let detach = own(Command::LockDetachNode(LockDetachNode { node }));
+                let done = replica.propose(detach, Duration::from_secs(10)).await;
+                detached = done.is_ok_and(|done| {
+                    !matches!(done.outcome, Outcome::LockDetachNode { more: true })
+                });
+                continue;
+            }
             if known(&replica).as_ref() == Some(&own_addresses) {
                 return;
             }

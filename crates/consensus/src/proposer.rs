@@ -8,7 +8,7 @@ use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use quorate_state::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
-use quorate_state::{Batch, Caller, Command, EntryBody, Envelope, LogIndex, Outcome};
+use quorate_state::{Batch, Caller, Command, EntryBody, Envelope, HeldLock, LogIndex, Outcome};
 use quorate_storage::Histogram;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,6 +24,9 @@ const ENTRIES_IN_FLIGHT: usize = 4;
 const QUEUE_LEN: usize = 65_536;
 /// Bytes an envelope takes besides its key and value.
 const ENVELOPE_BYTES: usize = 128;
+
+/// Bytes a lock takes in a command besides its names.
+const HELD_LOCK_BYTES: usize = 32;
 
 /// A committed and applied command.
 #[derive(Clone, Debug)]
@@ -218,12 +221,21 @@ fn grows(command: &Command) -> bool {
         Command::KvSet(_)
         | Command::KvIncrement(_)
         | Command::KvIncrementFloat(_)
+        | Command::LockAcquire(_)
         | Command::SessionOpen(_) => true,
         Command::Tick
         | Command::KvDelete(_)
         | Command::KvDeletePattern(_)
         | Command::SessionClose(_)
         | Command::SessionExpire(_)
+        | Command::LockRelease(_)
+        | Command::LockForceRelease(_)
+        | Command::LockCancel(_)
+        | Command::LockAttach(_)
+        | Command::LockDetach(_)
+        | Command::LockDetachNode(_)
+        | Command::LockExpire(_)
+        | Command::LeaseCheckpoint(_)
         | Command::MemberPublish(_) => false,
     }
 }
@@ -267,6 +279,8 @@ pub(crate) fn size(envelope: &Envelope) -> usize {
         Caller::Idempotency { key } => key.len(),
         Caller::Anonymous | Caller::Session { .. } => 0,
     };
+    let guard = envelope.guard.as_ref().map_or(0, |guard| guard.name.len());
+    let held = |held: &HeldLock| HELD_LOCK_BYTES + held.namespace.len() + held.name.len();
     let command = match &envelope.command {
         Command::KvSet(set) => set.key.len() + set.value.len(),
         Command::KvDelete(delete) => delete.key.len(),
@@ -276,9 +290,23 @@ pub(crate) fn size(envelope: &Envelope) -> usize {
         Command::KvDeletePattern(_) => ENTRY_BYTES_MAX,
         Command::SessionExpire(expire) => expire.ids.len() * 8,
         Command::MemberPublish(publish) => publish.client_addr.len() + publish.http_addr.len(),
-        Command::Tick | Command::SessionOpen(_) | Command::SessionClose(_) => 0,
+        Command::LockAcquire(acquire) => acquire.request.name.len(),
+        Command::LockRelease(release) => release.name.len(),
+        Command::LockForceRelease(release) => release.name.len(),
+        Command::LockDetach(detach) => detach.calls.len() * 24,
+        Command::LockExpire(expire) => expire.locks.iter().map(held).sum(),
+        Command::LeaseCheckpoint(checkpoint) => {
+            let locks = checkpoint.locks.iter().map(|(lock, _)| held(lock));
+            checkpoint.sessions.len() * 16 + locks.sum::<usize>()
+        }
+        Command::Tick
+        | Command::SessionOpen(_)
+        | Command::SessionClose(_)
+        | Command::LockCancel(_)
+        | Command::LockAttach(_)
+        | Command::LockDetachNode(_) => 0,
     };
-    ENVELOPE_BYTES + envelope.namespace.len() + caller + command
+    ENVELOPE_BYTES + envelope.namespace.len() + caller + guard + command
 }
 
 /// Commands handed over and not in an entry yet.

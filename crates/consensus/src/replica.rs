@@ -4,7 +4,9 @@
 use crate::barrier::{Barrier, no_quorum};
 use crate::failure::{Failure, Reason};
 use crate::forward::{Forwarder, Link, SMALL_ANSWER};
-use crate::leader::{Leases, unreadable};
+use crate::leader::unreadable;
+use crate::leases::Leases;
+use crate::machine_adapter::Applied;
 use crate::net::hello::Me;
 use crate::net::peers::{PeerClient, Peers, Purpose};
 use crate::proposer::{ByteBudget, Committed, Leadership, Proposer};
@@ -24,7 +26,7 @@ use quorate_storage::{Durations, Histogram, Offload};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 /// How long one attempt at finding or asking the leader may take before it is made anew.
@@ -46,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) offload: Offload,
     /// Index behind the last applied entry.
     pub(crate) applied: watch::Receiver<u64>,
+    pub(crate) told: broadcast::Sender<Applied>,
     pub(crate) apply_times: Arc<Histogram>,
     pub(crate) proposer: Proposer,
     /// Commands that clients of this node wait for, wherever they are proposed.
@@ -172,6 +175,23 @@ impl Replica {
                 ));
             }
         }
+    }
+
+    /// Waits until this node has applied an entry that was committed somewhere.
+    ///
+    /// # Errors
+    /// When it has not by `timeout`.
+    pub async fn wait_index(&self, index: LogIndex, timeout: Duration) -> Result<(), Failure> {
+        self.applied_through(index.0 + 1, Instant::now() + timeout).await
+    }
+
+    /// What this node applies from now on, as it becomes visible in [`Replica::stale`]. Whoever
+    /// falls behind by more than some thousand entries misses events, is told so
+    /// ([`broadcast::error::RecvError::Lagged`]), and has to look at the state itself, as after
+    /// [`Applied::Resync`].
+    #[must_use]
+    pub fn follow(&self) -> broadcast::Receiver<Applied> {
+        self.0.told.subscribe()
     }
 
     /// This node's status; never waits.

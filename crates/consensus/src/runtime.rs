@@ -35,6 +35,12 @@ pub fn rng() -> SmallRng {
     }
 }
 
+/// A number of [`rng`], for what only has to differ from all others.
+#[must_use]
+pub fn random_u64() -> u64 {
+    rand::Rng::next_u64(&mut rng())
+}
+
 /// Tokio, but for the random numbers.
 #[derive(Debug)]
 pub(crate) struct Runtime(TokioRuntime);

@@ -25,6 +25,7 @@ mod grpc;
 mod http;
 pub mod logging;
 mod metrics;
+mod news;
 pub mod process;
 mod server;
 mod wire;

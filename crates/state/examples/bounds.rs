@@ -37,7 +37,13 @@ impl Group {
             let set = |number: &usize| {
                 let key = format!("user.{number:08}").into();
                 let value = Bytes::from(vec![b'v'; 100]);
-                Command::KvSet(KvSet { key, value, ttl_ms, expect: Default::default() })
+                Command::KvSet(KvSet {
+                    key,
+                    value,
+                    ttl_ms,
+                    expect: Default::default(),
+                    owner: None,
+                })
             };
             group.apply(numbers.iter().map(set).collect())?;
         }
@@ -46,8 +52,12 @@ impl Group {
 
     fn apply(&mut self, commands: Vec<Command>) -> Result<(Vec<Outcome>, Duration), Fatal> {
         self.index += 1;
-        let envelope =
-            |command| Envelope { namespace: String::new(), caller: Caller::Anonymous, command };
+        let envelope = |command| Envelope {
+            namespace: String::new(),
+            caller: Caller::Anonymous,
+            guard: None,
+            command,
+        };
         let batch = Batch {
             stamp: Stamp { lease_ms: self.lease_ms, wall_ms: 0 },
             commands: commands.into_iter().map(envelope).collect(),

@@ -8,7 +8,7 @@
 use crate::limits::REMEMBERED_ANSWER_BYTES_MAX;
 use crate::rows::Answer;
 use crate::scope::Scope;
-use crate::{Caller, Envelope, Fatal, Outcome, Sequence, SessionId, codec, session};
+use crate::{Caller, Command, Envelope, Fatal, Outcome, Sequence, SessionId, codec, session};
 
 pub(crate) mod idempotency;
 mod window;
@@ -60,9 +60,13 @@ pub(crate) fn remember(scope: &mut Scope<'_>, slot: Slot, outcome: &Outcome) {
     }
 }
 
-/// A hash of what is asked, without who asks it.
-fn request_hash(envelope: &Envelope) -> u64 {
-    codec::fingerprint(&(&envelope.namespace, &envelope.command))
+/// A hash of what is asked, without who asks it, and from where.
+pub(crate) fn request_hash(envelope: &Envelope) -> u64 {
+    let Envelope { namespace, guard, command, .. } = envelope;
+    match command {
+        Command::LockAcquire(acquire) => codec::fingerprint(&(namespace, guard, &acquire.request)),
+        command => codec::fingerprint(&(namespace, guard, command)),
+    }
 }
 
 /// The outcome as it is remembered.
@@ -78,6 +82,10 @@ fn bounded(outcome: &Outcome) -> Outcome {
         | Outcome::KvDeletePattern { .. }
         | Outcome::KvIncrementFloat { .. }
         | Outcome::SessionExpire { .. }
+        | Outcome::LockAcquire { .. }
+        | Outcome::LockQueued { .. }
+        | Outcome::LockRelease { .. }
+        | Outcome::LockDetachNode { .. }
         | Outcome::AppliedResultDropped => outcome.clone(),
         Outcome::Rejected(_) => bounded_by_size(outcome),
     }

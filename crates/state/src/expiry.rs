@@ -1,13 +1,13 @@
 //! Deadlines in lease time: one row for each item that expires, and the sweep that follows them.
 //!
-//! Relation: the rows of DEADLINE are exactly the deadlines of the items in KV and IDEMPOTENCY that
-//! have one. The sweep relies on it: it deletes what a row names without reading it first.
+//! Relation: the rows of DEADLINE are exactly the deadlines of the items in KV, IDEMPOTENCY and
+//! TICKET that have one. The sweep relies on it: it deletes what a row names without reading it first.
 
 use crate::dedupe::idempotency;
 use crate::keys::{self, DeadlineKind};
 use crate::limits::EXPIRE_PER_ENTRY_MAX;
 use crate::scope::Scope;
-use crate::{Fatal, GroupId, Read, Txn, kv};
+use crate::{Fatal, GroupId, Read, Txn, kv, lock};
 use std::ops::{ControlFlow, RangeInclusive};
 
 /// Makes the row at `expiring_key` end at `deadline_ms`.
@@ -68,8 +68,9 @@ pub(crate) fn sweep(scope: &mut Scope<'_>) -> Result<(), Fatal> {
     for (deadline, kind, expiring) in due {
         scope.txn.delete(&deadline);
         match kind {
-            DeadlineKind::Kv => kv::expire::apply(scope, &expiring),
+            DeadlineKind::Kv => kv::expire::apply(scope, &expiring)?,
             DeadlineKind::Idempotency => idempotency::expire(scope, &expiring),
+            DeadlineKind::Ticket => lock::time_out::apply(scope, &expiring)?,
         }
     }
     Ok(())

@@ -41,6 +41,15 @@ id! {
     SessionId(u64)
 }
 id! {
+    /// Tells the holder of a lock from every earlier one: grows with each grant of the group, for
+    /// as long as the group lives, and stays below 2^53.
+    FencingToken(u64)
+}
+id! {
+    /// A place in a lock's queue: the [`Revision`] of the command that took it.
+    TicketId(u64)
+}
+id! {
     /// The number of a request within its session, chosen by the client, from 1.
     Sequence(u64)
 }

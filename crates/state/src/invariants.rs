@@ -2,21 +2,29 @@
 //!
 //! 1. Every key is one that [`crate`]'s tables have, and every row decodes.
 //! 2. The counters in META equal the numbers of rows in SESSION and IDEMPOTENCY.
-//! 3. The rows of DEADLINE are exactly the deadlines of the rows in KV and IDEMPOTENCY.
+//! 3. The rows of DEADLINE are exactly the deadlines of the rows in KV and IDEMPOTENCY, and of the
+//!    tickets that wait.
 //! 4. `1 <= version` and `create_revision <= mod_revision <= revision` for every key, and
 //!    `id <= revision` for every session.
 //! 5. Every row of SESSION_ANSWER belongs to an open session, is not empty, and has a sequence at
 //!    or above the floor; the answers in a session's own row all are. No answer is at or above
 //!    `floor + SESSION_WINDOW`, and no sequence at or above the floor was answered twice.
+//! 6. The rows of SESSION_KEY are exactly the keys in KV that have an owner, and it is open.
+//! 7. Every lock is held or waited for. Its holders' sessions are open, their tokens grow, were given
+//!    before, and are no other holder's; its holders may share it. As many tickets wait for it as
+//!    it counts.
+//! 8. Every ticket belongs to an open session and to a sequence at or above its floor. No ticket
+//!    that waits in a queue could be granted.
 //!
 //! What the machine keeps in memory equals what the tables say: [`crate::Machine::check`].
 
 use crate::keys::{self, DeadlineKind, Key};
 use crate::limits::SESSION_WINDOW;
 use crate::rows::{
-    self, Answer, AnswerRow, IdempotencyRow, KvRow, MemberAddrRow, MetaRow, SessionRow,
+    self, Answer, AnswerRow, IdempotencyRow, KvRow, LockRow, MemberAddrRow, MetaRow, SessionRow,
+    TicketRow, TicketState,
 };
-use crate::{Fatal, GroupId, Read, Sequence, SessionId};
+use crate::{Fatal, FencingToken, GroupId, Read, Sequence, SessionId, Share};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
@@ -48,6 +56,13 @@ struct Seen {
     sessions: BTreeMap<SessionId, Sequence>,
     answered: BTreeSet<(SessionId, Sequence)>,
     idempotency_keys: u64,
+    /// Rows that SESSION_KEY should have, and has.
+    session_keys_due: BTreeSet<Vec<u8>>,
+    session_keys: BTreeSet<Vec<u8>>,
+    tokens: BTreeSet<FencingToken>,
+    /// By the key of the lock.
+    locks: BTreeMap<Vec<u8>, LockRow>,
+    waiting: BTreeMap<Vec<u8>, Vec<TicketRow>>,
 }
 
 impl Seen {
@@ -69,6 +84,9 @@ impl Seen {
                 }
                 if let Some(at_ms) = row.deadline_ms {
                     self.deadlines_due.insert(keys::deadline(group, at_ms, DeadlineKind::Kv, key));
+                }
+                if let Some(owner) = row.owner {
+                    self.session_keys_due.insert(keys::session_key(group, owner, key));
                 }
             }
             Key::Deadline { .. } => {
@@ -110,8 +128,81 @@ impl Seen {
             Key::MemberAddr(_) => {
                 let _: MemberAddrRow = rows::decode("member address row", value)?;
             }
+            Key::Owned(id, _) => {
+                if !self.sessions.contains_key(&id) {
+                    return broken(format!("session {id} is not open and owns {key:02x?}"));
+                }
+                self.session_keys.insert(key.to_vec());
+            }
+            Key::Lock { name, .. } => {
+                let row: LockRow = rows::decode("lock row", value)?;
+                self.lock(name, &row)?;
+                self.locks.insert(key.to_vec(), row);
+            }
+            Key::Ticket(id) => {
+                let row: TicketRow = rows::decode("ticket row", value)?;
+                let floor = self.sessions.get(&row.session);
+                if floor.is_none_or(|floor| row.sequence < *floor) || id.0 > self.meta.revision.0 {
+                    return broken(format!("ticket {id} has the row {row:?}"));
+                }
+                if row.state == TicketState::Waiting {
+                    let (at_ms, kind) = (row.deadline_ms, DeadlineKind::Ticket);
+                    self.deadlines_due.insert(keys::deadline(group, at_ms, kind, key));
+                    let lock = keys::lock(group, &row.namespace, &row.name);
+                    self.waiting.entry(lock).or_default().push(row);
+                }
+            }
         }
         Ok(())
+    }
+
+    fn lock(&mut self, name: &str, row: &LockRow) -> Result<(), Fatal> {
+        if row.holders.is_empty() && row.waiters == 0 {
+            return broken(format!("lock {name:?} has a row and nobody who wants it"));
+        }
+        if !row.holders.is_sorted_by_key(|holder| holder.token) {
+            return broken(format!("lock {name:?} has tokens that do not grow: {row:?}"));
+        }
+        for holder in &row.holders {
+            let shared = row.holders.len() == 1
+                || holder.share != Share::Exclusive && holder.share == row.holders[0].share;
+            let known = self.sessions.contains_key(&holder.session);
+            let given = holder.token <= self.meta.fencing_token && self.tokens.insert(holder.token);
+            if !shared || !known || !given {
+                return broken(format!("lock {name:?} has the holder {holder:?} of {row:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tickets come in the order of their ids, so the first that is attached and in time is next.
+    fn queues(&self) -> Result<(), Fatal> {
+        for (key, lock) in &self.locks {
+            let waiting = self.waiting.get(key).map_or(&[][..], |tickets| &tickets[..]);
+            if waiting.len() as u64 != lock.waiters {
+                return broken(format!("{} tickets wait for the lock {lock:?}", waiting.len()));
+            }
+            let now_ms = self.meta.stamp.lease_ms;
+            let mut queue = waiting.iter().filter(|ticket| {
+                ticket.attachment.is_some() && rows::is_live(Some(ticket.deadline_ms), now_ms)
+            });
+            let Some(next) = queue.next() else { continue };
+            let same = lock.holders.iter().all(|holder| holder.share == next.share);
+            let room = match next.share {
+                Share::Exclusive => lock.holders.is_empty(),
+                Share::Shared => same && lock.holders.len() < crate::limits::LOCK_HOLDERS_MAX,
+                Share::Permit { of } => same && lock.holders.len() < of as usize,
+            };
+            if room {
+                return broken(format!("{next:?} waits for {lock:?}, which it could have"));
+            }
+        }
+        match self.waiting.keys().find(|key| !self.locks.contains_key(*key)) {
+            Some(key) => {
+                broken(format!("a ticket waits for the lock {key:02x?}, which is not there"))
+            }
+            None => Ok(()),
+        }
     }
 
     fn answers(&mut self, id: SessionId, floor: Sequence, answers: &[Answer]) -> Result<(), Fatal> {
@@ -146,7 +237,13 @@ impl Seen {
         if let Some(missing) = self.deadlines_due.difference(&self.deadlines).next() {
             return broken(format!("the deadline {missing:02x?} is missing"));
         }
-        Ok(())
+        if self.session_keys != self.session_keys_due {
+            return broken(format!(
+                "sessions own {:02x?} by SESSION_KEY, and {:02x?} by KV",
+                self.session_keys, self.session_keys_due
+            ));
+        }
+        self.queues()
     }
 }
 

@@ -13,11 +13,14 @@
 //! | 5   | SESSION_ANSWER | `[session: u64 BE][log index: u64 BE]`         | `AnswerRow`              |
 //! | 6   | IDEMPOTENCY    | `[len: u8][namespace][key]`                    | `IdempotencyRow`         |
 //! | 7   | MEMBER_ADDR    | `[node: u64 BE]`                               | `MemberAddrRow`          |
+//! | 9   | SESSION_KEY    | `[session: u64 BE][rest of the key in KV]`     | empty                    |
+//! | 10  | LOCK           | `[len: u8][namespace][name]`                   | `LockRow`                |
+//! | 11  | TICKET         | `[ticket: u64 BE]`                             | `TicketRow`              |
 //!
 //! The id of a deadline is the rest of the key of the row that expires: kind 1 is a row of KV,
-//! kind 2 one of IDEMPOTENCY.
+//! kind 2 one of IDEMPOTENCY, kind 3 one of TICKET.
 
-use crate::{GroupId, LogIndex, NodeId, SessionId};
+use crate::{GroupId, LogIndex, NodeId, SessionId, TicketId};
 
 /// Bytes before the rest of a key: group and table.
 pub(crate) const PREFIX_BYTES: usize = 5;
@@ -31,6 +34,9 @@ pub(crate) mod table {
     pub(crate) const SESSION_ANSWER: u8 = 5;
     pub(crate) const IDEMPOTENCY: u8 = 6;
     pub(crate) const MEMBER_ADDR: u8 = 7;
+    pub(crate) const SESSION_KEY: u8 = 9;
+    pub(crate) const LOCK: u8 = 10;
+    pub(crate) const TICKET: u8 = 11;
     pub(crate) const NONE: u8 = 0xFF;
 }
 
@@ -42,6 +48,7 @@ const META_DIGEST: u8 = 2;
 pub(crate) enum DeadlineKind {
     Kv = 1,
     Idempotency = 2,
+    Ticket = 3,
 }
 
 impl DeadlineKind {
@@ -50,6 +57,7 @@ impl DeadlineKind {
         match self {
             Self::Kv => table::KV,
             Self::Idempotency => table::IDEMPOTENCY,
+            Self::Ticket => table::TICKET,
         }
     }
 }
@@ -59,12 +67,29 @@ impl DeadlineKind {
 pub(crate) enum Key<'a> {
     Meta,
     Digest,
-    Kv { namespace: &'a str, key: &'a [u8] },
-    Deadline { deadline_ms: u64, kind: DeadlineKind, id: &'a [u8] },
+    Kv {
+        namespace: &'a str,
+        key: &'a [u8],
+    },
+    Deadline {
+        deadline_ms: u64,
+        kind: DeadlineKind,
+        id: &'a [u8],
+    },
     Session(SessionId),
     SessionAnswer(SessionId, LogIndex),
-    Idempotency { namespace: &'a str, key: &'a [u8] },
+    Idempotency {
+        namespace: &'a str,
+        key: &'a [u8],
+    },
     MemberAddr(NodeId),
+    /// The rest of the key in KV.
+    Owned(SessionId, &'a [u8]),
+    Lock {
+        namespace: &'a str,
+        name: &'a str,
+    },
+    Ticket(TicketId),
 }
 
 fn start(group: GroupId, table: u8, rest_bytes: usize) -> Vec<u8> {
@@ -103,7 +128,11 @@ pub(crate) fn kv(group: GroupId, namespace: &str, key: &[u8]) -> Vec<u8> {
 
 /// `[from, to)` around the keys of a namespace (within its limit) that begin with `prefix`.
 pub(crate) fn kv_range(group: GroupId, namespace: &str, prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    let from = kv(group, namespace, prefix);
+    above(kv(group, namespace, prefix))
+}
+
+/// `[from, to)` around everything that begins with `from`.
+fn above(from: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
     let mut to = from.clone();
     while to.pop_if(|last| *last == 0xFF).is_some() {}
     *to.last_mut().expect("the table's number is not 0xFF") += 1;
@@ -168,6 +197,48 @@ pub(crate) fn member_addr(group: GroupId, node: NodeId) -> Vec<u8> {
     key
 }
 
+/// `kv_key` is the key of a row of KV.
+pub(crate) fn session_key(group: GroupId, id: SessionId, kv_key: &[u8]) -> Vec<u8> {
+    let rest = &kv_key[PREFIX_BYTES..];
+    let mut key = start(group, table::SESSION_KEY, 8 + rest.len());
+    key.extend(id.0.to_be_bytes());
+    key.extend(rest);
+    key
+}
+
+/// `[from, to)` around the keys that a session owns.
+pub(crate) fn session_keys(group: GroupId, id: SessionId) -> (Vec<u8>, Vec<u8>) {
+    let from = [&start(group, table::SESSION_KEY, 8)[..], &id.0.to_be_bytes()].concat();
+    let to = match id.0.checked_add(1) {
+        Some(next) => [&start(group, table::SESSION_KEY, 8)[..], &next.to_be_bytes()].concat(),
+        None => table_range(group, table::SESSION_KEY).1,
+    };
+    (from, to)
+}
+
+/// The key of a row of KV, by what [`Key::Owned`] has of it.
+pub(crate) fn kv_of_rest(group: GroupId, rest: &[u8]) -> Vec<u8> {
+    let mut key = start(group, table::KV, rest.len());
+    key.extend(rest);
+    key
+}
+
+/// `namespace` must be within its limit.
+pub(crate) fn lock(group: GroupId, namespace: &str, name: &str) -> Vec<u8> {
+    named(group, table::LOCK, namespace, name.as_bytes())
+}
+
+/// `[from, to)` around the locks of a namespace (within its limit) that begin with `prefix`.
+pub(crate) fn lock_range(group: GroupId, namespace: &str, prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    above(named(group, table::LOCK, namespace, prefix))
+}
+
+pub(crate) fn ticket(group: GroupId, id: TicketId) -> Vec<u8> {
+    let mut key = start(group, table::TICKET, 8);
+    key.extend(id.0.to_be_bytes());
+    key
+}
+
 /// `[from, to)` around all keys of a table.
 pub(crate) fn table_range(group: GroupId, table: u8) -> (Vec<u8>, Vec<u8>) {
     (start(group, table, 0), start(group, table + 1, 0))
@@ -198,6 +269,7 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
             let kind = match kind {
                 1 => DeadlineKind::Kv,
                 2 => DeadlineKind::Idempotency,
+                3 => DeadlineKind::Ticket,
                 _ => return None,
             };
             Key::Deadline { deadline_ms, kind, id }
@@ -219,6 +291,19 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
         }
         table::MEMBER_ADDR => match parse_u64(rest)? {
             (node, []) => Key::MemberAddr(NodeId(node)),
+            _ => return None,
+        },
+        table::SESSION_KEY => {
+            let (id, rest) = parse_u64(rest)?;
+            parse_named(rest)?;
+            Key::Owned(SessionId(id), rest)
+        }
+        table::LOCK => {
+            let (namespace, name) = parse_named(rest)?;
+            Key::Lock { namespace, name: std::str::from_utf8(name).ok()? }
+        }
+        table::TICKET => match parse_u64(rest)? {
+            (id, []) => Key::Ticket(TicketId(id)),
             _ => return None,
         },
         _ => return None,

@@ -4,13 +4,14 @@ use crate::keys::DeadlineKind;
 use crate::limits::KEY_BYTES_MAX;
 use crate::rows::KvRow;
 use crate::scope::{Scope, within};
-use crate::{Expect, Rejection, Revision, Txn, expiry};
+use crate::{Expect, Rejection, Revision, SessionId, Txn, expiry};
 
 pub(crate) mod delete;
 pub(crate) mod delete_pattern;
 pub(crate) mod expire;
 pub(crate) mod increment;
 pub(crate) mod increment_float;
+pub(crate) mod owned;
 pub(crate) mod set;
 pub(crate) mod walk;
 
@@ -48,5 +49,15 @@ fn replace(scope: &mut Scope<'_>, key: &[u8], stored: Option<&KvRow<'_>>, row: &
             expiry::schedule(scope, deadline_ms, DeadlineKind::Kv, key);
         }
     }
+    owned::pass(scope, key, stored.and_then(|row| row.owner), row.owner);
     scope.txn.put(key, &row.encode());
+}
+
+/// Deletes the row at `key`, and what belongs to it.
+fn remove(scope: &mut Scope<'_>, key: &[u8], deadline_ms: Option<u64>, owner: Option<SessionId>) {
+    if let Some(deadline_ms) = deadline_ms {
+        expiry::unschedule(scope, deadline_ms, DeadlineKind::Kv, key);
+    }
+    owned::pass(scope, key, owner, None);
+    scope.txn.delete(key);
 }

@@ -47,12 +47,14 @@
 //!     value: "hello".into(),
 //!     ttl_ms: Some(30_000),
 //!     expect: Default::default(),
+//!     owner: None,
 //! };
 //! let batch = Batch {
 //!     stamp: Stamp { lease_ms: 100, wall_ms: 1_700_000_000_000 },
 //!     commands: vec![Envelope {
 //!         namespace: String::new(),
 //!         caller: Caller::Anonymous,
+//!         guard: None,
 //!         command: Command::KvSet(set),
 //!     }],
 //! };
@@ -81,6 +83,7 @@ pub mod invariants;
 mod keys;
 mod kv;
 pub mod limits;
+mod lock;
 mod machine;
 mod member;
 mod membership;

@@ -62,6 +62,27 @@ pub const SCAN_ROW_STEPS: usize = 256;
 pub const KV_LIST_ITEM_BYTES: usize = 64;
 /// Bytes of a number's text that `IncrementFloat` reads: the longest it writes has 327.
 pub const NUMBER_BYTES_MAX: usize = 1 << 10;
+/// Bytes of a lock's name, as of a key.
+pub const LOCK_NAME_BYTES_MAX: u64 = 1 << 10;
+/// Milliseconds a lock's lease must last at least: a client renews at a third of it.
+pub const LOCK_TTL_MS_MIN: u64 = 100;
+/// Milliseconds a lock's lease may last, as a session's: it stays blocked that long.
+pub const LOCK_TTL_MS_MAX: u64 = SESSION_TTL_MS_MAX;
+/// Milliseconds to wait for a lock, one day: a place in a queue is memory.
+pub const LOCK_WAIT_MS_MAX: u64 = 86_400_000;
+/// Holders of a lock at once: all of them are in one row.
+pub const LOCK_HOLDERS_MAX: usize = 1_000;
+/// Locks held or waited for per group; each is in memory on every node, in about 500 bytes with
+/// its holder.
+pub const LOCKS_MAX: u64 = 100_000;
+/// Tickets per group: `Acquire`s that wait, and those that waited and are not passed by their
+/// sessions' floors yet. Each is in memory on every node, in about 500 bytes.
+pub const TICKETS_MAX: u64 = 100_000;
+/// What a session owns: locks held, tickets, and keys that end with it. All of it goes in one
+/// entry.
+pub const SESSION_OWNED_MAX: u64 = 4_096;
+/// Waiters that one `LockDetachNode` detaches, and one `LockDetach`.
+pub const LOCK_DETACH_PER_ENTRY_MAX: usize = 1_000;
 /// Bytes of an address in a `MemberPublish`.
 pub const ADDRESS_BYTES_MAX: u64 = 255;
 
@@ -105,6 +126,13 @@ impl Limits {
             ("session_ttl_ms_max", SESSION_TTL_MS_MAX),
             ("ttl_ms_max", TTL_MS_MAX),
             ("idempotency_keys_max", IDEMPOTENCY_KEYS_MAX),
+            ("lock_name_bytes_max", LOCK_NAME_BYTES_MAX),
+            ("lock_ttl_ms_max", LOCK_TTL_MS_MAX),
+            ("lock_wait_ms_max", LOCK_WAIT_MS_MAX),
+            ("lock_holders_max", LOCK_HOLDERS_MAX as u64),
+            ("locks_max", LOCKS_MAX),
+            ("tickets_max", TICKETS_MAX),
+            ("session_owned_max", SESSION_OWNED_MAX),
             ("pattern_bytes_max", PATTERN_BYTES_MAX),
             ("delete_pattern_keys_max", DELETE_PATTERN_KEYS_MAX as u64),
             ("scan_steps_max", SCAN_STEPS_MAX as u64),

@@ -3,12 +3,13 @@
 use crate::codec::CodecError;
 use crate::dedupe::{self, Admission};
 use crate::limits::{ENTRY_COMMANDS_MAX, NAMESPACE_BYTES_MAX};
+use crate::lock::{self, Locks};
 use crate::rows::{self, MetaRow};
 use crate::scope::{Failure, Scope, within};
 use crate::session::Sessions;
 use crate::{
-    Batch, Command, Envelope, GroupId, LogIndex, Outcome, Read, Revision, SessionId, TableError,
-    Txn, expiry, kv, member, session,
+    Batch, Command, Envelope, FencingToken, GroupId, LogIndex, Outcome, Read, Revision, SessionId,
+    TableError, TicketId, Txn, expiry, kv, member, session,
 };
 
 /// A failure that is not the user's: the node must stop.
@@ -54,6 +55,49 @@ pub enum Event {
         /// Which.
         id: SessionId,
     },
+    /// A lock was granted, at once or to one who waited.
+    LockGranted {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// What it is held under.
+        token: FencingToken,
+        /// The session that holds it.
+        session: SessionId,
+        /// It is lost when it is not renewed for this long.
+        ttl_ms: u64,
+    },
+    /// A lock was given back or lost.
+    LockFreed {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// What it was held under.
+        token: FencingToken,
+    },
+    /// Something became of a ticket: [`crate::query::ticket`] tells what.
+    TicketChanged {
+        /// Which.
+        id: TicketId,
+    },
+    /// What is left of a lease was recorded.
+    LeaseRecorded {
+        /// Which.
+        lease: LeaseId,
+        /// What a new leader gives it; none: its whole ttl.
+        remaining_ms: Option<u64>,
+    },
+}
+
+/// What lasts as long as it is renewed. The leader keeps count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LeaseId {
+    /// A session.
+    Session(SessionId),
+    /// A lock held under this token.
+    Lock(FencingToken),
 }
 
 /// The state machine of one group: what it keeps in memory is derived from the tables.
@@ -66,6 +110,8 @@ pub struct Machine {
     digest: u64,
     /// What each open session has unanswered, so that apply never scans for it.
     sessions: Sessions,
+    /// All locks and who waits for them.
+    locks: Locks,
     /// No deadline is earlier; none when there are no deadlines. It may lie too early, never too
     /// late: it only saves the look at the tables while nothing can be due.
     earliest_deadline_ms: Option<u64>,
@@ -83,6 +129,7 @@ impl Machine {
             meta: rows::meta(tables, group)?,
             digest: rows::digest(tables, group)?,
             sessions: Sessions::derive(tables, group)?,
+            locks: Locks::derive(tables, group)?,
             earliest_deadline_ms: expiry::earliest_ms(tables, group, 0..=u64::MAX)?,
         })
     }
@@ -110,6 +157,7 @@ impl Machine {
             txn,
             &mut self.meta,
             &mut self.sessions,
+            &mut self.locks,
             &mut self.earliest_deadline_ms,
         );
         scope.advance_clocks(batch.stamp);
@@ -133,6 +181,7 @@ impl Machine {
         let agree = self.meta == derived.meta
             && self.digest == derived.digest
             && self.sessions == derived.sessions
+            && self.locks == derived.locks
             && match (self.earliest_deadline_ms, derived.earliest_deadline_ms) {
                 (Some(bound_ms), Some(earliest_ms)) => bound_ms <= earliest_ms,
                 (None, Some(_)) => false,
@@ -166,7 +215,7 @@ fn apply_one(scope: &mut Scope<'_>, envelope: &Envelope) -> Result<Outcome, Fata
         Admission::Fresh(slot) => slot,
         Admission::Answered(outcome) => return Ok(outcome),
     };
-    let outcome = match execute(scope, &envelope.namespace, &envelope.command) {
+    let outcome = match execute(scope, envelope) {
         Ok(outcome) => outcome,
         Err(Failure::Rejected(rejection)) => Outcome::Rejected(rejection),
         Err(Failure::Fatal(fatal)) => return Err(fatal),
@@ -175,8 +224,12 @@ fn apply_one(scope: &mut Scope<'_>, envelope: &Envelope) -> Result<Outcome, Fata
     Ok(outcome)
 }
 
-fn execute(scope: &mut Scope<'_>, namespace: &str, command: &Command) -> Result<Outcome, Failure> {
+fn execute(scope: &mut Scope<'_>, envelope: &Envelope) -> Result<Outcome, Failure> {
+    let Envelope { namespace, caller, guard, command } = envelope;
     within("namespace bytes", namespace.len(), NAMESPACE_BYTES_MAX)?;
+    if let Some(guard) = guard {
+        lock::check_guard(scope, namespace, guard)?;
+    }
     match command {
         // What is due was swept when the entry began; a tick only brings the entry about.
         Command::Tick => Ok(Outcome::Done),
@@ -184,12 +237,21 @@ fn execute(scope: &mut Scope<'_>, namespace: &str, command: &Command) -> Result<
         Command::KvDelete(delete) => kv::delete::apply(scope, namespace, delete),
         Command::KvIncrement(increment) => kv::increment::apply(scope, namespace, increment),
         Command::SessionOpen(open) => session::open::apply(scope, open),
-        Command::SessionClose(close) => Ok(session::close::apply(scope, close)),
+        Command::SessionClose(close) => Ok(session::close::apply(scope, close)?),
         Command::SessionExpire(expire) => session::expire::apply(scope, expire),
         Command::MemberPublish(publish) => member::apply(scope, publish),
         Command::KvDeletePattern(delete) => kv::delete_pattern::apply(scope, namespace, delete),
         Command::KvIncrementFloat(increment) => {
             kv::increment_float::apply(scope, namespace, increment)
         }
+        Command::LockAcquire(acquire) => lock::acquire::apply(scope, namespace, caller, acquire),
+        Command::LockRelease(release) => lock::release::apply(scope, namespace, release),
+        Command::LockForceRelease(release) => lock::force_release::apply(scope, namespace, release),
+        Command::LockCancel(cancel) => lock::cancel::apply(scope, caller, cancel),
+        Command::LockAttach(attach) => lock::attach::apply(scope, attach),
+        Command::LockDetach(detach) => lock::detach::apply(scope, detach),
+        Command::LockDetachNode(detach) => lock::detach_node::apply(scope, detach),
+        Command::LockExpire(expire) => lock::expire::apply(scope, expire),
+        Command::LeaseCheckpoint(checkpoint) => session::checkpoint::apply(scope, checkpoint),
     }
 }

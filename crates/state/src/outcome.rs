@@ -1,6 +1,6 @@
 //! What a command came to: an [`Outcome`] that every replica computes alike.
 
-use crate::{Float, Revision, Sequence, SessionId};
+use crate::{FencingToken, Float, Revision, Sequence, SessionId, TicketId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +73,33 @@ pub enum Outcome {
         /// others are as they were: the leader spares them, or asks again.
         settled: u64,
     },
+    /// `LockAcquire` took the lock at once.
+    LockAcquire {
+        /// What it is held under.
+        token: FencingToken,
+        /// It is lost when it is not renewed for this long.
+        ttl_ms: u64,
+        /// When.
+        revision: Revision,
+    },
+    /// `LockAcquire` took a place in the lock's queue; what becomes of it is asked for by the
+    /// ticket ([`crate::query::ticket`]).
+    LockQueued {
+        /// The place.
+        ticket: TicketId,
+    },
+    /// `LockRelease`, `LockForceRelease` or `LockCancel` happened.
+    LockRelease {
+        /// How many holders or waiters it freed; 0 when there was nothing to free.
+        released: u64,
+        /// When.
+        revision: Revision,
+    },
+    /// `LockDetachNode` happened, as far as one entry may go.
+    LockDetachNode {
+        /// Whether there may be more of them.
+        more: bool,
+    },
 }
 
 /// Why a command was refused.
@@ -136,4 +163,25 @@ pub enum Rejection {
     /// A sequence or idempotency key was used before, for a different request.
     #[error("this {0} was used before for a different request")]
     RequestMismatch(String),
+    /// The command was guarded by a lock that is not held under that token (any more).
+    #[error(
+        "lock {name:?} is not held under token {token}: it was lost or given back, so nothing was done; acquire it again before you go on"
+    )]
+    LockLost {
+        /// The lock.
+        name: String,
+        /// The token it was said to be held under.
+        token: FencingToken,
+    },
+    /// `LockAcquire` with no time to wait, of a lock that is held or waited for.
+    #[error("lock {name:?} is held{}; wait for it, or try again later", match token { Some(token) => format!(" under token {token}"), None => " by those who waited for it".to_owned() })]
+    LockHeld {
+        /// The lock.
+        name: String,
+        /// Of its first holder; none while it passes to one who waited for it.
+        token: Option<FencingToken>,
+    },
+    /// The request was cancelled by its session before it came.
+    #[error("the request was cancelled before it came")]
+    Cancelled,
 }

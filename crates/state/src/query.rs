@@ -13,8 +13,11 @@ use std::ops::{ControlFlow, RangeInclusive};
 use xxhash_rust::xxh3::Xxh3;
 
 mod kv_list;
+mod lock;
 
 pub use kv_list::*;
+use lock::count_locks;
+pub use lock::*;
 
 /// A key as a reader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,21 +110,92 @@ pub fn next_deadline_ms(
     expiry::earliest_ms(tables, group, within_ms)
 }
 
-/// All open sessions with their ttls in milliseconds, by id.
+/// An open session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionItem {
+    /// Which.
+    pub id: SessionId,
+    /// How long it lives without a keep-alive.
+    pub ttl_ms: u64,
+    /// What is left of it, when that was recorded since it was kept alive.
+    pub remaining_ms: Option<u64>,
+}
+
+/// All open sessions, by id.
 ///
 /// # Errors
 /// When the tables fail.
-pub fn sessions(tables: &dyn Read, group: GroupId) -> Result<Vec<(SessionId, u64)>, Fatal> {
+pub fn sessions(tables: &dyn Read, group: GroupId) -> Result<Vec<SessionItem>, Fatal> {
     let mut sessions = Vec::new();
     each_row(tables, group, keys::table::SESSION, |key, value| {
         let Some(Key::Session(id)) = keys::parse(group, key) else {
             return Err(Fatal::Invariant(format!("SESSION holds the key {key:02x?}")));
         };
         let row: SessionRow = rows::decode("session row", value)?;
-        sessions.push((id, row.ttl_ms));
+        let SessionRow { ttl_ms, remaining_ms, .. } = row;
+        sessions.push(SessionItem { id, ttl_ms, remaining_ms });
         Ok(())
     })?;
     Ok(sessions)
+}
+
+/// An open session and what it owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionOwner {
+    /// The session.
+    pub session: SessionItem,
+    /// Locks it holds or waits for.
+    pub locks: u64,
+    /// Keys that end with it.
+    pub keys: u64,
+}
+
+/// Up to `items_max` open sessions above `after`, by id, and whether there are more.
+///
+/// # Errors
+/// When the tables fail.
+pub fn session_page(
+    tables: &dyn Read,
+    group: GroupId,
+    after: SessionId,
+    items_max: usize,
+) -> Result<(Vec<SessionOwner>, bool), Fatal> {
+    let from = keys::successor(keys::session(group, after));
+    let (_, to) = keys::table_range(group, keys::table::SESSION);
+    let (mut page, mut more, mut failed) = (Vec::new(), false, None);
+    tables.scan(&from, &to, &mut |key, value| {
+        if page.len() == items_max {
+            more = true;
+            return ControlFlow::Break(());
+        }
+        let Some(Key::Session(id)) = keys::parse(group, key) else {
+            failed = Some(Fatal::Invariant(format!("SESSION holds the key {key:02x?}")));
+            return ControlFlow::Break(());
+        };
+        match rows::decode("session row", value) {
+            Ok(SessionRow { ttl_ms, remaining_ms, .. }) => {
+                let session = SessionItem { id, ttl_ms, remaining_ms };
+                page.push(SessionOwner { session, locks: 0, keys: 0 });
+                ControlFlow::Continue(())
+            }
+            Err(fatal) => {
+                failed = Some(fatal);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    if let Some(fatal) = failed {
+        return Err(fatal);
+    }
+    count_locks(tables, group, &mut page)?;
+    for owner in &mut page {
+        let (from, to) = keys::session_keys(group, owner.session.id);
+        tables.scan(&from, &to, &mut |_, _| {
+            owner.keys += 1;
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok((page, more))
 }
 
 /// Whether a session is open.

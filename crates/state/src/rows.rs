@@ -1,7 +1,10 @@
 //! Values of the tables. Positional encodings, frozen by `testdata/format/rows.hex`.
 
 use crate::codec::{self, CodecError};
-use crate::{Fatal, GroupId, Outcome, Read, Revision, Sequence, Stamp, keys};
+use crate::{
+    Attachment, Fatal, FencingToken, GroupId, Outcome, Read, Revision, Sequence, SessionId, Share,
+    Stamp, keys,
+};
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 
 /// The group's clocks and counters; one row, written once per entry.
@@ -17,6 +20,8 @@ pub(crate) struct MetaRow {
     pub(crate) sessions: u64,
     /// Rows of IDEMPOTENCY.
     pub(crate) idempotency_keys: u64,
+    /// Given last; the next grant of a lock gets the next one. A restore raises it.
+    pub(crate) fencing_token: FencingToken,
 }
 
 /// A key's value. Borrows it: a write looks at the rest and need not copy up to 1 MiB.
@@ -27,6 +32,8 @@ pub(crate) struct KvRow<'a> {
     pub(crate) mod_revision: Revision,
     /// Lease time at which it is no longer there.
     pub(crate) deadline_ms: Option<u64>,
+    /// The session it ends with; it has a row in SESSION_KEY then.
+    pub(crate) owner: Option<SessionId>,
     #[serde(serialize_with = "as_bytes")]
     pub(crate) value: &'a [u8],
 }
@@ -37,8 +44,8 @@ impl<'a> KvRow<'a> {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        /// Four numbers and a length of at most 9 bytes each, and the option's tag.
-        const HEAD_BYTES_MAX: usize = 5 * 9 + 1;
+        /// Five numbers and a length of at most 9 bytes each, and the tags of two options.
+        const HEAD_BYTES_MAX: usize = 6 * 9 + 2;
         codec::encode_with_capacity(self, HEAD_BYTES_MAX + self.value.len())
     }
 
@@ -61,6 +68,8 @@ fn as_bytes<S: Serializer>(value: &&[u8], serializer: S) -> Result<S::Ok, S::Err
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SessionRow {
     pub(crate) ttl_ms: u64,
+    /// What a new leader gives it; none: the whole ttl.
+    pub(crate) remaining_ms: Option<u64>,
     /// The lowest sequence still accepted.
     pub(crate) floor: Sequence,
     /// Answers at or above the floor that have no row of their own, in the order they were
@@ -88,6 +97,54 @@ pub(crate) struct IdempotencyRow {
     pub(crate) deadline_ms: u64,
     pub(crate) request_hash: u64,
     pub(crate) outcome: Outcome,
+}
+
+/// A lock that is held or waited for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LockRow {
+    /// In the order of their grants.
+    pub(crate) holders: Vec<Holder>,
+    /// Tickets that wait for it, attached or not.
+    pub(crate) waiters: u64,
+}
+
+/// Who holds a lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Holder {
+    pub(crate) token: FencingToken,
+    pub(crate) session: SessionId,
+    pub(crate) share: Share,
+    pub(crate) ttl_ms: u64,
+    /// What a new leader gives it; none: the whole ttl.
+    pub(crate) remaining_ms: Option<u64>,
+    /// Lease time of the grant.
+    pub(crate) granted_ms: u64,
+    /// Revision of the grant.
+    pub(crate) revision: Revision,
+}
+
+/// What became of an `Acquire` that had to wait; kept until its session's floor passes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TicketRow {
+    pub(crate) session: SessionId,
+    pub(crate) sequence: Sequence,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) share: Share,
+    pub(crate) ttl_ms: u64,
+    /// Lease time at which the wait is over.
+    pub(crate) deadline_ms: u64,
+    /// Where its caller waits; none passes it over.
+    pub(crate) attachment: Option<Attachment>,
+    pub(crate) state: TicketState,
+}
+
+/// What became of a ticket so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum TicketState {
+    Waiting,
+    Granted { token: FencingToken, revision: Revision },
+    TimedOut,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,12 +2,13 @@
 
 use crate::digest::Recorder;
 use crate::limits::{DELETE_PATTERN_KEYS_MAX, EXPIRE_PER_ENTRY_MAX, SCAN_STEPS_MAX};
+use crate::lock::Locks;
 use crate::rows::MetaRow;
 use crate::session::{Pending, Sessions};
 use crate::{
     Event, Fatal, GroupId, LogIndex, Rejection, Revision, Stamp, TableError, Txn, codec, keys,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why an operation came to no outcome of its own. The two kinds meet only here, on the way out
 /// of an operation; neither is ever turned into the other.
@@ -46,6 +47,9 @@ pub(crate) struct Scope<'a> {
     /// Written to its row once, when the entry ends.
     pub(crate) meta: &'a mut MetaRow,
     pub(crate) sessions: &'a mut Sessions,
+    pub(crate) locks: &'a mut Locks,
+    /// Keys of locks that tickets were taken from: they may pass on. Empty between commands.
+    pub(crate) unblocked: BTreeSet<Vec<u8>>,
     /// Answers and floors of this entry by session; written when the entry ends, so that a
     /// session costs one small row per entry, not one per command.
     pub(crate) pending: BTreeMap<crate::SessionId, Pending>,
@@ -74,6 +78,7 @@ impl<'a> Scope<'a> {
         txn: &'a mut dyn Txn,
         meta: &'a mut MetaRow,
         sessions: &'a mut Sessions,
+        locks: &'a mut Locks,
         earliest_deadline_ms: &'a mut Option<u64>,
     ) -> Self {
         Self {
@@ -83,6 +88,8 @@ impl<'a> Scope<'a> {
             txn: Recorder::new(txn),
             meta,
             sessions,
+            locks,
+            unblocked: BTreeSet::new(),
             pending: BTreeMap::new(),
             earliest_deadline_ms,
             events: Vec::new(),

@@ -1,4 +1,4 @@
-//! Sessions: who may ask to be remembered, and what is remembered for whom.
+//! Sessions: who may ask to be remembered, what is remembered for whom, and what ends with whom.
 //!
 //! A session's window is `[floor, floor + SESSION_WINDOW)`. Every answer in it is kept: in the
 //! session's own row while that stays small, which is one write for an answer, for the floor that
@@ -7,13 +7,17 @@
 //! of answers are stored for a session: those in the window, and those below it that share a row
 //! with one in it.
 
-use crate::limits::{SESSION_ROW_BYTES_MAX, SESSION_WINDOW};
+use crate::limits::{SESSION_OWNED_MAX, SESSION_ROW_BYTES_MAX, SESSION_WINDOW};
 use crate::rows::{self, Answer, AnswerRow, SessionRow};
-use crate::scope::Scope;
-use crate::{Event, Fatal, GroupId, LogIndex, Read, Sequence, SessionId, Txn, codec, keys};
+use crate::scope::{Scope, at_most};
+use crate::{
+    Event, Fatal, GroupId, LogIndex, Read, Rejection, Sequence, SessionId, Txn, codec, keys, kv,
+    lock,
+};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+pub(crate) mod checkpoint;
 pub(crate) mod close;
 pub(crate) mod expire;
 pub(crate) mod open;
@@ -32,6 +36,8 @@ pub(crate) struct Session {
     answered: BTreeMap<Sequence, Place>,
     /// The highest sequence in each answer row: the row goes when the floor passes it.
     rows: BTreeMap<LogIndex, Sequence>,
+    /// How many keys end with it.
+    keys: u64,
 }
 
 /// Where an answer is found.
@@ -47,7 +53,8 @@ enum Place {
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     answers: Vec<Answer>,
-    floor_moved: bool,
+    /// Beside its answers.
+    row_changed: bool,
 }
 
 impl Sessions {
@@ -74,6 +81,18 @@ impl Sessions {
             session.note_row(&row.answers, index);
             Ok(())
         })?;
+        each_row(tables, group, keys::table::SESSION_KEY, |key, _| {
+            let Some(keys::Key::Owned(id, _)) = keys::parse(group, key) else {
+                return Err(Fatal::Invariant(format!("SESSION_KEY holds the key {key:02x?}")));
+            };
+            let Some(session) = sessions.open.get_mut(&id) else {
+                return Err(Fatal::Invariant(format!(
+                    "SESSION_KEY holds a key of session {id}, which is not open"
+                )));
+            };
+            session.keys += 1;
+            Ok(())
+        })?;
         Ok(sessions)
     }
 
@@ -85,7 +104,7 @@ impl Sessions {
 impl Session {
     fn new(row: SessionRow) -> Self {
         let answered = row.recent.iter().map(|answer| (answer.sequence, Place::Recent)).collect();
-        Self { row, answered, rows: BTreeMap::new() }
+        Self { row, answered, rows: BTreeMap::new(), keys: 0 }
     }
 
     /// Takes in an answer row, of which some may lie below the floor.
@@ -165,11 +184,13 @@ pub(crate) fn stand(
 ) -> Result<Standing, Fatal> {
     let Some(session) = scope.sessions.open.get_mut(&id) else { return Ok(Standing::Gone) };
     if floor > session.row.floor {
-        scope.pending.entry(id).or_default().floor_moved = true;
+        scope.pending.entry(id).or_default().row_changed = true;
         for index in session.raise_floor(floor) {
             scope.txn.delete(&keys::session_answer(scope.group, id, index));
         }
+        lock::floor_rose(scope, id, floor)?;
     }
+    let Some(session) = scope.sessions.open.get(&id) else { return Ok(Standing::Gone) };
     let floor = session.row.floor;
     if sequence < floor {
         return Ok(Standing::TooOld { floor });
@@ -209,10 +230,45 @@ pub(crate) fn remember(scope: &mut Scope<'_>, id: SessionId, answer: Answer) {
     scope.pending.entry(id).or_default().answers.push(answer);
 }
 
-/// Ends a session and deletes all it owns; answers how many rows that were, none when it is not
+/// Refuses what would make a session own too much, or be owned by one that is not open.
+pub(crate) fn may_own_one_more(scope: &Scope<'_>, id: SessionId) -> Result<(), Rejection> {
+    let Some(session) = scope.sessions.open.get(&id) else {
+        return Err(Rejection::SessionExpired(id));
+    };
+    let owned = session.keys + scope.locks.owned_by(id);
+    at_most("locks, waits and keys of the session", owned + 1, SESSION_OWNED_MAX)
+}
+
+/// A key ends with this session from now on.
+pub(crate) fn own_key(scope: &mut Scope<'_>, id: SessionId) {
+    if let Some(session) = scope.sessions.open.get_mut(&id) {
+        session.keys += 1;
+    }
+}
+
+/// A key does not end with this session any more.
+pub(crate) fn disown_key(scope: &mut Scope<'_>, id: SessionId) {
+    if let Some(session) = scope.sessions.open.get_mut(&id) {
+        session.keys -= 1;
+    }
+}
+
+/// Notes what a new leader gives the session; whether it is open.
+pub(crate) fn record_remaining(
+    scope: &mut Scope<'_>,
+    id: SessionId,
+    remaining_ms: Option<u64>,
+) -> bool {
+    let Some(session) = scope.sessions.open.get_mut(&id) else { return false };
+    session.row.remaining_ms = remaining_ms;
+    scope.pending.entry(id).or_default().row_changed = true;
+    true
+}
+
+/// Ends a session and frees all it owns; answers how many rows that were, none when it is not
 /// open.
-pub(crate) fn end(scope: &mut Scope<'_>, id: SessionId) -> Option<usize> {
-    let session = scope.sessions.open.remove(&id)?;
+pub(crate) fn end(scope: &mut Scope<'_>, id: SessionId) -> Result<Option<usize>, Fatal> {
+    let Some(session) = scope.sessions.open.remove(&id) else { return Ok(None) };
     scope.txn.delete(&keys::session(scope.group, id));
     for &index in session.rows.keys() {
         scope.txn.delete(&keys::session_answer(scope.group, id, index));
@@ -220,7 +276,9 @@ pub(crate) fn end(scope: &mut Scope<'_>, id: SessionId) -> Option<usize> {
     scope.pending.remove(&id);
     scope.meta.sessions -= 1;
     scope.events.push(Event::SessionEnded { id });
-    Some(1 + session.rows.len())
+    let keys = kv::owned::session_ended(scope, id)?;
+    let locks = lock::session_ended(scope, id)?;
+    Ok(Some(1 + session.rows.len() + keys + locks))
 }
 
 /// Writes what the entry changed about its sessions, in the order of their ids.
@@ -242,7 +300,7 @@ pub(crate) fn write_pending(scope: &mut Scope<'_>) {
                 }
             }
         }
-        if pending.floor_moved {
+        if pending.row_changed {
             scope.txn.put(&keys::session(scope.group, id), &codec::encode(&session.row));
         }
     }

@@ -29,12 +29,14 @@ pub struct Set {
     value: Bytes,
     ttl: Option<Duration>,
     expect: Option<Expect>,
+    ephemeral: bool,
     options: CallOptions,
 }
 
 impl Set {
     pub(super) fn new(kv: KeyValue, key: Bytes, value: Bytes) -> Self {
-        Self { kv, key, value, ttl: None, expect: None, options: CallOptions::default() }
+        let options = CallOptions::default();
+        Self { kv, key, value, ttl: None, expect: None, ephemeral: false, options }
     }
 
     mutation_settings!();
@@ -59,8 +61,15 @@ impl Set {
         self
     }
 
+    /// The key is deleted when the client's session ends: when the client is closed, or has not
+    /// been heard of for the session's ttl. A later write without this keeps it.
+    pub fn ephemeral(mut self) -> Self {
+        self.ephemeral = true;
+        self
+    }
+
     async fn send(self) -> Result<Written, Error> {
-        let Self { kv, key, value, ttl, expect, options } = self;
+        let Self { kv, key, value, ttl, expect, ephemeral, options } = self;
         let ttl_ms =
             ttl.map(|ttl| u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
         let request = |origin| SetRequest {
@@ -70,6 +79,7 @@ impl Set {
             value: value.clone(),
             ttl_ms,
             expect,
+            ephemeral,
         };
         let answer = kv.inner.mutate("kv set", &kv.namespace, &options, request).await?;
         Ok(Written { version: answer.version, revision: answer.revision })

@@ -12,7 +12,7 @@ use futures::{Stream, StreamExt};
 use quorate_proto::peer::{
     self as pb, forward_request::Request as Forwarded, forward_response::Result as Answered,
 };
-use quorate_state::{SessionId, codec};
+use quorate_state::{FencingToken, HeldLock, SessionId, codec};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -69,6 +69,18 @@ impl ForwardedStream {
                     self.others.push(Box::pin(async move {
                         let session = SessionId(keep.session_id);
                         let kept = replica.keep_alive_here(session, deadline).await;
+                        response(
+                            id,
+                            kept.map(|ttl_ms| Answered::KeptAlive(pb::KeptAlive { ttl_ms })),
+                        )
+                    }));
+                }
+                Some(Forwarded::RenewLock(renew)) => {
+                    let replica = self.replica.clone();
+                    self.others.push(Box::pin(async move {
+                        let pb::RenewLock { namespace, name, token } = renew;
+                        let held = HeldLock { namespace, name, token: FencingToken(token) };
+                        let kept = replica.renew_lock_here(held, deadline).await;
                         response(
                             id,
                             kept.map(|ttl_ms| Answered::KeptAlive(pb::KeptAlive { ttl_ms })),

@@ -1,5 +1,6 @@
 //! How long a call may take: what its caller said, within bounds, less the time the answer needs.
 
+use quorate_state::limits::LOCK_WAIT_MS_MAX;
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
@@ -28,6 +29,18 @@ impl Deadline {
         Self(Instant::now() + budget(said))
     }
 
+    /// The deadline of a call that may wait for so long, whatever else nobody waits for so long for.
+    pub(super) fn of_wait(metadata: &MetadataMap, wait_ms: u64) -> Self {
+        let said = metadata.get("grpc-timeout").and_then(|value| parse(value.to_str().ok()?));
+        Self(Instant::now() + budget_of_wait(said, wait_ms))
+    }
+
+    /// As [`Deadline::of_wait`], with a timeout as in [`Deadline::in_ms`].
+    pub(super) fn in_ms_of_wait(timeout_ms: u32, wait_ms: u64) -> Self {
+        let said = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms.into()));
+        Self(Instant::now() + budget_of_wait(said, wait_ms))
+    }
+
     /// When that is.
     pub(super) fn at(self) -> Instant {
         self.0
@@ -42,6 +55,13 @@ impl Deadline {
 fn budget(said: Option<Duration>) -> Duration {
     let timeout = said.unwrap_or(DEFAULT).min(MAX);
     // A caller in a great hurry gets half of its time rather than none.
+    timeout.saturating_sub(MARGIN).max(timeout / 2)
+}
+
+/// The time to wait comes on top of what any call has, and is bounded where it is checked.
+fn budget_of_wait(said: Option<Duration>, wait_ms: u64) -> Duration {
+    let wait = Duration::from_millis(wait_ms.min(LOCK_WAIT_MS_MAX));
+    let timeout = said.unwrap_or(wait + DEFAULT).min(wait + MAX);
     timeout.saturating_sub(MARGIN).max(timeout / 2)
 }
 
@@ -88,5 +108,9 @@ mod tests {
         assert_eq!(budget(Some(ms(0))), ms(0));
         assert_eq!(budget(None), ms(9_950));
         assert_eq!(budget(Some(Duration::from_secs(3_600))), ms(59_950));
+        assert_eq!(budget_of_wait(None, 300_000), ms(309_950));
+        assert_eq!(budget_of_wait(Some(ms(2_000)), 300_000), ms(1_950));
+        assert_eq!(budget_of_wait(Some(Duration::MAX), 300_000), ms(359_950));
+        assert_eq!(budget_of_wait(None, u64::MAX), ms(86_409_950));
     }
 }

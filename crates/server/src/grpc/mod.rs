@@ -9,6 +9,9 @@ mod health;
 mod kv;
 mod leader;
 mod list_stream;
+mod lock;
+mod lock_wait;
+mod lock_watch;
 mod pipeline;
 mod refusals;
 mod session;
@@ -19,20 +22,23 @@ pub(crate) use status::Refused;
 
 use crate::http::Probes;
 use crate::metrics::Counters;
+use crate::news::News;
 use crate::wire;
 use deadline::Deadline;
 use ending::Ending;
 use leader::LeaderAddress;
 use prost_types::FileDescriptorSet;
-use quorate_consensus::Replica;
+use quorate_consensus::{Replica, runtime};
 use quorate_proto::v1::cluster_service_server::ClusterServiceServer;
 use quorate_proto::v1::kv_service_server::KvServiceServer;
+use quorate_proto::v1::lock_service_server::LockServiceServer;
 use quorate_proto::v1::pipeline_service_server::PipelineServiceServer;
 use quorate_proto::v1::session_service_server::SessionServiceServer;
 use quorate_state::limits::Limits;
-use quorate_state::{Envelope, Outcome, Revision};
+use quorate_state::{Attachment, Envelope, Outcome, Revision};
 use quorate_storage::state::View;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
@@ -71,6 +77,10 @@ pub(crate) struct Context {
     stop: CancellationToken,
     /// One checksum at a time: each reads the whole state.
     hashing: Arc<Semaphore>,
+    /// Who waits for what this node applies.
+    news: Arc<News>,
+    /// Numbers of calls that wait. Begins anywhere, so that those of an earlier process differ.
+    calls: Arc<AtomicU64>,
 }
 
 impl Context {
@@ -89,7 +99,20 @@ impl Context {
             slow_reader_max,
             stop,
             hashing: Arc::new(Semaphore::new(1)),
+            news: Arc::default(),
+            calls: Arc::new(AtomicU64::new(runtime::random_u64())),
         }
+    }
+
+    /// Who waits for what this node applies; somebody has to follow that for them.
+    pub(crate) fn news(&self) -> &Arc<News> {
+        &self.news
+    }
+
+    /// A place to wait at, for one call.
+    fn attachment(&self) -> Attachment {
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        Attachment { node: self.replica.node_id(), call }
     }
 
     /// A view that is as fresh as a read asks for.
@@ -147,6 +170,11 @@ pub(crate) fn routes(context: &Context, probes: &Probes) -> Routes {
     )
     .add_service(
         SessionServiceServer::new(session::Service(context.clone()))
+            .max_decoding_message_size(request_max)
+            .max_encoding_message_size(answer_max),
+    )
+    .add_service(
+        LockServiceServer::new(lock::Service(context.clone()))
             .max_decoding_message_size(request_max)
             .max_encoding_message_size(answer_max),
     )

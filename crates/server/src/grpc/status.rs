@@ -28,6 +28,12 @@ pub(crate) enum Refused {
     Failed(Failure),
     /// It was applied before, and its answer was too large to be remembered.
     ResultDropped,
+    /// A lock was not granted in time; nothing is held.
+    WaitTimeout,
+    /// A lock was not granted because its request was cancelled, or its session ended.
+    WaitCancelled,
+    /// The call's time was over before that of the wait for a lock.
+    StillWaiting,
     /// This node's tables can't be read.
     Unreadable(String),
     /// The replica answered with the outcome of another command; a bug that must be seen.
@@ -80,6 +86,28 @@ impl From<Refused> for Status {
                 reason: "RESULT_DROPPED",
                 outcome: UNKNOWN,
                 message: "this request was applied before, but its answer was too large to be remembered; read the state instead of repeating it".to_owned(),
+                version: None,
+            },
+            Refused::WaitTimeout => Row {
+                code: Code::DeadlineExceeded,
+                reason: "LOCK_WAIT_TIMEOUT",
+                outcome: NOT_APPLIED,
+                message: "timeout: the lock was not free in the time it was waited for, and is not held; wait longer, or look who holds it (inspect)".to_owned(),
+                version: None,
+            },
+            Refused::WaitCancelled => Row {
+                code: Code::Aborted,
+                reason: "LOCK_WAIT_CANCELLED",
+                outcome: NOT_APPLIED,
+                message: "the wait for the lock was cancelled, or its session ended; nothing is held".to_owned(),
+                version: None,
+            },
+            // Asked again under the same sequence it waits on, and may have been granted.
+            Refused::StillWaiting => Row {
+                code: Code::Unavailable,
+                reason: "LOCK_WAITING",
+                outcome: UNKNOWN,
+                message: "the call is over, the wait for the lock is not: ask again under the same session and sequence to go on, or cancel it".to_owned(),
                 version: None,
             },
             // Another node can answer, and clients go there on UNAVAILABLE.
@@ -147,6 +175,9 @@ fn rejected(rejection: &Rejection) -> Row {
             (Code::ResourceExhausted, "SEQUENCE_TOO_FAR", NOT_APPLIED)
         }
         Rejection::RequestMismatch(_) => (Code::InvalidArgument, "REQUEST_MISMATCH", NOT_APPLIED),
+        Rejection::LockLost { .. } => (Code::FailedPrecondition, "LOCK_LOST", NOT_APPLIED),
+        Rejection::LockHeld { .. } => (Code::FailedPrecondition, "LOCK_HELD", NOT_APPLIED),
+        Rejection::Cancelled => (Code::Aborted, "LOCK_WAIT_CANCELLED", NOT_APPLIED),
     };
     Row { code, reason, outcome, message: rejection.to_string(), version }
 }
@@ -160,7 +191,7 @@ fn failed(failure: Failure) -> Row {
         | Reason::LeaderChanged
         | Reason::Fatal => Code::Unavailable,
         Reason::Overloaded | Reason::DiskFull => Code::ResourceExhausted,
-        Reason::SessionExpired => Code::NotFound,
+        Reason::SessionExpired | Reason::LockLost => Code::NotFound,
     };
     Row {
         code,
@@ -174,7 +205,7 @@ fn failed(failure: Failure) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_state::{Sequence, SessionId};
+    use quorate_state::{FencingToken, Sequence, SessionId};
 
     fn seen(refused: Refused) -> (Code, String, String, Option<String>) {
         let status = Status::from(refused);
@@ -239,6 +270,18 @@ mod tests {
                 row(Code::ResourceExhausted, "SEQUENCE_TOO_FAR", no, None),
             ),
             (
+                Refused::Rejected(Rejection::LockLost { name: "l".into(), token: FencingToken(1) }),
+                row(Code::FailedPrecondition, "LOCK_LOST", no, None),
+            ),
+            (
+                Refused::Rejected(Rejection::LockHeld { name: "l".into(), token: None }),
+                row(Code::FailedPrecondition, "LOCK_HELD", no, None),
+            ),
+            (
+                Refused::Rejected(Rejection::Cancelled),
+                row(Code::Aborted, "LOCK_WAIT_CANCELLED", no, None),
+            ),
+            (
                 Refused::Rejected(Rejection::RequestMismatch("idempotency key".into())),
                 row(Code::InvalidArgument, "REQUEST_MISMATCH", no, None),
             ),
@@ -259,6 +302,7 @@ mod tests {
             (Reason::Overloaded, Code::ResourceExhausted),
             (Reason::DiskFull, Code::ResourceExhausted),
             (Reason::SessionExpired, Code::NotFound),
+            (Reason::LockLost, Code::NotFound),
         ] {
             for (unknown, outcome) in [(true, UNKNOWN), (false, NOT_APPLIED)] {
                 let failure = Failure { unknown, reason, message: "no quorum".into() };
@@ -266,6 +310,18 @@ mod tests {
                 assert_eq!(seen(Refused::Failed(failure)), expected);
             }
         }
+    }
+
+    #[test]
+    fn a_wait_for_a_lock_has_its_rows() {
+        for (refused, code, reason, outcome) in [
+            (Refused::WaitTimeout, Code::DeadlineExceeded, "LOCK_WAIT_TIMEOUT", NOT_APPLIED),
+            (Refused::WaitCancelled, Code::Aborted, "LOCK_WAIT_CANCELLED", NOT_APPLIED),
+            (Refused::StillWaiting, Code::Unavailable, "LOCK_WAITING", UNKNOWN),
+        ] {
+            assert_eq!(seen(refused), row(code, reason, outcome, None));
+        }
+        assert!(Status::from(Refused::WaitTimeout).message().contains("timeout"));
     }
 
     #[test]

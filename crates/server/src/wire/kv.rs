@@ -1,13 +1,13 @@
 //! Key-value requests and answers.
 
-use super::{Invalid, caller, invalid, key, namespace, unexpected, value};
+use super::{Invalid, caller, guard, invalid, key, namespace, unexpected, value};
 use crate::grpc::Refused;
 use bytes::Bytes;
 use quorate_proto::v1;
 use quorate_state::limits::{DELETE_PATTERN_KEYS_MAX, KEY_BYTES_MAX, Limits, TTL_MS_MAX};
 use quorate_state::query::{KvItem, KvPage, KvShow};
 use quorate_state::{
-    Command, Envelope, Expect, Float, GroupId, KeySelection, KeySelector, KvDelete,
+    Caller, Command, Envelope, Expect, Float, GroupId, KeySelection, KeySelector, KvDelete,
     KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet, Outcome, Rejection, Revision,
 };
 
@@ -20,7 +20,7 @@ pub(crate) struct Freshness {
     pub(crate) min_revision: Revision,
 }
 
-fn freshness(consistency: i32, min_revision: u64) -> Result<Freshness, Invalid> {
+pub(crate) fn freshness(consistency: i32, min_revision: u64) -> Result<Freshness, Invalid> {
     let stale = match v1::Consistency::try_from(consistency) {
         Ok(v1::Consistency::Unspecified | v1::Consistency::Linearizable) => false,
         Ok(v1::Consistency::Stale) => true,
@@ -106,14 +106,14 @@ pub(crate) fn listed(page: KvPage, revision: Revision, group: GroupId) -> v1::Li
     }
 }
 
-fn selector(selector: Option<v1::KeySelector>) -> Option<KeySelector> {
+pub(super) fn selector(selector: Option<v1::KeySelector>) -> Option<KeySelector> {
     Some(match selector?.select? {
         v1::key_selector::Select::Prefix(prefix) => KeySelector::Prefix(prefix),
         v1::key_selector::Select::Pattern(pattern) => KeySelector::Pattern(pattern),
     })
 }
 
-fn unselectable(rejection: &Rejection) -> Invalid {
+pub(super) fn unselectable(rejection: &Rejection) -> Invalid {
     invalid("INVALID_PATTERN", rejection.to_string())
 }
 
@@ -139,7 +139,8 @@ pub(crate) fn delete_pattern(request: v1::DeletePatternRequest) -> Result<Envelo
     let after = cursor(request.cursor)?;
     Ok(Envelope {
         namespace: namespace(request.namespace)?,
-        caller: caller(request.origin)?,
+        caller: caller(&request.origin)?,
+        guard: guard(request.origin)?,
         command: Command::KvDeletePattern(KvDeletePattern { selector, after, keys_max }),
     })
 }
@@ -169,7 +170,8 @@ pub(crate) fn increment_float(
     }
     Ok(Envelope {
         namespace: namespace(request.namespace)?,
-        caller: caller(request.origin)?,
+        caller: caller(&request.origin)?,
+        guard: guard(request.origin)?,
         command: Command::KvIncrementFloat(KvIncrementFloat { key: key(request.key, limits)?, by }),
     })
 }
@@ -230,14 +232,27 @@ pub(crate) fn set(request: v1::SetRequest, limits: &Limits) -> Result<Envelope, 
             format!("a ttl of {ttl_ms} ms is out of range; it must be from 1 to {TTL_MS_MAX} ms"),
         ));
     }
+    let caller = caller(&request.origin)?;
+    let owner = match (&caller, request.ephemeral) {
+        (_, false) => None,
+        (Caller::Session { id, .. }, true) => Some(*id),
+        (_, true) => {
+            return Err(invalid(
+                "NO_SESSION",
+                "an ephemeral key ends with the session that sets it; send the request in one",
+            ));
+        }
+    };
     Ok(Envelope {
         namespace: namespace(request.namespace)?,
-        caller: caller(request.origin)?,
+        caller,
+        guard: guard(request.origin)?,
         command: Command::KvSet(KvSet {
             key: key(request.key, limits)?,
             value: value(request.value, limits)?,
             ttl_ms: request.ttl_ms,
             expect,
+            owner,
         }),
     })
 }
@@ -258,7 +273,8 @@ pub(crate) fn delete(request: v1::DeleteRequest, limits: &Limits) -> Result<Enve
     };
     Ok(Envelope {
         namespace: namespace(request.namespace)?,
-        caller: caller(request.origin)?,
+        caller: caller(&request.origin)?,
+        guard: guard(request.origin)?,
         command: Command::KvDelete(KvDelete { key: key(request.key, limits)?, expect }),
     })
 }
@@ -278,7 +294,8 @@ pub(crate) fn increment(
 ) -> Result<Envelope, Invalid> {
     Ok(Envelope {
         namespace: namespace(request.namespace)?,
-        caller: caller(request.origin)?,
+        caller: caller(&request.origin)?,
+        guard: guard(request.origin)?,
         command: Command::KvIncrement(KvIncrement {
             key: key(request.key, limits)?,
             by: request.by,
@@ -312,7 +329,7 @@ fn checked(version: u64) -> Result<u64, Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_state::{Caller, Rejection};
+    use quorate_state::Rejection;
 
     fn request() -> v1::SetRequest {
         v1::SetRequest {
@@ -322,6 +339,7 @@ mod tests {
             value: Bytes::from_static(b"v"),
             ttl_ms: Some(30_000),
             expect: Some(v1::set_request::Expect::IfVersion(7)),
+            ephemeral: false,
         }
     }
 
@@ -333,11 +351,13 @@ mod tests {
             Envelope {
                 namespace: "shop".into(),
                 caller: Caller::Anonymous,
+                guard: None,
                 command: Command::KvSet(KvSet {
                     key: Bytes::from_static(b"k"),
                     value: Bytes::from_static(b"v"),
                     ttl_ms: Some(30_000),
                     expect: Expect::Version(7),
+                    owner: None,
                 }),
             }
         );
@@ -345,6 +365,17 @@ mod tests {
         let envelope = set(v1::SetRequest { expect: absent, ..request() }, &Limits::default());
         let Command::KvSet(command) = envelope.unwrap().command else { panic!("not a set") };
         assert_eq!(command.expect, Expect::Absent);
+
+        let origin = v1::Origin { session_id: 4, sequence: 1, floor: 1, ..Default::default() };
+        let guard = Some(v1::LockGuard { name: "l".into(), fencing_token: 3 });
+        let origin = Some(v1::Origin { guard, ..origin });
+        let owned = v1::SetRequest { origin, ephemeral: true, ..request() };
+        let envelope = set(owned, &Limits::default()).unwrap();
+        assert_eq!(envelope.guard.unwrap().token, quorate_state::FencingToken(3));
+        let Command::KvSet(command) = envelope.command else { panic!("not a set") };
+        assert_eq!(command.owner, Some(quorate_state::SessionId(4)));
+        let nobodys = v1::SetRequest { ephemeral: true, ..request() };
+        assert_eq!(set(nobodys, &Limits::default()).unwrap_err().reason, "NO_SESSION");
     }
 
     #[test]

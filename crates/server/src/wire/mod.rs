@@ -3,14 +3,15 @@
 
 pub(crate) mod cluster;
 pub(crate) mod kv;
+pub(crate) mod lock;
 pub(crate) mod session;
 
 use bytes::Bytes;
 use quorate_proto::v1;
 use quorate_state::limits::{
-    IDEMPOTENCY_KEY_BYTES_MAX, Limits, NAMESPACE_BYTES_MAX, SESSION_WINDOW,
+    IDEMPOTENCY_KEY_BYTES_MAX, LOCK_NAME_BYTES_MAX, Limits, NAMESPACE_BYTES_MAX, SESSION_WINDOW,
 };
-use quorate_state::{Caller, GroupId, Outcome, Sequence, SessionId};
+use quorate_state::{Caller, FencingToken, GroupId, LockGuard, Outcome, Sequence, SessionId};
 
 use crate::grpc::Refused;
 
@@ -81,9 +82,9 @@ pub(crate) fn group(asked: u32, served: GroupId) -> Result<(), Invalid> {
 }
 
 /// Who sends a mutation. Its parts must agree with each other.
-fn caller(origin: Option<v1::Origin>) -> Result<Caller, Invalid> {
+fn caller(origin: &Option<v1::Origin>) -> Result<Caller, Invalid> {
     let Some(origin) = origin else { return Ok(Caller::Anonymous) };
-    let v1::Origin { session_id, sequence, floor, idempotency_key } = origin;
+    let &v1::Origin { session_id, sequence, floor, ref idempotency_key, .. } = origin;
     let wrong = |what: &str| Err(invalid("INVALID_ORIGIN", what));
     if session_id == 0 {
         if sequence != 0 || floor != 0 {
@@ -93,7 +94,9 @@ fn caller(origin: Option<v1::Origin>) -> Result<Caller, Invalid> {
         }
         return match idempotency_key.len() as u64 {
             0 => Ok(Caller::Anonymous),
-            1..=IDEMPOTENCY_KEY_BYTES_MAX => Ok(Caller::Idempotency { key: idempotency_key }),
+            1..=IDEMPOTENCY_KEY_BYTES_MAX => {
+                Ok(Caller::Idempotency { key: idempotency_key.clone() })
+            }
             length => wrong(&format!(
                 "the idempotency key is {length} bytes long, the limit is {IDEMPOTENCY_KEY_BYTES_MAX}"
             )),
@@ -119,6 +122,27 @@ fn caller(origin: Option<v1::Origin>) -> Result<Caller, Invalid> {
     })
 }
 
+/// The lock a mutation depends on.
+fn guard(origin: Option<v1::Origin>) -> Result<Option<LockGuard>, Invalid> {
+    let Some(guard) = origin.and_then(|origin| origin.guard) else { return Ok(None) };
+    Ok(Some(LockGuard { name: lock_name(guard.name)?, token: FencingToken(guard.fencing_token) }))
+}
+
+/// Checks the name of a lock.
+fn lock_name(name: String) -> Result<String, Invalid> {
+    let length = name.len() as u64;
+    if length == 0 {
+        return Err(invalid("LOCK_NAME_EMPTY", "the lock's name is empty; give at least one byte"));
+    }
+    if length > LOCK_NAME_BYTES_MAX {
+        return Err(invalid(
+            "LOCK_NAME_TOO_LONG",
+            format!("the lock's name is {length} bytes long, the limit is {LOCK_NAME_BYTES_MAX}"),
+        ));
+    }
+    Ok(name)
+}
+
 /// What an outcome other than the expected one comes to.
 pub(crate) fn unexpected(outcome: Outcome) -> Refused {
     match outcome {
@@ -134,23 +158,23 @@ mod tests {
 
     fn origin(session_id: u64, sequence: u64, floor: u64, key: &[u8]) -> Option<v1::Origin> {
         let idempotency_key = Bytes::copy_from_slice(key);
-        Some(v1::Origin { session_id, sequence, floor, idempotency_key })
+        Some(v1::Origin { session_id, sequence, floor, idempotency_key, guard: None })
     }
 
     #[test]
     fn an_origin_is_one_of_three() {
-        assert_eq!(caller(None), Ok(Caller::Anonymous));
-        assert_eq!(caller(origin(0, 0, 0, b"")), Ok(Caller::Anonymous));
+        assert_eq!(caller(&None), Ok(Caller::Anonymous));
+        assert_eq!(caller(&origin(0, 0, 0, b"")), Ok(Caller::Anonymous));
         assert_eq!(
-            caller(origin(0, 0, 0, b"k")),
+            caller(&origin(0, 0, 0, b"k")),
             Ok(Caller::Idempotency { key: Bytes::from_static(b"k") })
         );
         assert_eq!(
-            caller(origin(5, 3, 2, b"")),
+            caller(&origin(5, 3, 2, b"")),
             Ok(Caller::Session { id: SessionId(5), sequence: Sequence(3), floor: Sequence(2) })
         );
         // The last number in the window.
-        assert!(caller(origin(5, u64::MAX, u64::MAX - 1023, b"")).is_ok());
+        assert!(caller(&origin(5, u64::MAX, u64::MAX - 1023, b"")).is_ok());
     }
 
     #[test]
@@ -166,7 +190,7 @@ mod tests {
             origin(5, u64::MAX, 1, b""),
             origin(0, 0, 0, &[7; 65]),
         ] {
-            assert_eq!(caller(bad.clone()).unwrap_err().reason, "INVALID_ORIGIN", "{bad:?}");
+            assert_eq!(caller(&bad).unwrap_err().reason, "INVALID_ORIGIN", "{bad:?}");
         }
     }
 

@@ -1,9 +1,10 @@
 //! Session requests and answers.
 
-use super::{Invalid, caller, invalid, namespace, unexpected};
+use super::{Invalid, caller, guard, invalid, namespace, unexpected};
 use crate::grpc::Refused;
 use quorate_proto::v1;
 use quorate_state::limits::{SESSION_TTL_MS_DEFAULT, SESSION_TTL_MS_MAX, SESSION_TTL_MS_MIN};
+use quorate_state::query::SessionOwner;
 use quorate_state::{
     Caller, Command, Envelope, GroupId, Outcome, SessionClose, SessionId, SessionOpen,
 };
@@ -21,7 +22,8 @@ pub(crate) fn open(request: v1::OpenRequest) -> Result<Envelope, Invalid> {
             ));
         }
     };
-    let caller = caller(request.origin)?;
+    let caller = caller(&request.origin)?;
+    let guard = guard(request.origin)?;
     if matches!(caller, Caller::Session { .. }) {
         return Err(invalid(
             "INVALID_ORIGIN",
@@ -31,6 +33,7 @@ pub(crate) fn open(request: v1::OpenRequest) -> Result<Envelope, Invalid> {
     Ok(Envelope {
         namespace: namespace(request.namespace)?,
         caller,
+        guard,
         command: Command::SessionOpen(SessionOpen { ttl_ms }),
     })
 }
@@ -49,10 +52,26 @@ pub(crate) fn keep_alive(request: v1::KeepAliveRequest) -> Result<SessionId, Inv
     session(request.session_id)
 }
 
+/// Sessions of a page, and those above which.
+pub(crate) fn list(request: &v1::ListSessionsRequest) -> Result<(usize, SessionId), Invalid> {
+    namespace(request.namespace.clone())?;
+    let limit = match request.limit {
+        0 => 100,
+        some => some.min(1_000) as usize,
+    };
+    Ok((limit, SessionId(request.after_session_id)))
+}
+
+pub(crate) fn entry(owner: SessionOwner) -> v1::SessionEntry {
+    let SessionOwner { session, locks, keys } = owner;
+    v1::SessionEntry { session_id: session.id.0, ttl_ms: session.ttl_ms, locks, keys }
+}
+
 pub(crate) fn close(request: v1::CloseRequest) -> Result<Envelope, Invalid> {
     Ok(Envelope {
         namespace: namespace(request.namespace)?,
         caller: Caller::Anonymous,
+        guard: None,
         command: Command::SessionClose(SessionClose { id: session(request.session_id)? }),
     })
 }

@@ -1,10 +1,9 @@
 //! Deletes a key.
 
-use super::{check_expect, check_key};
-use crate::keys::DeadlineKind;
+use super::{check_expect, check_key, remove};
 use crate::rows::KvRow;
 use crate::scope::{Failure, Scope};
-use crate::{Expect, KvDelete, Outcome, Read, Rejection, Txn, expiry, keys};
+use crate::{Expect, KvDelete, Outcome, Read, Rejection, keys};
 
 /// Deleting what is absent is no error. An expired key is absent; its row is left to the sweep.
 pub(crate) fn apply(
@@ -26,10 +25,7 @@ pub(crate) fn apply(
     check_expect(delete.expect, live.as_ref())?;
 
     if let Some(row) = live {
-        if let Some(deadline_ms) = row.deadline_ms {
-            expiry::unschedule(scope, deadline_ms, DeadlineKind::Kv, &key);
-        }
-        scope.txn.delete(&key);
+        remove(scope, &key, row.deadline_ms, row.owner);
     }
     Ok(Outcome::KvDelete { deleted: live.is_some(), revision: scope.revision })
 }

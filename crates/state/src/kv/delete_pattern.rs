@@ -1,10 +1,10 @@
 //! Deletes the keys that are selected, a bounded number of them at a time.
 
+use super::remove;
 use super::walk::Walk;
-use crate::keys::DeadlineKind;
 use crate::limits::{DELETE_PATTERN_KEYS_MAX, KEY_BYTES_MAX};
 use crate::scope::{Failure, Scope, within};
-use crate::{KvDeletePattern, Outcome, Rejection, Txn, expiry};
+use crate::{KvDeletePattern, Outcome, Rejection};
 use std::ops::ControlFlow;
 
 /// One step: atomic, and under one revision. An expired key is absent; its row is left to the
@@ -37,14 +37,11 @@ pub(crate) fn apply(
         if found.len() == keys_max {
             return ControlFlow::Break(());
         }
-        found.push((key.to_vec(), row.deadline_ms));
+        found.push((key.to_vec(), row.deadline_ms, row.owner));
         ControlFlow::Continue(())
     })?;
-    for (key, deadline_ms) in &found {
-        if let Some(deadline_ms) = deadline_ms {
-            expiry::unschedule(scope, *deadline_ms, DeadlineKind::Kv, key);
-        }
-        scope.txn.delete(key);
+    for (key, deadline_ms, owner) in &found {
+        remove(scope, key, *deadline_ms, *owner);
     }
     scope.allowance.keys = scope.allowance.keys.saturating_sub(found.len());
     let deleted = found.len() as u64;

@@ -1,9 +1,16 @@
 //! Removes a key whose ttl ran out; the sweep calls it with the key's deadline gone already.
 
-use crate::Txn;
+use super::remove;
+use crate::rows::KvRow;
 use crate::scope::Scope;
+use crate::{Fatal, Read};
 
 /// Nobody sees a difference: the key was invisible from its deadline on.
-pub(crate) fn apply(scope: &mut Scope<'_>, key: &[u8]) {
-    scope.txn.delete(key);
+pub(crate) fn apply(scope: &mut Scope<'_>, key: &[u8]) -> Result<(), Fatal> {
+    let Some(stored) = scope.txn.get(key)? else {
+        return Err(Fatal::Invariant(format!("a deadline names the absent key {key:02x?}")));
+    };
+    let owner = KvRow::decode(&stored)?.owner;
+    remove(scope, key, None, owner);
+    Ok(())
 }

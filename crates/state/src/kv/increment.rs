@@ -5,7 +5,7 @@ use crate::rows::KvRow;
 use crate::scope::{Failure, Scope};
 use crate::{KvIncrement, Outcome, Read, Rejection, keys};
 
-/// An absent key counts as 0; a live one keeps its ttl.
+/// An absent key counts as 0; a live one keeps its ttl and its owner.
 pub(crate) fn apply(
     scope: &mut Scope<'_>,
     namespace: &str,
@@ -31,6 +31,7 @@ pub(crate) fn apply(
         create_revision,
         mod_revision: revision,
         deadline_ms: live.and_then(|row| row.deadline_ms),
+        owner: live.and_then(|row| row.owner),
         value: text.as_bytes(),
     };
     replace(scope, &key, stored.as_ref(), &row);

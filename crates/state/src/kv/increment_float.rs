@@ -37,6 +37,7 @@ pub(crate) fn apply(
         create_revision,
         mod_revision: revision,
         deadline_ms: live.and_then(|row| row.deadline_ms),
+        owner: live.and_then(|row| row.owner),
         value: text.as_bytes(),
     };
     replace(scope, &key, stored.as_ref(), &row);

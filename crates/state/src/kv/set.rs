@@ -4,9 +4,9 @@ use super::{check_expect, check_key, replace, successor};
 use crate::limits::{TTL_MS_MAX, VALUE_BYTES_MAX};
 use crate::rows::KvRow;
 use crate::scope::{Failure, Scope, at_most, within};
-use crate::{KvSet, Outcome, Read, Rejection, keys};
+use crate::{KvSet, Outcome, Read, Rejection, keys, session};
 
-/// A set without a ttl takes away the one the key had.
+/// A set without a ttl takes away the one the key had; one without an owner makes it nobody's.
 pub(crate) fn apply(
     scope: &mut Scope<'_>,
     namespace: &str,
@@ -22,6 +22,10 @@ pub(crate) fn apply(
     }
     at_most("ttl in milliseconds", set.ttl_ms.unwrap_or(0), TTL_MS_MAX)?;
 
+    if let Some(owner) = set.owner {
+        session::may_own_one_more(scope, owner)?;
+    }
+
     let key = keys::kv(scope.group, namespace, &set.key);
     let stored = scope.txn.get(&key)?;
     let stored = stored.as_deref().map(KvRow::decode).transpose()?;
@@ -35,6 +39,7 @@ pub(crate) fn apply(
         create_revision,
         mod_revision: revision,
         deadline_ms: set.ttl_ms.map(|ttl_ms| scope.lease_ms().saturating_add(ttl_ms)),
+        owner: set.owner,
         value: &set.value,
     };
     replace(scope, &key, stored.as_ref(), &row);

@@ -14,7 +14,7 @@ pub(crate) fn apply(scope: &mut Scope<'_>, expire: &SessionExpire) -> Result<Out
         if settled > 0 && scope.allowance.session_rows == 0 {
             break;
         }
-        let rows = session::end(scope, id).unwrap_or(0);
+        let rows = session::end(scope, id)?.unwrap_or(0);
         scope.allowance.session_rows = scope.allowance.session_rows.saturating_sub(rows);
         settled += 1;
     }

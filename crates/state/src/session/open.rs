@@ -17,7 +17,7 @@ pub(crate) fn apply(scope: &mut Scope<'_>, open: &SessionOpen) -> Result<Outcome
     at_most("open sessions", scope.meta.sessions + 1, SESSIONS_MAX)?;
 
     let id = SessionId(scope.revision.0);
-    let row = SessionRow { ttl_ms, floor: Sequence(1), recent: Vec::new() };
+    let row = SessionRow { ttl_ms, remaining_ms: None, floor: Sequence(1), recent: Vec::new() };
     scope.txn.put(&keys::session(scope.group, id), &codec::encode(&row));
     scope.sessions.insert(id, row);
     scope.meta.sessions += 1;

@@ -5,7 +5,7 @@
 //! invariant must hold after every entry.
 //!
 //! Words, beside one for each command of the machine (`set`, `del`, `del-pattern`, `incr`,
-//! `incr-float`, `session`, `publish`, `tick`; see `script.rs`), each of which is an entry of its
+//! `incr-float`, `lock`, `session`, `checkpoint`, `publish`, `tick`; see `script.rs`), each of which is an entry of its
 //! own:
 //!
 //! | word | what it does |
@@ -17,6 +17,7 @@
 //! | `set-many 1500 ttl=..` | sets so many keys, 500 to an entry |
 //! | `pretend sessions=.. idempotency-keys=..` | changes the counters, to come near a limit |
 //! | `list "a*" after=.. items=.. bytes=.. show=keys` | a page, also by `prefix=`, `show=count` |
+//! | `lock-info l`, `locks "a*" items=..`, `ticket r3.0`, `lock-leases` | queries of locks |
 //! | `get k`, `clocks`, `revision`, `next-deadline`, `sessions`, `member 1` | queries |
 //! | `dump` | all rows; `events`: all events so far |
 //!
@@ -31,8 +32,9 @@ use super::{GROUP, Tables, read};
 use crate::limits::ENTRY_COMMANDS_MAX;
 use crate::query::{KvList, KvShow};
 use crate::{
-    Applied, Batch, Caller, Command, Envelope, Event, Expect, KvSet, LogIndex, Machine, NodeId,
-    Outcome, Read, SessionId, Stamp, TableError, Txn, codec, invariants, keys, query, rows,
+    Applied, Batch, Caller, Command, Envelope, Event, Expect, KeySelector, KvSet, LogIndex,
+    Machine, NodeId, Outcome, Read, SessionId, Stamp, TableError, Txn, codec, invariants, keys,
+    query, rows,
 };
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -49,7 +51,7 @@ const MANY_PER_ENTRY: usize = 500;
 type Text = Result<String, Box<dyn Error>>;
 
 /// The areas that have scripts.
-pub const AREAS: [&str; 4] = ["clock", "dedupe", "kv", "session"];
+pub const AREAS: [&str; 5] = ["clock", "dedupe", "kv", "lock", "session"];
 
 /// Runs every script of an area over tables that `make` makes.
 ///
@@ -280,11 +282,13 @@ impl<T: Tables> Runner<T> {
             let set = |number: &usize| Envelope {
                 namespace: String::new(),
                 caller: Caller::Anonymous,
+                guard: None,
                 command: Command::KvSet(KvSet {
                     key: format!("many-{number:06}").into(),
                     value: "v".into(),
                     ttl_ms,
                     expect: Expect::Any,
+                    owner: None,
                 }),
             };
             let envelopes: Vec<Envelope> = numbers.iter().map(set).collect();
@@ -378,8 +382,40 @@ impl<T: Tables> Runner<T> {
                 },
                 "sessions" => query::sessions(view, GROUP)?
                     .iter()
-                    .map(|(id, ttl_ms)| {
-                        format!("{} ttl={ttl_ms}ms\n", render::session(*id, &self.names))
+                    .map(|session| {
+                        let left = render::remaining(session.remaining_ms);
+                        let name = render::session(session.id, &self.names);
+                        format!("{name} ttl={}ms{left}\n", session.ttl_ms)
+                    })
+                    .collect(),
+                "lock-info" => {
+                    match query::lock(view, GROUP, &namespace, &script::string(subject()?)?)? {
+                        Some(lock) => render::lock(&lock, &self.names),
+                        None => "free".to_owned(),
+                    }
+                }
+                "locks" => {
+                    let pattern = KeySelector::Pattern(script::text(subject()?)?).select()?;
+                    let after = args.take_key("after");
+                    let items_max = args.take_key("items").map_or(Ok(usize::MAX), str::parse)?;
+                    let page = query::locks(view, GROUP, &namespace, &pattern, after, items_max)?;
+                    let mut text = String::new();
+                    for (name, lock) in &page.locks {
+                        writeln!(text, "{name:?} {}", render::lock(lock, &self.names))?;
+                    }
+                    text + &page.cursor.map_or_else(String::new, |at| format!("cursor={at:?}"))
+                }
+                "ticket" => match query::ticket(view, GROUP, script::ticket(subject()?)?)? {
+                    Some(standing) => render::standing(standing),
+                    None => "forgotten".to_owned(),
+                },
+                "lock-leases" => query::lock_leases(view, GROUP)?
+                    .iter()
+                    .map(|lease| {
+                        let left = render::remaining(lease.remaining_ms);
+                        let held = render::held(&lease.held);
+                        let session = render::session(lease.session, &self.names);
+                        format!("{held} session={session} ttl={}ms{left}\n", lease.ttl_ms)
                     })
                     .collect(),
                 "member" => {

@@ -1,11 +1,15 @@
 //! Rows, outcomes and events as a reader of a golden script sees them.
 
 use crate::keys::{self, DeadlineKind, Key};
-use crate::query::{KvItem, KvPage, KvShow};
+use crate::query::{KvItem, KvPage, KvShow, LockItem, TicketStanding};
 use crate::rows::{
-    self, Answer, AnswerRow, IdempotencyRow, KvRow, MemberAddrRow, MetaRow, SessionRow,
+    self, Answer, AnswerRow, Holder, IdempotencyRow, KvRow, LockRow, MemberAddrRow, MetaRow,
+    SessionRow, TicketRow, TicketState,
 };
-use crate::{Event, GroupId, Outcome, Rejection, Revision, SessionId};
+use crate::{
+    Attachment, Event, GroupId, HeldLock, LeaseId, Outcome, Rejection, Revision, SessionId, Share,
+    TicketId,
+};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -77,6 +81,14 @@ pub(crate) fn outcome(outcome: &Outcome, names: &Names) -> String {
             )
         }
         Outcome::SessionClose { closed } => format!("session closed={closed}"),
+        Outcome::LockAcquire { token, ttl_ms, revision: at } => {
+            format!("lock token={token} ttl={ttl_ms}ms at {}", revision(*at))
+        }
+        Outcome::LockQueued { ticket: id } => format!("lock queued ticket={}", ticket(*id)),
+        Outcome::LockRelease { released, revision: at } => {
+            format!("lock released={released} at {}", revision(*at))
+        }
+        Outcome::LockDetachNode { more } => format!("node detached more={more}"),
         Outcome::AppliedResultDropped => "applied before, result dropped".to_owned(),
     }
 }
@@ -114,6 +126,9 @@ fn rejection(why: &Rejection, names: &Names) -> String {
         Rejection::SequenceTooOld { .. } => "SequenceTooOld",
         Rejection::SequenceTooFar { .. } => "SequenceTooFar",
         Rejection::RequestMismatch(_) => "RequestMismatch",
+        Rejection::LockLost { .. } => "LockLost",
+        Rejection::LockHeld { .. } => "LockHeld",
+        Rejection::Cancelled => "Cancelled",
     };
     format!("rejected {kind}: {why}")
 }
@@ -124,6 +139,75 @@ pub(crate) fn event(event: &Event, names: &Names) -> String {
             format!("event: session {} opened ttl={ttl_ms}ms", session(*id, names))
         }
         Event::SessionEnded { id } => format!("event: session {} ended", session(*id, names)),
+        Event::LockGranted { namespace, name, token, session: id, ttl_ms } => format!(
+            "event: lock {} granted token={token} session={} ttl={ttl_ms}ms",
+            named(namespace, name.as_bytes()),
+            session(*id, names)
+        ),
+        Event::LockFreed { namespace, name, token } => {
+            format!("event: lock {} freed token={token}", named(namespace, name.as_bytes()))
+        }
+        Event::TicketChanged { id } => format!("event: ticket {} changed", ticket(*id)),
+        Event::LeaseRecorded { lease, remaining_ms } => {
+            let lease = match lease {
+                LeaseId::Session(id) => format!("session {}", session(*id, names)),
+                LeaseId::Lock(token) => format!("token {token}"),
+            };
+            format!("event: lease of {lease} recorded{}", remaining(*remaining_ms))
+        }
+    }
+}
+
+pub(crate) fn ticket(id: TicketId) -> String {
+    revision(Revision(id.0))
+}
+
+/// What is left of a lease, when it was recorded.
+pub(crate) fn remaining(remaining_ms: Option<u64>) -> String {
+    remaining_ms.map_or_else(String::new, |ms| format!(" remaining={ms}ms"))
+}
+
+pub(crate) fn held(held: &HeldLock) -> String {
+    format!("{} token={}", named(&held.namespace, held.name.as_bytes()), held.token)
+}
+
+fn share(share: Share) -> String {
+    match share {
+        Share::Exclusive => String::new(),
+        Share::Shared => " shared".to_owned(),
+        Share::Permit { of } => format!(" one of {of}"),
+    }
+}
+
+fn attachment(attachment: Option<Attachment>) -> String {
+    match attachment {
+        Some(Attachment { node, call }) => format!("at={node}.{call}"),
+        None => "detached".to_owned(),
+    }
+}
+
+pub(crate) fn lock(lock: &LockItem, names: &Names) -> String {
+    let holders = lock.holders.iter().map(|holder| {
+        format!(
+            "[token={} session={}{} ttl={}ms held={}ms since {}] ",
+            holder.token,
+            session(holder.session, names),
+            share(holder.share),
+            holder.ttl_ms,
+            holder.held_ms,
+            revision(holder.revision)
+        )
+    });
+    format!("{}waiters={}", holders.collect::<String>(), lock.waiters)
+}
+
+pub(crate) fn standing(standing: TicketStanding) -> String {
+    match standing {
+        TicketStanding::Waiting(place) => format!("waiting {}", attachment(place)),
+        TicketStanding::Granted { token, ttl_ms, revision: at } => {
+            format!("granted token={token} ttl={ttl_ms}ms at {}", revision(at))
+        }
+        TicketStanding::TimedOut => "timed out".to_owned(),
     }
 }
 
@@ -148,6 +232,9 @@ pub(crate) fn table(group: GroupId, key: &[u8]) -> &'static str {
         Some(Key::SessionAnswer(..)) => "answer",
         Some(Key::Idempotency { .. }) => "idempotency",
         Some(Key::MemberAddr(_)) => "member",
+        Some(Key::Owned(..)) => "session-key",
+        Some(Key::Lock { .. }) => "lock",
+        Some(Key::Ticket(_)) => "ticket",
         None => "unknown",
     }
 }
@@ -169,6 +256,14 @@ pub(crate) fn key(group: GroupId, key: &[u8], names: &Names) -> String {
             format!("idempotency {}", named(namespace, key))
         }
         Some(Key::MemberAddr(node)) => format!("member {node}"),
+        Some(Key::Owned(id, rest)) => {
+            let owned = deadline(group, DeadlineKind::Kv, rest, names);
+            format!("session-key {} {owned}", session(id, names))
+        }
+        Some(Key::Lock { namespace, name }) => {
+            format!("lock {}", named(namespace, name.as_bytes()))
+        }
+        Some(Key::Ticket(id)) => format!("ticket {}", ticket(id)),
         None => format!("unknown {}", bytes(key)),
     }
 }
@@ -184,19 +279,53 @@ fn deadline(group: GroupId, kind: DeadlineKind, id: &[u8], names: &Names) -> Str
     key(group, &keys::expiring(group, kind, id), names)
 }
 
+fn holder_row(holder: &Holder, names: &Names) -> String {
+    format!(
+        " [token={} session={}{} ttl={}ms{} granted={}ms {}]",
+        holder.token,
+        session(holder.session, names),
+        share(holder.share),
+        holder.ttl_ms,
+        remaining(holder.remaining_ms),
+        holder.granted_ms,
+        revision(holder.revision)
+    )
+}
+
+fn ticket_row(row: &TicketRow, names: &Names) -> String {
+    let state = match row.state {
+        TicketState::Waiting => "waiting".to_owned(),
+        TicketState::Granted { token, revision: at } => {
+            format!("granted token={token} {}", revision(at))
+        }
+        TicketState::TimedOut => "timed-out".to_owned(),
+    };
+    format!(
+        " {} session={} seq={}{} ttl={}ms deadline={}ms {} {state}",
+        named(&row.namespace, row.name.as_bytes()),
+        session(row.session, names),
+        row.sequence,
+        share(row.share),
+        row.ttl_ms,
+        row.deadline_ms,
+        attachment(row.attachment)
+    )
+}
+
 /// The name and the contents of a row.
 pub(crate) fn row(group: GroupId, row_key: &[u8], value: &[u8], names: &Names) -> Rendered {
     let contents = match keys::parse(group, row_key) {
         Some(Key::Meta) => {
             let row: MetaRow = rows::decode("meta row", value)?;
             format!(
-                " lease={}ms wall={}ms revision={} base={} sessions={} idempotency_keys={}",
+                " lease={}ms wall={}ms revision={} base={} sessions={} idempotency_keys={} token={}",
                 row.stamp.lease_ms,
                 row.stamp.wall_ms,
                 revision(row.revision),
                 row.revision_base,
                 row.sessions,
-                row.idempotency_keys
+                row.idempotency_keys,
+                row.fencing_token
             )
         }
         Some(Key::Digest) => format!(" {:016x}", rows::digest_row(value)?),
@@ -204,8 +333,10 @@ pub(crate) fn row(group: GroupId, row_key: &[u8], value: &[u8], names: &Names) -
             let row = KvRow::decode(value)?;
             let deadline =
                 row.deadline_ms.map_or_else(String::new, |ms| format!(" deadline={ms}ms"));
+            let owner =
+                row.owner.map_or_else(String::new, |id| format!(" owner={}", session(id, names)));
             format!(
-                " {} version={} created={} modified={}{deadline}",
+                " {} version={} created={} modified={}{deadline}{owner}",
                 bytes(row.value),
                 row.version,
                 revision(row.create_revision),
@@ -215,7 +346,8 @@ pub(crate) fn row(group: GroupId, row_key: &[u8], value: &[u8], names: &Names) -
         Some(Key::Session(_)) => {
             let row: SessionRow = rows::decode("session row", value)?;
             let recent = answers(&row.recent, names);
-            format!(" ttl={}ms floor={}{recent}", row.ttl_ms, row.floor)
+            let left = remaining(row.remaining_ms);
+            format!(" ttl={}ms{left} floor={}{recent}", row.ttl_ms, row.floor)
         }
         Some(Key::SessionAnswer(..)) => {
             let row: AnswerRow = rows::decode("session answer row", value)?;
@@ -229,7 +361,16 @@ pub(crate) fn row(group: GroupId, row_key: &[u8], value: &[u8], names: &Names) -
             let row: MemberAddrRow = rows::decode("member address row", value)?;
             format!(" client={} http={}", row.client_addr, row.http_addr)
         }
-        Some(Key::Deadline { .. }) | None => String::new(),
+        Some(Key::Lock { .. }) => {
+            let row: LockRow = rows::decode("lock row", value)?;
+            let holders = row.holders.iter().map(|holder| holder_row(holder, names));
+            format!("{} waiters={}", holders.collect::<String>(), row.waiters)
+        }
+        Some(Key::Ticket(_)) => {
+            let row: TicketRow = rows::decode("ticket row", value)?;
+            ticket_row(&row, names)
+        }
+        Some(Key::Owned(..) | Key::Deadline { .. }) | None => String::new(),
     };
     Ok(format!("{}{contents}", key(group, row_key, names)))
 }

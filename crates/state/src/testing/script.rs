@@ -1,9 +1,11 @@
 //! The words of golden scripts: one command of the machine each.
 
 use crate::{
-    Caller, Command, Envelope, Expect, Float, KeySelector, KvDelete, KvDeletePattern, KvIncrement,
-    KvIncrementFloat, KvSet, MemberPublish, NodeId, Sequence, SessionClose, SessionExpire,
-    SessionId, SessionOpen,
+    Attachment, Caller, Command, Envelope, Expect, FencingToken, Float, HeldLock, KeySelector,
+    KvDelete, KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet, LeaseCheckpoint, LockAcquire,
+    LockAttach, LockCancel, LockDetach, LockDetachNode, LockExpire, LockForceRelease, LockGuard,
+    LockRelease, LockRequest, LogIndex, MemberPublish, NodeId, Revision, Sequence, SessionClose,
+    SessionExpire, SessionId, SessionOpen, Share, TicketId,
 };
 use bytes::Bytes;
 use goldenscript::ArgumentConsumer;
@@ -27,6 +29,7 @@ pub(crate) fn envelope(
             value: text(positional(&mut args, "value")?)?,
             ttl_ms: args.take_key("ttl").map(millis).transpose()?,
             expect: expect(&mut args)?,
+            owner: args.take_key("owner").map(|name| session(name, sessions)).transpose()?,
         }),
         "del" => Command::KvDelete(KvDelete {
             key: text(positional(&mut args, "key")?)?,
@@ -67,6 +70,16 @@ pub(crate) fn envelope(
             }
             other => return Err(format!("no such session command: {other}").into()),
         },
+        "lock" => lock(&mut args, sessions)?,
+        "checkpoint" => {
+            let remaining_ms = args.take_key("remaining").map(millis).transpose()?;
+            let id = args.take_key("session").map(|name| session(name, sessions)).transpose()?;
+            let lock = args.take_key("lock").map(|name| held("", name)).transpose()?;
+            Command::LeaseCheckpoint(LeaseCheckpoint {
+                sessions: id.into_iter().map(|id| (id, remaining_ms)).collect(),
+                locks: lock.into_iter().map(|lock| (lock, remaining_ms)).collect(),
+            })
+        }
         "publish" => Command::MemberPublish(MemberPublish {
             node: NodeId(positional(&mut args, "node")?.parse()?),
             client_addr: string(args.take_key("client").unwrap_or_default())?,
@@ -76,8 +89,76 @@ pub(crate) fn envelope(
     };
     let namespace = string(args.take_key("ns").unwrap_or_default())?;
     let caller = caller(&mut args, sessions)?;
+    let guard = args.take_key("guard").map(|text| held("", text)).transpose()?;
+    let guard = guard.map(|HeldLock { name, token, .. }| LockGuard { name, token });
     args.reject_next()?;
-    Ok(Some((Envelope { namespace, caller, command }, name)))
+    Ok(Some((Envelope { namespace, caller, guard, command }, name)))
+}
+
+fn lock(
+    args: &mut ArgumentConsumer<'_>,
+    sessions: &BTreeMap<String, SessionId>,
+) -> Parsed<Command> {
+    let word = positional(args, "what to do with the lock")?;
+    let subject = positional(args, "which lock, ticket, session or node")?;
+    Ok(match word {
+        "acquire" => Command::LockAcquire(LockAcquire {
+            request: LockRequest {
+                name: string(subject)?,
+                share: match args.take_key("share") {
+                    None => Share::Exclusive,
+                    Some("shared") => Share::Shared,
+                    Some(of) => Share::Permit { of: of.parse()? },
+                },
+                ttl_ms: args.take_key("ttl").map_or(Ok(10_000), millis)?,
+                wait_ms: args.take_key("wait").map_or(Ok(0), millis)?,
+            },
+            attachment: attachment(args)?,
+        }),
+        "release" => Command::LockRelease(LockRelease {
+            name: string(subject)?,
+            token: FencingToken(args.take_key("token").ok_or("token= is missing")?.parse()?),
+        }),
+        "force-release" => Command::LockForceRelease(LockForceRelease { name: string(subject)? }),
+        "cancel" => Command::LockCancel(LockCancel {
+            session: session(subject, sessions)?,
+            sequence: Sequence(args.take_key("of").ok_or("of= is missing")?.parse()?),
+        }),
+        "attach" => Command::LockAttach(LockAttach {
+            ticket: ticket(subject)?,
+            attachment: attachment(args)?,
+        }),
+        "detach" => {
+            Command::LockDetach(LockDetach { calls: vec![(ticket(subject)?, attachment(args)?)] })
+        }
+        "detach-node" => Command::LockDetachNode(LockDetachNode { node: NodeId(subject.parse()?) }),
+        "expire" => {
+            let namespace = string(args.take_key("of").unwrap_or_default())?;
+            Command::LockExpire(LockExpire { locks: vec![held(&namespace, subject)?] })
+        }
+        other => return Err(format!("no such lock command: {other}").into()),
+    })
+}
+
+/// `at=<node>.<call>`
+fn attachment(args: &mut ArgumentConsumer<'_>) -> Parsed<Attachment> {
+    let text = args.take_key("at").unwrap_or("1.1");
+    let (node, call) = text.split_once('.').ok_or("at= is <node>.<call>")?;
+    Ok(Attachment { node: NodeId(node.parse()?), call: call.parse()? })
+}
+
+/// `<name>:<token>`
+fn held(namespace: &str, text: &str) -> Parsed<HeldLock> {
+    let (name, token) = text.split_once(':').ok_or("a held lock is <name>:<token>")?;
+    let token = FencingToken(token.parse()?);
+    Ok(HeldLock { namespace: namespace.to_owned(), name: string(name)?, token })
+}
+
+/// `r<entry>.<position>`
+pub(crate) fn ticket(text: &str) -> Parsed<TicketId> {
+    let numbers = text.strip_prefix('r').and_then(|text| text.split_once('.'));
+    let (index, position) = numbers.ok_or("a ticket is r<entry>.<position>")?;
+    Ok(TicketId(Revision::new(0, LogIndex(index.parse()?), position.parse()?).0))
 }
 
 pub(crate) fn positional<'a>(args: &mut ArgumentConsumer<'a>, what: &str) -> Parsed<&'a str> {

@@ -16,7 +16,7 @@ impl Group {
     fn set(&mut self, count: usize, value: &Bytes, ttl_ms: Option<u64>) {
         let set = |number: usize| {
             let (key, value) = (format!("key-{number:08}").into(), value.clone());
-            Command::KvSet(KvSet { key, value, ttl_ms, expect: Default::default() })
+            Command::KvSet(KvSet { key, value, ttl_ms, expect: Default::default(), owner: None })
         };
         let numbers: Vec<usize> = (0..count).collect();
         for numbers in numbers.chunks(ENTRY_COMMANDS_MAX) {
@@ -90,7 +90,7 @@ fn one_entry_reads_so_many_bytes_to_delete() {
 fn ended(applied: &Applied) -> Vec<SessionId> {
     let id = |event: &Event| match event {
         Event::SessionEnded { id } => Some(*id),
-        Event::SessionOpened { .. } => None,
+        _ => None,
     };
     applied.events.iter().filter_map(id).collect()
 }
@@ -112,8 +112,11 @@ fn one_entry_ends_sessions_up_to_so_many_rows() {
     assert_eq!(applied.outcomes[0], Outcome::SessionExpire { settled: 5 });
     assert_eq!(applied.outcomes[1], Outcome::SessionExpire { settled: 1 });
     assert_eq!(ended(&applied), ids[..4]);
-    let open: Vec<SessionId> =
-        query::sessions(&group.tables, GROUP).unwrap().into_iter().map(|(id, _)| id).collect();
+    let open: Vec<SessionId> = query::sessions(&group.tables, GROUP)
+        .unwrap()
+        .into_iter()
+        .map(|session| session.id)
+        .collect();
     assert_eq!(open, ids[4..]);
     group.check();
 

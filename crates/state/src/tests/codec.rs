@@ -131,8 +131,12 @@ fn what_is_understood_is_not_what_is_written() {
 }
 
 fn ticks(count: usize) -> Batch {
-    let tick =
-        Envelope { namespace: String::new(), caller: Caller::Anonymous, command: Command::Tick };
+    let tick = Envelope {
+        namespace: String::new(),
+        caller: Caller::Anonymous,
+        guard: None,
+        command: Command::Tick,
+    };
     Batch { commands: vec![tick; count], ..Batch::default() }
 }
 

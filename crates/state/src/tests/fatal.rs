@@ -9,8 +9,12 @@ use crate::{
 use std::ops::ControlFlow;
 
 fn batch(commands: Vec<Command>) -> Batch {
-    let envelope =
-        |command| Envelope { namespace: String::new(), caller: Caller::Anonymous, command };
+    let envelope = |command| Envelope {
+        namespace: String::new(),
+        caller: Caller::Anonymous,
+        guard: None,
+        command,
+    };
     Batch { commands: commands.into_iter().map(envelope).collect(), ..Batch::default() }
 }
 

@@ -18,6 +18,11 @@ fn kv_scripts() {
 }
 
 #[test]
+fn lock_scripts() {
+    golden::run_area("lock", InMemory::default);
+}
+
+#[test]
 fn session_scripts() {
     golden::run_area("session", InMemory::default);
 }

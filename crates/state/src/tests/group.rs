@@ -24,7 +24,8 @@ impl Group {
     /// Applies one entry.
     pub(super) fn apply(&mut self, commands: Vec<(Caller, Command)>) -> Applied {
         self.index.0 += 1;
-        let envelope = |(caller, command)| Envelope { namespace: String::new(), caller, command };
+        let envelope =
+            |(caller, command)| Envelope { namespace: String::new(), caller, guard: None, command };
         let commands = commands.into_iter().map(envelope).collect();
         let batch = Batch { stamp: self.stamp, commands };
         self.machine.apply(&mut self.tables, self.index, &batch).unwrap()

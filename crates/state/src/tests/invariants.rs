@@ -1,16 +1,21 @@
 //! The checker finds each relation broken: one planted fault each.
 
 use crate::keys::{self, DeadlineKind};
-use crate::rows::{self, Answer, AnswerRow, KvRow, SessionRow};
+use crate::rows::{self, Answer, AnswerRow, KvRow, LockRow, SessionRow, TicketRow};
 use crate::testing::GROUP;
 use crate::{
-    Batch, Caller, Command, Envelope, Fatal, KvSet, LogIndex, Machine, MemoryTables, Outcome,
-    Revision, Sequence, SessionId, SessionOpen, Stamp, Txn, codec, invariants,
+    Attachment, Batch, Caller, Command, Envelope, Fatal, KvSet, LockAcquire, LockRequest, LogIndex,
+    Machine, MemoryTables, Outcome, Read, Revision, Sequence, SessionId, SessionOpen, Share, Stamp,
+    TicketId, Txn, codec, invariants,
 };
 
 const SESSION: SessionId = SessionId(1 << 12);
 
-/// A session with two answers, a key with a ttl, an idempotency key.
+/// Waits for the lock `l`, which its session holds already.
+const TICKET: TicketId = TicketId(6 << 12);
+
+/// A session with answers, a key of its own with a ttl, an idempotency key, a lock that is held and
+/// waited for.
 fn sound() -> (MemoryTables, Machine) {
     let set = |ttl_ms| {
         Command::KvSet(KvSet {
@@ -18,7 +23,13 @@ fn sound() -> (MemoryTables, Machine) {
             value: "v".into(),
             ttl_ms,
             expect: Default::default(),
+            owner: ttl_ms.map(|_| SESSION),
         })
+    };
+    let acquire = || {
+        let (name, share) = ("l".to_owned(), Share::Exclusive);
+        let request = LockRequest { name, share, ttl_ms: 1_000, wait_ms: 1_000 };
+        Command::LockAcquire(LockAcquire { request, attachment: Attachment::default() })
     };
     let numbered = |sequence| Caller::Session {
         id: SESSION,
@@ -30,11 +41,13 @@ fn sound() -> (MemoryTables, Machine) {
         (numbered(2), set(None)),
         (numbered(5), set(Some(10_000))),
         (Caller::Idempotency { key: "x".into() }, Command::Tick),
+        (numbered(8), acquire()),
+        (numbered(9), acquire()),
     ];
     let mut tables = MemoryTables::default();
     let mut machine = Machine::open(GROUP, &tables).unwrap();
     for (index, (caller, command)) in (1..).zip(entries) {
-        let envelope = Envelope { namespace: String::new(), caller, command };
+        let envelope = Envelope { namespace: String::new(), caller, guard: None, command };
         let stamp = Stamp { lease_ms: 100, wall_ms: 100 };
         let batch = Batch { stamp, commands: vec![envelope] };
         machine.apply(&mut tables, LogIndex(index), &batch).unwrap();
@@ -55,6 +68,25 @@ fn recent(sequences: &[u64]) -> Vec<Answer> {
     sequences.iter().map(answer).collect()
 }
 
+fn session_row(ttl_ms: u64, floor: u64, recent: Vec<Answer>) -> SessionRow {
+    SessionRow { ttl_ms, remaining_ms: None, floor: Sequence(floor), recent }
+}
+
+fn change_lock(tables: &mut MemoryTables, change: impl FnOnce(&mut LockRow)) {
+    let key = keys::lock(GROUP, "", "l");
+    let mut row: LockRow = rows::decode("lock row", &tables.get(&key).unwrap().unwrap()).unwrap();
+    change(&mut row);
+    tables.put(&key, &codec::encode(&row));
+}
+
+fn change_ticket(tables: &mut MemoryTables, change: impl FnOnce(&mut TicketRow)) {
+    let key = keys::ticket(GROUP, TICKET);
+    let mut row: TicketRow =
+        rows::decode("ticket row", &tables.get(&key).unwrap().unwrap()).unwrap();
+    change(&mut row);
+    tables.put(&key, &codec::encode(&row));
+}
+
 #[test]
 fn sound_tables_pass() {
     let (tables, machine) = sound();
@@ -66,7 +98,7 @@ type Plant = fn(&mut MemoryTables);
 
 #[test]
 fn planted_faults_are_found() {
-    let faults: [(&str, Plant); 14] = [
+    let faults: [(&str, Plant); 25] = [
         ("no table has the key", |t| t.put(&[0, 0, 0, 1, 200], b"")),
         ("undecodable", |t| t.put(&keys::kv(GROUP, "", b"k"), b"\xff\xff")),
         ("sessions counted", |t| {
@@ -97,6 +129,7 @@ fn planted_faults_are_found() {
                 create_revision: Revision(1),
                 mod_revision: Revision(1),
                 deadline_ms: None,
+                owner: None,
                 value: b"",
             };
             t.put(&keys::kv(GROUP, "", b"new"), &row.encode());
@@ -107,12 +140,13 @@ fn planted_faults_are_found() {
                 create_revision: Revision(1),
                 mod_revision: Revision(1 << 40),
                 deadline_ms: None,
+                owner: None,
                 value: b"",
             };
             t.put(&keys::kv(GROUP, "", b"new"), &row.encode());
         }),
         ("opened in the future", |t| {
-            let row = SessionRow { ttl_ms: 1_000, floor: Sequence(1), recent: Vec::new() };
+            let row = session_row(1_000, 1, Vec::new());
             t.put(&keys::session(GROUP, SessionId(1 << 50)), &codec::encode(&row));
         }),
         ("beyond its window", |t| {
@@ -122,8 +156,38 @@ fn planted_faults_are_found() {
             t.put(&keys::session_answer(GROUP, SESSION, LogIndex(4)), &answers(&[1, 5]));
         }),
         ("below its floor", |t| {
-            let row = SessionRow { ttl_ms: 10_000, floor: Sequence(3), recent: recent(&[2, 5]) };
+            let row = session_row(10_000, 3, recent(&[2, 5]));
             t.put(&keys::session(GROUP, SESSION), &codec::encode(&row));
+        }),
+        ("sessions own {}", |t| {
+            let key = keys::kv(GROUP, "", b"k");
+            t.delete(&keys::session_key(GROUP, SESSION, &key));
+        }),
+        ("by SESSION_KEY, and", |t| {
+            let key = keys::kv(GROUP, "", b"other");
+            t.put(&keys::session_key(GROUP, SESSION, &key), b"");
+        }),
+        ("which it could have", |t| change_lock(t, |lock| lock.holders.clear())),
+        ("tickets wait for the lock", |t| change_lock(t, |lock| lock.waiters = 2)),
+        ("has the holder", |t| change_lock(t, |lock| lock.holders[0].token.0 = 2)),
+        ("has the holder", |t| {
+            change_lock(t, |lock| lock.holders[0].session = SessionId(9));
+        }),
+        ("has the holder", |t| {
+            change_lock(t, |lock| {
+                let mut second = lock.holders[0].clone();
+                second.token.0 += 1;
+                lock.holders.push(second);
+            });
+        }),
+        ("nobody who wants it", |t| {
+            t.put(&keys::lock(GROUP, "", "m"), &codec::encode(&LockRow::default()));
+        }),
+        ("has the row", |t| change_ticket(t, |ticket| ticket.sequence = Sequence(1))),
+        ("has the row", |t| change_ticket(t, |ticket| ticket.session = SessionId(9))),
+        ("is not there", |t| {
+            change_ticket(t, |ticket| ticket.name = "m".to_owned());
+            change_lock(t, |lock| lock.waiters = 0);
         }),
         ("floor has passed", |t| {
             t.put(&keys::session_answer(GROUP, SESSION, LogIndex(4)), &answers(&[1]));
@@ -147,17 +211,19 @@ fn answers_without_a_session_are_found() {
 
 #[test]
 fn a_machine_that_disagrees_with_its_tables_is_found() {
-    let disagreements: [Plant; 5] = [
+    let disagreements: [Plant; 7] = [
         |t| t.put(&keys::digest(GROUP), &codec::encode(&1_u64)),
         |t| t.put(&keys::session_answer(GROUP, SESSION, LogIndex(4)), &answers(&[7])),
         |t| {
-            let row = SessionRow { ttl_ms: 10_000, floor: Sequence(3), recent: recent(&[5]) };
+            let row = session_row(10_000, 3, recent(&[5]));
             t.put(&keys::session(GROUP, SESSION), &codec::encode(&row));
         },
         |t| {
-            let row = SessionRow { ttl_ms: 10_000, floor: Sequence(2), recent: recent(&[5]) };
+            let row = session_row(10_000, 2, recent(&[5]));
             t.put(&keys::session(GROUP, SESSION), &codec::encode(&row));
         },
+        |t| change_lock(t, |lock| lock.holders[0].ttl_ms = 5),
+        |t| change_ticket(t, |ticket| ticket.attachment = None),
         // Earlier than the machine believes: it would not look in time.
         |t| {
             let key = keys::kv(GROUP, "", b"k");

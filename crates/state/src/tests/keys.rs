@@ -2,7 +2,7 @@
 
 use super::property;
 use crate::keys::{self, DeadlineKind, Key};
-use crate::{GroupId, LogIndex, MemoryTables, NodeId, Read, SessionId, Txn};
+use crate::{GroupId, LogIndex, MemoryTables, NodeId, Read, SessionId, TicketId, Txn};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::ops::ControlFlow;
@@ -19,6 +19,10 @@ enum Made {
     Idempotency(String, Vec<u8>),
     IdempotencyDeadline(u64, String, Vec<u8>),
     MemberAddr(u64),
+    SessionKey(u64, String, Vec<u8>),
+    Lock(String, String),
+    Ticket(u64),
+    TicketDeadline(u64, u64),
 }
 
 impl Made {
@@ -40,6 +44,15 @@ impl Made {
                 keys::deadline(group, *at_ms, DeadlineKind::Idempotency, &expiring)
             }
             Self::MemberAddr(node) => keys::member_addr(group, NodeId(*node)),
+            Self::SessionKey(id, namespace, key) => {
+                keys::session_key(group, SessionId(*id), &keys::kv(group, namespace, key))
+            }
+            Self::Lock(namespace, name) => keys::lock(group, namespace, name),
+            Self::Ticket(id) => keys::ticket(group, TicketId(*id)),
+            Self::TicketDeadline(at_ms, id) => {
+                let expiring = keys::ticket(group, TicketId(*id));
+                keys::deadline(group, *at_ms, DeadlineKind::Ticket, &expiring)
+            }
         }
     }
 
@@ -54,6 +67,7 @@ impl Made {
                     Self::Idempotency(namespace, key) => {
                         Self::IdempotencyDeadline(deadline_ms, namespace, key)
                     }
+                    Self::Ticket(id) => Self::TicketDeadline(deadline_ms, id),
                     _ => return None,
                 }
             }
@@ -63,6 +77,12 @@ impl Made {
                 Self::Idempotency(namespace.to_owned(), key.to_vec())
             }
             Key::MemberAddr(node) => Self::MemberAddr(node.0),
+            Key::Owned(id, rest) => match Self::parsed(group, &keys::kv_of_rest(group, rest))? {
+                Self::Kv(namespace, key) => Self::SessionKey(id.0, namespace, key),
+                _ => return None,
+            },
+            Key::Lock { namespace, name } => Self::Lock(namespace.to_owned(), name.to_owned()),
+            Key::Ticket(id) => Self::Ticket(id.0),
         })
     }
 
@@ -70,11 +90,16 @@ impl Made {
         match self {
             Self::Meta | Self::Digest => keys::table::META,
             Self::Kv(..) => keys::table::KV,
-            Self::KvDeadline(..) | Self::IdempotencyDeadline(..) => keys::table::DEADLINE,
+            Self::KvDeadline(..) | Self::IdempotencyDeadline(..) | Self::TicketDeadline(..) => {
+                keys::table::DEADLINE
+            }
             Self::Session(_) => keys::table::SESSION,
             Self::SessionAnswer(..) => keys::table::SESSION_ANSWER,
             Self::Idempotency(..) => keys::table::IDEMPOTENCY,
             Self::MemberAddr(_) => keys::table::MEMBER_ADDR,
+            Self::SessionKey(..) => keys::table::SESSION_KEY,
+            Self::Lock(..) => keys::table::LOCK,
+            Self::Ticket(_) => keys::table::TICKET,
         }
     }
 }
@@ -104,6 +129,10 @@ fn made() -> impl Strategy<Value = Made> {
         ("[ab]{0,3}", name()).prop_map(|(n, k)| Made::Idempotency(n, k)),
         (number(), "[ab]{0,3}", name()).prop_map(|(d, n, k)| Made::IdempotencyDeadline(d, n, k)),
         number().prop_map(Made::MemberAddr),
+        (number(), "[ab]{0,3}", name()).prop_map(|(s, n, k)| Made::SessionKey(s, n, k)),
+        ("[ab]{0,3}", "[ab\u{e9}]{0,3}").prop_map(|(n, l)| Made::Lock(n, l)),
+        number().prop_map(Made::Ticket),
+        (number(), number()).prop_map(|(d, t)| Made::TicketDeadline(d, t)),
     ]
 }
 
@@ -119,7 +148,7 @@ fn keys_parse_to_what_they_were_made_of() {
 
 #[test]
 fn any_bytes_parse_or_do_not() {
-    let bytes = (0..9u8, vec(any::<u8>(), 0..40));
+    let bytes = (0..13u8, vec(any::<u8>(), 0..40));
     property("any_bytes_parse_or_do_not", 2_000, &bytes, |(table, rest)| {
         let key: Vec<u8> = [0, 0, 0, 1, table].into_iter().chain(rest).collect();
         // What parses is made of what it parses to: no two keys mean the same.

@@ -18,6 +18,7 @@ fn put(tables: &mut MemoryTables, namespace: &str, key: &[u8], deadline_ms: Opti
         create_revision: Revision(1),
         mod_revision: Revision(2),
         deadline_ms,
+        owner: None,
         value: key,
     };
     tables.put(&keys::kv(GROUP, namespace, key), &row.encode());

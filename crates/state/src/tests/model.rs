@@ -2,14 +2,18 @@
 //! swept. Whatever random clients ask, both answer the same and then hold the same.
 
 use super::{property, requests};
-use crate::query::{KvItem, KvList, KvPage, KvShow};
+use crate::query::{KvItem, KvList, KvPage, KvShow, SessionItem};
 use crate::testing::GROUP;
 use crate::{
-    Batch, Caller, Command, Envelope, Event, Expect, Float, KeySelector, KvDeletePattern, LogIndex,
-    Machine, MemoryTables, Outcome, Rejection, Revision, Sequence, SessionId, invariants, query,
+    Attachment, Batch, Caller, Command, Envelope, Event, Expect, Float, KeySelector,
+    KvDeletePattern, LockAcquire, LockCancel, LockGuard, LogIndex, Machine, MemoryTables, Outcome,
+    Rejection, Revision, Sequence, SessionId, TicketId, invariants, query,
 };
+use locks::Locks;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+
+mod locks;
 
 #[derive(Clone)]
 struct Item {
@@ -18,6 +22,7 @@ struct Item {
     created: Revision,
     modified: Revision,
     deadline_ms: Option<u64>,
+    owner: Option<SessionId>,
 }
 
 impl Item {
@@ -34,23 +39,49 @@ impl Item {
 
 struct Session {
     ttl_ms: u64,
+    remaining_ms: Option<u64>,
     floor: u64,
-    answers: BTreeMap<u64, (String, Command, Outcome)>,
+    answers: BTreeMap<u64, (Request, Outcome)>,
+}
+
+/// What is asked, without who asks it.
+#[derive(Clone, PartialEq)]
+struct Request {
+    namespace: String,
+    guard: Option<LockGuard>,
+    command: Command,
+}
+
+impl Request {
+    fn of(envelope: &Envelope) -> Self {
+        let Envelope { namespace, guard, command, .. } = envelope.clone();
+        // A repetition may come from somewhere else.
+        let command = match command {
+            Command::LockAcquire(acquire) => {
+                Command::LockAcquire(LockAcquire { attachment: Attachment::default(), ..acquire })
+            }
+            other => other,
+        };
+        Self { namespace, guard, command }
+    }
 }
 
 struct Remembered {
     until_ms: u64,
-    request: Command,
+    request: Request,
     outcome: Outcome,
 }
 
 #[derive(Default)]
 struct Model {
     now_ms: u64,
+    /// Of the newest command.
+    newest: Revision,
     items: BTreeMap<(String, Vec<u8>), Item>,
     sessions: BTreeMap<SessionId, Session>,
     remembered: BTreeMap<(String, Vec<u8>), Remembered>,
     addresses: Option<(String, String)>,
+    locks: Locks,
     events: Vec<Event>,
 }
 
@@ -60,14 +91,21 @@ impl Model {
         let now_ms = self.now_ms;
         self.items.retain(|_, item| item.deadline_ms.is_none_or(|at_ms| at_ms > now_ms));
         self.remembered.retain(|_, remembered| remembered.until_ms > now_ms);
+        self.locks.pass_time(now_ms, self.newest);
         let revisions = (0..).map(|position| Revision(index * 4096 + position));
-        revisions.zip(&batch.commands).map(|(at, envelope)| self.ask(at, envelope)).collect()
+        let asked = revisions.zip(&batch.commands);
+        asked
+            .map(|(at, envelope)| {
+                self.newest = at;
+                self.ask(at, envelope)
+            })
+            .collect()
     }
 
     fn ask(&mut self, at: Revision, envelope: &Envelope) -> Outcome {
-        let asked = (&envelope.namespace, &envelope.command);
+        let asked = Request::of(envelope);
         match &envelope.caller {
-            Caller::Anonymous => self.execute(at, asked.0, asked.1),
+            Caller::Anonymous => self.execute(at, envelope),
             Caller::Session { id, sequence, floor } => {
                 let Some(session) = self.sessions.get_mut(id) else {
                     return Outcome::Rejected(Rejection::SessionExpired(*id));
@@ -75,6 +113,7 @@ impl Model {
                 session.floor = session.floor.max(floor.0);
                 let floor = session.floor;
                 session.answers.retain(|answered, _| *answered >= floor);
+                self.locks.floor_rose((self.now_ms, at), *id, Sequence(floor));
                 let (sequence, floor) = (*sequence, Sequence(floor));
                 if sequence < floor {
                     return Outcome::Rejected(Rejection::SequenceTooOld { sequence, floor });
@@ -87,48 +126,52 @@ impl Model {
                         window,
                     });
                 }
-                if let Some((namespace, command, outcome)) = session.answers.get(&sequence.0) {
-                    if (namespace, command) == asked {
+                if let Some((request, outcome)) = session.answers.get(&sequence.0) {
+                    if *request == asked {
                         return outcome.clone();
                     }
                     let what = "sequence".to_owned();
                     return Outcome::Rejected(Rejection::RequestMismatch(what));
                 }
-                let outcome = self.execute(at, asked.0, asked.1);
+                let outcome = self.execute(at, envelope);
                 if let Some(session) = self.sessions.get_mut(id) {
-                    let answer = (asked.0.clone(), asked.1.clone(), outcome.clone());
-                    session.answers.insert(sequence.0, answer);
+                    session.answers.insert(sequence.0, (asked, outcome.clone()));
                 }
                 outcome
             }
             Caller::Idempotency { key } => {
-                if let Err(rejection) = namespace_fits(asked.0) {
+                if let Err(rejection) = namespace_fits(&asked.namespace) {
                     return Outcome::Rejected(rejection);
                 }
                 if key.is_empty() {
                     let why = "the idempotency key is empty; send 1 to 64 bytes, or none at all";
                     return Outcome::Rejected(Rejection::Invalid(why.to_owned()));
                 }
-                let name = (asked.0.clone(), key.to_vec());
+                let name = (asked.namespace.clone(), key.to_vec());
                 if let Some(remembered) = self.remembered.get(&name) {
-                    if remembered.request == *asked.1 {
+                    if remembered.request == asked {
                         return remembered.outcome.clone();
                     }
                     let what = "idempotency key".to_owned();
                     return Outcome::Rejected(Rejection::RequestMismatch(what));
                 }
-                let outcome = self.execute(at, asked.0, asked.1);
+                let outcome = self.execute(at, envelope);
                 let until_ms = self.now_ms + 600_000;
-                let request = asked.1.clone();
-                let remembered = Remembered { until_ms, request, outcome: outcome.clone() };
+                let remembered = Remembered { until_ms, request: asked, outcome: outcome.clone() };
                 self.remembered.insert(name, remembered);
                 outcome
             }
         }
     }
 
-    fn execute(&mut self, at: Revision, namespace: &str, command: &Command) -> Outcome {
-        let outcome = namespace_fits(namespace).and_then(|()| match command {
+    fn execute(&mut self, at: Revision, envelope: &Envelope) -> Outcome {
+        let Envelope { namespace, caller, guard, command } = envelope;
+        let when = (self.now_ms, at);
+        let guarded = namespace_fits(namespace).and_then(|()| match guard {
+            Some(guard) => self.locks.guard(namespace, guard),
+            None => Ok(()),
+        });
+        let outcome = guarded.and_then(|()| match command {
             Command::Tick => Ok(Outcome::Done),
             Command::KvSet(set) => {
                 key_fits(&set.key)?;
@@ -146,9 +189,15 @@ impl Model {
                     }
                     Some(ttl_ms) => Some(self.now_ms + ttl_ms),
                 };
+                if let Some(owner) = set.owner
+                    && !self.sessions.contains_key(&owner)
+                {
+                    return Err(Rejection::SessionExpired(owner));
+                }
                 let name = (namespace.to_owned(), set.key.to_vec());
                 self.expect(&name, set.expect)?;
-                let version = self.write(name, set.value.to_vec(), deadline_ms, at);
+                let version = self.write(name.clone(), set.value.to_vec(), deadline_ms, at);
+                self.items.get_mut(&name).unwrap().owner = set.owner;
                 Ok(Outcome::KvSet { version, revision: at })
             }
             Command::KvDelete(delete) => {
@@ -191,17 +240,18 @@ impl Model {
                     return Err(too_much("session ttl in milliseconds", ttl_ms, 3_600_000));
                 }
                 let id = SessionId(at.0);
-                let session = Session { ttl_ms, floor: 1, answers: BTreeMap::new() };
+                let (remaining_ms, answers) = (None, BTreeMap::new());
+                let session = Session { ttl_ms, remaining_ms, floor: 1, answers };
                 self.sessions.insert(id, session);
                 self.events.push(Event::SessionOpened { id, ttl_ms });
                 Ok(Outcome::SessionOpen { id, ttl_ms })
             }
             Command::SessionClose(close) => {
-                Ok(Outcome::SessionClose { closed: self.end(close.id) })
+                Ok(Outcome::SessionClose { closed: self.end(at, close.id) })
             }
             Command::SessionExpire(expire) => {
                 for id in &expire.ids {
-                    self.end(*id);
+                    self.end(at, *id);
                 }
                 Ok(Outcome::SessionExpire { settled: expire.ids.len() as u64 })
             }
@@ -236,8 +286,88 @@ impl Model {
                 self.addresses = Some((publish.client_addr.clone(), publish.http_addr.clone()));
                 Ok(Outcome::Done)
             }
+            Command::LockAcquire(acquire) => {
+                let Caller::Session { id, sequence, .. } = caller else {
+                    let why = "a lock is held by a session: open one, and ask in its name";
+                    return Err(Rejection::Invalid(why.to_owned()));
+                };
+                let (request, place) = (&acquire.request, acquire.attachment);
+                self.locks.acquire(when, namespace, (*id, *sequence), request, place)
+            }
+            Command::LockRelease(release) => {
+                self.locks.release(when, namespace, &release.name, Some(release.token))
+            }
+            Command::LockForceRelease(release) => {
+                self.locks.release(when, namespace, &release.name, None)
+            }
+            Command::LockCancel(cancel) => self.cancel(at, caller, cancel),
+            Command::LockAttach(attach) => {
+                self.locks.attach(when, attach.ticket, attach.attachment);
+                Ok(Outcome::Done)
+            }
+            Command::LockDetach(detach) => {
+                for (id, from) in &detach.calls {
+                    self.locks.detach(when, *id, *from);
+                }
+                Ok(Outcome::Done)
+            }
+            Command::LockDetachNode(detach) => {
+                self.locks.detach_node(when, detach.node);
+                Ok(Outcome::LockDetachNode { more: false })
+            }
+            Command::LockExpire(expire) => {
+                self.locks.expire(when, &expire.locks);
+                Ok(Outcome::Done)
+            }
+            Command::LeaseCheckpoint(checkpoint) => {
+                for (id, remaining_ms) in &checkpoint.sessions {
+                    if let Some(session) = self.sessions.get_mut(id) {
+                        session.remaining_ms = *remaining_ms;
+                    }
+                }
+                Ok(Outcome::Done)
+            }
         });
         outcome.unwrap_or_else(Outcome::Rejected)
+    }
+
+    fn cancel(
+        &mut self,
+        at: Revision,
+        caller: &Caller,
+        cancel: &LockCancel,
+    ) -> Result<Outcome, Rejection> {
+        if let Caller::Session { id, sequence, .. } = caller
+            && (*id, *sequence) == (cancel.session, cancel.sequence)
+        {
+            let why = "the request would cancel itself; name the sequence of the acquire";
+            return Err(Rejection::Invalid(why.to_owned()));
+        }
+        let mut released = 0;
+        if let Some(session) = self.sessions.get_mut(&cancel.session)
+            && cancel.sequence.0 >= session.floor
+        {
+            if cancel.sequence.0 - session.floor >= 1_024 {
+                let why = "lies beyond the session's window, so nothing was asked under it";
+                return Err(Rejection::Invalid(format!("sequence {} {why}", cancel.sequence)));
+            }
+            match session.answers.get(&cancel.sequence.0) {
+                Some((_, answer)) => {
+                    let answer = answer.clone();
+                    released = self.locks.cancel((self.now_ms, at), &answer);
+                }
+                None => {
+                    let taken = Request {
+                        namespace: String::new(),
+                        guard: None,
+                        command: Command::LockCancel(cancel.clone()),
+                    };
+                    let answer = (taken, Outcome::Rejected(Rejection::Cancelled));
+                    session.answers.insert(cancel.sequence.0, answer);
+                }
+            }
+        }
+        Ok(Outcome::LockRelease { released, revision: at })
     }
 
     /// Goes through all items there are, the other namespaces' too.
@@ -303,18 +433,21 @@ impl Model {
         deadline_ms: Option<u64>,
         at: Revision,
     ) -> u64 {
-        let (version, created) = match self.items.get(&name) {
-            Some(item) => (item.version + 1, item.created),
-            None => (1, at),
+        let (version, created, owner) = match self.items.get(&name) {
+            Some(item) => (item.version + 1, item.created, item.owner),
+            None => (1, at, None),
         };
-        self.items.insert(name, Item { value, version, created, modified: at, deadline_ms });
+        let item = Item { value, version, created, modified: at, deadline_ms, owner };
+        self.items.insert(name, item);
         version
     }
 
-    fn end(&mut self, id: SessionId) -> bool {
+    fn end(&mut self, at: Revision, id: SessionId) -> bool {
         let ended = self.sessions.remove(&id).is_some();
         if ended {
             self.events.push(Event::SessionEnded { id });
+            self.items.retain(|_, item| item.owner != Some(id));
+            self.locks.session_ended((self.now_ms, at), id);
         }
         ended
     }
@@ -371,8 +504,21 @@ fn selects(selector: &KeySelector, key: &[u8]) -> bool {
 }
 
 /// Everything a reader can see of the tables equals what the model holds.
-fn compare(tables: &MemoryTables, model: &Model) -> Result<(), TestCaseError> {
+fn compare(
+    tables: &MemoryTables,
+    model: &Model,
+    tickets: &[TicketId],
+) -> Result<(), TestCaseError> {
+    for id in tickets {
+        let standing = query::ticket(tables, GROUP, *id).unwrap();
+        prop_assert_eq!(standing, model.locks.standing(*id), "ticket {}", id);
+    }
     for namespace in ["", "a"] {
+        for name in ["l", "m"] {
+            let found = query::lock(tables, GROUP, namespace, name).unwrap();
+            let expected = model.locks.shown(model.now_ms, namespace, name);
+            prop_assert_eq!(found, expected, "lock {:?} of {:?}", name, namespace);
+        }
         for key in [&b"a"[..], b"b", b"ab"] {
             let found = query::kv_get(tables, GROUP, namespace, key).unwrap();
             let expected = model.items.get(&(namespace.to_owned(), key.to_vec())).cloned();
@@ -390,13 +536,19 @@ fn compare(tables: &MemoryTables, model: &Model) -> Result<(), TestCaseError> {
         let count = items.len() as u64;
         prop_assert_eq!(page, KvPage { items, count, cursor: None }, "of {:?}", namespace);
     }
-    let sessions: Vec<_> = model.sessions.iter().map(|(id, s)| (*id, s.ttl_ms)).collect();
+    let sessions = model.sessions.iter().map(|(id, session)| SessionItem {
+        id: *id,
+        ttl_ms: session.ttl_ms,
+        remaining_ms: session.remaining_ms,
+    });
+    let sessions: Vec<_> = sessions.collect();
     prop_assert_eq!(query::sessions(tables, GROUP).unwrap(), sessions);
     let addresses = query::member_addresses(tables, GROUP, crate::NodeId(1)).unwrap();
     prop_assert_eq!(&addresses, &model.addresses);
     prop_assert_eq!(query::clocks(tables, GROUP).unwrap().lease_ms, model.now_ms);
     let deadlines = model.items.values().filter_map(|item| item.deadline_ms);
     let deadlines = deadlines.chain(model.remembered.values().map(|r| r.until_ms));
+    let deadlines = deadlines.chain(model.locks.deadlines());
     prop_assert_eq!(query::next_deadline_ms(tables, GROUP, 0..=u64::MAX).unwrap(), deadlines.min());
     Ok(())
 }
@@ -412,11 +564,15 @@ fn machine_and_model_agree() {
             let batch = author.batch(entry);
             let applied = machine.apply(&mut tables, LogIndex(index), &batch).unwrap();
             prop_assert_eq!(&applied.outcomes, &model.apply(index, &batch), "{:?}", batch);
-            prop_assert_eq!(&applied.events, &std::mem::take(&mut model.events));
-            author.learn(&applied.events);
+            let of_sessions = applied.events.iter().filter(|event| {
+                matches!(event, Event::SessionOpened { .. } | Event::SessionEnded { .. })
+            });
+            let of_sessions: Vec<Event> = of_sessions.cloned().collect();
+            prop_assert_eq!(of_sessions, std::mem::take(&mut model.events));
+            author.learn(&applied);
             machine.check(&tables).unwrap();
             invariants::check(&tables, GROUP).unwrap();
-            compare(&tables, &model)?;
+            compare(&tables, &model, author.tickets())?;
         }
         Ok(())
     });

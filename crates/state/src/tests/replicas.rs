@@ -55,7 +55,7 @@ fn replicas_agree_however_they_commit() {
         for (index, entry) in (1..).zip(&entries) {
             let batch = author.batch(entry);
             let outcome = machine.apply(&mut tables, LogIndex(index), &batch).unwrap();
-            author.learn(&outcome.events);
+            author.learn(&outcome);
             batches.push(batch);
             applied.push(outcome);
         }
@@ -71,6 +71,7 @@ fn increments(by: &[i64]) -> Vec<Batch> {
         commands: vec![Envelope {
             namespace: String::new(),
             caller: Caller::Anonymous,
+            guard: None,
             command: Command::KvIncrement(KvIncrement { key: "n".into(), by: *by }),
         }],
         ..Batch::default()

@@ -2,9 +2,11 @@
 //! meet each other often; and repetitions of earlier ones.
 
 use crate::{
-    Batch, Caller, Command, Envelope, Event, Expect, Float, KeySelector, KvDelete, KvDeletePattern,
-    KvIncrement, KvIncrementFloat, KvSet, MemberPublish, NodeId, Sequence, SessionClose,
-    SessionExpire, SessionId, SessionOpen, Stamp,
+    Applied, Attachment, Batch, Caller, Command, Envelope, Event, Expect, Float, HeldLock,
+    KeySelector, KvDelete, KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet, LeaseCheckpoint,
+    LockAcquire, LockAttach, LockCancel, LockDetach, LockDetachNode, LockExpire, LockForceRelease,
+    LockGuard, LockRelease, LockRequest, MemberPublish, NodeId, Outcome, Sequence, SessionClose,
+    SessionExpire, SessionId, SessionOpen, Share, Stamp, TicketId,
 };
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -23,13 +25,12 @@ enum Request {
     New {
         namespace: u8,
         caller: Who,
+        /// One of the locks that were granted so far.
+        guard: Option<prop::sample::Index>,
         what: What,
     },
     /// One of the requests so far again, maybe with another floor.
-    Again {
-        which: prop::sample::Index,
-        floor: Option<u64>,
-    },
+    Again { which: prop::sample::Index, floor: Option<u64> },
 }
 
 #[derive(Clone, Debug)]
@@ -44,6 +45,20 @@ enum What {
     Command(Command),
     Close(prop::sample::Index),
     Expire(prop::sample::Index),
+    /// A key that ends with a session.
+    SetOwned(Bytes, prop::sample::Index),
+    Lock(LockWhat, prop::sample::Index),
+}
+
+/// What to do with one of the locks, tickets or sessions so far.
+#[derive(Clone, Debug)]
+enum LockWhat {
+    Release,
+    ExpireTwo,
+    Cancel(u64),
+    Attach(Attachment),
+    Detach(Attachment),
+    Checkpoint(Option<u64>),
 }
 
 pub(super) fn entries() -> impl Strategy<Value = Vec<Entry>> {
@@ -61,8 +76,10 @@ pub(super) fn entries() -> impl Strategy<Value = Vec<Entry>> {
 fn request() -> impl Strategy<Value = Request> {
     let again_floor = prop_oneof![3 => Just(None), 1 => (0..12u64).prop_map(Some)];
     prop_oneof![
-        3 => (0..3u8, who(), what())
-            .prop_map(|(namespace, caller, what)| Request::New { namespace, caller, what }),
+        3 => (0..3u8, who(), prop::option::weighted(0.1, any::<prop::sample::Index>()), what())
+            .prop_map(|(namespace, caller, guard, what)| {
+                Request::New { namespace, caller, guard, what }
+            }),
         1 => (any::<prop::sample::Index>(), again_floor)
             .prop_map(|(which, floor)| Request::Again { which, floor }),
     ]
@@ -126,7 +143,19 @@ fn what() -> impl Strategy<Value = What> {
     let addr = || prop_oneof![Just(String::new()), Just("host:1".to_owned())];
     prop_oneof![
         6 => (key(), value, ttl_ms, expect()).prop_map(|(key, value, ttl_ms, expect)| {
-            What::Command(Command::KvSet(KvSet { key, value: value.into(), ttl_ms, expect }))
+            let (value, owner) = (value.into(), None);
+            What::Command(Command::KvSet(KvSet { key, value, ttl_ms, expect, owner }))
+        }),
+        2 => (key(), any::<prop::sample::Index>())
+            .prop_map(|(key, session)| What::SetOwned(key, session)),
+        7 => acquire(),
+        7 => (lock(), any::<prop::sample::Index>())
+            .prop_map(|(what, which)| What::Lock(what, which)),
+        1 => lock_name().prop_map(|name| {
+            What::Command(Command::LockForceRelease(LockForceRelease { name }))
+        }),
+        1 => (1..3u64).prop_map(|node| {
+            What::Command(Command::LockDetachNode(LockDetachNode { node: NodeId(node) }))
         }),
         3 => (key(), expect())
             .prop_map(|(key, expect)| What::Command(Command::KvDelete(KvDelete { key, expect }))),
@@ -153,6 +182,41 @@ fn what() -> impl Strategy<Value = What> {
     ]
 }
 
+fn lock_name() -> impl Strategy<Value = String> {
+    prop_oneof![8 => Just("l"), 8 => Just("m"), 1 => Just("")].prop_map(str::to_owned)
+}
+
+fn attachment() -> impl Strategy<Value = Attachment> {
+    (1..3u64, 0..3u64).prop_map(|(node, call)| Attachment { node: NodeId(node), call })
+}
+
+fn acquire() -> impl Strategy<Value = What> {
+    let share = prop_oneof![
+        6 => Just(Share::Exclusive),
+        3 => Just(Share::Shared),
+        3 => (0..4u32).prop_map(|of| Share::Permit { of }),
+    ];
+    let ttl_ms = prop_oneof![8 => Just(100u64), 1 => Just(99), 1 => Just(3_600_001)];
+    let wait_ms = prop_oneof![1 => Just(0), 3 => 1..8u64, 3 => Just(1_000)];
+    (lock_name(), share, ttl_ms, wait_ms, attachment()).prop_map(
+        |(name, share, ttl_ms, wait_ms, attachment)| {
+            let request = LockRequest { name, share, ttl_ms, wait_ms };
+            What::Command(Command::LockAcquire(LockAcquire { request, attachment }))
+        },
+    )
+}
+
+fn lock() -> impl Strategy<Value = LockWhat> {
+    prop_oneof![
+        4 => Just(LockWhat::Release),
+        2 => Just(LockWhat::ExpireTwo),
+        2 => (0..12u64).prop_map(LockWhat::Cancel),
+        2 => attachment().prop_map(LockWhat::Attach),
+        3 => attachment().prop_map(LockWhat::Detach),
+        1 => prop::option::of(1..50u64).prop_map(LockWhat::Checkpoint),
+    ]
+}
+
 /// Makes entries of what was drawn, given what became of those before.
 #[derive(Default)]
 pub(super) struct Author {
@@ -160,6 +224,10 @@ pub(super) struct Author {
     sent: Vec<Envelope>,
     /// All that were ever opened, ended ones too.
     sessions: Vec<SessionId>,
+    /// All that were ever granted.
+    locks: Vec<HeldLock>,
+    /// All that there ever were.
+    tickets: Vec<TicketId>,
 }
 
 impl Author {
@@ -170,12 +238,29 @@ impl Author {
         Batch { stamp: Stamp { lease_ms, wall_ms: lease_ms / 2 }, commands }
     }
 
-    pub(super) fn learn(&mut self, events: &[Event]) {
-        for event in events {
-            if let Event::SessionOpened { id, .. } = event {
-                self.sessions.push(*id);
+    pub(super) fn learn(&mut self, applied: &Applied) {
+        for event in &applied.events {
+            match event {
+                Event::SessionOpened { id, .. } => self.sessions.push(*id),
+                Event::LockGranted { namespace, name, token, .. } => self.locks.push(HeldLock {
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                    token: *token,
+                }),
+                _ => {}
             }
         }
+        for outcome in &applied.outcomes {
+            if let Outcome::LockQueued { ticket } = outcome
+                && !self.tickets.contains(ticket)
+            {
+                self.tickets.push(*ticket);
+            }
+        }
+    }
+
+    pub(super) fn tickets(&self) -> &[TicketId] {
+        &self.tickets
     }
 
     fn envelope(&mut self, request: &Request) -> Envelope {
@@ -191,15 +276,20 @@ impl Author {
             Request::Again { .. } => Envelope {
                 namespace: String::new(),
                 caller: Caller::Anonymous,
+                guard: None,
                 command: Command::Tick,
             },
-            Request::New { namespace, caller, what } => Envelope {
+            Request::New { namespace, caller, guard, what } => Envelope {
                 namespace: match namespace {
                     0 => String::new(),
                     1 => "a".to_owned(),
                     _ => "n".repeat(256),
                 },
                 caller: self.caller(caller),
+                guard: guard
+                    .as_ref()
+                    .and_then(|which| self.lock(which))
+                    .map(|lock| LockGuard { name: lock.name, token: lock.token }),
                 command: self.command(what),
             },
         };
@@ -228,6 +318,54 @@ impl Author {
                 let ids = vec![self.session(which), SessionId(1), self.session(which)];
                 Command::SessionExpire(SessionExpire { ids })
             }
+            What::SetOwned(key, which) => Command::KvSet(KvSet {
+                key: key.clone(),
+                value: "1".into(),
+                ttl_ms: None,
+                expect: Expect::Any,
+                owner: Some(self.session(which)),
+            }),
+            What::Lock(what, which) => self.lock_command(what, which),
+        }
+    }
+
+    fn lock_command(&self, what: &LockWhat, which: &prop::sample::Index) -> Command {
+        let ticket = match self.tickets.len() {
+            0 => TicketId(1),
+            count => self.tickets[which.index(count)],
+        };
+        match what {
+            LockWhat::Release => match self.lock(which) {
+                Some(HeldLock { name, token, .. }) => {
+                    Command::LockRelease(LockRelease { name, token })
+                }
+                None => Command::Tick,
+            },
+            LockWhat::ExpireTwo => {
+                let locks = self.lock(which).into_iter().chain(self.locks.first().cloned());
+                Command::LockExpire(LockExpire { locks: locks.collect() })
+            }
+            LockWhat::Cancel(sequence) => Command::LockCancel(LockCancel {
+                session: self.session(which),
+                sequence: Sequence(*sequence),
+            }),
+            LockWhat::Attach(attachment) => {
+                Command::LockAttach(LockAttach { ticket, attachment: *attachment })
+            }
+            LockWhat::Detach(attachment) => {
+                Command::LockDetach(LockDetach { calls: vec![(ticket, *attachment)] })
+            }
+            LockWhat::Checkpoint(remaining_ms) => Command::LeaseCheckpoint(LeaseCheckpoint {
+                sessions: vec![(self.session(which), *remaining_ms)],
+                locks: self.lock(which).into_iter().map(|held| (held, *remaining_ms)).collect(),
+            }),
+        }
+    }
+
+    fn lock(&self, which: &prop::sample::Index) -> Option<HeldLock> {
+        match self.locks.len() {
+            0 => None,
+            count => Some(self.locks[which.index(count)].clone()),
         }
     }
 

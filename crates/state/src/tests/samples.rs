@@ -3,19 +3,32 @@
 //! When a variant is added, `name_of_*` stops compiling: add samples of it there and here.
 
 use crate::keys::{self, DeadlineKind};
-use crate::rows::{Answer, AnswerRow, IdempotencyRow, KvRow, MemberAddrRow, MetaRow, SessionRow};
+use crate::rows::{
+    Answer, AnswerRow, Holder, IdempotencyRow, KvRow, LockRow, MemberAddrRow, MetaRow, SessionRow,
+    TicketRow, TicketState,
+};
 use crate::{
-    Batch, Caller, Command, Envelope, Expect, Float, GroupId, KeySelector, KvDelete,
-    KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet, LogIndex, MemberPublish, NodeId,
-    Outcome, Rejection, Revision, Sequence, SessionClose, SessionExpire, SessionId, SessionOpen,
-    Stamp, codec,
+    Attachment, Batch, Caller, Command, Envelope, Expect, FencingToken, Float, GroupId, HeldLock,
+    KeySelector, KvDelete, KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet, LeaseCheckpoint,
+    LockAcquire, LockAttach, LockCancel, LockDetach, LockDetachNode, LockExpire, LockForceRelease,
+    LockGuard, LockRelease, LockRequest, LogIndex, MemberPublish, NodeId, Outcome, Rejection,
+    Revision, Sequence, SessionClose, SessionExpire, SessionId, SessionOpen, Share, Stamp,
+    TicketId, codec,
 };
 use bytes::Bytes;
 
 pub(super) fn commands() -> Vec<(String, Command)> {
-    let set = |ttl_ms, expect| {
-        Command::KvSet(KvSet { key: "key".into(), value: "value".into(), ttl_ms, expect })
+    let set = |ttl_ms: Option<u64>, expect| {
+        let owner = ttl_ms.map(SessionId);
+        Command::KvSet(KvSet { key: "key".into(), value: "value".into(), ttl_ms, expect, owner })
     };
+    let acquire = |share, wait_ms| {
+        let request = LockRequest { name: "lock".to_owned(), share, ttl_ms: 30_000, wait_ms };
+        let attachment = Attachment { node: NodeId(3), call: 1 << 60 };
+        Command::LockAcquire(LockAcquire { request, attachment })
+    };
+    let held =
+        HeldLock { namespace: "ns".to_owned(), name: "lock".to_owned(), token: FencingToken(33) };
     let delete = |expect| Command::KvDelete(KvDelete { key: "key".into(), expect });
     let all = [
         Command::Tick,
@@ -46,6 +59,25 @@ pub(super) fn commands() -> Vec<(String, Command)> {
         }),
         Command::KvIncrementFloat(KvIncrementFloat { key: "key".into(), by: Float::new(0.5) }),
         Command::KvIncrementFloat(KvIncrementFloat { key: "key".into(), by: Float::new(-1e300) }),
+        acquire(Share::Exclusive, 0),
+        acquire(Share::Shared, 10_000),
+        acquire(Share::Permit { of: 3 }, 10_000),
+        Command::LockRelease(LockRelease { name: "lock".to_owned(), token: FencingToken(33) }),
+        Command::LockForceRelease(LockForceRelease { name: "lock".to_owned() }),
+        Command::LockCancel(LockCancel { session: SessionId(4096), sequence: Sequence(7) }),
+        Command::LockAttach(LockAttach {
+            ticket: TicketId(8192),
+            attachment: Attachment { node: NodeId(2), call: 7 },
+        }),
+        Command::LockDetach(LockDetach {
+            calls: vec![(TicketId(8192), Attachment { node: NodeId(2), call: 7 })],
+        }),
+        Command::LockDetachNode(LockDetachNode { node: NodeId(2) }),
+        Command::LockExpire(LockExpire { locks: vec![held.clone()] }),
+        Command::LeaseCheckpoint(LeaseCheckpoint {
+            sessions: vec![(SessionId(4096), Some(15_000)), (SessionId(8192), None)],
+            locks: vec![(held, Some(500))],
+        }),
     ];
     numbered(all, name_of_command)
 }
@@ -62,13 +94,26 @@ fn name_of_command(command: &Command) -> &'static str {
         Command::MemberPublish(_) => "member_publish",
         Command::KvDeletePattern(_) => "kv_delete_pattern",
         Command::KvIncrementFloat(_) => "kv_increment_float",
+        Command::LockAcquire(_) => "lock_acquire",
+        Command::LockRelease(_) => "lock_release",
+        Command::LockForceRelease(_) => "lock_force_release",
+        Command::LockCancel(_) => "lock_cancel",
+        Command::LockAttach(_) => "lock_attach",
+        Command::LockDetach(_) => "lock_detach",
+        Command::LockDetachNode(_) => "lock_detach_node",
+        Command::LockExpire(_) => "lock_expire",
+        Command::LeaseCheckpoint(_) => "lease_checkpoint",
     }
 }
 
 /// Whole entries, with every kind of caller.
 pub(super) fn batches() -> Vec<(String, Batch)> {
-    let envelope = |caller, command| Envelope { namespace: "ns".to_owned(), caller, command };
+    let envelope =
+        |caller, command| Envelope { namespace: "ns".to_owned(), caller, guard: None, command };
+    let guard = Some(LockGuard { name: "lock".to_owned(), token: FencingToken(33) });
+    let guarded = Envelope { guard, ..envelope(Caller::Anonymous, Command::Tick) };
     let callers = vec![
+        guarded,
         envelope(Caller::Anonymous, Command::Tick),
         envelope(
             Caller::Session { id: SessionId(4096), sequence: Sequence(7), floor: Sequence(5) },
@@ -102,6 +147,10 @@ pub(super) fn outcomes() -> Vec<(String, Outcome)> {
         Outcome::KvDeletePattern { deleted: 0, cursor: None, revision },
         Outcome::KvIncrementFloat { value: Float::new(0.5), version: 300, revision },
         Outcome::SessionExpire { settled: 2 },
+        Outcome::LockAcquire { token: FencingToken(33), ttl_ms: 30_000, revision },
+        Outcome::LockQueued { ticket: TicketId(8192) },
+        Outcome::LockRelease { released: 1, revision },
+        Outcome::LockDetachNode { more: true },
     ];
     numbered(all, |outcome| match outcome {
         Outcome::Rejected(_) => "rejected",
@@ -115,6 +164,10 @@ pub(super) fn outcomes() -> Vec<(String, Outcome)> {
         Outcome::KvDeletePattern { .. } => "kv_delete_pattern",
         Outcome::KvIncrementFloat { .. } => "kv_increment_float",
         Outcome::SessionExpire { .. } => "session_expire",
+        Outcome::LockAcquire { .. } => "lock_acquire",
+        Outcome::LockQueued { .. } => "lock_queued",
+        Outcome::LockRelease { .. } => "lock_release",
+        Outcome::LockDetachNode { .. } => "lock_detach_node",
     })
 }
 
@@ -131,6 +184,10 @@ pub(super) fn rejections() -> Vec<(String, Rejection)> {
         Rejection::SequenceTooOld { sequence: Sequence(1), floor },
         Rejection::SequenceTooFar { sequence, floor, window: 1_024 },
         Rejection::RequestMismatch("sequence".to_owned()),
+        Rejection::LockLost { name: "lock".to_owned(), token: FencingToken(33) },
+        Rejection::LockHeld { name: "lock".to_owned(), token: Some(FencingToken(33)) },
+        Rejection::LockHeld { name: "lock".to_owned(), token: None },
+        Rejection::Cancelled,
     ];
     numbered(all, |rejection| match rejection {
         Rejection::LimitExceeded { .. } => "limit_exceeded",
@@ -142,6 +199,9 @@ pub(super) fn rejections() -> Vec<(String, Rejection)> {
         Rejection::SequenceTooOld { .. } => "sequence_too_old",
         Rejection::SequenceTooFar { .. } => "sequence_too_far",
         Rejection::RequestMismatch(_) => "request_mismatch",
+        Rejection::LockLost { .. } => "lock_lost",
+        Rejection::LockHeld { .. } => "lock_held",
+        Rejection::Cancelled => "cancelled",
     })
 }
 
@@ -151,12 +211,20 @@ pub(super) fn rows() -> Vec<(String, Vec<u8>, Vec<u8>)> {
     let (id, index) = (SessionId(4096), LogIndex(2));
     let stamp = Stamp { lease_ms: 12_345, wall_ms: 1_700_000_000_000 };
     let (revision, revision_base) = (Revision(8_195), 1 << 40);
-    let meta = MetaRow { stamp, revision, revision_base, sessions: 1, idempotency_keys: 2 };
+    let meta = MetaRow {
+        stamp,
+        revision,
+        revision_base,
+        sessions: 1,
+        idempotency_keys: 2,
+        fencing_token: FencingToken(33),
+    };
     let kv = |deadline_ms| KvRow {
         version: 2,
         create_revision: Revision(4_096),
         mod_revision: Revision(8_192),
         deadline_ms,
+        owner: deadline_ms.map(|_| id),
         value: b"value",
     };
     let outcome = Outcome::KvSet { version: 2, revision: Revision(8_192) };
@@ -173,8 +241,33 @@ pub(super) fn rows() -> Vec<(String, Vec<u8>, Vec<u8>)> {
     let idempotency_deadline =
         keys::deadline(group, 612_345, DeadlineKind::Idempotency, &idempotency_key);
     let recent = vec![answer.clone()];
-    let session = SessionRow { ttl_ms: 30_000, floor: Sequence(7), recent };
-    let all: [(&str, Vec<u8>, Vec<u8>); 10] = [
+    let session =
+        SessionRow { ttl_ms: 30_000, remaining_ms: Some(15_000), floor: Sequence(7), recent };
+    let holder = |share| Holder {
+        token: FencingToken(33),
+        session: id,
+        share,
+        ttl_ms: 30_000,
+        remaining_ms: Some(15_000),
+        granted_ms: 12_000,
+        revision,
+    };
+    let lock = LockRow { holders: vec![holder(Share::Exclusive)], waiters: 2 };
+    let ticket = |state| TicketRow {
+        session: id,
+        sequence: Sequence(7),
+        namespace: "ns".to_owned(),
+        name: "lock".to_owned(),
+        share: Share::Permit { of: 3 },
+        ttl_ms: 30_000,
+        deadline_ms: 42_345,
+        attachment: Some(Attachment { node: NodeId(3), call: 7 }),
+        state,
+    };
+    let ticket_id = TicketId(8_192);
+    let granted = TicketState::Granted { token: FencingToken(33), revision };
+    let ticket_key = keys::ticket(group, ticket_id);
+    let all: [(&str, Vec<u8>, Vec<u8>); 16] = [
         ("meta", keys::meta(group), codec::encode(&meta)),
         ("digest", keys::digest(group), codec::encode(&request_hash)),
         ("kv", kv_key.clone(), kv(None).encode()),
@@ -188,6 +281,16 @@ pub(super) fn rows() -> Vec<(String, Vec<u8>, Vec<u8>)> {
             codec::encode(&AnswerRow { answers: vec![answer] }),
         ),
         ("idempotency", idempotency_key, codec::encode(&idempotency)),
+        ("session_key", keys::session_key(group, id, &keys::kv(group, "ns", b"key")), Vec::new()),
+        ("lock", keys::lock(group, "ns", "lock"), codec::encode(&lock)),
+        ("ticket", ticket_key.clone(), codec::encode(&ticket(TicketState::Waiting))),
+        ("ticket_granted", ticket_key.clone(), codec::encode(&ticket(granted))),
+        ("ticket_timed_out", ticket_key.clone(), codec::encode(&ticket(TicketState::TimedOut))),
+        (
+            "deadline_ticket",
+            keys::deadline(group, 42_345, DeadlineKind::Ticket, &ticket_key),
+            Vec::new(),
+        ),
         ("member_addr", keys::member_addr(group, NodeId(3)), codec::encode(&addr)),
     ];
     all.into_iter().map(|(name, key, value)| (name.to_owned(), key, value)).collect()

@@ -230,6 +230,7 @@ mod tests {
             commands: vec![Envelope {
                 namespace: String::from("n"),
                 caller: Caller::Anonymous,
+                guard: None,
                 command: Command::Tick,
             }],
         })))

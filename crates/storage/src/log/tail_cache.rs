@@ -5,7 +5,9 @@
 
 use super::{LogEntry, Payload, record};
 use bytes::Bytes;
-use quorate_state::{Batch, Command, EntryBody, Envelope, LogIndex, SessionId};
+use quorate_state::{
+    Attachment, Batch, Command, EntryBody, Envelope, HeldLock, LogIndex, SessionId, TicketId,
+};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -14,9 +16,11 @@ const NODE_BYTES: usize = 1 << 10;
 /// Memory that a decoded command takes for each of its byte strings, beside the bytes: what the
 /// allocator adds, and a counter once it is shared.
 const STRING_OVERHEAD_BYTES: usize = 64;
-/// Byte strings of a command, at most: namespace, idempotency key, and two of its own. A command
-/// with more needs a line in [`decoded_bytes`].
-const STRINGS: usize = 4;
+/// Byte strings of a command, at most: namespace, idempotency key, guard, and two of its own. A
+/// command with more needs a line in [`decoded_bytes`].
+const STRINGS: usize = 5;
+/// Memory of a lock in a list of them, beside its names' bytes.
+const HELD_LOCK_BYTES: usize = size_of::<HeldLock>() + 2 * STRING_OVERHEAD_BYTES;
 
 /// Consecutive entries at the end of a log, bounded in bytes.
 #[derive(Debug)]
@@ -64,6 +68,14 @@ fn decoded_bytes(batch: &Batch, encoded_len: usize) -> usize {
     let ids = batch.commands.iter().map(|envelope| match &envelope.command {
         // Numbers take up to 8 times as much as encoded, and only here are there many.
         Command::SessionExpire(expire) => expire.ids.capacity() * size_of::<SessionId>(),
+        Command::LockDetach(detach) => {
+            detach.calls.capacity() * size_of::<(TicketId, Attachment)>()
+        }
+        Command::LockExpire(expire) => expire.locks.capacity() * HELD_LOCK_BYTES,
+        Command::LeaseCheckpoint(checkpoint) => {
+            checkpoint.sessions.capacity() * size_of::<(SessionId, Option<u64>)>()
+                + checkpoint.locks.capacity() * (HELD_LOCK_BYTES + size_of::<Option<u64>>())
+        }
         _ => 0,
     });
     encoded_len
@@ -228,6 +240,7 @@ mod tests {
             .map(|command| Envelope {
                 namespace: String::new(),
                 caller: Caller::Anonymous,
+                guard: None,
                 command,
             })
             .collect();
@@ -237,7 +250,7 @@ mod tests {
 
     fn set(value: Bytes) -> Command {
         let key = Bytes::from_static(b"key");
-        Command::KvSet(KvSet { key, value, ttl_ms: None, expect: Expect::Any })
+        Command::KvSet(KvSet { key, value, ttl_ms: None, expect: Expect::Any, owner: None })
     }
 
     fn batch(entry: &LogEntry) -> &Batch {

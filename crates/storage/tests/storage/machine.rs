@@ -155,11 +155,16 @@ fn golden_scripts_of_key_value() {
 }
 
 #[test]
+fn golden_scripts_of_locks() {
+    golden_scripts("lock");
+}
+
+#[test]
 fn golden_scripts_of_sessions() {
     golden_scripts("session");
 }
 
 #[test]
 fn no_area_of_golden_scripts_is_left_out() {
-    assert_eq!(golden::AREAS, ["clock", "dedupe", "kv", "session"]);
+    assert_eq!(golden::AREAS, ["clock", "dedupe", "kv", "lock", "session"]);
 }

@@ -38,10 +38,16 @@ pub(crate) fn entry(position: LogPosition, len_max: usize) -> LogEntry {
         value: Bytes::from(value_of(position, len_max)),
         ttl_ms: None,
         expect: quorate_state::Expect::Any,
+        owner: None,
     });
     let batch = Batch {
         stamp: Stamp { lease_ms: position.index.0, wall_ms: position.term.0 },
-        commands: vec![Envelope { namespace: String::new(), caller: Caller::Anonymous, command }],
+        commands: vec![Envelope {
+            namespace: String::new(),
+            caller: Caller::Anonymous,
+            guard: None,
+            command,
+        }],
     };
     LogEntry { position, payload: Payload::Commands(Arc::new(EntryBody::new(batch))) }
 }

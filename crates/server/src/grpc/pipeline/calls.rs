@@ -1,8 +1,8 @@
 //! The calls of a pipeline and their answers: which unary method each stands for, and how an
 //! outcome, or what went wrong, becomes an answer.
 
-use super::work::CALLS_MAX;
-use crate::grpc::{Context, Deadline, Refused, cluster, kv, session, status};
+use super::work::{CALLS_MAX, WAITS_MAX};
+use crate::grpc::{Context, Deadline, Refused, cluster, kv, lock, lock_wait, session, status};
 use crate::wire;
 use quorate_proto::metadata::{OUTCOME, REASON, VERSION};
 use quorate_proto::v1::cluster_service_server::ClusterService;
@@ -40,6 +40,34 @@ pub(super) async fn call_unary(
             Ok(Answer::SessionKeepAlive(kept))
         }
         Call::KvList(list) => Ok(Answer::KvList(kv::Service(context).page(list, deadline).await?)),
+        Call::SessionList(asked) => {
+            Ok(Answer::SessionList(session::Service(context).listed(&asked, deadline).await?))
+        }
+        Call::LockAcquire(asked) => {
+            let deadline = Deadline::in_ms_of_wait(timeout_ms, asked.wait_ms);
+            Ok(Answer::LockAcquire(lock_wait::acquire(&context, asked, deadline).await?))
+        }
+        Call::LockRenew(asked) => {
+            Ok(Answer::LockRenew(lock::Service(context).renewed(asked, deadline).await?))
+        }
+        Call::LockInspect(asked) => {
+            Ok(Answer::LockInspect(lock::Service(context).inspected(asked, deadline).await?))
+        }
+        Call::LockList(asked) => {
+            Ok(Answer::LockList(lock::Service(context).listed(asked, deadline).await?))
+        }
+        // Its outcome is that of a release: what answers it is known here only.
+        Call::LockCancel(asked) => {
+            let envelope = wire::lock::cancel(asked).map_err(Refused::from)?;
+            let outcome = context.propose(envelope, deadline).await?;
+            Ok(Answer::LockCancel(wire::lock::cancelled(outcome)?))
+        }
+        Call::LockForceRelease(asked) => {
+            let envelope = wire::lock::force_release(asked).map_err(Refused::from)?;
+            let outcome = context.propose(envelope, deadline).await?;
+            let group = context.replica.group();
+            Ok(Answer::LockForceRelease(wire::lock::force_released(outcome, group)?))
+        }
         Call::ClusterStatus(asked) => cluster!(asked, ClusterStatus, status),
         Call::ClusterMembers(asked) => cluster!(asked, ClusterMembers, members),
         Call::ClusterHashState(asked) => cluster!(asked, ClusterHashState, hash_state),
@@ -54,6 +82,7 @@ pub(super) async fn call_unary(
         | Call::KvIncrement(_)
         | Call::KvIncrementFloat(_)
         | Call::KvDeletePattern(_)
+        | Call::LockRelease(_)
         | Call::SessionOpen(_)
         | Call::SessionClose(_) => {
             Err(Status::internal("a call went the wrong way; this is a bug"))
@@ -77,6 +106,14 @@ pub(super) fn method(call: &Call) -> &'static str {
         Call::SessionOpen(_) => "SessionService/Open",
         Call::SessionKeepAlive(_) => "SessionService/KeepAlive",
         Call::SessionClose(_) => "SessionService/Close",
+        Call::SessionList(_) => "SessionService/ListSessions",
+        Call::LockAcquire(_) => "LockService/Acquire",
+        Call::LockCancel(_) => "LockService/Cancel",
+        Call::LockRenew(_) => "LockService/Renew",
+        Call::LockRelease(_) => "LockService/Release",
+        Call::LockForceRelease(_) => "LockService/ForceRelease",
+        Call::LockInspect(_) => "LockService/Inspect",
+        Call::LockList(_) => "LockService/List",
         Call::ClusterStatus(_) => "ClusterService/Status",
         Call::ClusterMembers(_) => "ClusterService/Members",
         Call::ClusterHashState(_) => "ClusterService/HashState",
@@ -97,6 +134,7 @@ pub(super) fn mutated(outcome: Outcome, group: quorate_state::GroupId) -> Result
         Outcome::KvDeletePattern { .. } => {
             Answer::KvDeletePattern(wire::kv::deleted_pattern(outcome, group)?)
         }
+        Outcome::LockRelease { .. } => Answer::LockRelease(wire::lock::released(outcome, group)?),
         Outcome::SessionOpen { .. } => Answer::SessionOpen(wire::session::opened(outcome, group)?),
         Outcome::SessionClose { .. } => Answer::SessionClose(wire::session::closed(outcome)?),
         other => return Err(wire::unexpected(other)),
@@ -132,6 +170,14 @@ pub(super) fn over_credit() -> Status {
         tonic::Code::ResourceExhausted,
         "OVER_CREDIT",
         format!("the stream has {CALLS_MAX} unanswered calls, its credit; wait for answers"),
+    )
+}
+
+pub(super) fn too_many_waits() -> Status {
+    status::not_applied(
+        tonic::Code::ResourceExhausted,
+        "TOO_MANY_WAITS",
+        format!("{WAITS_MAX} calls wait for locks on this stream already; use another connection"),
     )
 }
 

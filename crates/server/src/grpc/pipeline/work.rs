@@ -1,13 +1,14 @@
 //! What is going on in one pipeline stream, from its requests to its messages.
 
 use super::calls::{
-    GET, answered, call_unary, duplicate_id, method, mutated, over_credit, refused, unknown_call,
+    GET, answered, call_unary, duplicate_id, method, mutated, over_credit, refused, too_many_waits,
+    unknown_call,
 };
 use crate::grpc::{Context, Deadline, Refused, refusals};
 use crate::metrics::{self, Counters, Method};
 use crate::wire;
 use futures::StreamExt;
-use futures::future::BoxFuture;
+use futures::future::{AbortHandle, Aborted, BoxFuture};
 use futures::stream::FuturesUnordered;
 use prost::Message as _;
 use quorate_consensus::{Failure, Lane, Submission};
@@ -28,6 +29,9 @@ use tonic::{Status, Streaming};
 
 /// Calls of one stream that may be unanswered at once: as many as a session's window has.
 pub(super) const CALLS_MAX: usize = 1_024;
+/// Calls of one stream that may wait for locks at once. Fewer than may be unanswered, so that there
+/// is always room for the release that they wait for.
+pub(super) const WAITS_MAX: usize = 512;
 /// Bytes of commands of one stream that may be unanswered at once; beyond it no further message is
 /// taken. Far below what all streams together may have, so that one can't take it all.
 const COMMAND_BYTES_MAX: usize = 4 << 20;
@@ -58,6 +62,8 @@ pub(super) struct Work {
     readable: VecDeque<Readable>,
     /// Everything else.
     others: FuturesUnordered<BoxFuture<'static, (Method, PipelineAnswer)>>,
+    /// Those of them that wait for locks, which may take long, and ends when they are cancelled.
+    waits: HashMap<u64, AbortHandle>,
     /// Known answers for the next message.
     answers: Answers,
     welcomed: bool,
@@ -114,6 +120,7 @@ impl Work {
             reading: 0,
             readable: VecDeque::new(),
             others: FuturesUnordered::new(),
+            waits: HashMap::new(),
             answers: Answers { known: Vec::new(), counters },
             welcomed: false,
             leader: None,
@@ -158,6 +165,7 @@ impl Work {
             }
         }
         while let Poll::Ready(Some((method, answer))) = self.others.poll_next_unpin(cx) {
+            self.waits.remove(&answer.id);
             self.answers.push(method, answer);
         }
         self.read();
@@ -201,6 +209,9 @@ impl Work {
         for id in request.cancelled.into_iter().take(2 * CALLS_MAX) {
             self.lane.cancel(id);
             self.commands.remove(&id);
+            if let Some(wait) = self.waits.get(&id) {
+                wait.abort();
+            }
         }
         // Reads under way can't be cancelled, so a client may be a little beyond its credit without
         // knowing.
@@ -225,6 +236,7 @@ impl Work {
                     wire::kv::increment_float(increment, limits)
                 }
                 Some(Call::KvDeletePattern(delete)) => wire::kv::delete_pattern(delete),
+                Some(Call::LockRelease(release)) => wire::lock::release(release),
                 Some(Call::SessionOpen(open)) => wire::session::open(open),
                 Some(Call::SessionClose(close)) => wire::session::close(close),
                 Some(Call::KvGet(get)) => match wire::kv::get(get, limits) {
@@ -238,6 +250,10 @@ impl Work {
                     }
                     Err(invalid) => Err(invalid),
                 },
+                Some(Call::LockAcquire(acquire)) => {
+                    self.wait_apart(id, method, acquire, timeout_ms);
+                    continue;
+                }
                 Some(other) => {
                     self.call_apart(id, method, other, timeout_ms);
                     continue;
@@ -335,6 +351,39 @@ impl Work {
             let answer = match call_unary(context, call, deadline, timeout_ms).await {
                 Ok(answer) => PipelineAnswer { id, answer: Some(answer) },
                 Err(status) => refused(id, status),
+            };
+            (method, answer)
+        }));
+    }
+
+    /// A call that may wait for a lock, until it is cancelled.
+    fn wait_apart(
+        &mut self,
+        id: u64,
+        method: Method,
+        acquire: v1::LockAcquireRequest,
+        timeout_ms: u32,
+    ) {
+        if self.waits.len() >= WAITS_MAX {
+            self.answers.push(method, refused(id, too_many_waits()));
+            return;
+        }
+        if self.waits.contains_key(&id) {
+            self.answers.push(method, refused(id, duplicate_id(id)));
+            return;
+        }
+        let context = self.context.clone();
+        let deadline = Deadline::in_ms(timeout_ms);
+        let call = Call::LockAcquire(acquire);
+        let (call, abort) =
+            futures::future::abortable(call_unary(context, call, deadline, timeout_ms));
+        self.waits.insert(id, abort);
+        self.others.push(Box::pin(async move {
+            let answer = match call.await {
+                Ok(Ok(answer)) => PipelineAnswer { id, answer: Some(answer) },
+                Ok(Err(status)) => refused(id, status),
+                // Nobody waits for this answer; it says what is so all the same.
+                Err(Aborted) => refused(id, Refused::StillWaiting.into()),
             };
             (method, answer)
         }));

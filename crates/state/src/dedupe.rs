@@ -79,7 +79,9 @@ fn bounded(outcome: &Outcome) -> Outcome {
         | Outcome::KvIncrementFloat { .. }
         | Outcome::SessionExpire { .. }
         | Outcome::AppliedResultDropped => outcome.clone(),
-        Outcome::Rejected(_) => bounded_by_size(outcome),
+        Outcome::Rejected(_) | Outcome::Transaction { .. } | Outcome::TransactionFailed { .. } => {
+            bounded_by_size(outcome)
+        }
     }
 }
 

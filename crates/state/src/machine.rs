@@ -8,7 +8,7 @@ use crate::scope::{Failure, Scope, within};
 use crate::session::Sessions;
 use crate::{
     Batch, Command, Envelope, GroupId, LogIndex, Outcome, Read, Revision, SessionId, TableError,
-    Txn, expiry, kv, member, session,
+    Txn, expiry, kv, member, session, transaction,
 };
 
 /// A failure that is not the user's: the node must stop.
@@ -191,5 +191,6 @@ fn execute(scope: &mut Scope<'_>, namespace: &str, command: &Command) -> Result<
         Command::KvIncrementFloat(increment) => {
             kv::increment_float::apply(scope, namespace, increment)
         }
+        Command::Transaction(asked) => transaction::apply(scope, namespace, asked),
     }
 }

@@ -5,7 +5,7 @@ use crate::query::{KvItem, KvPage, KvShow};
 use crate::rows::{
     self, Answer, AnswerRow, IdempotencyRow, KvRow, MemberAddrRow, MetaRow, SessionRow,
 };
-use crate::{Event, GroupId, Outcome, Rejection, Revision, SessionId};
+use crate::{Event, GroupId, Operated, Outcome, Rejection, Revision, SessionId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -78,6 +78,30 @@ pub(crate) fn outcome(outcome: &Outcome, names: &Names) -> String {
         }
         Outcome::SessionClose { closed } => format!("session closed={closed}"),
         Outcome::AppliedResultDropped => "applied before, result dropped".to_owned(),
+        Outcome::Transaction { failed_condition, operated, revision: at } => {
+            let branch = match failed_condition {
+                None => "then".to_owned(),
+                Some(position) => format!("conditions[{position}] does not hold, otherwise"),
+            };
+            let all: Vec<String> = operated.iter().map(operation).collect();
+            format!("txn {branch} [{}] at {}", all.join("; "), revision(*at))
+        }
+        Outcome::TransactionFailed { step, rejection: why } => {
+            format!("txn failed at {step}: {}", rejection(why, names))
+        }
+    }
+}
+
+fn operation(operated: &Operated) -> String {
+    match operated {
+        Operated::KvGet(None) => "get none".to_owned(),
+        Operated::KvGet(Some(got)) => format!("get {}", item(got)),
+        Operated::KvSet { version } => format!("set version={version}"),
+        Operated::KvDelete { deleted } => format!("delete deleted={deleted}"),
+        Operated::KvIncrement { value, version } => format!("incr value={value} version={version}"),
+        Operated::KvIncrementFloat { value, version } => {
+            format!("incr-float value={value} version={version}")
+        }
     }
 }
 

@@ -2,9 +2,9 @@
 //! meet each other often; and repetitions of earlier ones.
 
 use crate::{
-    Batch, Caller, Command, Envelope, Event, Expect, Float, KeySelector, KvDelete, KvDeletePattern,
-    KvIncrement, KvIncrementFloat, KvSet, MemberPublish, NodeId, Sequence, SessionClose,
-    SessionExpire, SessionId, SessionOpen, Stamp,
+    Batch, Caller, Command, Condition, Envelope, Event, Expect, Float, KeySelector, KvDelete,
+    KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet, MemberPublish, NodeId, Operation,
+    Sequence, SessionClose, SessionExpire, SessionId, SessionOpen, Stamp, Transaction,
 };
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -143,6 +143,7 @@ fn what() -> impl Strategy<Value = What> {
         ),
         2 => session_ttl_ms
             .prop_map(|ttl_ms| What::Command(Command::SessionOpen(SessionOpen { ttl_ms }))),
+        4 => transaction().prop_map(|asked| What::Command(Command::Transaction(asked))),
         1 => any::<prop::sample::Index>().prop_map(What::Close),
         1 => any::<prop::sample::Index>().prop_map(What::Expire),
         1 => Just(What::Command(Command::Tick)),
@@ -151,6 +152,34 @@ fn what() -> impl Strategy<Value = What> {
             What::Command(Command::MemberPublish(MemberPublish { node, client_addr, http_addr }))
         }),
     ]
+}
+
+/// Up to two conditions and three operations in each branch, on few keys, so that many fail in the middle.
+fn transaction() -> impl Strategy<Value = Transaction> {
+    let key = || prop_oneof![8 => Just("a"), 8 => Just("ab"), 1 => Just("")].prop_map(Bytes::from);
+    let condition = prop_oneof![
+        (key(), 1..3u64).prop_map(|(key, version)| Condition::KvVersion { key, version }),
+        key().prop_map(|key| Condition::KvAbsent { key }),
+        key().prop_map(|key| Condition::KvExists { key }),
+        key().prop_map(|key| Condition::KvValue { key, value: "1".into() }),
+    ];
+    let operation = prop_oneof![
+        key().prop_map(|key| Operation::KvGet { key }),
+        (key(), prop_oneof![Just("1"), Just("x")], prop_oneof![Just(None), Just(Some(3))])
+            .prop_map(|(key, value, ttl_ms)| {
+                let (value, expect) = (value.into(), Expect::Any);
+                Operation::KvSet(KvSet { key, value, ttl_ms, expect })
+            }),
+        (key(), prop_oneof![Just(Expect::Any), Just(Expect::Version(1))])
+            .prop_map(|(key, expect)| Operation::KvDelete(KvDelete { key, expect })),
+        (key(), 1..3i64).prop_map(|(key, by)| Operation::KvIncrement(KvIncrement { key, by })),
+        key().prop_map(|key| {
+            Operation::KvIncrementFloat(KvIncrementFloat { key, by: Float::new(0.5) })
+        }),
+    ];
+    let operations = || vec(operation.clone(), 0..4);
+    (vec(condition, 0..3), operations(), operations())
+        .prop_map(|(conditions, then, otherwise)| Transaction { conditions, then, otherwise })
 }
 
 /// Makes entries of what was drawn, given what became of those before.

@@ -257,11 +257,42 @@ pub enum Operation {
 }
 
 impl Transaction {
+    /// Bytes of all its keys and values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let conditions = self.conditions.iter().map(Condition::bytes);
+        let operations = self.then.iter().chain(&self.otherwise).map(Operation::bytes);
+        conditions.sum::<usize>() + operations.sum::<usize>()
+    }
+
     /// Whether it changes nothing whichever branch happens, so that any view of the state can
     /// answer it.
     #[must_use]
     pub fn only_reads(&self) -> bool {
         let reads = |operation: &Operation| matches!(operation, Operation::KvGet { .. });
         self.then.iter().chain(&self.otherwise).all(reads)
+    }
+}
+
+impl Condition {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::KvVersion { key, .. } | Self::KvAbsent { key } | Self::KvExists { key } => {
+                key.len()
+            }
+            Self::KvValue { key, value } => key.len() + value.len(),
+        }
+    }
+}
+
+impl Operation {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::KvGet { key } => key.len(),
+            Self::KvSet(set) => set.key.len() + set.value.len(),
+            Self::KvDelete(delete) => delete.key.len(),
+            Self::KvIncrement(increment) => increment.key.len(),
+            Self::KvIncrementFloat(increment) => increment.key.len(),
+        }
     }
 }

@@ -63,6 +63,8 @@ pub const KV_LIST_ITEM_BYTES: usize = 64;
 /// Conditions of a transaction, and operations of each of its branches: it holds up the others
 /// while it applies.
 pub const TRANSACTION_STEPS_MAX: usize = 128;
+/// Bytes of all keys and values in a transaction: it has to fit a peer frame, and is applied at once.
+pub const TRANSACTION_BYTES_MAX: u64 = 2 << 20;
 /// Bytes of the values that one transaction's operations read: they are one answer, and as many
 /// as a single value may have. What conditions are held against does not count.
 pub const TRANSACTION_READ_BYTES_MAX: u64 = 1 << 20;
@@ -115,6 +117,7 @@ impl Limits {
             ("delete_pattern_keys_max", DELETE_PATTERN_KEYS_MAX as u64),
             ("scan_steps_max", SCAN_STEPS_MAX as u64),
             ("transaction_steps_max", TRANSACTION_STEPS_MAX as u64),
+            ("transaction_bytes_max", TRANSACTION_BYTES_MAX),
             ("transaction_read_bytes_max", TRANSACTION_READ_BYTES_MAX),
         ]
     }

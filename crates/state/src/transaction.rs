@@ -4,7 +4,7 @@
 //! is refused is a failure, and nothing of the transaction remains then.
 
 use crate::kv;
-use crate::limits::{TRANSACTION_READ_BYTES_MAX, TRANSACTION_STEPS_MAX};
+use crate::limits::{TRANSACTION_BYTES_MAX, TRANSACTION_READ_BYTES_MAX, TRANSACTION_STEPS_MAX};
 use crate::query::{self, KvItem};
 use crate::scope::{Failure, Scope, at_most, within};
 use crate::{
@@ -48,6 +48,11 @@ pub(crate) fn check(transaction: &Transaction) -> Result<Result<(), Outcome>, Re
     within("conditions of a transaction", conditions.len(), limit)?;
     within("operations in then", then.len(), limit)?;
     within("operations in otherwise", otherwise.len(), limit)?;
+    within(
+        "bytes of keys and values in a transaction",
+        transaction.bytes(),
+        TRANSACTION_BYTES_MAX,
+    )?;
     if conditions.is_empty() && then.is_empty() && otherwise.is_empty() {
         return Err(Rejection::Invalid(
             "the transaction is empty; give it an operation or a condition".to_owned(),

@@ -4,6 +4,7 @@
 pub(crate) mod cluster;
 pub(crate) mod kv;
 pub(crate) mod session;
+pub(crate) mod txn;
 
 use bytes::Bytes;
 use quorate_proto::v1;
@@ -123,6 +124,7 @@ fn caller(origin: Option<v1::Origin>) -> Result<Caller, Invalid> {
 pub(crate) fn unexpected(outcome: Outcome) -> Refused {
     match outcome {
         Outcome::Rejected(rejection) => Refused::Rejected(rejection),
+        Outcome::TransactionFailed { step, rejection } => Refused::Step(step, rejection),
         Outcome::AppliedResultDropped => Refused::ResultDropped,
         other => Refused::Mismatched(format!("{other:?}")),
     }

@@ -3,13 +3,14 @@
 use super::group::Group;
 use crate::limits::{
     DELETE_PATTERN_KEYS_MAX, ENTRY_COMMANDS_MAX, EXPIRE_PER_ENTRY_MAX, SCAN_ROW_STEPS,
-    SCAN_STEPS_MAX, TRANSACTION_READ_BYTES_MAX, TRANSACTION_STEPS_MAX, VALUE_BYTES_MAX,
+    SCAN_STEPS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_READ_BYTES_MAX, TRANSACTION_STEPS_MAX,
+    VALUE_BYTES_MAX,
 };
 use crate::testing::GROUP;
 use crate::{
-    Applied, Caller, Command, Condition, Event, KeySelector, KvDeletePattern, KvIncrement, KvSet,
-    Operated, Operation, Outcome, Rejection, Sequence, SessionExpire, SessionId, SessionOpen,
-    Transaction, TransactionStep, query,
+    Applied, Caller, Command, Condition, Event, Expect, KeySelector, KvDeletePattern, KvIncrement,
+    KvSet, Operated, Operation, Outcome, Rejection, Sequence, SessionExpire, SessionId,
+    SessionOpen, Transaction, TransactionStep, query,
 };
 use bytes::Bytes;
 
@@ -164,6 +165,37 @@ fn a_transaction_has_so_many_steps() {
     // Those that were refused have added nothing.
     assert_eq!(operated[0], Operated::KvIncrement { value: 1, version: 1 });
     assert_eq!(operated[127], Operated::KvIncrement { value: 128, version: 128 });
+    group.check();
+}
+
+#[test]
+fn a_transaction_has_so_many_bytes() {
+    let mut group = Group::new();
+    let set = |key: &'static str, bytes: u64| {
+        let value = Bytes::from(vec![b'v'; usize::try_from(bytes).unwrap()]);
+        Operation::KvSet(KvSet { key: key.into(), value, ttl_ms: None, expect: Expect::Any })
+    };
+    let then = vec![set("a", VALUE_BYTES_MAX), set("b", VALUE_BYTES_MAX - 3)];
+    let one_more = vec![Operation::KvGet { key: "c".into() }];
+    let fits = Transaction { then, ..Default::default() };
+    let too_many = Transaction { otherwise: one_more, ..fits.clone() };
+    assert_eq!(fits.bytes() as u64 + 1, TRANSACTION_BYTES_MAX);
+    let fits = Transaction { conditions: vec![Condition::KvAbsent { key: "a".into() }], ..fits };
+    let outcomes =
+        group.own(vec![Command::Transaction(too_many.clone()), Command::Transaction(fits)]);
+    assert!(matches!(&outcomes.outcomes[1], Outcome::Transaction { .. }), "{outcomes:?}");
+    let outcomes = group.own(vec![Command::Transaction(Transaction {
+        conditions: vec![Condition::KvAbsent { key: "a".into() }],
+        ..too_many
+    })]);
+    assert!(
+        matches!(
+            &outcomes.outcomes[0],
+            Outcome::Rejected(Rejection::LimitExceeded { actual, limit, .. })
+                if (*actual, *limit) == (TRANSACTION_BYTES_MAX + 1, TRANSACTION_BYTES_MAX)
+        ),
+        "{outcomes:?}"
+    );
     group.check();
 }
 

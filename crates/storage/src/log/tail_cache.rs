@@ -5,7 +5,9 @@
 
 use super::{LogEntry, Payload, record};
 use bytes::Bytes;
-use quorate_state::{Batch, Command, EntryBody, Envelope, LogIndex, SessionId};
+use quorate_state::{
+    Batch, Command, Condition, EntryBody, Envelope, LogIndex, Operation, SessionId, Transaction,
+};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -17,6 +19,8 @@ const STRING_OVERHEAD_BYTES: usize = 64;
 /// Byte strings of a command, at most: namespace, idempotency key, and two of its own. A command
 /// with more needs a line in [`decoded_bytes`].
 const STRINGS: usize = 4;
+/// Byte strings of a step of a transaction, at most: a key and a value.
+const STEP_STRINGS: usize = 2;
 
 /// Consecutive entries at the end of a log, bounded in bytes.
 #[derive(Debug)]
@@ -61,15 +65,21 @@ impl Cached {
 
 /// Memory of a decoded batch, at most: its byte strings are no longer together than its encoding.
 fn decoded_bytes(batch: &Batch, encoded_len: usize) -> usize {
-    let ids = batch.commands.iter().map(|envelope| match &envelope.command {
+    let lists = batch.commands.iter().map(|envelope| match &envelope.command {
         // Numbers take up to 8 times as much as encoded, and only here are there many.
         Command::SessionExpire(expire) => expire.ids.capacity() * size_of::<SessionId>(),
+        Command::Transaction(transaction) => {
+            let Transaction { conditions, then, otherwise } = transaction;
+            let operations = then.capacity() + otherwise.capacity();
+            conditions.capacity() * (size_of::<Condition>() + STEP_STRINGS * STRING_OVERHEAD_BYTES)
+                + operations * (size_of::<Operation>() + STEP_STRINGS * STRING_OVERHEAD_BYTES)
+        }
         _ => 0,
     });
     encoded_len
         + batch.commands.capacity() * size_of::<Envelope>()
         + batch.commands.len() * STRINGS * STRING_OVERHEAD_BYTES
-        + ids.sum::<usize>()
+        + lists.sum::<usize>()
 }
 
 impl TailCache {

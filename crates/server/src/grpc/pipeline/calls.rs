@@ -54,6 +54,7 @@ pub(super) async fn call_unary(
         | Call::KvIncrement(_)
         | Call::KvIncrementFloat(_)
         | Call::KvDeletePattern(_)
+        | Call::TxnCommit(_)
         | Call::SessionOpen(_)
         | Call::SessionClose(_) => {
             Err(Status::internal("a call went the wrong way; this is a bug"))
@@ -82,6 +83,7 @@ pub(super) fn method(call: &Call) -> &'static str {
         Call::ClusterHashState(_) => "ClusterService/HashState",
         Call::ClusterCounters(_) => "ClusterService/Counters",
         Call::ClusterTransferLeader(_) => "ClusterService/TransferLeader",
+        Call::TxnCommit(_) => "TxnService/Commit",
     }
 }
 
@@ -99,6 +101,7 @@ pub(super) fn mutated(outcome: Outcome, group: quorate_state::GroupId) -> Result
         }
         Outcome::SessionOpen { .. } => Answer::SessionOpen(wire::session::opened(outcome, group)?),
         Outcome::SessionClose { .. } => Answer::SessionClose(wire::session::closed(outcome)?),
+        Outcome::Transaction { .. } => Answer::TxnCommit(wire::txn::committed(outcome, group)?),
         other => return Err(wire::unexpected(other)),
     })
 }

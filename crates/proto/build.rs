@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "quorate/v1/session.proto",
         "quorate/v1/lock.proto",
         "quorate/v1/cluster.proto",
+        "quorate/v1/txn.proto",
         "quorate/v1/pipeline.proto",
         "quorate/peer/v1/peer.proto",
     ];

@@ -1,6 +1,6 @@
 //! The command line's own grammar: the top level; each command has its arguments in its file.
 
-use crate::commands::{bench, cluster, config, dev, kv, serve};
+use crate::commands::{bench, cluster, config, dev, kv, serve, txn};
 use crate::output::Format;
 use clap::{Parser, Subcommand};
 
@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Dev(dev::Dev),
     /// Keys and values.
     Kv(kv::Kv),
+    /// Several operations on keys at once, all or none, on conditions.
+    Txn(txn::Txn),
     /// The cluster: status, members, leadership.
     Cluster(cluster::Cluster),
     /// Configuration of a node.
@@ -73,6 +75,8 @@ mod tests {
             "quorate kv list * --count",
             "quorate kv del-pattern user.*",
             "quorate kv incr k --by-float 0.5",
+            "quorate txn transfer.json --namespace shop",
+            "quorate txn - -o json --timeout 2s",
             "quorate bench kv --clients 64 --in-flight 4 --seconds 5 --value-bytes 256 --keys 1000 --op mixed --via any --unary -o json",
             "quorate bench kv --plot latency.svg",
             "quorate cluster transfer-leader",
@@ -108,7 +112,9 @@ mod tests {
     #[test]
     fn help_lists_the_commands_and_the_exit_status() {
         let help = Cli::command().render_long_help().to_string();
-        for word in ["serve", "dev", "kv", "cluster", "config", "version", "Exit status: 0 ok"] {
+        for word in
+            ["serve", "dev", "kv", "txn", "cluster", "config", "version", "Exit status: 0 ok"]
+        {
             assert!(help.contains(word), "{word} is not in\n{help}");
         }
     }

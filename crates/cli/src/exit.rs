@@ -11,6 +11,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// What was asked for does not exist.
     NotFound(String),
+    /// A transaction was answered: one of its conditions did not hold.
+    ConditionFailed(String),
     /// A call to the cluster failed.
     Client(ClientError),
     /// A mutation happened, and then its answer could not be written: nothing to repeat.
@@ -29,6 +31,7 @@ impl Failure {
             Self::Other(_) | Self::DoneUnwritten(_) => 1,
             Self::Usage(_) => 2,
             Self::NotFound(_) => 3,
+            Self::ConditionFailed(_) => 4,
             Self::Client(error) => match error {
                 ClientError::NotFound { .. } => 3,
                 ClientError::ConditionFailed { .. } => 4,
@@ -43,7 +46,9 @@ impl Failure {
     pub(crate) fn text(&self) -> String {
         match self {
             Self::BrokenPipe => String::new(),
-            Self::Usage(message) | Self::NotFound(message) => message.clone(),
+            Self::Usage(message) | Self::NotFound(message) | Self::ConditionFailed(message) => {
+                message.clone()
+            }
             Self::Client(error) => format!("{error} ({})", error.reason()),
             Self::DoneUnwritten(error) => format!(
                 "it was done, but its answer can't be written ({error}); read the state instead of \
@@ -59,6 +64,7 @@ impl Failure {
             Self::Client(error) => error.reason(),
             Self::Usage(_) => "USAGE",
             Self::NotFound(_) => "NOT_FOUND",
+            Self::ConditionFailed(_) => "CONDITION_FAILED",
             Self::DoneUnwritten(_) => "DONE_UNWRITTEN",
             Self::BrokenPipe | Self::Other(_) => "ERROR",
         };
@@ -140,6 +146,7 @@ mod tests {
         assert_eq!(client(ClientError::Internal { reason, message }), 1);
         assert_eq!(Failure::Usage(String::new()).status(), 2);
         assert_eq!(Failure::NotFound(String::new()).status(), 3);
+        assert_eq!(Failure::ConditionFailed(String::new()).status(), 4);
         assert_eq!(Failure::from(anyhow::anyhow!("x")).status(), 1);
         assert_eq!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)).status(), 0);
         let full = || io::Error::from(io::ErrorKind::StorageFull);

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::method::Method;
 use crate::options::REQUEST_TIMEOUT_MAX;
 use crate::session::SessionCell;
-use crate::{Cluster, Error, KeyValue, Options};
+use crate::{Cluster, Error, KeyValue, Options, Transaction};
 use bytes::Bytes;
 use quorate_proto::v1::Origin;
 use std::collections::BTreeMap;
@@ -71,6 +71,16 @@ impl Client {
     #[must_use]
     pub fn kv_in(&self, namespace: impl Into<String>) -> KeyValue {
         KeyValue::new(Arc::clone(&self.inner), namespace.into().into())
+    }
+
+    /// A transaction over keys of the client's namespace; see [`Transaction`].
+    pub fn txn(&self) -> Transaction {
+        Transaction::new(Arc::clone(&self.inner), Arc::clone(&self.namespace))
+    }
+
+    /// A transaction over keys of another namespace.
+    pub fn txn_in(&self, namespace: impl Into<String>) -> Transaction {
+        Transaction::new(Arc::clone(&self.inner), namespace.into().into())
     }
 
     /// The cluster itself: status, members, leadership.

@@ -56,7 +56,7 @@
 //! # The way of a call
 //!
 //! ```text
-//! KeyValue, Cluster        builds a request                          kv/, cluster.rs
+//! KeyValue, Transaction, Cluster   builds a request          kv/, txn/, cluster.rs
 //!   Inner::mutate          gives it a name: ticket of a session, or key   client.rs, session.rs
 //!     Engine::call         attempts until answered or the deadline   call.rs, retry.rs
 //!       Nodes::pick        which node                                nodes.rs
@@ -85,6 +85,7 @@ mod pool;
 mod random;
 mod retry;
 mod session;
+pub mod txn;
 mod window;
 
 pub use client::Client;
@@ -95,3 +96,4 @@ pub use kv::{Entry, KeyValue};
 pub use nodes::Routing;
 pub use options::Options;
 pub use retry::RetryBudget;
+pub use txn::{Transaction, TxnOutcome, TxnResult};

@@ -6,6 +6,7 @@ use quorate_proto::v1::kv_service_client::KvServiceClient;
 use quorate_proto::v1::pipeline_answer::Answer;
 use quorate_proto::v1::pipeline_call::Request as Call;
 use quorate_proto::v1::session_service_client::SessionServiceClient;
+use quorate_proto::v1::txn_service_client::TxnServiceClient;
 use std::future::Future;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -77,4 +78,5 @@ methods! {
     CountersRequest => CountersResponse as ClusterCounters by ClusterServiceClient::counters;
     TransferLeaderRequest => TransferLeaderResponse as ClusterTransferLeader
         by ClusterServiceClient::transfer_leader;
+    TxnRequest => TxnResponse as TxnCommit by TxnServiceClient::commit;
 }

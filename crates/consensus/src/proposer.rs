@@ -8,7 +8,10 @@ use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use quorate_state::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
-use quorate_state::{Batch, Caller, Command, EntryBody, Envelope, HeldLock, LogIndex, Outcome};
+use quorate_state::{
+    Batch, Caller, Command, EntryBody, Envelope, HeldLock, LogIndex, Operation, Outcome,
+    Transaction,
+};
 use quorate_storage::Histogram;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,6 +27,12 @@ const ENTRIES_IN_FLIGHT: usize = 4;
 const QUEUE_LEN: usize = 65_536;
 /// Bytes an envelope takes besides its key and value.
 const ENVELOPE_BYTES: usize = 128;
+/// Bytes that a step of a transaction counts for besides its key and value: by its work, so that an
+/// entry has no more steps than it may have commands.
+const STEP_BYTES: usize = ENTRY_BYTES_MAX / ENTRY_COMMANDS_MAX;
+/// Bytes that a transaction counts for which reads: its answer may have a megabyte
+/// ([`quorate_state::limits::TRANSACTION_READ_BYTES_MAX`]), and those of an entry are held together.
+const READING_BYTES: usize = ENTRY_BYTES_MAX / 16;
 
 /// Bytes a lock takes in a command besides its names.
 const HELD_LOCK_BYTES: usize = 32;
@@ -237,6 +246,15 @@ fn grows(command: &Command) -> bool {
         | Command::LockExpire(_)
         | Command::LeaseCheckpoint(_)
         | Command::MemberPublish(_) => false,
+        Command::Transaction(transaction) => {
+            let mut operations = transaction.then.iter().chain(&transaction.otherwise);
+            operations.any(|operation| match operation {
+                Operation::KvSet(_)
+                | Operation::KvIncrement(_)
+                | Operation::KvIncrementFloat(_) => true,
+                Operation::KvGet { .. } | Operation::KvDelete(_) => false,
+            })
+        }
     }
 }
 
@@ -288,6 +306,7 @@ pub(crate) fn size(envelope: &Envelope) -> usize {
         Command::KvIncrementFloat(increment) => increment.key.len(),
         // By its work, not its bytes: each has an entry to itself, and few are on their way.
         Command::KvDeletePattern(_) => ENTRY_BYTES_MAX,
+        Command::Transaction(transaction) => transaction_size(transaction),
         Command::SessionExpire(expire) => expire.ids.len() * 8,
         Command::MemberPublish(publish) => publish.client_addr.len() + publish.http_addr.len(),
         Command::LockAcquire(acquire) => acquire.request.name.len(),
@@ -307,6 +326,14 @@ pub(crate) fn size(envelope: &Envelope) -> usize {
         | Command::LockDetachNode(_) => 0,
     };
     ENVELOPE_BYTES + envelope.namespace.len() + caller + guard + command
+}
+
+fn transaction_size(transaction: &Transaction) -> usize {
+    let Transaction { conditions, then, otherwise } = transaction;
+    let mut operations = then.iter().chain(otherwise);
+    let reads = operations.any(|operation| matches!(operation, Operation::KvGet { .. }));
+    let steps = conditions.len() + then.len() + otherwise.len();
+    transaction.bytes() + steps * STEP_BYTES + if reads { READING_BYTES } else { 0 }
 }
 
 /// Commands handed over and not in an entry yet.

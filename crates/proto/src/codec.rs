@@ -3,7 +3,9 @@
 //! A field of a few bytes can become a struct of a few hundred in memory. The bound on a message's
 //! bytes alone would let two megabytes grow to two hundred.
 
+use crate::v1::PipelineRequest;
 use prost::Message;
+use std::any::TypeId;
 use std::marker::PhantomData;
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
@@ -12,6 +14,11 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 /// Fields of a message, repeated ones counted each time. The largest of ours has one for each of
 /// 1 024 calls or 2 048 forwarded requests.
 pub const FIELDS_MAX: usize = 4_096;
+
+/// Fields of all requests in one message of a pipeline: there a request is two messages deep, and
+/// some repeat fields of their own. The Rust client sends 128 KiB in a message, which can't hold as
+/// many; in memory they are some ten megabytes.
+pub const CALL_FIELDS_MAX: usize = 65_536;
 
 /// Encodes `T`, decodes `U`.
 #[derive(Clone, Debug)]
@@ -46,7 +53,7 @@ where
 #[derive(Clone, Debug)]
 pub struct BoundedDecoder<U>(ProstDecoder<U>);
 
-impl<U: Message + Default> Decoder for BoundedDecoder<U> {
+impl<U: Message + Default + 'static> Decoder for BoundedDecoder<U> {
     type Item = U;
     type Error = Status;
 
@@ -62,6 +69,13 @@ impl<U: Message + Default> Decoder for BoundedDecoder<U> {
                 "the message has more than {FIELDS_MAX} fields; send less at once"
             )));
         }
+        if TypeId::of::<U>() == TypeId::of::<PipelineRequest>()
+            && !calls_within(buffer.chunk(), CALL_FIELDS_MAX)
+        {
+            return Err(Status::invalid_argument(format!(
+                "the calls of the message have more than {CALL_FIELDS_MAX} fields; send less at once"
+            )));
+        }
         self.0.decode(buffer)
     }
 
@@ -71,25 +85,44 @@ impl<U: Message + Default> Decoder for BoundedDecoder<U> {
 }
 
 /// Whether a message has at most `max` fields. What is malformed is left to the decoder.
-fn within(mut bytes: &[u8], max: usize) -> bool {
-    for _ in 0..max {
-        let Some(tag) = varint(&mut bytes) else { return true };
-        let skip = match tag & 7 {
+fn within(bytes: &[u8], max: usize) -> bool {
+    Fields(bytes).nth(max).is_none()
+}
+
+/// Whether the requests of a [`PipelineRequest`] have at most `max` fields together.
+fn calls_within(bytes: &[u8], max: usize) -> bool {
+    // Whatever is bytes in these two levels is a message.
+    let requests = Fields(bytes).flatten().flat_map(|call| Fields(call).flatten());
+    requests.flat_map(Fields).nth(max).is_none()
+}
+
+/// The fields of a message; those that are bytes or a message with what they hold. Ends where
+/// something is malformed.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Option<&'a [u8]>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let tag = varint(&mut self.0)?;
+        let (length, holds) = match tag & 7 {
             0 => {
-                varint(&mut bytes);
-                0
+                varint(&mut self.0);
+                return Some(None);
             }
-            1 => 8,
-            2 => varint(&mut bytes).unwrap_or(u64::MAX),
-            5 => 4,
-            _ => return true,
+            1 => (8, false),
+            2 => (varint(&mut self.0).unwrap_or(u64::MAX), true),
+            5 => (4, false),
+            _ => (u64::MAX, false),
         };
-        let Some(rest) = usize::try_from(skip).ok().and_then(|skip| bytes.get(skip..)) else {
-            return true;
+        let split = usize::try_from(length).ok().and_then(|at| self.0.split_at_checked(at));
+        let Some((field, rest)) = split else {
+            self.0 = &[];
+            return None;
         };
-        bytes = rest;
+        self.0 = rest;
+        Some(holds.then_some(field))
     }
-    bytes.is_empty()
 }
 
 fn varint(bytes: &mut &[u8]) -> Option<u64> {
@@ -136,6 +169,29 @@ mod tests {
     }
 
     #[test]
+    fn the_steps_of_transactions_are_counted_wherever_they_are() {
+        let transaction = |steps| v1::TxnRequest {
+            then: vec![v1::TxnOperation::default(); steps],
+            ..v1::TxnRequest::default()
+        };
+        let frame = |calls, steps| {
+            let request = Some(v1::pipeline_call::Request::TxnCommit(transaction(steps)));
+            let call = v1::PipelineCall { id: 300, timeout_ms: 7, request };
+            let cancelled = vec![1, 2, 3];
+            v1::PipelineRequest { calls: vec![call; calls], cancelled }.encode_to_vec()
+        };
+        assert!(!within(&transaction(FIELDS_MAX + 1).encode_to_vec(), FIELDS_MAX));
+        for (calls, steps) in [(0, 0), (1, 0), (1, 7), (8, 128)] {
+            let frame = frame(calls, steps);
+            assert!(calls_within(&frame, calls * steps), "{calls} {steps}");
+            let fewer = (calls * steps).checked_sub(1);
+            assert!(fewer.is_none_or(|fewer| !calls_within(&frame, fewer)), "{calls} {steps}");
+        }
+        // Two megabytes of the smallest there are.
+        assert!(!calls_within(&frame(1, 1 << 20), CALL_FIELDS_MAX));
+    }
+
+    #[test]
     fn garbage_ends_the_count_and_never_panics() {
         let mut state = 7_u64;
         for length in 0..2_000 {
@@ -146,6 +202,7 @@ mod tests {
                 })
                 .collect();
             within(&garbage, 16);
+            calls_within(&garbage, 16);
         }
         assert!(within(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01], 1));
     }

@@ -3,12 +3,10 @@
 //! Enums grow only at the end, and fields are never reordered: the encoding is positional and
 //! frozen by the golden bytes in `testdata/format`.
 
-use crate::limits::ENTRY_COMMANDS_MAX;
-use crate::{FencingToken, Float, KeySelector, NodeId, Sequence, SessionId, TicketId};
+use crate::limits::{ENTRY_COMMANDS_MAX, TRANSACTION_STEPS_MAX};
+use crate::{FencingToken, Float, KeySelector, NodeId, Sequence, SessionId, TicketId, bounded};
 use bytes::Bytes;
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// The payload of one log entry: commands of many connections, in the order they apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +14,7 @@ pub struct Batch {
     /// The leader's clocks when it proposed the entry.
     pub stamp: Stamp,
     /// At most [`crate::limits::ENTRY_COMMANDS_MAX`] commands; more do not decode.
-    #[serde(deserialize_with = "bounded_commands")]
+    #[serde(deserialize_with = "bounded::list::<ENTRY_COMMANDS_MAX, _, _>")]
     pub commands: Vec<Envelope>,
 }
 
@@ -88,6 +86,8 @@ pub enum Command {
     KvDeletePattern(KvDeletePattern),
     /// Adds to a number that need not be whole.
     KvIncrementFloat(KvIncrementFloat),
+    /// Several operations at once, all or none.
+    Transaction(Transaction),
     /// Takes a lock, or a place in its queue.
     LockAcquire(LockAcquire),
     /// Gives a lock back.
@@ -211,6 +211,24 @@ pub struct MemberPublish {
     pub client_addr: String,
     /// Where its HTTP endpoint is, `host:port`; empty when it has none.
     pub http_addr: String,
+}
+
+/// `Transaction`: all operations of one of its branches, or none.
+///
+/// Operations happen in their order, and each sees what those before it did. One that is refused
+/// undoes the others. Each list has at most [`crate::limits::TRANSACTION_STEPS_MAX`]; any may be
+/// empty, not all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transaction {
+    /// What decides which branch happens; without any it is [`Transaction::then`].
+    #[serde(deserialize_with = "bounded::list::<TRANSACTION_STEPS_MAX, _, _>")]
+    pub conditions: Vec<Condition>,
+    /// What happens when all conditions hold.
+    #[serde(deserialize_with = "bounded::list::<TRANSACTION_STEPS_MAX, _, _>")]
+    pub then: Vec<Operation>,
+    /// What happens when one does not.
+    #[serde(deserialize_with = "bounded::list::<TRANSACTION_STEPS_MAX, _, _>")]
+    pub otherwise: Vec<Operation>,
 }
 
 /// A lock that a command depends on.
@@ -350,31 +368,90 @@ pub struct LeaseCheckpoint {
     pub locks: Vec<(HeldLock, Option<u64>)>,
 }
 
-/// Reads the commands of a batch and stops at the bound. A command takes a few bytes on the wire
-/// and many more in memory, so the bound has to hold while decoding, not after it.
-fn bounded_commands<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Envelope>, D::Error> {
-    struct Commands;
-    impl<'de> Visitor<'de> for Commands {
-        type Value = Vec<Envelope>;
+/// What a transaction asks of the state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Condition {
+    /// The key has exactly this version.
+    KvVersion {
+        /// The key.
+        key: Bytes,
+        /// From 1.
+        version: u64,
+    },
+    /// There is no such key.
+    KvAbsent {
+        /// The key.
+        key: Bytes,
+    },
+    /// There is such a key.
+    KvExists {
+        /// The key.
+        key: Bytes,
+    },
+    /// The key has exactly this value.
+    KvValue {
+        /// The key.
+        key: Bytes,
+        /// Its value.
+        value: Bytes,
+    },
+}
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "at most {ENTRY_COMMANDS_MAX} commands")
-        }
+/// What a transaction does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operation {
+    /// Reads a key.
+    KvGet {
+        /// The key.
+        key: Bytes,
+    },
+    /// Sets a key.
+    KvSet(KvSet),
+    /// Deletes a key.
+    KvDelete(KvDelete),
+    /// Adds to a number.
+    KvIncrement(KvIncrement),
+    /// Adds to a number that need not be whole.
+    KvIncrementFloat(KvIncrementFloat),
+}
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-            let announced = items.size_hint().unwrap_or(0);
-            if announced > ENTRY_COMMANDS_MAX {
-                return Err(de::Error::invalid_length(announced, &self));
+impl Transaction {
+    /// Bytes of all its keys and values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let conditions = self.conditions.iter().map(Condition::bytes);
+        let operations = self.then.iter().chain(&self.otherwise).map(Operation::bytes);
+        conditions.sum::<usize>() + operations.sum::<usize>()
+    }
+
+    /// Whether it changes nothing whichever branch happens, so that any view of the state can
+    /// answer it.
+    #[must_use]
+    pub fn only_reads(&self) -> bool {
+        let reads = |operation: &Operation| matches!(operation, Operation::KvGet { .. });
+        self.then.iter().chain(&self.otherwise).all(reads)
+    }
+}
+
+impl Condition {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::KvVersion { key, .. } | Self::KvAbsent { key } | Self::KvExists { key } => {
+                key.len()
             }
-            let mut commands = Vec::with_capacity(announced);
-            while let Some(command) = items.next_element()? {
-                if commands.len() == ENTRY_COMMANDS_MAX {
-                    return Err(de::Error::invalid_length(ENTRY_COMMANDS_MAX + 1, &self));
-                }
-                commands.push(command);
-            }
-            Ok(commands)
+            Self::KvValue { key, value } => key.len() + value.len(),
         }
     }
-    deserializer.deserialize_seq(Commands)
+}
+
+impl Operation {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::KvGet { key } => key.len(),
+            Self::KvSet(set) => set.key.len() + set.value.len(),
+            Self::KvDelete(delete) => delete.key.len(),
+            Self::KvIncrement(increment) => increment.key.len(),
+            Self::KvIncrementFloat(increment) => increment.key.len(),
+        }
+    }
 }

@@ -87,7 +87,9 @@ fn bounded(outcome: &Outcome) -> Outcome {
         | Outcome::LockRelease { .. }
         | Outcome::LockDetachNode { .. }
         | Outcome::AppliedResultDropped => outcome.clone(),
-        Outcome::Rejected(_) => bounded_by_size(outcome),
+        Outcome::Rejected(_) | Outcome::Transaction { .. } | Outcome::TransactionFailed { .. } => {
+            bounded_by_size(outcome)
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The rolling digest: every change an entry makes to the tables, in order, folded into one number
 //! that replicas compare.
 
-use crate::{Read, TableError, Txn};
+use crate::{Read, TableError, Txn, Writes, overlay};
 use std::ops::ControlFlow;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
@@ -13,11 +13,13 @@ pub(crate) struct Recorder<'a> {
     inner: &'a mut dyn Txn,
     changes: Xxh3,
     changed: bool,
+    /// Writes that may yet be dropped: neither passed on nor hashed.
+    staged: Option<Writes>,
 }
 
 impl<'a> Recorder<'a> {
     pub(crate) fn new(inner: &'a mut dyn Txn) -> Self {
-        Self { inner, changes: Xxh3::new(), changed: false }
+        Self { inner, changes: Xxh3::new(), changed: false, staged: None }
     }
 
     /// The digest after this entry, given the one before it; none when nothing was written. Also
@@ -25,6 +27,26 @@ impl<'a> Recorder<'a> {
     pub(crate) fn finish(self, previous: u64) -> Option<(u64, &'a mut dyn Txn)> {
         let changes = self.changes.digest().to_be_bytes();
         self.changed.then(|| (xxh3_64_with_seed(&changes, previous), self.inner))
+    }
+
+    /// From now on writes are kept aside; reads see them.
+    pub(crate) fn stage(&mut self) {
+        debug_assert!(self.staged.is_none(), "writes are kept aside already");
+        self.staged = Some(Writes::new());
+    }
+
+    /// Makes the writes that were kept aside, in the order of their keys, or drops them.
+    pub(crate) fn unstage(&mut self, make: bool) {
+        let staged = self.staged.take().unwrap_or_default();
+        if !make {
+            return;
+        }
+        for (key, value) in staged {
+            match value {
+                Some(value) => self.put(&key, &value),
+                None => self.delete(&key),
+            }
+        }
     }
 
     /// Lengths go in too, so that no two different lists of changes feed the same bytes.
@@ -42,7 +64,10 @@ impl<'a> Recorder<'a> {
 
 impl Read for Recorder<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
-        self.inner.get(key)
+        match &self.staged {
+            Some(staged) => overlay::get_over(staged, &*self.inner, key),
+            None => self.inner.get(key),
+        }
     }
 
     fn scan(
@@ -51,17 +76,28 @@ impl Read for Recorder<'_> {
         to: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), TableError> {
-        self.inner.scan(from, to, visit)
+        match &self.staged {
+            Some(staged) => overlay::scan_over(staged, &*self.inner, from, to, visit),
+            None => self.inner.scan(from, to, visit),
+        }
     }
 }
 
 impl Txn for Recorder<'_> {
     fn put(&mut self, key: &[u8], value: &[u8]) {
+        if let Some(staged) = &mut self.staged {
+            staged.insert(key.to_owned(), Some(value.to_owned()));
+            return;
+        }
         self.record(PUT, key, value);
         self.inner.put(key, value);
     }
 
     fn delete(&mut self, key: &[u8]) {
+        if let Some(staged) = &mut self.staged {
+            staged.insert(key.to_owned(), None);
+            return;
+        }
         self.record(DELETE, key, &[]);
         self.inner.delete(key);
     }

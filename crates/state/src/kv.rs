@@ -15,7 +15,7 @@ pub(crate) mod owned;
 pub(crate) mod set;
 pub(crate) mod walk;
 
-fn check_key(key: &[u8]) -> Result<(), Rejection> {
+pub(crate) fn check_key(key: &[u8]) -> Result<(), Rejection> {
     if key.is_empty() {
         return Err(Rejection::Invalid("the key is empty; name one of 1 byte or more".to_owned()));
     }

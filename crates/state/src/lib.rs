@@ -70,6 +70,7 @@
 // Each ban and its reason are in this crate's clippy.toml.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods, clippy::float_arithmetic)]
 
+mod bounded;
 pub mod codec;
 mod command;
 mod dedupe;
@@ -89,6 +90,7 @@ mod member;
 mod membership;
 mod memory;
 mod outcome;
+mod overlay;
 pub mod query;
 mod rows;
 mod scope;
@@ -98,6 +100,7 @@ mod session;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod txn;
 
 pub use command::*;
@@ -108,5 +111,6 @@ pub use machine::*;
 pub use membership::*;
 pub use memory::MemoryTables;
 pub use outcome::*;
+pub use overlay::{Overlay, Writes};
 pub use selector::{KeySelection, KeySelector};
 pub use txn::*;

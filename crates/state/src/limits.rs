@@ -60,6 +60,14 @@ pub const SCAN_STEPS_MAX: usize = 16 << 20;
 pub const SCAN_ROW_STEPS: usize = 256;
 /// Bytes that each item of a list counts for beside its key and value: its numbers.
 pub const KV_LIST_ITEM_BYTES: usize = 64;
+/// Conditions of a transaction, and operations of each of its branches: it holds up the others
+/// while it applies.
+pub const TRANSACTION_STEPS_MAX: usize = 128;
+/// Bytes of all keys and values in a transaction: it has to fit a peer frame, and is applied at once.
+pub const TRANSACTION_BYTES_MAX: u64 = 2 << 20;
+/// Bytes of the values that one transaction's operations read: they are one answer, and as many
+/// as a single value may have. What conditions are held against does not count.
+pub const TRANSACTION_READ_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of a number's text that `IncrementFloat` reads: the longest it writes has 327.
 pub const NUMBER_BYTES_MAX: usize = 1 << 10;
 /// Bytes of a lock's name, as of a key.
@@ -136,6 +144,9 @@ impl Limits {
             ("pattern_bytes_max", PATTERN_BYTES_MAX),
             ("delete_pattern_keys_max", DELETE_PATTERN_KEYS_MAX as u64),
             ("scan_steps_max", SCAN_STEPS_MAX as u64),
+            ("transaction_steps_max", TRANSACTION_STEPS_MAX as u64),
+            ("transaction_bytes_max", TRANSACTION_BYTES_MAX),
+            ("transaction_read_bytes_max", TRANSACTION_READ_BYTES_MAX),
         ]
     }
 }

@@ -9,7 +9,7 @@ use crate::scope::{Failure, Scope, within};
 use crate::session::Sessions;
 use crate::{
     Batch, Command, Envelope, FencingToken, GroupId, LogIndex, Outcome, Read, Revision, SessionId,
-    TableError, TicketId, Txn, expiry, kv, member, session,
+    TableError, TicketId, Txn, expiry, kv, member, session, transaction,
 };
 
 /// A failure that is not the user's: the node must stop.
@@ -244,6 +244,7 @@ fn execute(scope: &mut Scope<'_>, envelope: &Envelope) -> Result<Outcome, Failur
         Command::KvIncrementFloat(increment) => {
             kv::increment_float::apply(scope, namespace, increment)
         }
+        Command::Transaction(asked) => transaction::apply(scope, namespace, asked),
         Command::LockAcquire(acquire) => lock::acquire::apply(scope, namespace, caller, acquire),
         Command::LockRelease(release) => lock::release::apply(scope, namespace, release),
         Command::LockForceRelease(release) => lock::force_release::apply(scope, namespace, release),

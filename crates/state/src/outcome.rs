@@ -1,6 +1,8 @@
 //! What a command came to: an [`Outcome`] that every replica computes alike.
 
-use crate::{FencingToken, Float, Revision, Sequence, SessionId, TicketId};
+use crate::limits::TRANSACTION_STEPS_MAX;
+use crate::query::KvItem;
+use crate::{FencingToken, Float, Revision, Sequence, SessionId, TicketId, bounded};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +75,24 @@ pub enum Outcome {
         /// others are as they were: the leader spares them, or asks again.
         settled: u64,
     },
+    /// One of the branches of `Transaction` happened, all of it.
+    Transaction {
+        /// The first condition that did not hold, counted from 0: then it was the branch
+        /// `otherwise`. None when all held.
+        failed_condition: Option<u32>,
+        /// What each operation of the branch came to, in their order.
+        #[serde(deserialize_with = "bounded::list::<TRANSACTION_STEPS_MAX, _, _>")]
+        operated: Vec<Operated>,
+        /// When; the same for all of them.
+        revision: Revision,
+    },
+    /// `Transaction` was refused because of one of its parts; nothing of it happened.
+    TransactionFailed {
+        /// Which step.
+        step: TransactionStep,
+        /// Why.
+        rejection: Rejection,
+    },
     /// `LockAcquire` took the lock at once.
     LockAcquire {
         /// What it is held under.
@@ -100,6 +120,51 @@ pub enum Outcome {
         /// Whether there may be more of them.
         more: bool,
     },
+}
+
+/// What an operation of a transaction came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operated {
+    /// The key was read; none when there is no such key.
+    KvGet(Option<KvItem>),
+    /// The key was set.
+    KvSet {
+        /// Its version after it.
+        version: u64,
+    },
+    /// The key was deleted.
+    KvDelete {
+        /// Whether there was anything to delete.
+        deleted: bool,
+    },
+    /// It was added to the number.
+    KvIncrement {
+        /// The number after it.
+        value: i64,
+        /// The key's version after it.
+        version: u64,
+    },
+    /// It was added to the number.
+    KvIncrementFloat {
+        /// The number after it.
+        value: Float,
+        /// The key's version after it.
+        version: u64,
+    },
+}
+
+/// A part of a transaction, counted from 0 in its list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum TransactionStep {
+    /// A condition.
+    #[error("conditions[{0}]")]
+    Condition(u32),
+    /// An operation for when all conditions hold.
+    #[error("then[{0}]")]
+    Then(u32),
+    /// An operation for when one does not.
+    #[error("otherwise[{0}]")]
+    Otherwise(u32),
 }
 
 /// Why a command was refused.

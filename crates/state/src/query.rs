@@ -9,18 +9,21 @@ use crate::rows::{self, KvRow, MemberAddrRow, SessionRow};
 use crate::session::each_row;
 use crate::{GroupId, NodeId, Read, Revision, SessionId, Stamp, expiry};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::ops::{ControlFlow, RangeInclusive};
 use xxhash_rust::xxh3::Xxh3;
 
 mod kv_list;
 mod lock;
+mod transaction;
 
 pub use kv_list::*;
 use lock::count_locks;
 pub use lock::*;
+pub use transaction::transaction;
 
 /// A key as a reader sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvItem {
     /// Its value.
     pub value: Bytes,
@@ -48,6 +51,17 @@ pub fn kv_get(
     if exceeds(namespace.len(), NAMESPACE_BYTES_MAX) || exceeds(key.len(), KEY_BYTES_MAX) {
         return Ok(None);
     }
+    item(tables, group, namespace, key, || Ok(clocks(tables, group)?.lease_ms))
+}
+
+/// The key, unless it is absent or expired at `lease_ms`, which is asked for only when it matters.
+pub(crate) fn item(
+    tables: &dyn Read,
+    group: GroupId,
+    namespace: &str,
+    key: &[u8],
+    lease_ms: impl FnOnce() -> Result<u64, Fatal>,
+) -> Result<Option<KvItem>, Fatal> {
     let Some(bytes) = tables.get(&keys::kv(group, namespace, key))? else { return Ok(None) };
     // The item's value is a slice of the row as it was read: a large one is not copied again.
     let bytes = Bytes::from(bytes);
@@ -55,7 +69,7 @@ pub fn kv_get(
     let remaining_ttl_ms = match row.deadline_ms {
         None => None,
         Some(deadline_ms) => {
-            let lease_ms = clocks(tables, group)?.lease_ms;
+            let lease_ms = lease_ms()?;
             if !row.is_live(lease_ms) {
                 return Ok(None);
             }

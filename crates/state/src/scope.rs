@@ -50,6 +50,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) locks: &'a mut Locks,
     /// Keys of locks that tickets were taken from: they may pass on. Empty between commands.
     pub(crate) unblocked: BTreeSet<Vec<u8>>,
+    /// Sessions that came to own a key (true) or not to own it any more, in their order.
+    pub(crate) key_owners: Vec<(crate::SessionId, bool)>,
     /// Answers and floors of this entry by session; written when the entry ends, so that a
     /// session costs one small row per entry, not one per command.
     pub(crate) pending: BTreeMap<crate::SessionId, Pending>,
@@ -62,6 +64,7 @@ pub(crate) struct Scope<'a> {
 /// What is left of what one entry may do. It is the entry's and not each command's, because the
 /// entry holds up the others, and has up to [`crate::limits::ENTRY_COMMANDS_MAX`] commands. A
 /// command that finds nothing left still does the least there is of its work.
+#[derive(Clone, Copy)]
 pub(crate) struct Allowance {
     /// Rows of expired sessions to delete.
     pub(crate) session_rows: usize,
@@ -90,6 +93,7 @@ impl<'a> Scope<'a> {
             sessions,
             locks,
             unblocked: BTreeSet::new(),
+            key_owners: Vec::new(),
             pending: BTreeMap::new(),
             earliest_deadline_ms,
             events: Vec::new(),
@@ -111,6 +115,50 @@ impl<'a> Scope<'a> {
     pub(crate) fn begin_command(&mut self, position: u32) {
         self.revision = Revision::new(self.meta.revision_base, self.index, position);
         self.meta.revision = self.revision;
+    }
+
+    /// Does `work` so that nothing of it remains when it fails. Not to be nested.
+    ///
+    /// This is the one place that says what is put back: whoever adds a field is made to decide
+    /// about it here, because the pattern names them all.
+    pub(crate) fn atomically<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let Self {
+            // Put back: the tables, by keeping the writes aside; counters and clocks of the
+            // group; the earliest deadline; events; what the entry may still do.
+            txn,
+            meta,
+            earliest_deadline_ms,
+            events,
+            allowance,
+            // The same for all of a command.
+            group: _,
+            index: _,
+            revision: _,
+            // Of sessions only how many keys they own, by what was noted of it. Who asks, and what
+            // is remembered for it, is dealt with before and after.
+            sessions: _,
+            key_owners,
+            pending: _,
+            // Not put back: no operation of a transaction touches a lock.
+            locks: _,
+            unblocked: _,
+        } = self;
+        let before = (**meta, **earliest_deadline_ms, events.len(), *allowance, key_owners.len());
+        txn.stage();
+        let done = work(self);
+        self.txn.unstage(done.is_ok());
+        if done.is_err() {
+            let (meta, earliest_deadline_ms, events, allowance, key_owners) = before;
+            *self.meta = meta;
+            *self.earliest_deadline_ms = earliest_deadline_ms;
+            self.events.truncate(events);
+            self.allowance = allowance;
+            crate::session::undo_key_owners(self, key_owners);
+        }
+        done
     }
 
     /// The lease clock of this entry.

@@ -243,6 +243,7 @@ pub(crate) fn may_own_one_more(scope: &Scope<'_>, id: SessionId) -> Result<(), R
 pub(crate) fn own_key(scope: &mut Scope<'_>, id: SessionId) {
     if let Some(session) = scope.sessions.open.get_mut(&id) {
         session.keys += 1;
+        scope.key_owners.push((id, true));
     }
 }
 
@@ -250,6 +251,18 @@ pub(crate) fn own_key(scope: &mut Scope<'_>, id: SessionId) {
 pub(crate) fn disown_key(scope: &mut Scope<'_>, id: SessionId) {
     if let Some(session) = scope.sessions.open.get_mut(&id) {
         session.keys -= 1;
+        scope.key_owners.push((id, false));
+    }
+}
+
+/// Takes back what was noted of owners, but for the first so many changes.
+pub(crate) fn undo_key_owners(scope: &mut Scope<'_>, kept: usize) {
+    for (id, owns) in scope.key_owners.drain(kept..).rev() {
+        let Some(session) = scope.sessions.open.get_mut(&id) else { continue };
+        match owns {
+            true => session.keys -= 1,
+            false => session.keys += 1,
+        }
     }
 }
 

@@ -68,9 +68,13 @@ fn length_prefixes_are_not_believed() {
     const LENGTHS: [u64; 6] = [1 << 25, 1 << 32, 1 << 40, 1 << 62, u64::MAX - 1, u64::MAX];
     for length in LENGTHS {
         let prefix = number(length);
-        // Variants by their place in the enum: 1 is KvSet (its key first), 6 is SessionExpire.
+        // Variants by their place in the enum: 1 is KvSet (its key first), 6 is SessionExpire, 10 is
+        // Transaction (its three lists).
         let key = encoding(&[&[1], &prefix, b"k"]);
         let ids = encoding(&[&[6], &prefix, b"\x01\x02"]);
+        let conditions = encoding(&[&[10], &prefix, b"\x01\x01k"]);
+        let then = encoding(&[&[10, 0], &prefix, b"\x00\x01k"]);
+        let otherwise = encoding(&[&[10, 0, 0], &prefix, b"\x00\x01k"]);
         // Two clocks, then the commands.
         let commands = encoding(&[&[0, 0], &prefix, b"\x00\x00\x00"]);
         // Two clocks, one command, then its namespace.
@@ -80,6 +84,9 @@ fn length_prefixes_are_not_believed() {
         let largest = largest_while(|| {
             codec::decode::<Command>(&key).unwrap_err();
             codec::decode::<Command>(&ids).unwrap_err();
+            codec::decode::<Command>(&conditions).unwrap_err();
+            codec::decode::<Command>(&then).unwrap_err();
+            codec::decode::<Command>(&otherwise).unwrap_err();
             codec::decode_batch(&commands).unwrap_err();
             codec::decode_batch(&namespace).unwrap_err();
             codec::decode::<Outcome>(&text).unwrap_err();
@@ -101,6 +108,14 @@ fn length_prefixes_are_not_believed() {
     ticks.extend(std::iter::repeat_n([0, 0, 0], 500_000).flatten());
     let largest = largest_while(|| {
         codec::decode::<Batch>(&ticks).unwrap_err();
+    });
+    assert!(largest <= 1 << 20, "{largest}");
+
+    // So do many small steps of a transaction.
+    let mut steps = encoding(&[&[10, 0], &number(count)]);
+    steps.extend(std::iter::repeat_n(*b"\x00\x01k", 500_000).flatten());
+    let largest = largest_while(|| {
+        codec::decode::<Command>(&steps).unwrap_err();
     });
     assert!(largest <= 1 << 20, "{largest}");
 }

@@ -237,7 +237,7 @@ fn listed(entry: &Entry, keys_only: bool, output: Output) -> String {
 }
 
 /// What there is to say about an entry besides its key and value.
-fn marks(entry: &Entry) -> Map<String, Value> {
+pub(super) fn marks(entry: &Entry) -> Map<String, Value> {
     let mut marks = Map::new();
     marks.insert("version".to_owned(), entry.version.into());
     marks.insert("create_revision".to_owned(), entry.create_revision.into());

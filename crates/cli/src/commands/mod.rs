@@ -6,6 +6,7 @@ pub(crate) mod config;
 pub(crate) mod dev;
 pub(crate) mod kv;
 pub(crate) mod serve;
+pub(crate) mod txn;
 mod version;
 
 use crate::cli::Command;
@@ -18,6 +19,7 @@ pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Serve(serve) => serve.run(output),
         Command::Dev(dev) => dev.run(output),
         Command::Kv(kv) => kv.run(output),
+        Command::Txn(txn) => txn.run(output),
         Command::Cluster(cluster) => cluster.run(output),
         Command::Bench(bench) => bench.run(output),
         Command::Config(config) => config.run(output),

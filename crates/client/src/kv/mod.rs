@@ -23,6 +23,7 @@ use crate::client::Inner;
 use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Keys and values of one namespace. Cheap to clone.
 ///
@@ -112,8 +113,13 @@ impl KeyValue {
     }
 }
 
-fn owned(key: impl AsRef<[u8]>) -> Bytes {
+pub(crate) fn owned(key: impl AsRef<[u8]>) -> Bytes {
     Bytes::copy_from_slice(key.as_ref())
+}
+
+/// A ttl as it is sent: parts of a millisecond count as a whole one.
+pub(crate) fn millis(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 /// The settings that every call has.
@@ -149,4 +155,4 @@ macro_rules! mutation_settings {
         }
     };
 }
-use {call_settings, mutation_settings};
+pub(crate) use {call_settings, mutation_settings};

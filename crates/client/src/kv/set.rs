@@ -1,6 +1,6 @@
 //! `kv set`: sets one key, perhaps on a condition.
 
-use super::{KeyValue, call_settings, mutation_settings};
+use super::{KeyValue, call_settings, millis, mutation_settings};
 use crate::Error;
 use crate::client::CallOptions;
 use bytes::Bytes;
@@ -70,8 +70,7 @@ impl Set {
 
     async fn send(self) -> Result<Written, Error> {
         let Self { kv, key, value, ttl, expect, ephemeral, options } = self;
-        let ttl_ms =
-            ttl.map(|ttl| u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
+        let ttl_ms = ttl.map(millis);
         let request = |origin| SetRequest {
             namespace: kv.namespace.to_string(),
             origin: Some(origin),

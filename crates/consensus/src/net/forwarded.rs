@@ -4,15 +4,18 @@
 use crate::failure::{Failure, Reason};
 use crate::forward::MESSAGE_REQUESTS;
 use crate::lane::{Lane, Submission};
+use crate::net::peers::FRAME_BYTES_MAX;
 use crate::proposer::Answer;
 use crate::replica::Replica;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
+use prost::Message as _;
 use quorate_proto::peer::{
     self as pb, forward_request::Request as Forwarded, forward_response::Result as Answered,
 };
 use quorate_state::{FencingToken, HeldLock, SessionId, codec};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,6 +24,9 @@ use tonic::{Status, Streaming};
 
 /// Requests that are worked on at once; while there are as many, no further message is taken.
 const AT_ONCE: usize = 4_096;
+/// Bytes of answers after which a message is full: with the largest answer behind it, it is well
+/// within a frame.
+const MESSAGE_BYTES: usize = FRAME_BYTES_MAX / 4;
 /// The longest a request is worked on, whatever its sender says.
 const DEADLINE_MAX: Duration = Duration::from_secs(60);
 
@@ -31,12 +37,15 @@ pub(super) struct ForwardedStream {
     lane: Lane,
     /// What is no command.
     others: FuturesUnordered<BoxFuture<'static, pb::ForwardResponse>>,
+    /// Known, and for the next messages: most are small, but one may have a megabyte.
+    known: VecDeque<pb::ForwardResponse>,
 }
 
 impl ForwardedStream {
     pub(super) fn new(replica: Replica, requests: Streaming<pb::ForwardRequests>) -> Self {
         let lane = Lane::of_forwarded(replica.clone(), AT_ONCE + 2 * MESSAGE_REQUESTS);
-        Self { replica, requests: Some(requests), lane, others: FuturesUnordered::new() }
+        let (others, known) = (FuturesUnordered::new(), VecDeque::new());
+        Self { replica, requests: Some(requests), lane, others, known }
     }
 
     fn take(&mut self, message: pb::ForwardRequests) -> Vec<pb::ForwardResponse> {
@@ -106,24 +115,28 @@ impl Stream for ForwardedStream {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let mut responses = Vec::new();
-        while this.lane.len() + this.others.len() < AT_ONCE
+        while this.lane.len() + this.others.len() + this.known.len() < AT_ONCE
             && let Some(requests) = &mut this.requests
         {
             match requests.poll_next_unpin(cx) {
                 Poll::Pending => break,
-                Poll::Ready(Some(Ok(message))) => responses.extend(this.take(message)),
+                Poll::Ready(Some(Ok(message))) => {
+                    let malformed = this.take(message);
+                    this.known.extend(malformed);
+                }
                 // Its sender is gone, and so is everybody who waits for an answer.
                 Poll::Ready(Some(Err(_)) | None) => this.requests = None,
             }
         }
         if let Poll::Ready(answers) = this.lane.poll_answers(cx) {
-            responses.extend(answers.into_iter().map(|(tag, answer)| response(tag, carry(answer))));
+            let answers = answers.into_iter().map(|(tag, answer)| response(tag, carry(answer)));
+            this.known.extend(answers);
         }
         while let Poll::Ready(Some(answer)) = this.others.poll_next_unpin(cx) {
-            responses.push(answer);
+            this.known.push_back(answer);
         }
-        if !responses.is_empty() {
+        if !this.known.is_empty() {
+            let responses = next_message(&mut this.known);
             return Poll::Ready(Some(Ok(pb::ForwardResponses { responses })));
         }
         if this.requests.is_none() {
@@ -131,6 +144,19 @@ impl Stream for ForwardedStream {
         }
         Poll::Pending
     }
+}
+
+/// As many as fit a message, one at least.
+fn next_message(known: &mut VecDeque<pb::ForwardResponse>) -> Vec<pb::ForwardResponse> {
+    let mut bytes = 0;
+    let mut responses = Vec::new();
+    while bytes < MESSAGE_BYTES
+        && let Some(response) = known.pop_front()
+    {
+        bytes += response.encoded_len();
+        responses.push(response);
+    }
+    responses
 }
 
 fn carry(answer: Answer) -> Result<Answered, Failure> {

@@ -16,6 +16,7 @@ mod pipeline;
 mod refusals;
 mod session;
 mod status;
+mod txn;
 
 pub(crate) use descriptors::public_methods;
 pub(crate) use status::Refused;
@@ -34,7 +35,8 @@ use quorate_proto::v1::kv_service_server::KvServiceServer;
 use quorate_proto::v1::lock_service_server::LockServiceServer;
 use quorate_proto::v1::pipeline_service_server::PipelineServiceServer;
 use quorate_proto::v1::session_service_server::SessionServiceServer;
-use quorate_state::limits::Limits;
+use quorate_proto::v1::txn_service_server::TxnServiceServer;
+use quorate_state::limits::{Limits, TRANSACTION_READ_BYTES_MAX};
 use quorate_state::{Attachment, Envelope, Outcome, Revision};
 use quorate_storage::state::View;
 use std::sync::Arc;
@@ -157,7 +159,9 @@ pub(crate) fn builder(
 pub(crate) fn routes(context: &Context, probes: &Probes) -> Routes {
     let bytes = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
     let request_max = bytes(context.limits.request_bytes_max);
-    let answer_max = bytes(context.limits.value_bytes_max) + ANSWER_BYTES_EXTRA;
+    // Several small values together may be more than the largest one.
+    let value_max = context.limits.value_bytes_max.max(TRANSACTION_READ_BYTES_MAX);
+    let answer_max = bytes(value_max) + ANSWER_BYTES_EXTRA;
     Routes::new(
         KvServiceServer::new(kv::Service(context.clone()))
             .max_decoding_message_size(request_max)
@@ -175,6 +179,11 @@ pub(crate) fn routes(context: &Context, probes: &Probes) -> Routes {
     )
     .add_service(
         LockServiceServer::new(lock::Service(context.clone()))
+            .max_decoding_message_size(request_max)
+            .max_encoding_message_size(answer_max),
+    )
+    .add_service(
+        TxnServiceServer::new(txn::Service(context.clone()))
             .max_decoding_message_size(request_max)
             .max_encoding_message_size(answer_max),
     )

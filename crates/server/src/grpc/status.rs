@@ -8,7 +8,7 @@
 use crate::wire::Invalid;
 use quorate_consensus::{Failure, Reason};
 use quorate_proto::metadata::{OUTCOME, REASON, VERSION};
-use quorate_state::{Fatal, Rejection};
+use quorate_state::{Fatal, Rejection, TransactionStep};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
@@ -24,6 +24,8 @@ pub(crate) enum Refused {
     Invalid(Invalid),
     /// The state machine refused it.
     Rejected(Rejection),
+    /// The state machine refused a transaction because of this part of it.
+    Step(TransactionStep, Rejection),
     /// It did not get through the log, or the read had no quorum.
     Failed(Failure),
     /// It was applied before, and its answer was too large to be remembered.
@@ -78,6 +80,11 @@ impl From<Refused> for Status {
                 version: None,
             },
             Refused::Rejected(rejection) => rejected(&rejection),
+            Refused::Step(step, rejection) => {
+                let row = rejected(&rejection);
+                let message = format!("{step}: {}; nothing of the transaction happened", row.message);
+                Row { message, ..row }
+            }
             Refused::Failed(failure) => failed(failure),
             // Nothing says "applied" in the protocol, and nothing but the answer is missing; a
             // client must neither repeat the call nor take it for undone.
@@ -288,6 +295,16 @@ mod tests {
         ] {
             assert_eq!(seen(rejected), expected);
         }
+    }
+
+    #[test]
+    fn a_step_is_refused_with_its_own_row_and_its_place() {
+        let rejection = Rejection::ConditionFailed { version: Some(7) };
+        let refused = || Refused::Step(TransactionStep::Then(3), rejection.clone());
+        let expected = row(Code::FailedPrecondition, "CONDITION_FAILED", NOT_APPLIED, Some("7"));
+        assert_eq!(seen(refused()), expected);
+        let message = Status::from(refused()).message().to_owned();
+        assert!(message.starts_with("then[3]: condition failed: "), "{message}");
     }
 
     #[test]

@@ -164,10 +164,7 @@ pub(crate) fn increment_float(
     request: v1::IncrementFloatRequest,
     limits: &Limits,
 ) -> Result<Envelope, Invalid> {
-    let by = Float::new(request.by);
-    if !by.is_finite() {
-        return Err(invalid("INVALID_NUMBER", format!("{} can't be added: it is not finite", by)));
-    }
+    let by = finite(request.by)?;
     Ok(Envelope {
         namespace: namespace(request.namespace)?,
         caller: caller(&request.origin)?,
@@ -191,7 +188,7 @@ pub(crate) fn incremented_float(
     }
 }
 
-fn entry(key: Bytes, item: KvItem) -> v1::KvEntry {
+pub(super) fn entry(key: Bytes, item: KvItem) -> v1::KvEntry {
     v1::KvEntry {
         key,
         value: item.value,
@@ -215,23 +212,10 @@ pub(crate) fn got(
 pub(crate) fn set(request: v1::SetRequest, limits: &Limits) -> Result<Envelope, Invalid> {
     let expect = match request.expect {
         None => Expect::Any,
-        Some(v1::set_request::Expect::IfAbsent(true)) => Expect::Absent,
-        Some(v1::set_request::Expect::IfAbsent(false)) => {
-            return Err(invalid(
-                "INVALID_CONDITION",
-                "if_absent is false, which asks for nothing; leave it out, or name the version in if_version",
-            ));
-        }
+        Some(v1::set_request::Expect::IfAbsent(asked)) => absent(asked)?,
         Some(v1::set_request::Expect::IfVersion(version)) => Expect::Version(checked(version)?),
     };
-    if let Some(ttl_ms) = request.ttl_ms
-        && !(1..=TTL_MS_MAX).contains(&ttl_ms)
-    {
-        return Err(invalid(
-            "INVALID_TTL",
-            format!("a ttl of {ttl_ms} ms is out of range; it must be from 1 to {TTL_MS_MAX} ms"),
-        ));
-    }
+    let ttl_ms = ttl(request.ttl_ms)?;
     let caller = caller(&request.origin)?;
     let owner = match (&caller, request.ephemeral) {
         (_, false) => None,
@@ -250,7 +234,7 @@ pub(crate) fn set(request: v1::SetRequest, limits: &Limits) -> Result<Envelope, 
         command: Command::KvSet(KvSet {
             key: key(request.key, limits)?,
             value: value(request.value, limits)?,
-            ttl_ms: request.ttl_ms,
+            ttl_ms,
             expect,
             owner,
         }),
@@ -315,12 +299,40 @@ pub(crate) fn incremented(
     }
 }
 
+pub(super) fn ttl(ttl_ms: Option<u64>) -> Result<Option<u64>, Invalid> {
+    match ttl_ms {
+        Some(ttl_ms) if !(1..=TTL_MS_MAX).contains(&ttl_ms) => Err(invalid(
+            "INVALID_TTL",
+            format!("a ttl of {ttl_ms} ms is out of range; it must be from 1 to {TTL_MS_MAX} ms"),
+        )),
+        ttl_ms => Ok(ttl_ms),
+    }
+}
+
+pub(super) fn finite(by: f64) -> Result<Float, Invalid> {
+    let by = Float::new(by);
+    if by.is_finite() {
+        return Ok(by);
+    }
+    Err(invalid("INVALID_NUMBER", format!("{by} can't be added: it is not finite")))
+}
+
+pub(super) fn absent(asked: bool) -> Result<Expect, Invalid> {
+    if asked {
+        return Ok(Expect::Absent);
+    }
+    Err(invalid(
+        "INVALID_CONDITION",
+        "if_absent is false, which asks for nothing; leave it out, or name the version in if_version",
+    ))
+}
+
 /// Versions begin at 1, so a 0 is a mistake of the caller's and not a condition that fails.
-fn checked(version: u64) -> Result<u64, Invalid> {
+pub(super) fn checked(version: u64) -> Result<u64, Invalid> {
     match version {
         0 => Err(invalid(
             "INVALID_CONDITION",
-            "if_version is 0, but versions begin at 1; if_absent asks for a key that does not exist",
+            "the version is 0, but versions begin at 1; to ask for a key that does not exist, use if_absent, or kv_absent in a transaction",
         )),
         version => Ok(version),
     }

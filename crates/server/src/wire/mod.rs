@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod kv;
 pub(crate) mod lock;
 pub(crate) mod session;
+pub(crate) mod txn;
 
 use bytes::Bytes;
 use quorate_proto::v1;
@@ -147,6 +148,7 @@ fn lock_name(name: String) -> Result<String, Invalid> {
 pub(crate) fn unexpected(outcome: Outcome) -> Refused {
     match outcome {
         Outcome::Rejected(rejection) => Refused::Rejected(rejection),
+        Outcome::TransactionFailed { step, rejection } => Refused::Step(step, rejection),
         Outcome::AppliedResultDropped => Refused::ResultDropped,
         other => Refused::Mismatched(format!("{other:?}")),
     }

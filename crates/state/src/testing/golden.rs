@@ -5,8 +5,8 @@
 //! invariant must hold after every entry.
 //!
 //! Words, beside one for each command of the machine (`set`, `del`, `del-pattern`, `incr`,
-//! `incr-float`, `lock`, `session`, `checkpoint`, `publish`, `tick`; see `script.rs`), each of which is an entry of its
-//! own:
+//! `incr-float`, `txn`, `lock`, `session`, `checkpoint`, `publish`, `tick`; see `script.rs`), each
+//! of which is an entry of its own:
 //!
 //! | word | what it does |
 //! |---|---|
@@ -17,6 +17,7 @@
 //! | `set-many 1500 ttl=..` | sets so many keys, 500 to an entry |
 //! | `pretend sessions=.. idempotency-keys=..` | changes the counters, to come near a limit |
 //! | `list "a*" after=.. items=.. bytes=.. show=keys` | a page, also by `prefix=`, `show=count` |
+//! | `read-txn "exists a" "get a" else "get b"` | a transaction as a query |
 //! | `lock-info l`, `locks "a*" items=..`, `ticket r3.0`, `lock-leases` | queries of locks |
 //! | `get k`, `clocks`, `revision`, `next-deadline`, `sessions`, `member 1` | queries |
 //! | `dump` | all rows; `events`: all events so far |
@@ -359,6 +360,13 @@ impl<T: Tables> Runner<T> {
         let namespace = script::string(args.take_key("ns").unwrap_or_default())?;
         if line.name == "list" {
             return self.list(&namespace, args);
+        }
+        if line.name == "read-txn" {
+            let asked = script::transaction(args)?;
+            return read(&self.tables, |view| {
+                let outcome = query::transaction(view, GROUP, &namespace, &asked)?;
+                Ok(render::outcome(&outcome, &self.names))
+            });
         }
         let subject = args.next_pos();
         let subject = || subject.ok_or("an argument is missing");

@@ -1,5 +1,6 @@
 //! Rows, outcomes and events as a reader of a golden script sees them.
 
+use crate::Operated;
 use crate::keys::{self, DeadlineKind, Key};
 use crate::query::{KvItem, KvPage, KvShow, LockItem, TicketStanding};
 use crate::rows::{
@@ -90,6 +91,30 @@ pub(crate) fn outcome(outcome: &Outcome, names: &Names) -> String {
         }
         Outcome::LockDetachNode { more } => format!("node detached more={more}"),
         Outcome::AppliedResultDropped => "applied before, result dropped".to_owned(),
+        Outcome::Transaction { failed_condition, operated, revision: at } => {
+            let branch = match failed_condition {
+                None => "then".to_owned(),
+                Some(position) => format!("conditions[{position}] does not hold, otherwise"),
+            };
+            let all: Vec<String> = operated.iter().map(operation).collect();
+            format!("txn {branch} [{}] at {}", all.join("; "), revision(*at))
+        }
+        Outcome::TransactionFailed { step, rejection: why } => {
+            format!("txn failed at {step}: {}", rejection(why, names))
+        }
+    }
+}
+
+fn operation(operated: &Operated) -> String {
+    match operated {
+        Operated::KvGet(None) => "get none".to_owned(),
+        Operated::KvGet(Some(got)) => format!("get {}", item(got)),
+        Operated::KvSet { version } => format!("set version={version}"),
+        Operated::KvDelete { deleted } => format!("delete deleted={deleted}"),
+        Operated::KvIncrement { value, version } => format!("incr value={value} version={version}"),
+        Operated::KvIncrementFloat { value, version } => {
+            format!("incr-float value={value} version={version}")
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! The words of golden scripts: one command of the machine each.
 
 use crate::{
-    Attachment, Caller, Command, Envelope, Expect, FencingToken, Float, HeldLock, KeySelector,
-    KvDelete, KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet, LeaseCheckpoint, LockAcquire,
-    LockAttach, LockCancel, LockDetach, LockDetachNode, LockExpire, LockForceRelease, LockGuard,
-    LockRelease, LockRequest, LogIndex, MemberPublish, NodeId, Revision, Sequence, SessionClose,
-    SessionExpire, SessionId, SessionOpen, Share, TicketId,
+    Attachment, Caller, Command, Condition, Envelope, Expect, FencingToken, Float, HeldLock,
+    KeySelector, KvDelete, KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet, LeaseCheckpoint,
+    LockAcquire, LockAttach, LockCancel, LockDetach, LockDetachNode, LockExpire, LockForceRelease,
+    LockGuard, LockRelease, LockRequest, LogIndex, MemberPublish, NodeId, Operation, Revision,
+    Sequence, SessionClose, SessionExpire, SessionId, SessionOpen, Share, TicketId, Transaction,
 };
 use bytes::Bytes;
 use goldenscript::ArgumentConsumer;
@@ -70,6 +70,7 @@ pub(crate) fn envelope(
             }
             other => return Err(format!("no such session command: {other}").into()),
         },
+        "txn" => Command::Transaction(transaction(&mut args)?),
         "lock" => lock(&mut args, sessions)?,
         "checkpoint" => {
             let remaining_ms = args.take_key("remaining").map(millis).transpose()?;
@@ -183,10 +184,14 @@ fn caller(
 }
 
 fn expect(args: &mut ArgumentConsumer<'_>) -> Parsed<Expect> {
-    Ok(match args.take_key("if") {
-        None => Expect::Any,
-        Some("absent") => Expect::Absent,
-        Some(version) => Expect::Version(version.parse()?),
+    args.take_key("if").map_or(Ok(Expect::Any), expectation)
+}
+
+/// `absent`, or a version.
+fn expectation(text: &str) -> Parsed<Expect> {
+    Ok(match text {
+        "absent" => Expect::Absent,
+        version => Expect::Version(version.parse()?),
     })
 }
 
@@ -229,4 +234,68 @@ pub(crate) fn millis(text: &str) -> Parsed<u64> {
         unit => return Err(format!("{text} has the unknown unit {unit:?}").into()),
     };
     Ok(digits.parse::<u64>()? * unit_ms)
+}
+
+/// Steps of a transaction, a word each; those of the other branch follow an `else`.
+pub(crate) fn transaction(args: &mut ArgumentConsumer<'_>) -> Parsed<Transaction> {
+    let mut transaction = Transaction::default();
+    let mut otherwise = false;
+    while let Some(step) = args.next_pos() {
+        if step == "else" {
+            otherwise = true;
+        } else if let Some(condition) = condition(step)? {
+            transaction.conditions.push(condition);
+        } else if otherwise {
+            transaction.otherwise.push(operation(step)?);
+        } else {
+            transaction.then.push(operation(step)?);
+        }
+    }
+    Ok(transaction)
+}
+
+/// A condition of a transaction in one word of a script, such as `"version k 3"`; none when it is
+/// an operation.
+fn condition(step: &str) -> Parsed<Option<Condition>> {
+    let words: Vec<&str> = step.split(' ').collect();
+    Ok(Some(match words[..] {
+        ["version", key, version] => {
+            Condition::KvVersion { key: text(key)?, version: version.parse()? }
+        }
+        ["absent", key] => Condition::KvAbsent { key: text(key)? },
+        ["exists", key] => Condition::KvExists { key: text(key)? },
+        ["value", key, value] => Condition::KvValue { key: text(key)?, value: text(value)? },
+        _ => return Ok(None),
+    }))
+}
+
+/// An operation of a transaction in one word of a script, such as `"set k v 5s"`.
+fn operation(step: &str) -> Parsed<Operation> {
+    let words: Vec<&str> = step.split(' ').collect();
+    Ok(match words[..] {
+        ["get", key] => Operation::KvGet { key: text(key)? },
+        ["set", key, value] | ["set", key, value, _] => Operation::KvSet(KvSet {
+            key: text(key)?,
+            value: text(value)?,
+            ttl_ms: words.get(3).map(|ttl| millis(ttl)).transpose()?,
+            expect: Expect::Any,
+            owner: None,
+        }),
+        ["set-if", expect, key, value] => Operation::KvSet(KvSet {
+            key: text(key)?,
+            value: text(value)?,
+            ttl_ms: None,
+            expect: expectation(expect)?,
+            owner: None,
+        }),
+        ["del", key] => Operation::KvDelete(KvDelete { key: text(key)?, expect: Expect::Any }),
+        ["incr", key, by] => {
+            Operation::KvIncrement(KvIncrement { key: text(key)?, by: by.parse()? })
+        }
+        ["incr-float", key, by] => Operation::KvIncrementFloat(KvIncrementFloat {
+            key: text(key)?,
+            by: Float::new(by.parse()?),
+        }),
+        _ => return Err(format!("no such step of a transaction: {step}").into()),
+    })
 }

@@ -3,12 +3,14 @@
 use super::group::Group;
 use crate::limits::{
     DELETE_PATTERN_KEYS_MAX, ENTRY_COMMANDS_MAX, EXPIRE_PER_ENTRY_MAX, SCAN_ROW_STEPS,
-    SCAN_STEPS_MAX, VALUE_BYTES_MAX,
+    SCAN_STEPS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_READ_BYTES_MAX, TRANSACTION_STEPS_MAX,
+    VALUE_BYTES_MAX,
 };
 use crate::testing::GROUP;
 use crate::{
-    Applied, Caller, Command, Event, KeySelector, KvDeletePattern, KvSet, Outcome, Sequence,
-    SessionExpire, SessionId, SessionOpen, query,
+    Applied, Caller, Command, Condition, Event, Expect, KeySelector, KvDeletePattern, KvIncrement,
+    KvSet, Operated, Operation, Outcome, Rejection, Sequence, SessionExpire, SessionId,
+    SessionOpen, Transaction, TransactionStep, query,
 };
 use bytes::Bytes;
 
@@ -134,6 +136,112 @@ fn sessions_without_answers_end_together() {
     let settled = ids.len() as u64;
     assert_eq!(applied.outcomes, [Outcome::SessionExpire { settled }]);
     assert_eq!(ended(&applied), ids);
+    group.check();
+}
+
+#[test]
+fn a_transaction_has_so_many_steps() {
+    let mut group = Group::new();
+    let add = Operation::KvIncrement(KvIncrement { key: "n".into(), by: 1 });
+    let absent = Condition::KvAbsent { key: "never".into() };
+    let full = Transaction {
+        conditions: vec![absent.clone(); TRANSACTION_STEPS_MAX],
+        then: vec![add.clone(); TRANSACTION_STEPS_MAX],
+        otherwise: vec![add.clone(); TRANSACTION_STEPS_MAX],
+    };
+    let (mut conditions, mut then, mut otherwise) = (full.clone(), full.clone(), full.clone());
+    conditions.conditions.push(absent);
+    then.then.push(add.clone());
+    otherwise.otherwise.push(add);
+    let all = [conditions, then, otherwise, full].map(Command::Transaction);
+    let outcomes = group.own(all.to_vec()).outcomes;
+    for outcome in &outcomes[..3] {
+        assert!(
+            matches!(
+                outcome,
+                Outcome::Rejected(Rejection::LimitExceeded { actual: 129, limit: 128, .. })
+            ),
+            "{outcome:?}"
+        );
+    }
+    let Outcome::Transaction { operated, .. } = &outcomes[3] else { panic!("{outcomes:?}") };
+    // Those that were refused have added nothing.
+    assert_eq!(operated[0], Operated::KvIncrement { value: 1, version: 1 });
+    assert_eq!(operated[127], Operated::KvIncrement { value: 128, version: 128 });
+    group.check();
+}
+
+#[test]
+fn a_transaction_has_so_many_bytes() {
+    let mut group = Group::new();
+    let set = |key: &'static str, bytes: u64| {
+        let value = Bytes::from(vec![b'v'; usize::try_from(bytes).unwrap()]);
+        Operation::KvSet(KvSet {
+            key: key.into(),
+            value,
+            ttl_ms: None,
+            expect: Expect::Any,
+            owner: None,
+        })
+    };
+    let then = vec![set("a", VALUE_BYTES_MAX), set("b", VALUE_BYTES_MAX - 3)];
+    let one_more = vec![Operation::KvGet { key: "c".into() }];
+    let fits = Transaction { then, ..Default::default() };
+    let too_many = Transaction { otherwise: one_more, ..fits.clone() };
+    assert_eq!(fits.bytes() as u64 + 1, TRANSACTION_BYTES_MAX);
+    let fits = Transaction { conditions: vec![Condition::KvAbsent { key: "a".into() }], ..fits };
+    let outcomes =
+        group.own(vec![Command::Transaction(too_many.clone()), Command::Transaction(fits)]);
+    assert!(matches!(&outcomes.outcomes[1], Outcome::Transaction { .. }), "{outcomes:?}");
+    let outcomes = group.own(vec![Command::Transaction(Transaction {
+        conditions: vec![Condition::KvAbsent { key: "a".into() }],
+        ..too_many
+    })]);
+    assert!(
+        matches!(
+            &outcomes.outcomes[0],
+            Outcome::Rejected(Rejection::LimitExceeded { actual, limit, .. })
+                if (*actual, *limit) == (TRANSACTION_BYTES_MAX + 1, TRANSACTION_BYTES_MAX)
+        ),
+        "{outcomes:?}"
+    );
+    group.check();
+}
+
+#[test]
+fn a_transaction_reads_so_many_bytes() {
+    let mut group = Group::new();
+    let half = usize::try_from(TRANSACTION_READ_BYTES_MAX / 2).unwrap();
+    let value = |bytes: usize| Bytes::from(vec![b'v'; bytes]);
+    let set = |key: &'static str, value| {
+        let key = Bytes::from_static(key.as_bytes());
+        Command::KvSet(KvSet { key, value, ttl_ms: None, expect: Default::default(), owner: None })
+    };
+    group.own(vec![set("a", value(half)), set("b", value(half)), set("c", value(1))]);
+    let get = |key: &'static str| Operation::KvGet { key: Bytes::from_static(key.as_bytes()) };
+    let mark = Operation::KvIncrement(KvIncrement { key: "mark".into(), by: 1 });
+    let asked = |then: Vec<Operation>| Transaction { then, ..Default::default() };
+    let fits = asked(vec![mark.clone(), get("a"), get("b"), get("mark-not")]);
+    let one_more = asked(vec![mark, get("a"), get("b"), get("c")]);
+    let outcomes =
+        group.own(vec![Command::Transaction(fits), Command::Transaction(one_more)]).outcomes;
+    assert!(matches!(outcomes[0], Outcome::Transaction { .. }), "{outcomes:?}");
+    let too_much = |outcome: &Outcome, position| {
+        let Outcome::TransactionFailed { step, rejection } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(*step, TransactionStep::Then(position));
+        let limit = TRANSACTION_READ_BYTES_MAX;
+        assert!(
+            matches!(rejection, Rejection::LimitExceeded { actual, limit: of, .. }
+                if (*actual, *of) == (limit + 1, limit)),
+            "{rejection:?}"
+        );
+    };
+    too_much(&outcomes[1], 3);
+    let marked = query::kv_get(&group.tables, GROUP, "", b"mark").unwrap().unwrap();
+    assert_eq!(marked.value, "1", "what was refused has marked nothing");
+    // As a query it has the same bound.
+    let asked = asked(vec![get("a"), get("b"), get("c")]);
+    too_much(&query::transaction(&group.tables, GROUP, "", &asked).unwrap(), 2);
     group.check();
 }
 

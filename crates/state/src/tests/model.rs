@@ -5,9 +5,10 @@ use super::{property, requests};
 use crate::query::{KvItem, KvList, KvPage, KvShow, SessionItem};
 use crate::testing::GROUP;
 use crate::{
-    Attachment, Batch, Caller, Command, Envelope, Event, Expect, Float, KeySelector,
-    KvDeletePattern, LockAcquire, LockCancel, LockGuard, LogIndex, Machine, MemoryTables, Outcome,
-    Rejection, Revision, Sequence, SessionId, TicketId, invariants, query,
+    Attachment, Batch, Caller, Command, Condition, Envelope, Event, Expect, Float, KeySelector,
+    KvDeletePattern, LockAcquire, LockCancel, LockGuard, LogIndex, Machine, MemoryTables, Operated,
+    Operation, Outcome, Rejection, Revision, Sequence, SessionId, TicketId, Transaction,
+    TransactionStep, invariants, query,
 };
 use locks::Locks;
 use proptest::prelude::*;
@@ -275,6 +276,9 @@ impl Model {
                 let value = Float::new(sum.parse().unwrap());
                 Ok(Outcome::KvIncrementFloat { value, version, revision: at })
             }
+            Command::Transaction(transaction) => {
+                Ok(self.transaction(at, namespace, transaction))
+            }
             Command::MemberPublish(publish) => {
                 if publish.client_addr.is_empty() {
                     return Err(Rejection::Invalid(
@@ -329,6 +333,91 @@ impl Model {
             }
         });
         outcome.unwrap_or_else(Outcome::Rejected)
+    }
+
+    /// Works on the items themselves, and puts back a copy of all of them when it failed.
+    fn transaction(&mut self, at: Revision, namespace: &str, asked: &Transaction) -> Outcome {
+        let failed = |step, rejection| Outcome::TransactionFailed { step, rejection };
+        let Transaction { conditions, then, otherwise } = asked;
+        if conditions.is_empty() && then.is_empty() && otherwise.is_empty() {
+            let why = "the transaction is empty; give it an operation or a condition";
+            return Outcome::Rejected(Rejection::Invalid(why.to_owned()));
+        }
+        let mut failed_condition = None;
+        for (position, condition) in (0..).zip(conditions) {
+            let (Condition::KvVersion { key, .. }
+            | Condition::KvAbsent { key }
+            | Condition::KvExists { key }
+            | Condition::KvValue { key, .. }) = condition;
+            if let Err(rejection) = key_fits(key) {
+                return failed(TransactionStep::Condition(position), rejection);
+            }
+            let item = self.items.get(&(namespace.to_owned(), key.to_vec()));
+            let holds = match condition {
+                Condition::KvVersion { version, .. } => {
+                    item.map(|item| item.version) == Some(*version)
+                }
+                Condition::KvAbsent { .. } => item.is_none(),
+                Condition::KvExists { .. } => item.is_some(),
+                Condition::KvValue { value, .. } => item.is_some_and(|item| item.value == *value),
+            };
+            if !holds && failed_condition.is_none() {
+                failed_condition = Some(position);
+            }
+        }
+        let (operations, step): (_, fn(u32) -> _) = match failed_condition {
+            None => (then, TransactionStep::Then),
+            Some(_) => (otherwise, TransactionStep::Otherwise),
+        };
+        let before = self.items.clone();
+        let mut operated = Vec::new();
+        for (position, operation) in (0..).zip(operations) {
+            match self.operate(at, namespace, operation) {
+                Ok(done) => operated.push(done),
+                Err(rejection) => {
+                    self.items = before;
+                    return failed(step(position), rejection);
+                }
+            }
+        }
+        Outcome::Transaction { failed_condition, operated, revision: at }
+    }
+
+    fn operate(
+        &mut self,
+        at: Revision,
+        namespace: &str,
+        operation: &Operation,
+    ) -> Result<Operated, Rejection> {
+        let command = match operation.clone() {
+            Operation::KvGet { key } => {
+                key_fits(&key)?;
+                let item = self.items.get(&(namespace.to_owned(), key.to_vec())).cloned();
+                return Ok(Operated::KvGet(item.map(|item| item.shown(self.now_ms))));
+            }
+            Operation::KvSet(set) => Command::KvSet(set),
+            Operation::KvDelete(delete) => Command::KvDelete(delete),
+            Operation::KvIncrement(increment) => Command::KvIncrement(increment),
+            Operation::KvIncrementFloat(increment) => Command::KvIncrementFloat(increment),
+        };
+        let envelope = Envelope {
+            namespace: namespace.to_owned(),
+            caller: Caller::Anonymous,
+            guard: None,
+            command,
+        };
+        match self.execute(at, &envelope) {
+            Outcome::KvSet { version, .. } => Ok(Operated::KvSet { version }),
+            Outcome::KvDelete { deleted, .. } => Ok(Operated::KvDelete { deleted }),
+            Outcome::KvIncrement { value, version, .. } => {
+                Ok(Operated::KvIncrement { value, version })
+            }
+            Outcome::KvIncrementFloat { value, version, .. } => {
+                Ok(Operated::KvIncrementFloat { value, version })
+            }
+            Outcome::Rejected(rejection) => Err(rejection),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn cancel(
@@ -570,6 +659,17 @@ fn machine_and_model_agree() {
             let of_sessions: Vec<Event> = of_sessions.cloned().collect();
             prop_assert_eq!(of_sessions, std::mem::take(&mut model.events));
             author.learn(&applied);
+            for Envelope { namespace, command, .. } in &batch.commands {
+                // What only reads is answered by a view as by an entry.
+                if let Command::Transaction(asked) = command
+                    && asked.only_reads()
+                    && namespace_fits(namespace).is_ok()
+                {
+                    let read = query::transaction(&tables, GROUP, namespace, asked).unwrap();
+                    let at = query::revision(&tables, GROUP).unwrap();
+                    prop_assert_eq!(read, model.transaction(at, namespace, asked), "{:?}", asked);
+                }
+            }
             machine.check(&tables).unwrap();
             invariants::check(&tables, GROUP).unwrap();
             compare(&tables, &model, author.tickets())?;

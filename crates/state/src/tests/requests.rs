@@ -2,11 +2,12 @@
 //! meet each other often; and repetitions of earlier ones.
 
 use crate::{
-    Applied, Attachment, Batch, Caller, Command, Envelope, Event, Expect, Float, HeldLock,
-    KeySelector, KvDelete, KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet, LeaseCheckpoint,
-    LockAcquire, LockAttach, LockCancel, LockDetach, LockDetachNode, LockExpire, LockForceRelease,
-    LockGuard, LockRelease, LockRequest, MemberPublish, NodeId, Outcome, Sequence, SessionClose,
-    SessionExpire, SessionId, SessionOpen, Share, Stamp, TicketId,
+    Applied, Attachment, Batch, Caller, Command, Condition, Envelope, Event, Expect, Float,
+    HeldLock, KeySelector, KvDelete, KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet,
+    LeaseCheckpoint, LockAcquire, LockAttach, LockCancel, LockDetach, LockDetachNode, LockExpire,
+    LockForceRelease, LockGuard, LockRelease, LockRequest, MemberPublish, NodeId, Operation,
+    Outcome, Sequence, SessionClose, SessionExpire, SessionId, SessionOpen, Share, Stamp, TicketId,
+    Transaction,
 };
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -172,6 +173,7 @@ fn what() -> impl Strategy<Value = What> {
         ),
         2 => session_ttl_ms
             .prop_map(|ttl_ms| What::Command(Command::SessionOpen(SessionOpen { ttl_ms }))),
+        4 => transaction().prop_map(|asked| What::Command(Command::Transaction(asked))),
         1 => any::<prop::sample::Index>().prop_map(What::Close),
         1 => any::<prop::sample::Index>().prop_map(What::Expire),
         1 => Just(What::Command(Command::Tick)),
@@ -180,6 +182,34 @@ fn what() -> impl Strategy<Value = What> {
             What::Command(Command::MemberPublish(MemberPublish { node, client_addr, http_addr }))
         }),
     ]
+}
+
+/// Up to two conditions and three operations in each branch, on few keys, so that many fail in the middle.
+fn transaction() -> impl Strategy<Value = Transaction> {
+    let key = || prop_oneof![8 => Just("a"), 8 => Just("ab"), 1 => Just("")].prop_map(Bytes::from);
+    let condition = prop_oneof![
+        (key(), 1..3u64).prop_map(|(key, version)| Condition::KvVersion { key, version }),
+        key().prop_map(|key| Condition::KvAbsent { key }),
+        key().prop_map(|key| Condition::KvExists { key }),
+        key().prop_map(|key| Condition::KvValue { key, value: "1".into() }),
+    ];
+    let operation = prop_oneof![
+        key().prop_map(|key| Operation::KvGet { key }),
+        (key(), prop_oneof![Just("1"), Just("x")], prop_oneof![Just(None), Just(Some(3))])
+            .prop_map(|(key, value, ttl_ms)| {
+                let (value, expect) = (value.into(), Expect::Any);
+                Operation::KvSet(KvSet { key, value, ttl_ms, expect, owner: None })
+            }),
+        (key(), prop_oneof![Just(Expect::Any), Just(Expect::Version(1))])
+            .prop_map(|(key, expect)| Operation::KvDelete(KvDelete { key, expect })),
+        (key(), 1..3i64).prop_map(|(key, by)| Operation::KvIncrement(KvIncrement { key, by })),
+        key().prop_map(|key| {
+            Operation::KvIncrementFloat(KvIncrementFloat { key, by: Float::new(0.5) })
+        }),
+    ];
+    let operations = || vec(operation.clone(), 0..4);
+    (vec(condition, 0..3), operations(), operations())
+        .prop_map(|(conditions, then, otherwise)| Transaction { conditions, then, otherwise })
 }
 
 fn lock_name() -> impl Strategy<Value = String> {
@@ -312,6 +342,18 @@ impl Author {
 
     fn command(&self, what: &What) -> Command {
         match what {
+            What::Command(Command::Transaction(asked)) => {
+                // Some of its keys end with a session, which may be over by now.
+                let mut asked = asked.clone();
+                for operation in asked.then.iter_mut().chain(&mut asked.otherwise) {
+                    if let Operation::KvSet(KvSet { key, ttl_ms: None, owner, .. }) = operation
+                        && key[..] == *b"ab"
+                    {
+                        *owner = self.sessions.last().copied();
+                    }
+                }
+                Command::Transaction(asked)
+            }
             What::Command(command) => command.clone(),
             What::Close(which) => Command::SessionClose(SessionClose { id: self.session(which) }),
             What::Expire(which) => {

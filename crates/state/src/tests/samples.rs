@@ -3,17 +3,18 @@
 //! When a variant is added, `name_of_*` stops compiling: add samples of it there and here.
 
 use crate::keys::{self, DeadlineKind};
+use crate::query::KvItem;
 use crate::rows::{
     Answer, AnswerRow, Holder, IdempotencyRow, KvRow, LockRow, MemberAddrRow, MetaRow, SessionRow,
     TicketRow, TicketState,
 };
 use crate::{
-    Attachment, Batch, Caller, Command, Envelope, Expect, FencingToken, Float, GroupId, HeldLock,
-    KeySelector, KvDelete, KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet, LeaseCheckpoint,
-    LockAcquire, LockAttach, LockCancel, LockDetach, LockDetachNode, LockExpire, LockForceRelease,
-    LockGuard, LockRelease, LockRequest, LogIndex, MemberPublish, NodeId, Outcome, Rejection,
-    Revision, Sequence, SessionClose, SessionExpire, SessionId, SessionOpen, Share, Stamp,
-    TicketId, codec,
+    Attachment, Batch, Caller, Command, Condition, Envelope, Expect, FencingToken, Float, GroupId,
+    HeldLock, KeySelector, KvDelete, KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet,
+    LeaseCheckpoint, LockAcquire, LockAttach, LockCancel, LockDetach, LockDetachNode, LockExpire,
+    LockForceRelease, LockGuard, LockRelease, LockRequest, LogIndex, MemberPublish, NodeId,
+    Operated, Operation, Outcome, Rejection, Revision, Sequence, SessionClose, SessionExpire,
+    SessionId, SessionOpen, Share, Stamp, TicketId, Transaction, TransactionStep, codec,
 };
 use bytes::Bytes;
 
@@ -59,6 +60,32 @@ pub(super) fn commands() -> Vec<(String, Command)> {
         }),
         Command::KvIncrementFloat(KvIncrementFloat { key: "key".into(), by: Float::new(0.5) }),
         Command::KvIncrementFloat(KvIncrementFloat { key: "key".into(), by: Float::new(-1e300) }),
+        Command::Transaction(Transaction {
+            conditions: vec![
+                Condition::KvVersion { key: "a".into(), version: 300 },
+                Condition::KvAbsent { key: "b".into() },
+                Condition::KvExists { key: "c".into() },
+                Condition::KvValue { key: "d".into(), value: "v".into() },
+            ],
+            then: vec![
+                Operation::KvGet { key: "a".into() },
+                Operation::KvSet(KvSet {
+                    key: "b".into(),
+                    value: "v".into(),
+                    ttl_ms: Some(1),
+                    expect: Expect::Absent,
+                    owner: None,
+                }),
+                Operation::KvDelete(KvDelete { key: "c".into(), expect: Expect::Any }),
+                Operation::KvIncrement(KvIncrement { key: "n".into(), by: -1 }),
+                Operation::KvIncrementFloat(KvIncrementFloat {
+                    key: "f".into(),
+                    by: Float::new(0.5),
+                }),
+            ],
+            otherwise: vec![Operation::KvGet { key: "a".into() }],
+        }),
+        Command::Transaction(Transaction::default()),
         acquire(Share::Exclusive, 0),
         acquire(Share::Shared, 10_000),
         acquire(Share::Permit { of: 3 }, 10_000),
@@ -94,6 +121,7 @@ fn name_of_command(command: &Command) -> &'static str {
         Command::MemberPublish(_) => "member_publish",
         Command::KvDeletePattern(_) => "kv_delete_pattern",
         Command::KvIncrementFloat(_) => "kv_increment_float",
+        Command::Transaction(_) => "transaction",
         Command::LockAcquire(_) => "lock_acquire",
         Command::LockRelease(_) => "lock_release",
         Command::LockForceRelease(_) => "lock_force_release",
@@ -147,6 +175,37 @@ pub(super) fn outcomes() -> Vec<(String, Outcome)> {
         Outcome::KvDeletePattern { deleted: 0, cursor: None, revision },
         Outcome::KvIncrementFloat { value: Float::new(0.5), version: 300, revision },
         Outcome::SessionExpire { settled: 2 },
+        Outcome::Transaction {
+            failed_condition: None,
+            operated: vec![
+                Operated::KvGet(None),
+                Operated::KvGet(Some(KvItem {
+                    value: "v".into(),
+                    version: 300,
+                    create_revision: Revision(77 << 12),
+                    mod_revision: revision,
+                    remaining_ttl_ms: Some(1),
+                })),
+                Operated::KvSet { version: 1 },
+                Operated::KvDelete { deleted: true },
+                Operated::KvIncrement { value: -5, version: 300 },
+                Operated::KvIncrementFloat { value: Float::new(0.5), version: 300 },
+            ],
+            revision,
+        },
+        Outcome::TransactionFailed {
+            step: TransactionStep::Condition(3),
+            rejection: Rejection::Invalid("why".to_owned()),
+        },
+        Outcome::TransactionFailed {
+            step: TransactionStep::Then(300),
+            rejection: Rejection::Overflow,
+        },
+        Outcome::TransactionFailed {
+            step: TransactionStep::Otherwise(0),
+            rejection: Rejection::ConditionFailed { version: None },
+        },
+        Outcome::Transaction { failed_condition: Some(300), operated: Vec::new(), revision },
         Outcome::LockAcquire { token: FencingToken(33), ttl_ms: 30_000, revision },
         Outcome::LockQueued { ticket: TicketId(8192) },
         Outcome::LockRelease { released: 1, revision },
@@ -164,6 +223,8 @@ pub(super) fn outcomes() -> Vec<(String, Outcome)> {
         Outcome::KvDeletePattern { .. } => "kv_delete_pattern",
         Outcome::KvIncrementFloat { .. } => "kv_increment_float",
         Outcome::SessionExpire { .. } => "session_expire",
+        Outcome::Transaction { .. } => "transaction",
+        Outcome::TransactionFailed { .. } => "transaction_failed",
         Outcome::LockAcquire { .. } => "lock_acquire",
         Outcome::LockQueued { .. } => "lock_queued",
         Outcome::LockRelease { .. } => "lock_release",

@@ -6,7 +6,8 @@
 use super::{LogEntry, Payload, record};
 use bytes::Bytes;
 use quorate_state::{
-    Attachment, Batch, Command, EntryBody, Envelope, HeldLock, LogIndex, SessionId, TicketId,
+    Attachment, Batch, Command, Condition, EntryBody, Envelope, HeldLock, LogIndex, Operation,
+    SessionId, TicketId, Transaction,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ const NODE_BYTES: usize = 1 << 10;
 /// Memory that a decoded command takes for each of its byte strings, beside the bytes: what the
 /// allocator adds, and a counter once it is shared.
 const STRING_OVERHEAD_BYTES: usize = 64;
+/// Byte strings of a step of a transaction, at most: a key and a value.
+const STEP_STRINGS: usize = 2;
 /// Byte strings of a command, at most: namespace, idempotency key, guard, and two of its own. A
 /// command with more needs a line in [`decoded_bytes`].
 const STRINGS: usize = 5;
@@ -65,9 +68,15 @@ impl Cached {
 
 /// Memory of a decoded batch, at most: its byte strings are no longer together than its encoding.
 fn decoded_bytes(batch: &Batch, encoded_len: usize) -> usize {
-    let ids = batch.commands.iter().map(|envelope| match &envelope.command {
+    let lists = batch.commands.iter().map(|envelope| match &envelope.command {
         // Numbers take up to 8 times as much as encoded, and only here are there many.
         Command::SessionExpire(expire) => expire.ids.capacity() * size_of::<SessionId>(),
+        Command::Transaction(transaction) => {
+            let Transaction { conditions, then, otherwise } = transaction;
+            let operations = then.capacity() + otherwise.capacity();
+            conditions.capacity() * (size_of::<Condition>() + STEP_STRINGS * STRING_OVERHEAD_BYTES)
+                + operations * (size_of::<Operation>() + STEP_STRINGS * STRING_OVERHEAD_BYTES)
+        }
         Command::LockDetach(detach) => {
             detach.calls.capacity() * size_of::<(TicketId, Attachment)>()
         }
@@ -81,7 +90,7 @@ fn decoded_bytes(batch: &Batch, encoded_len: usize) -> usize {
     encoded_len
         + batch.commands.capacity() * size_of::<Envelope>()
         + batch.commands.len() * STRINGS * STRING_OVERHEAD_BYTES
-        + ids.sum::<usize>()
+        + lists.sum::<usize>()
 }
 
 impl TailCache {

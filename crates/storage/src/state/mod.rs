@@ -6,7 +6,6 @@
 
 pub(crate) mod generation;
 pub mod memory;
-mod overlay;
 pub mod rocks;
 
 use crate::Error;

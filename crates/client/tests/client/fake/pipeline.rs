@@ -90,6 +90,15 @@ async fn answer(node: &Arc<Node>, call: PipelineCall) -> PipelineResponse {
         Call::KvIncrementFloat(_)
         | Call::KvDeletePattern(_)
         | Call::KvList(_)
+        | Call::TxnCommit(_)
+        | Call::SessionList(_)
+        | Call::LockAcquire(_)
+        | Call::LockCancel(_)
+        | Call::LockRenew(_)
+        | Call::LockRelease(_)
+        | Call::LockForceRelease(_)
+        | Call::LockInspect(_)
+        | Call::LockList(_)
         | Call::ClusterCounters(_) => Err(Status::unimplemented("no test asks for it")),
         Call::SessionOpen(open) => make!(open, SessionOpen by SessionService::open),
         Call::SessionKeepAlive(keep) => {

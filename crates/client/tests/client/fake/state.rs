@@ -128,7 +128,7 @@ impl Tables {
         key: &[u8],
         by: i64,
     ) -> Result<IncrementResponse, Status> {
-        let Origin { session_id, sequence, floor, idempotency_key } = origin;
+        let Origin { session_id, sequence, floor, idempotency_key, .. } = origin;
         if *session_id == 0 {
             if idempotency_key.is_empty() {
                 return Ok(self.apply(key, by));

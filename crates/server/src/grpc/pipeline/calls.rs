@@ -82,6 +82,7 @@ pub(super) async fn call_unary(
         | Call::KvIncrement(_)
         | Call::KvIncrementFloat(_)
         | Call::KvDeletePattern(_)
+        | Call::TxnCommit(_)
         | Call::LockRelease(_)
         | Call::SessionOpen(_)
         | Call::SessionClose(_) => {
@@ -119,6 +120,7 @@ pub(super) fn method(call: &Call) -> &'static str {
         Call::ClusterHashState(_) => "ClusterService/HashState",
         Call::ClusterCounters(_) => "ClusterService/Counters",
         Call::ClusterTransferLeader(_) => "ClusterService/TransferLeader",
+        Call::TxnCommit(_) => "TxnService/Commit",
     }
 }
 
@@ -137,6 +139,7 @@ pub(super) fn mutated(outcome: Outcome, group: quorate_state::GroupId) -> Result
         Outcome::LockRelease { .. } => Answer::LockRelease(wire::lock::released(outcome, group)?),
         Outcome::SessionOpen { .. } => Answer::SessionOpen(wire::session::opened(outcome, group)?),
         Outcome::SessionClose { .. } => Answer::SessionClose(wire::session::closed(outcome)?),
+        Outcome::Transaction { .. } => Answer::TxnCommit(wire::txn::committed(outcome, group)?),
         other => return Err(wire::unexpected(other)),
     })
 }

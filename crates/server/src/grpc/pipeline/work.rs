@@ -32,8 +32,9 @@ pub(super) const CALLS_MAX: usize = 1_024;
 /// Calls of one stream that may wait for locks at once. Fewer than may be unanswered, so that there
 /// is always room for the release that they wait for.
 pub(super) const WAITS_MAX: usize = 512;
-/// Bytes of commands of one stream that may be unanswered at once; beyond it no further message is
-/// taken. Far below what all streams together may have, so that one can't take it all.
+/// Bytes of commands of one stream that may be unanswered at once, and of answers that are not
+/// sent; beyond it no further message is taken. Far below what all streams together may have, so
+/// that one can't take it all.
 const COMMAND_BYTES_MAX: usize = 4 << 20;
 /// Bytes of answers after which a message is full: enough to make its frame cheap, little enough
 /// that others get their turn on the connection.
@@ -85,7 +86,9 @@ struct Readable {
 
 /// Answers of the next message, each counted.
 struct Answers {
-    known: Vec<PipelineAnswer>,
+    known: VecDeque<PipelineAnswer>,
+    /// Of those.
+    bytes: usize,
     counters: Arc<Counters>,
 }
 
@@ -99,7 +102,26 @@ impl Answers {
             _ => metrics::Outcome::Ok,
         };
         self.counters.requests.answered(method, outcome);
-        self.known.push(answer);
+        self.bytes += answer.encoded_len();
+        self.known.push_back(answer);
+    }
+
+    /// Those of the next message, in their order: as many as fit, one at least.
+    fn take(&mut self) -> Vec<PipelineAnswer> {
+        if self.bytes <= MESSAGE_BYTES {
+            self.bytes = 0;
+            return std::mem::take(&mut self.known).into();
+        }
+        let mut bytes = 0;
+        let mut taken = Vec::new();
+        while bytes < MESSAGE_BYTES
+            && let Some(answer) = self.known.pop_front()
+        {
+            bytes += answer.encoded_len();
+            taken.push(answer);
+        }
+        self.bytes -= bytes;
+        taken
     }
 }
 
@@ -121,7 +143,7 @@ impl Work {
             readable: VecDeque::new(),
             others: FuturesUnordered::new(),
             waits: HashMap::new(),
-            answers: Answers { known: Vec::new(), counters },
+            answers: Answers { known: VecDeque::new(), bytes: 0, counters },
             welcomed: false,
             leader: None,
         }
@@ -183,6 +205,7 @@ impl Work {
         while self.unanswered() < CALLS_MAX
             && self.lane.held_bytes() < COMMAND_BYTES_MAX
             && self.answers.known.len() < CALLS_MAX
+            && self.answers.bytes < COMMAND_BYTES_MAX
             && let Some(requests) = &mut self.requests
         {
             match requests.poll_next_unpin(cx) {
@@ -239,6 +262,14 @@ impl Work {
                 Some(Call::LockRelease(release)) => wire::lock::release(release),
                 Some(Call::SessionOpen(open)) => wire::session::open(open),
                 Some(Call::SessionClose(close)) => wire::session::close(close),
+                Some(Call::TxnCommit(commit)) => match wire::txn::commit(commit, limits) {
+                    Ok(wire::txn::Commit::Write(envelope)) => Ok(envelope),
+                    Ok(wire::txn::Commit::Read(read)) => {
+                        self.read_together(id, method, read, Deadline::in_ms(timeout_ms));
+                        continue;
+                    }
+                    Err(invalid) => Err(invalid),
+                },
                 Some(Call::KvGet(get)) => match wire::kv::get(get, limits) {
                     Ok(get) if !get.fresh.stale && get.fresh.min_revision.0 == 0 => {
                         reads.entry(timeout_ms).or_default().push((id, get));
@@ -307,8 +338,9 @@ impl Work {
     /// Answers reads until the message is full.
     fn read(&mut self) {
         let group = self.context.replica.group();
-        let mut bytes = 0;
-        while let Some(reads) = self.readable.front_mut() {
+        while self.answers.bytes < MESSAGE_BYTES
+            && let Some(reads) = self.readable.front_mut()
+        {
             if reads.since.elapsed() > VIEW_FRESH {
                 // A newer view contains all that the older one did.
                 reads.view = Arc::new(self.context.replica.stale());
@@ -323,10 +355,8 @@ impl Work {
                         .map_err(Refused::from),
                     Err(fatal) => Err(Refused::Unreadable(fatal.to_string())),
                 };
-                let answer = answered(id, got.map(Answer::KvGet));
-                bytes += answer.encoded_len();
-                self.answers.push(self.get, answer);
-                if bytes >= MESSAGE_BYTES {
+                self.answers.push(self.get, answered(id, got.map(Answer::KvGet)));
+                if self.answers.bytes >= MESSAGE_BYTES {
                     return;
                 }
             }
@@ -340,6 +370,21 @@ impl Work {
         self.others.push(Box::pin(async move {
             let got = crate::grpc::kv::Service(context).read(get, deadline).await;
             (method, answered(id, got.map(Answer::KvGet)))
+        }));
+    }
+
+    /// A transaction that only reads.
+    fn read_together(
+        &mut self,
+        id: u64,
+        method: Method,
+        read: wire::txn::Read,
+        deadline: Deadline,
+    ) {
+        let context = self.context.clone();
+        self.others.push(Box::pin(async move {
+            let read = crate::grpc::txn::Service(context).read(read, deadline).await;
+            (method, answered(id, read.map(Answer::TxnCommit)))
         }));
     }
 
@@ -407,7 +452,7 @@ impl Work {
             leader = address;
             self.leader = leads;
         }
-        let answers = std::mem::take(&mut self.answers.known);
+        let answers = self.answers.take();
         Some(PipelineResponse { answers, welcome, leader })
     }
 }

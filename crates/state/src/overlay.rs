@@ -1,33 +1,34 @@
-//! Writes that are not committed yet, laid over the tables they will change.
+//! Writes that are not made yet, laid over the tables they will change.
 
-use quorate_state::{Read, TableError, Txn};
+use crate::{Read, TableError, Txn};
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 
-/// Tables as they will be once the writes are committed. Bounded by what one apply writes.
-pub(crate) struct Overlay<R> {
+/// Writes by key; none marks what is deleted.
+pub type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// Tables as they will be once the writes are made. Bounded by what one apply writes.
+#[derive(Debug)]
+pub struct Overlay<R> {
     base: R,
-    /// None marks what is deleted.
-    writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    writes: Writes,
 }
 
 impl<R: Read> Overlay<R> {
-    pub(crate) fn new(base: R) -> Self {
-        Self { base, writes: BTreeMap::new() }
+    /// Without any writes yet.
+    pub fn new(base: R) -> Self {
+        Self { base, writes: Writes::new() }
     }
 
     /// The writes, in key order.
-    pub(crate) fn into_writes(self) -> BTreeMap<Vec<u8>, Option<Vec<u8>>> {
+    pub fn into_writes(self) -> Writes {
         self.writes
     }
 }
 
 impl<R: Read> Read for Overlay<R> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
-        match self.writes.get(key) {
-            Some(value) => Ok(value.clone()),
-            None => self.base.get(key),
-        }
+        get_over(&self.writes, &self.base, key)
     }
 
     fn scan(
@@ -36,46 +37,7 @@ impl<R: Read> Read for Overlay<R> {
         to: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), TableError> {
-        if from >= to {
-            return Ok(());
-        }
-        let mut written = self
-            .writes
-            .range::<[u8], _>((std::ops::Bound::Included(from), std::ops::Bound::Excluded(to)));
-        let mut next = written.next();
-        let mut broken = false;
-        self.base.scan(from, to, &mut |key, value| {
-            // What was written at smaller keys comes first; at the same key it hides the base.
-            while let Some((written_key, written_value)) = next {
-                if written_key.as_slice() > key {
-                    break;
-                }
-                let same = written_key == key;
-                next = written.next();
-                if let Some(written_value) = written_value
-                    && visit(written_key, written_value).is_break()
-                {
-                    broken = true;
-                    return ControlFlow::Break(());
-                }
-                if same {
-                    return ControlFlow::Continue(());
-                }
-            }
-            let flow = visit(key, value);
-            broken = flow.is_break();
-            flow
-        })?;
-        while let Some((key, value)) = next {
-            if broken {
-                break;
-            }
-            next = written.next();
-            if let Some(value) = value {
-                broken = visit(key, value).is_break();
-            }
-        }
-        Ok(())
+        scan_over(&self.writes, &self.base, from, to, visit)
     }
 }
 
@@ -89,11 +51,72 @@ impl<R: Read> Txn for Overlay<R> {
     }
 }
 
+/// [`Read::get`] of `base` with `writes` made.
+pub(crate) fn get_over(
+    writes: &Writes,
+    base: &dyn Read,
+    key: &[u8],
+) -> Result<Option<Vec<u8>>, TableError> {
+    match writes.get(key) {
+        Some(value) => Ok(value.clone()),
+        None => base.get(key),
+    }
+}
+
+/// [`Read::scan`] of `base` with `writes` made.
+#[allow(clippy::type_complexity, reason = "it looks as in `Read`")]
+pub(crate) fn scan_over(
+    writes: &Writes,
+    base: &dyn Read,
+    from: &[u8],
+    to: &[u8],
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+) -> Result<(), TableError> {
+    if from >= to {
+        return Ok(());
+    }
+    let mut written = writes.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
+    let mut next = written.next();
+    let mut broken = false;
+    base.scan(from, to, &mut |key, value| {
+        // What was written at smaller keys comes first; at the same key it hides the base.
+        while let Some((written_key, written_value)) = next {
+            if written_key.as_slice() > key {
+                break;
+            }
+            let same = written_key == key;
+            next = written.next();
+            if let Some(written_value) = written_value
+                && visit(written_key, written_value).is_break()
+            {
+                broken = true;
+                return ControlFlow::Break(());
+            }
+            if same {
+                return ControlFlow::Continue(());
+            }
+        }
+        let flow = visit(key, value);
+        broken = flow.is_break();
+        flow
+    })?;
+    while let Some((key, value)) = next {
+        if broken {
+            break;
+        }
+        next = written.next();
+        if let Some(value) = value {
+            broken = visit(key, value).is_break();
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MemoryTables;
     use proptest::prelude::*;
-    use quorate_state::MemoryTables;
 
     type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 

@@ -1,0 +1,149 @@
+//! `quorate txn`: a transaction from a JSON document; its outcome as one.
+
+mod document;
+
+use super::kv::marks;
+use crate::connect::Connect;
+use crate::exit::Failure;
+use crate::output::{Output, number, put_bytes};
+use anyhow::Context;
+use clap::Args;
+use document::Document;
+use quorate_client::{TxnOutcome, TxnResult};
+use serde_json::{Map, Value, json};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Bytes of a document: values may be base64, or escaped, and have 2 MiB at most all together.
+const DOCUMENT_BYTES_MAX: u64 = 16 << 20;
+
+const AFTER_HELP: &str = r#"The document:
+
+  {"conditions": [{"key": "a", "is": "version", "version": 3},
+                  {"key": "b", "is": "absent"},
+                  {"key": "c", "is": "exists"},
+                  {"key": "d", "is": "value", "value": "x"}],
+   "then":       [{"op": "get", "key": "a"},
+                  {"op": "set", "key": "a", "value": "1", "ttl": "30s"},
+                  {"op": "delete", "key": "b"},
+                  {"op": "increment", "key": "n", "by": 1},
+                  {"op": "increment-float", "key": "f", "by": 0.5}],
+   "otherwise":  [{"op": "get", "key": "a"}]}
+
+When all conditions hold, `then` happens, all of it or nothing; else `otherwise`. Each list may be
+left out. What is not text is given as key_base64 and value_base64. The answer is JSON in either
+output format, also when a condition does not hold (exit status 4).
+
+Example:
+  echo '{"conditions":[{"key":"lock","is":"absent"}],"then":[{"op":"set","key":"lock","value":"me"}]}' |
+    quorate txn -"#;
+
+/// `quorate txn …`
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Txn {
+    #[command(flatten)]
+    connect: Connect,
+    /// The transaction as a JSON document; - reads it from stdin
+    file: PathBuf,
+}
+
+impl Txn {
+    pub(crate) fn run(self, output: Output) -> Result<(), Failure> {
+        let Self { connect, file } = self;
+        let document = Document::parse(&read(&file)?).map_err(|wrong| {
+            Failure::Usage(format!("{} is no transaction: {wrong}", name(&file)))
+        })?;
+        let outcome =
+            connect.run(async |client| Ok(document.add_to(client.txn()).commit().await?))?;
+        let shown = shown(&outcome, &document.keys_of(&outcome));
+        output.done(|| shown.clone(), || format!("{shown:#}"))?;
+        match outcome.failed_condition {
+            None => Ok(()),
+            Some(position) => Err(Failure::ConditionFailed(format!(
+                "conditions[{position}] does not hold, so `otherwise` happened"
+            ))),
+        }
+    }
+}
+
+/// How a file is called in messages.
+fn name(file: &Path) -> String {
+    if file == Path::new("-") { "stdin".to_owned() } else { file.display().to_string() }
+}
+
+/// The bytes of a file; `-` stands for stdin.
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let from: Box<dyn Read> = match file == Path::new("-") {
+        true => Box::new(std::io::stdin().lock()),
+        false => {
+            let opened = File::open(file);
+            Box::new(opened.with_context(|| format!("can't open {}", file.display()))?)
+        }
+    };
+    let read = from.take(DOCUMENT_BYTES_MAX + 1).read_to_end(&mut bytes);
+    let length = read.with_context(|| format!("can't read {}", name(file)))?;
+    if length as u64 > DOCUMENT_BYTES_MAX {
+        return Err(Failure::Usage(format!(
+            "{} is longer than {DOCUMENT_BYTES_MAX} bytes; no cluster takes such a transaction",
+            name(file)
+        )));
+    }
+    Ok(bytes)
+}
+
+/// The outcome as a document; `keys` are those of the operations that happened.
+fn shown(outcome: &TxnOutcome, keys: &[&[u8]]) -> Value {
+    let results: Vec<Value> =
+        outcome.results.iter().zip(keys).map(|(result, key)| shown_result(result, key)).collect();
+    let mut shown = json!({
+        "succeeded": outcome.succeeded(),
+        "results": results,
+        "revision": outcome.revision,
+    });
+    if let Some(position) = outcome.failed_condition {
+        shown["failed_condition"] = json!(position);
+    }
+    shown
+}
+
+fn shown_result(result: &TxnResult, key: &[u8]) -> Value {
+    let mut object = Map::new();
+    let op = match result {
+        TxnResult::Got(_) => "get",
+        TxnResult::Set { .. } => "set",
+        TxnResult::Deleted { .. } => "delete",
+        TxnResult::Incremented { .. } => "increment",
+        TxnResult::IncrementedFloat { .. } => "increment-float",
+        _ => "unknown",
+    };
+    object.insert("op".to_owned(), op.into());
+    put_bytes(&mut object, "key", key);
+    match result {
+        TxnResult::Got(entry) => {
+            object.insert("found".to_owned(), entry.is_some().into());
+            if let Some(entry) = entry {
+                put_bytes(&mut object, "value", &entry.value);
+                object.extend(marks(entry));
+            }
+        }
+        TxnResult::Set { version } => {
+            object.insert("version".to_owned(), (*version).into());
+        }
+        TxnResult::Deleted { existed } => {
+            object.insert("deleted".to_owned(), (*existed).into());
+        }
+        TxnResult::Incremented { value, version } => {
+            object.insert("value".to_owned(), number(*value));
+            object.insert("version".to_owned(), (*version).into());
+        }
+        TxnResult::IncrementedFloat { value, version } => {
+            object.insert("value".to_owned(), (*value).into());
+            object.insert("version".to_owned(), (*version).into());
+        }
+        _ => {}
+    }
+    Value::from(object)
+}

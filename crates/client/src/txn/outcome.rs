@@ -1,0 +1,126 @@
+//! What a transaction came to.
+
+use crate::Entry;
+use bytes::Bytes;
+use quorate_proto::v1::txn_result::Result as Came;
+use quorate_proto::v1::{TxnResponse, TxnResult as Wire};
+
+/// One of the branches of a transaction happened, all of it at one moment.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct TxnOutcome {
+    /// The first condition that did not hold, counted from 0; `None` when all held.
+    pub failed_condition: Option<u32>,
+    /// What each operation of the branch came to, in their order.
+    pub results: Vec<TxnResult>,
+    /// When it happened; of one that only reads, what it was read at.
+    pub revision: u64,
+}
+
+/// What an operation of a transaction came to.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum TxnResult {
+    /// A key was read; `None` when it does not exist.
+    Got(Option<Entry>),
+    /// A key was set.
+    Set {
+        /// Its version after it.
+        version: u64,
+    },
+    /// A key was deleted.
+    Deleted {
+        /// Whether there was one.
+        existed: bool,
+    },
+    /// It was added to a number.
+    Incremented {
+        /// The number after it.
+        value: i64,
+        /// The key's version after it.
+        version: u64,
+    },
+    /// It was added to a floating-point number.
+    IncrementedFloat {
+        /// The number after it.
+        value: f64,
+        /// The key's version after it.
+        version: u64,
+    },
+}
+
+impl TxnOutcome {
+    /// From the answer, and the keys of the reads by their places in the branch that happened; else
+    /// why the answer makes no sense.
+    pub(super) fn of(answer: TxnResponse, keys: Vec<Option<Bytes>>) -> Result<Self, String> {
+        let TxnResponse { succeeded, failed_condition, results, revision, .. } = answer;
+        if results.len() != keys.len() || succeeded != failed_condition.is_none() {
+            return Err(format!(
+                "{} results for {} operations, succeeded {succeeded}, failed condition \
+                 {failed_condition:?}",
+                results.len(),
+                keys.len()
+            ));
+        }
+        let results = results.into_iter().zip(keys).map(|(result, key)| result_of(result, key));
+        Ok(Self { failed_condition, results: results.collect::<Result<_, _>>()?, revision })
+    }
+
+    /// Whether all conditions held.
+    #[must_use]
+    pub fn succeeded(&self) -> bool {
+        self.failed_condition.is_none()
+    }
+
+    /// The entry that the operation at `position` read; `None` when the key does not exist, and
+    /// when the operation there is no read.
+    #[must_use]
+    pub fn entry(&self, position: usize) -> Option<&Entry> {
+        match self.results.get(position)? {
+            TxnResult::Got(entry) => entry.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The number after the addition at `position`; `None` when the operation there is none, or
+    /// one to a floating-point number.
+    #[must_use]
+    pub fn number(&self, position: usize) -> Option<i64> {
+        match self.results.get(position)? {
+            TxnResult::Incremented { value, .. } => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The version that the operation at `position` found or left; `None` when there is none.
+    #[must_use]
+    pub fn version(&self, position: usize) -> Option<u64> {
+        match self.results.get(position)? {
+            TxnResult::Got(entry) => entry.as_ref().map(|entry| entry.version),
+            TxnResult::Set { version }
+            | TxnResult::Incremented { version, .. }
+            | TxnResult::IncrementedFloat { version, .. } => Some(*version),
+            TxnResult::Deleted { .. } => None,
+        }
+    }
+}
+
+fn result_of(result: Wire, key: Option<Bytes>) -> Result<TxnResult, String> {
+    let Some(result) = result.result else {
+        return Err("a result is of a kind that this client does not know".to_owned());
+    };
+    Ok(match (result, key) {
+        (Came::KvGet(got), Some(key)) => {
+            TxnResult::Got(got.entry.map(|entry| Entry { key, ..Entry::from(entry) }))
+        }
+        (Came::KvSet(set), None) => TxnResult::Set { version: set.version },
+        (Came::KvDelete(delete), None) => TxnResult::Deleted { existed: delete.deleted },
+        (Came::KvIncrement(sum), None) => {
+            TxnResult::Incremented { value: sum.value, version: sum.version }
+        }
+        (Came::KvIncrementFloat(sum), None) => {
+            TxnResult::IncrementedFloat { value: sum.value, version: sum.version }
+        }
+        (other, _) => return Err(format!("{other:?} is the result of another operation")),
+    })
+}

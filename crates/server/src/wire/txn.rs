@@ -1,0 +1,276 @@
+//! Transactions: their requests and answers.
+
+use super::kv::{self, Freshness, freshness};
+use super::{Invalid, caller, guard, invalid, key, namespace, unexpected, value};
+use crate::grpc::Refused;
+use quorate_proto::v1;
+use quorate_proto::v1::txn_condition::Condition as Asked;
+use quorate_proto::v1::txn_kv_set::Expect as IfSet;
+use quorate_proto::v1::txn_operation::Operation as Step;
+use quorate_proto::v1::txn_result::Result as Came;
+use quorate_state::limits::Limits;
+use quorate_state::{
+    Command, Condition, Envelope, Expect, GroupId, KvDelete, KvIncrement, KvIncrementFloat, KvSet,
+    Operated, Operation, Outcome, Transaction,
+};
+
+/// A checked `Commit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Commit {
+    /// It changes something, so it goes through the log.
+    Write(Envelope),
+    /// A view answers it.
+    Read(Read),
+}
+
+/// A transaction that only reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Read {
+    pub(crate) namespace: String,
+    pub(crate) transaction: Transaction,
+    pub(crate) fresh: Freshness,
+}
+
+/// How many steps there are, and whether there are any, is left to the state machine, which has to
+/// look at it anyway.
+pub(crate) fn commit(request: v1::TxnRequest, limits: &Limits) -> Result<Commit, Invalid> {
+    let v1::TxnRequest {
+        namespace: name,
+        origin,
+        conditions,
+        then,
+        otherwise,
+        consistency,
+        min_revision,
+    } = request;
+    let namespace = namespace(name)?;
+    let caller = caller(&origin)?;
+    let guard = guard(origin)?;
+    let fresh = freshness(consistency, min_revision)?;
+    let operation = |step| operation(step, limits);
+    let transaction = Transaction {
+        conditions: each("conditions", conditions, |asked| condition(asked, limits))?,
+        then: each("then", then, operation)?,
+        otherwise: each("otherwise", otherwise, operation)?,
+    };
+    // A guard is judged where the log says who holds the lock.
+    if transaction.only_reads() && guard.is_none() {
+        return Ok(Commit::Read(Read { namespace, transaction, fresh }));
+    }
+    let command = Command::Transaction(transaction);
+    Ok(Commit::Write(Envelope { namespace, caller, guard, command }))
+}
+
+/// Converts a list; a refusal names the place in it.
+fn each<T, U>(
+    list: &str,
+    items: Vec<T>,
+    convert: impl Fn(T) -> Result<U, Invalid>,
+) -> Result<Vec<U>, Invalid> {
+    let convert = |(position, item)| {
+        convert(item).map_err(|Invalid { reason, message }| Invalid {
+            reason,
+            message: format!("{list}[{position}]: {message}"),
+        })
+    };
+    items.into_iter().enumerate().map(convert).collect()
+}
+
+fn unknown(what: &str) -> Invalid {
+    invalid(
+        "UNKNOWN_STEP",
+        format!(
+            "it names no {what} that this version knows; compare the versions of client and server"
+        ),
+    )
+}
+
+fn condition(asked: v1::TxnCondition, limits: &Limits) -> Result<Condition, Invalid> {
+    Ok(match asked.condition.ok_or_else(|| unknown("condition"))? {
+        Asked::KvVersion(of) => {
+            let version = kv::checked(of.version)?;
+            Condition::KvVersion { key: key(of.key, limits)?, version }
+        }
+        Asked::KvAbsent(of) => Condition::KvAbsent { key: key(of.key, limits)? },
+        Asked::KvExists(of) => Condition::KvExists { key: key(of.key, limits)? },
+        Asked::KvValue(of) => {
+            Condition::KvValue { key: key(of.key, limits)?, value: value(of.value, limits)? }
+        }
+    })
+}
+
+fn operation(step: v1::TxnOperation, limits: &Limits) -> Result<Operation, Invalid> {
+    Ok(match step.operation.ok_or_else(|| unknown("operation"))? {
+        Step::KvGet(get) => Operation::KvGet { key: key(get.key, limits)? },
+        Step::KvSet(set) => {
+            let expect = match set.expect {
+                None => Expect::Any,
+                Some(IfSet::IfAbsent(asked)) => kv::absent(asked)?,
+                Some(IfSet::IfVersion(version)) => Expect::Version(kv::checked(version)?),
+            };
+            Operation::KvSet(KvSet {
+                key: key(set.key, limits)?,
+                value: value(set.value, limits)?,
+                ttl_ms: kv::ttl(set.ttl_ms)?,
+                expect,
+                owner: None,
+            })
+        }
+        Step::KvDelete(delete) => {
+            let expect = match delete.if_version {
+                None => Expect::Any,
+                Some(version) => Expect::Version(kv::checked(version)?),
+            };
+            Operation::KvDelete(KvDelete { key: key(delete.key, limits)?, expect })
+        }
+        Step::KvIncrement(increment) => Operation::KvIncrement(KvIncrement {
+            key: key(increment.key, limits)?,
+            by: increment.by,
+        }),
+        Step::KvIncrementFloat(increment) => Operation::KvIncrementFloat(KvIncrementFloat {
+            key: key(increment.key, limits)?,
+            by: kv::finite(increment.by)?,
+        }),
+    })
+}
+
+pub(crate) fn committed(outcome: Outcome, group: GroupId) -> Result<v1::TxnResponse, Refused> {
+    match outcome {
+        Outcome::Transaction { failed_condition, operated, revision } => Ok(v1::TxnResponse {
+            succeeded: failed_condition.is_none(),
+            failed_condition,
+            results: operated.into_iter().map(result).collect(),
+            revision: revision.0,
+            group_id: group.0,
+        }),
+        other => Err(unexpected(other)),
+    }
+}
+
+fn result(operated: Operated) -> v1::TxnResult {
+    let result = match operated {
+        Operated::KvGet(item) => {
+            // Whose it is is said by its place; 128 keys would be as much as a value.
+            let entry = item.map(|item| kv::entry(bytes::Bytes::new(), item));
+            Came::KvGet(v1::TxnKvGetResult { entry })
+        }
+        Operated::KvSet { version } => Came::KvSet(v1::TxnKvSetResult { version }),
+        Operated::KvDelete { deleted } => Came::KvDelete(v1::TxnKvDeleteResult { deleted }),
+        Operated::KvIncrement { value, version } => {
+            Came::KvIncrement(v1::TxnKvIncrementResult { value, version })
+        }
+        Operated::KvIncrementFloat { value, version } => {
+            let value = value.get();
+            Came::KvIncrementFloat(v1::TxnKvIncrementFloatResult { value, version })
+        }
+    };
+    v1::TxnResult { result: Some(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use quorate_state::{Caller, Rejection, Revision, TransactionStep};
+
+    fn of(then: Vec<Step>, otherwise: Vec<Step>) -> v1::TxnRequest {
+        let steps = |steps: Vec<Step>| {
+            steps.into_iter().map(|step| v1::TxnOperation { operation: Some(step) }).collect()
+        };
+        v1::TxnRequest { then: steps(then), otherwise: steps(otherwise), ..Default::default() }
+    }
+
+    fn get(key: &'static str) -> Step {
+        Step::KvGet(v1::TxnKvGet { key: key.into() })
+    }
+
+    fn set(expect: Option<IfSet>, ttl_ms: Option<u64>) -> Step {
+        Step::KvSet(v1::TxnKvSet { key: "k".into(), value: "v".into(), ttl_ms, expect })
+    }
+
+    fn refused(request: v1::TxnRequest) -> (&'static str, String) {
+        let Invalid { reason, message } = commit(request, &Limits::default()).unwrap_err();
+        (reason, message)
+    }
+
+    #[test]
+    fn only_what_changes_something_becomes_a_command() {
+        let limits = Limits::default();
+        let Commit::Read(read) = commit(
+            v1::TxnRequest {
+                consistency: 2,
+                min_revision: 9,
+                ..of(vec![get("a")], vec![get("b")])
+            },
+            &limits,
+        )
+        .unwrap() else {
+            panic!("it only reads")
+        };
+        assert!(read.fresh.stale && read.fresh.min_revision == Revision(9));
+        // Either branch may make it a write.
+        let deletes = || Step::KvDelete(v1::TxnKvDelete { key: "k".into(), if_version: Some(3) });
+        for request in [of(vec![deletes()], vec![get("a")]), of(vec![get("a")], vec![deletes()])] {
+            let Commit::Write(envelope) = commit(request, &limits).unwrap() else {
+                panic!("it changes something")
+            };
+            assert_eq!(envelope.caller, Caller::Anonymous);
+            let Command::Transaction(transaction) = envelope.command else { panic!("a command") };
+            let delete = KvDelete { key: "k".into(), expect: Expect::Version(3) };
+            let operations = [transaction.then, transaction.otherwise].concat();
+            assert!(operations.contains(&Operation::KvDelete(delete)), "{operations:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_step() {
+        let (reason, message) = refused(of(vec![get("a"), get("")], vec![]));
+        assert_eq!(reason, "KEY_EMPTY");
+        assert!(message.starts_with("then[1]: "), "{message}");
+        let (reason, message) = refused(of(vec![], vec![set(None, Some(0))]));
+        assert_eq!(reason, "INVALID_TTL");
+        assert!(message.starts_with("otherwise[0]: "), "{message}");
+        for expect in [IfSet::IfAbsent(false), IfSet::IfVersion(0)] {
+            assert_eq!(refused(of(vec![set(Some(expect), None)], vec![])).0, "INVALID_CONDITION");
+        }
+        let float = v1::TxnKvIncrementFloat { key: "f".into(), by: f64::NAN };
+        assert_eq!(refused(of(vec![Step::KvIncrementFloat(float)], vec![])).0, "INVALID_NUMBER");
+        let conditions = vec![v1::TxnCondition::default()];
+        let (reason, message) = refused(v1::TxnRequest { conditions, ..Default::default() });
+        assert_eq!(reason, "UNKNOWN_STEP");
+        assert!(message.starts_with("conditions[0]: "), "{message}");
+        let large = Bytes::from(vec![0; (1 << 20) + 1]);
+        let value = Asked::KvValue(v1::TxnKvValue { key: "k".into(), value: large });
+        let conditions = vec![v1::TxnCondition { condition: Some(value) }];
+        assert_eq!(
+            refused(v1::TxnRequest { conditions, ..Default::default() }).0,
+            "VALUE_TOO_LARGE"
+        );
+    }
+
+    #[test]
+    fn outcomes_become_answers_or_refusals() {
+        let revision = Revision(4096);
+        let outcome = Outcome::Transaction {
+            failed_condition: Some(2),
+            operated: vec![Operated::KvGet(None), Operated::KvIncrement { value: -1, version: 7 }],
+            revision,
+        };
+        let answer = committed(outcome, GroupId(0)).unwrap();
+        assert_eq!((answer.succeeded, answer.failed_condition), (false, Some(2)));
+        assert_eq!((answer.results.len(), answer.revision), (2, 4096));
+        let outcome =
+            Outcome::Transaction { failed_condition: None, operated: Vec::new(), revision };
+        assert!(committed(outcome, GroupId(0)).unwrap().succeeded);
+        let step = TransactionStep::Then(3);
+        let outcome = Outcome::TransactionFailed { step, rejection: Rejection::NotANumber };
+        assert!(matches!(
+            committed(outcome, GroupId(0)),
+            Err(Refused::Step(TransactionStep::Then(3), Rejection::NotANumber))
+        ));
+        assert!(matches!(
+            committed(Outcome::AppliedResultDropped, GroupId(0)),
+            Err(Refused::ResultDropped)
+        ));
+    }
+}

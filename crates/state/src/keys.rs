@@ -6,18 +6,20 @@
 //!
 //! | no. | table          | rest of the key                                | value                    |
 //! |-----|----------------|------------------------------------------------|--------------------------|
-//! | 1   | META           | `[item: u8]` (1 meta, 2 digest)                | `MetaRow`, `u64`         |
+//! | 1   | META           | `[item: u8]` (1 meta, 2 digest, 3 history)     | `MetaRow`, `u64`, `HistoryMetaRow` |
 //! | 2   | KV             | `[len: u8][namespace][key]`                    | `KvRow`                  |
 //! | 3   | DEADLINE       | `[deadline_ms: u64 BE][kind: u8][id]`          | empty                    |
 //! | 4   | SESSION        | `[session: u64 BE]`                            | `SessionRow`             |
 //! | 5   | SESSION_ANSWER | `[session: u64 BE][log index: u64 BE]`         | `AnswerRow`              |
 //! | 6   | IDEMPOTENCY    | `[len: u8][namespace][key]`                    | `IdempotencyRow`         |
 //! | 7   | MEMBER_ADDR    | `[node: u64 BE]`                               | `MemberAddrRow`          |
+//! | 8   | HISTORY        | `[revision: u64 BE][event: u32 BE]`            | `HistoryRow`             |
 //!
 //! The id of a deadline is the rest of the key of the row that expires: kind 1 is a row of KV,
-//! kind 2 one of IDEMPOTENCY.
+//! kind 2 one of IDEMPOTENCY. The id in a row of HISTORY is the rest of the key of the row of KV
+//! that changed. The events of one revision count from 0.
 
-use crate::{GroupId, LogIndex, NodeId, SessionId};
+use crate::{GroupId, HistoryPosition, LogIndex, NodeId, Revision, SessionId};
 
 /// Bytes before the rest of a key: group and table.
 pub(crate) const PREFIX_BYTES: usize = 5;
@@ -31,11 +33,13 @@ pub(crate) mod table {
     pub(crate) const SESSION_ANSWER: u8 = 5;
     pub(crate) const IDEMPOTENCY: u8 = 6;
     pub(crate) const MEMBER_ADDR: u8 = 7;
+    pub(crate) const HISTORY: u8 = 8;
     pub(crate) const NONE: u8 = 0xFF;
 }
 
 const META_ROW: u8 = 1;
 const META_DIGEST: u8 = 2;
+const META_HISTORY: u8 = 3;
 
 /// What a deadline ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +69,8 @@ pub(crate) enum Key<'a> {
     SessionAnswer(SessionId, LogIndex),
     Idempotency { namespace: &'a str, key: &'a [u8] },
     MemberAddr(NodeId),
+    HistoryMeta,
+    History(HistoryPosition),
 }
 
 fn start(group: GroupId, table: u8, rest_bytes: usize) -> Vec<u8> {
@@ -96,6 +102,12 @@ pub(crate) fn digest(group: GroupId) -> Vec<u8> {
     key
 }
 
+pub(crate) fn history_meta(group: GroupId) -> Vec<u8> {
+    let mut key = start(group, table::META, 1);
+    key.push(META_HISTORY);
+    key
+}
+
 /// `namespace` must be within its limit.
 pub(crate) fn kv(group: GroupId, namespace: &str, key: &[u8]) -> Vec<u8> {
     named(group, table::KV, namespace, key)
@@ -122,7 +134,7 @@ pub(crate) fn deadline(
     kind: DeadlineKind,
     expiring_key: &[u8],
 ) -> Vec<u8> {
-    let id = &expiring_key[PREFIX_BYTES..];
+    let id = id(expiring_key);
     let mut key = deadlines_from(group, deadline_ms);
     key.reserve_exact(1 + id.len());
     key.push(kind as u8);
@@ -168,6 +180,28 @@ pub(crate) fn member_addr(group: GroupId, node: NodeId) -> Vec<u8> {
     key
 }
 
+pub(crate) fn history(group: GroupId, position: HistoryPosition) -> Vec<u8> {
+    let mut key = start(group, table::HISTORY, 12);
+    key.extend(position.revision.0.to_be_bytes());
+    key.extend(position.event.to_be_bytes());
+    key
+}
+
+/// What a key of KV is called elsewhere: all of it but group and table.
+pub(crate) fn id(key: &[u8]) -> &[u8] {
+    &key[PREFIX_BYTES..]
+}
+
+/// What the ids of all keys of a namespace (within its limit) begin with.
+pub(crate) fn id_prefix(namespace: &str) -> Vec<u8> {
+    named(GroupId(0), table::KV, namespace, &[]).split_off(PREFIX_BYTES)
+}
+
+/// Namespace and key that an id names; none when no function here makes such an id.
+pub(crate) fn parse_id(id: &[u8]) -> Option<(&str, &[u8])> {
+    parse_named(id)
+}
+
 /// `[from, to)` around all keys of a table.
 pub(crate) fn table_range(group: GroupId, table: u8) -> (Vec<u8>, Vec<u8>) {
     (start(group, table, 0), start(group, table + 1, 0))
@@ -186,6 +220,7 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
         table::META => match rest {
             [META_ROW] => Key::Meta,
             [META_DIGEST] => Key::Digest,
+            [META_HISTORY] => Key::HistoryMeta,
             _ => return None,
         },
         table::KV => {
@@ -221,6 +256,11 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
             (node, []) => Key::MemberAddr(NodeId(node)),
             _ => return None,
         },
+        table::HISTORY => {
+            let (revision, rest) = parse_u64(rest)?;
+            let event = u32::from_be_bytes(rest.try_into().ok()?);
+            Key::History(HistoryPosition { revision: Revision(revision), event })
+        }
         _ => return None,
     })
 }

@@ -2,6 +2,7 @@
 
 use crate::codec::CodecError;
 use crate::dedupe::{self, Admission};
+use crate::history::History;
 use crate::limits::{ENTRY_COMMANDS_MAX, NAMESPACE_BYTES_MAX};
 use crate::rows::{self, MetaRow};
 use crate::scope::{Failure, Scope, within};
@@ -62,6 +63,8 @@ pub struct Machine {
     group: GroupId,
     /// The meta row as the last entry left it.
     meta: MetaRow,
+    /// The accounts of the history as the last entry left them.
+    history: History,
     /// The rolling digest as the last entry left it.
     digest: u64,
     /// What each open session has unanswered, so that apply never scans for it.
@@ -81,6 +84,7 @@ impl Machine {
         Ok(Self {
             group,
             meta: rows::meta(tables, group)?,
+            history: History::open(tables, group)?,
             digest: rows::digest(tables, group)?,
             sessions: Sessions::derive(tables, group)?,
             earliest_deadline_ms: expiry::earliest_ms(tables, group, 0..=u64::MAX)?,
@@ -103,12 +107,13 @@ impl Machine {
         batch: &Batch,
     ) -> Result<Applied, Fatal> {
         self.check_entry(index, batch)?;
-        let before = self.meta;
+        let (before, history_before) = (self.meta, self.history);
         let mut scope = Scope::new(
             self.group,
             index,
             txn,
             &mut self.meta,
+            &mut self.history,
             &mut self.sessions,
             &mut self.earliest_deadline_ms,
         );
@@ -119,7 +124,7 @@ impl Machine {
             scope.begin_command(position);
             outcomes.push(apply_one(&mut scope, envelope)?);
         }
-        let events = scope.finish(before, &mut self.digest);
+        let events = scope.finish(before, history_before, &mut self.digest)?;
         Ok(Applied { outcomes, events })
     }
 
@@ -131,6 +136,7 @@ impl Machine {
     pub fn check(&self, tables: &dyn Read) -> Result<(), Fatal> {
         let derived = Self::open(self.group, tables)?;
         let agree = self.meta == derived.meta
+            && self.history.row == derived.history.row
             && self.digest == derived.digest
             && self.sessions == derived.sessions
             && match (self.earliest_deadline_ms, derived.earliest_deadline_ms) {

@@ -12,8 +12,10 @@ use bytes::Bytes;
 use std::ops::{ControlFlow, RangeInclusive};
 use xxhash_rust::xxh3::Xxh3;
 
+mod kv_history;
 mod kv_list;
 
+pub use kv_history::*;
 pub use kv_list::*;
 
 /// A key as a reader sees it.

@@ -1,6 +1,7 @@
 //! What an operation sees and may touch while one entry is applied.
 
 use crate::digest::Recorder;
+use crate::history::{self, History};
 use crate::limits::{DELETE_PATTERN_KEYS_MAX, EXPIRE_PER_ENTRY_MAX, SCAN_STEPS_MAX};
 use crate::rows::MetaRow;
 use crate::session::{Pending, Sessions};
@@ -45,6 +46,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) txn: Recorder<'a>,
     /// Written to its row once, when the entry ends.
     pub(crate) meta: &'a mut MetaRow,
+    /// Likewise. Whoever takes back what a command wrote puts the copy back that it took before.
+    pub(crate) history: &'a mut History,
     pub(crate) sessions: &'a mut Sessions,
     /// Answers and floors of this entry by session; written when the entry ends, so that a
     /// session costs one small row per entry, not one per command.
@@ -73,6 +76,7 @@ impl<'a> Scope<'a> {
         index: LogIndex,
         txn: &'a mut dyn Txn,
         meta: &'a mut MetaRow,
+        history: &'a mut History,
         sessions: &'a mut Sessions,
         earliest_deadline_ms: &'a mut Option<u64>,
     ) -> Self {
@@ -82,6 +86,7 @@ impl<'a> Scope<'a> {
             revision: meta.revision,
             txn: Recorder::new(txn),
             meta,
+            history,
             sessions,
             pending: BTreeMap::new(),
             earliest_deadline_ms,
@@ -101,9 +106,15 @@ impl<'a> Scope<'a> {
         clocks.wall_ms = clocks.wall_ms.max(stamp.wall_ms);
     }
 
+    /// Gives what follows the revision of the command at `position`. A sweep has that of the
+    /// first command, so this may come twice for one position.
     pub(crate) fn begin_command(&mut self, position: u32) {
-        self.revision = Revision::new(self.meta.revision_base, self.index, position);
-        self.meta.revision = self.revision;
+        let revision = Revision::new(self.meta.revision_base, self.index, position);
+        if revision != self.revision {
+            self.history.events = 0;
+        }
+        self.revision = revision;
+        self.meta.revision = revision;
     }
 
     /// The lease clock of this entry.
@@ -111,9 +122,18 @@ impl<'a> Scope<'a> {
         self.meta.stamp.lease_ms
     }
 
-    /// Writes what was collected, then the digest over everything written.
-    pub(crate) fn finish(mut self, before: MetaRow, digest: &mut u64) -> Vec<Event> {
+    /// Trims the history and writes what was collected, then the digest over everything written.
+    pub(crate) fn finish(
+        mut self,
+        before: MetaRow,
+        history_before: History,
+        digest: &mut u64,
+    ) -> Result<Vec<Event>, Fatal> {
         crate::session::write_pending(&mut self);
+        history::trim(&mut self)?;
+        if self.history.row != history_before.row {
+            self.txn.put(&keys::history_meta(self.group), &codec::encode(&self.history.row));
+        }
         if *self.meta != before {
             self.txn.put(&keys::meta(self.group), &codec::encode(self.meta));
         }
@@ -121,7 +141,7 @@ impl<'a> Scope<'a> {
             *digest = folded;
             txn.put(&keys::digest(self.group), &codec::encode(&folded));
         }
-        self.events
+        Ok(self.events)
     }
 }
 

@@ -4,7 +4,7 @@ use super::{check_expect, check_key};
 use crate::keys::DeadlineKind;
 use crate::rows::KvRow;
 use crate::scope::{Failure, Scope};
-use crate::{Expect, KvDelete, Outcome, Read, Rejection, Txn, expiry, keys};
+use crate::{DeleteCause, Expect, KvDelete, Outcome, Read, Rejection, Txn, expiry, history, keys};
 
 /// Deleting what is absent is no error. An expired key is absent; its row is left to the sweep.
 pub(crate) fn apply(
@@ -30,6 +30,7 @@ pub(crate) fn apply(
             expiry::unschedule(scope, deadline_ms, DeadlineKind::Kv, &key);
         }
         scope.txn.delete(&key);
+        history::deleted(scope, &key, DeleteCause::Deleted);
     }
     Ok(Outcome::KvDelete { deleted: live.is_some(), revision: scope.revision })
 }

@@ -4,7 +4,7 @@ use super::walk::Walk;
 use crate::keys::DeadlineKind;
 use crate::limits::{DELETE_PATTERN_KEYS_MAX, KEY_BYTES_MAX};
 use crate::scope::{Failure, Scope, within};
-use crate::{KvDeletePattern, Outcome, Rejection, Txn, expiry};
+use crate::{DeleteCause, KvDeletePattern, Outcome, Rejection, Txn, expiry, history};
 use std::ops::ControlFlow;
 
 /// One step: atomic, and under one revision. An expired key is absent; its row is left to the
@@ -45,6 +45,7 @@ pub(crate) fn apply(
             expiry::unschedule(scope, *deadline_ms, DeadlineKind::Kv, key);
         }
         scope.txn.delete(key);
+        history::deleted(scope, key, DeleteCause::Deleted);
     }
     scope.allowance.keys = scope.allowance.keys.saturating_sub(found.len());
     let deleted = found.len() as u64;

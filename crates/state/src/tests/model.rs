@@ -247,6 +247,10 @@ impl Model {
         namespace: &str,
         delete: &KvDeletePattern,
     ) -> Result<Outcome, Rejection> {
+        if delete.selector == KeySelector::Key("".into()) {
+            let why = "the key is empty; name one of 1 byte or more";
+            return Err(Rejection::Invalid(why.to_owned()));
+        }
         if let KeySelector::Pattern(pattern) = &delete.selector {
             let malformed =
                 |why: &str| Rejection::Invalid(format!("the pattern is malformed: {why}"));
@@ -358,6 +362,7 @@ fn sum(text: &str, by: &str) -> Result<String, Rejection> {
 fn selects(selector: &KeySelector, key: &[u8]) -> bool {
     match selector {
         KeySelector::Prefix(prefix) => key.starts_with(prefix),
+        KeySelector::Key(only) => key == only,
         KeySelector::Pattern(pattern) => match &pattern[..] {
             b"*" => true,
             b"?" => key.len() == 1,

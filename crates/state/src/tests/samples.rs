@@ -3,12 +3,15 @@
 //! When a variant is added, `name_of_*` stops compiling: add samples of it there and here.
 
 use crate::keys::{self, DeadlineKind};
-use crate::rows::{Answer, AnswerRow, IdempotencyRow, KvRow, MemberAddrRow, MetaRow, SessionRow};
+use crate::rows::{
+    Answer, AnswerRow, HistoryChange, HistoryMetaRow, HistoryRow, IdempotencyRow, KvRow,
+    MemberAddrRow, MetaRow, SessionRow,
+};
 use crate::{
-    Batch, Caller, Command, Envelope, Expect, Float, GroupId, KeySelector, KvDelete,
-    KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet, LogIndex, MemberPublish, NodeId,
-    Outcome, Rejection, Revision, Sequence, SessionClose, SessionExpire, SessionId, SessionOpen,
-    Stamp, codec,
+    Batch, Caller, Command, DeleteCause, Envelope, Expect, Float, GroupId, HistoryPosition,
+    KeySelector, KvDelete, KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet, LogIndex,
+    MemberPublish, NodeId, Outcome, Rejection, Revision, Sequence, SessionClose, SessionExpire,
+    SessionId, SessionOpen, Stamp, codec,
 };
 use bytes::Bytes;
 
@@ -42,6 +45,11 @@ pub(super) fn commands() -> Vec<(String, Command)> {
         Command::KvDeletePattern(KvDeletePattern {
             selector: KeySelector::Pattern("user:*".into()),
             after: Some("user:a".into()),
+            keys_max: 1,
+        }),
+        Command::KvDeletePattern(KvDeletePattern {
+            selector: KeySelector::Key("user:a".into()),
+            after: None,
             keys_max: 1,
         }),
         Command::KvIncrementFloat(KvIncrementFloat { key: "key".into(), by: Float::new(0.5) }),
@@ -174,11 +182,26 @@ pub(super) fn rows() -> Vec<(String, Vec<u8>, Vec<u8>)> {
         keys::deadline(group, 612_345, DeadlineKind::Idempotency, &idempotency_key);
     let recent = vec![answer.clone()];
     let session = SessionRow { ttl_ms: 30_000, floor: Sequence(7), recent };
-    let all: [(&str, Vec<u8>, Vec<u8>); 10] = [
+    let trimmed = HistoryPosition { revision: Revision(4_096), event: 3 };
+    let history_meta = HistoryMetaRow { bytes: 70_000, trimmed };
+    let history_key = |event| keys::history(group, HistoryPosition { revision, event });
+    let history = |change| HistoryRow { id: keys::id(&kv_key), change }.encode();
+    let history_set = |ttl_ms| {
+        let create_revision = Revision(4_096);
+        history(HistoryChange::Set { version: 2, create_revision, ttl_ms, value: b"value" })
+    };
+    let history_delete = |cause| history(HistoryChange::Delete(cause));
+    let all: [(&str, Vec<u8>, Vec<u8>); 16] = [
+        ("history_meta", keys::history_meta(group), codec::encode(&history_meta)),
+        ("history_set", history_key(0), history_set(None)),
+        ("history_set_ttl", history_key(1), history_set(Some(30_000))),
+        ("history_deleted", history_key(2), history_delete(DeleteCause::Deleted)),
+        ("history_expired", history_key(3), history_delete(DeleteCause::Expired)),
+        ("history_session_ended", history_key(4), history_delete(DeleteCause::SessionEnded)),
         ("meta", keys::meta(group), codec::encode(&meta)),
         ("digest", keys::digest(group), codec::encode(&request_hash)),
         ("kv", kv_key.clone(), kv(None).encode()),
-        ("kv_ttl", kv_key, kv(Some(42_345)).encode()),
+        ("kv_ttl", kv_key.clone(), kv(Some(42_345)).encode()),
         ("deadline_kv", kv_deadline, Vec::new()),
         ("deadline_idempotency", idempotency_deadline, Vec::new()),
         ("session", keys::session(group, id), codec::encode(&session)),

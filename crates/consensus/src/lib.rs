@@ -54,5 +54,5 @@ pub use failure::{Failure, Reason};
 pub use lane::{Lane, Submission};
 pub use node::{Joined, Node, NodeOptions, SnapshotRule, Timing};
 pub use proposer::Committed;
-pub use replica::{Counters, Replica};
+pub use replica::{Applies, Counters, Replica};
 pub use status::{NodeStatus, Role};

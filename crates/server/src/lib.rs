@@ -27,6 +27,7 @@ pub mod logging;
 mod metrics;
 pub mod process;
 mod server;
+mod watch;
 mod wire;
 
 pub use server::{Server, ServerOptions};

@@ -59,6 +59,8 @@ pub const HISTORY_ROW_BYTES: u64 = 64;
 pub const HISTORY_TRIM_ROWS_MAX: usize = 10_000;
 /// Selectors of one watch: each event is held against all of them.
 pub const WATCH_SELECTORS_MAX: usize = 64;
+/// Bytes of all selectors of one watch together: each takes up to 16 bytes of memory.
+pub const WATCH_SELECTOR_BYTES_MAX: u64 = 4 << 10;
 /// Bytes of a pattern, as of a key: bounds what each subscription or permission keeps in memory
 /// (16 bytes for each).
 pub const PATTERN_BYTES_MAX: u64 = 1 << 10;
@@ -121,6 +123,7 @@ impl Limits {
             ("scan_steps_max", SCAN_STEPS_MAX as u64),
             ("history_bytes_max", HISTORY_BYTES_MAX),
             ("watch_selectors_max", WATCH_SELECTORS_MAX as u64),
+            ("watch_selector_bytes_max", WATCH_SELECTOR_BYTES_MAX),
         ]
     }
 }

@@ -106,14 +106,15 @@ pub(crate) fn listed(page: KvPage, revision: Revision, group: GroupId) -> v1::Li
     }
 }
 
-fn selector(selector: Option<v1::KeySelector>) -> Option<KeySelector> {
+pub(super) fn selector(selector: Option<v1::KeySelector>) -> Option<KeySelector> {
     Some(match selector?.select? {
         v1::key_selector::Select::Prefix(prefix) => KeySelector::Prefix(prefix),
         v1::key_selector::Select::Pattern(pattern) => KeySelector::Pattern(pattern),
+        v1::key_selector::Select::Key(key) => KeySelector::Key(key),
     })
 }
 
-fn unselectable(rejection: &Rejection) -> Invalid {
+pub(super) fn unselectable(rejection: &Rejection) -> Invalid {
     invalid("INVALID_PATTERN", rejection.to_string())
 }
 

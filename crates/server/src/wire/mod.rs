@@ -4,6 +4,7 @@
 pub(crate) mod cluster;
 pub(crate) mod kv;
 pub(crate) mod session;
+pub(crate) mod watch;
 
 use bytes::Bytes;
 use quorate_proto::v1;

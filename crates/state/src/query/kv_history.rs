@@ -3,7 +3,8 @@
 use crate::history::{DeleteCause, HistoryPosition};
 use crate::keys::{self, Key};
 use crate::limits::{
-    KV_LIST_ITEM_BYTES, NAMESPACE_BYTES_MAX, SCAN_ROW_STEPS, SCAN_STEPS_MAX, WATCH_SELECTORS_MAX,
+    KV_LIST_ITEM_BYTES, NAMESPACE_BYTES_MAX, SCAN_ROW_STEPS, SCAN_STEPS_MAX,
+    WATCH_SELECTOR_BYTES_MAX, WATCH_SELECTORS_MAX,
 };
 use crate::machine::Fatal;
 use crate::rows::{self, HistoryChange, HistoryRow};
@@ -29,6 +30,12 @@ impl KvWatched {
     pub fn new(namespace: &str, selectors: &[KeySelector]) -> Result<Self, Rejection> {
         within("namespace bytes", namespace.len(), NAMESPACE_BYTES_MAX)?;
         at_most("selectors", selectors.len() as u64, WATCH_SELECTORS_MAX as u64)?;
+        let bytes = selectors.iter().map(|selector| match selector {
+            KeySelector::Prefix(bytes) | KeySelector::Pattern(bytes) | KeySelector::Key(bytes) => {
+                bytes.len()
+            }
+        });
+        within("selector bytes", bytes.sum(), WATCH_SELECTOR_BYTES_MAX)?;
         let all = [KeySelector::Prefix(Bytes::new())];
         let selectors = if selectors.is_empty() { &all } else { selectors };
         let selections = selectors.iter().map(KeySelector::select).collect::<Result<_, _>>()?;
@@ -83,6 +90,16 @@ pub enum KvChange {
 }
 
 impl KvEvent {
+    /// The same, with an empty value.
+    #[must_use]
+    pub fn without_value(&self) -> Self {
+        let mut event = self.clone();
+        if let KvChange::Set { value, .. } = &mut event.change {
+            *value = Bytes::new();
+        }
+        event
+    }
+
     /// What it counts for in pages: its key and value, and [`KV_LIST_ITEM_BYTES`].
     #[must_use]
     pub fn counted_bytes(&self) -> usize {
@@ -126,6 +143,14 @@ pub struct KvHistoryPage {
 pub struct Compacted {
     /// The oldest revision from which all events are there.
     pub oldest: Revision,
+}
+
+/// The oldest revision from which all events are there; it need not have been reached.
+///
+/// # Errors
+/// When the tables fail.
+pub fn oldest_revision(tables: &dyn Read, group: GroupId) -> Result<Revision, Fatal> {
+    Ok(Revision(rows::history_meta(tables, group)?.trimmed.revision.0 + 1))
 }
 
 /// The events behind a position. Pages fit together without gap or repetition, of one view or of

@@ -332,4 +332,8 @@ fn a_watch_has_so_many_selectors() {
     assert!(matches!(rejection, Rejection::LimitExceeded { limit: 64, .. }), "{rejection}");
     KvWatched::new("", &selectors[1..]).unwrap();
     KvWatched::new(&"n".repeat(256), &[]).unwrap_err();
+    let long = vec![KeySelector::Prefix(vec![b'a'; 1_024].into()); 5];
+    let rejection = KvWatched::new("", &long).unwrap_err();
+    assert!(matches!(rejection, Rejection::LimitExceeded { limit: 4_096, .. }), "{rejection}");
+    KvWatched::new("", &long[1..]).unwrap();
 }

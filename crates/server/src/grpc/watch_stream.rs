@@ -154,9 +154,7 @@ fn messages(
         async move {
             let (mut subscription, place) = watch?;
             match subscription.next().await {
-                Ok(part) => {
-                    Some((Ok(wire::watch::part(part, group)), Some((subscription, place))))
-                }
+                Ok(part) => Some((Ok(wire::watch::part(part, group)), Some((subscription, place)))),
                 Err(ended) => Some((Err(told(ended, &counters)), None)),
             }
         }

@@ -115,12 +115,8 @@ impl<'a> Tail<'a> {
         let view = self.hub.replica.stale();
         let (tables, group) = (&*view.tables, self.hub.replica.group());
         loop {
-            let asked = KvHistory {
-                watched: None,
-                after: self.end,
-                values: true,
-                bytes_max: CHUNK_BYTES,
-            };
+            let asked =
+                KvHistory { watched: None, after: self.end, values: true, bytes_max: CHUNK_BYTES };
             match blocking(|| query::kv_history(tables, group, &asked))? {
                 Ok(page) => {
                     if page.through > self.end {

@@ -14,7 +14,8 @@ use crate::retry::{self, Budget};
 use quorate_proto::metadata::LEADER;
 use quorate_proto::v1::kv_service_client::KvServiceClient;
 use quorate_proto::v1::{
-    ListRequest, ListResponse, MembersRequest, pipeline_answer, pipeline_call,
+    ListRequest, ListResponse, MembersRequest, WatchRequest, WatchResponse, pipeline_answer,
+    pipeline_call,
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -233,6 +234,15 @@ impl Engine {
         self.call(plan, || OpenList(request.clone())).await
     }
 
+    /// Opens a watch on whichever node answers first. Answers with where it begins, too.
+    pub(crate) async fn open_watch(
+        self: &Arc<Self>,
+        plan: &Plan,
+        request: WatchRequest,
+    ) -> Result<(u64, Streaming<WatchResponse>), Failure> {
+        self.call(plan, || OpenWatch(request.clone())).await
+    }
+
     /// Learns from a failed attempt.
     fn note(&self, addr: &str, connected: &Connected, failure: &Failure, status: &Status) {
         let mut nodes = self.nodes();
@@ -341,6 +351,38 @@ impl Method for OpenList {
             // Without the attempt's timeout, which would end the stream as well.
             .list_stream(request.into_inner().0)
             .await
+    }
+}
+
+/// A watch: always a call of its own, beside the pipeline. It has begun with its first message.
+struct OpenWatch(WatchRequest);
+
+impl Method for OpenWatch {
+    type Answer = (u64, Streaming<WatchResponse>);
+    const PIPELINED: bool = false;
+
+    fn into_call(self) -> pipeline_call::Request {
+        unreachable!("it is sent on its own")
+    }
+
+    fn from_answer(_: pipeline_answer::Answer) -> Option<Self::Answer> {
+        None
+    }
+
+    async fn unary(
+        channel: Channel,
+        request: Request<Self>,
+    ) -> Result<Response<Self::Answer>, Status> {
+        let answer = KvServiceClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            // Without the attempt's timeout, which would end the stream as well.
+            .watch(request.into_inner().0)
+            .await?;
+        let (metadata, mut stream, extensions) = answer.into_parts();
+        let Some(first) = stream.message().await? else {
+            return Err(Status::unavailable("the watch ended before it began"));
+        };
+        Ok(Response::from_parts(metadata, (first.revision, stream), extensions))
     }
 }
 

@@ -72,6 +72,17 @@ pub enum Error {
         /// The text.
         message: String,
     },
+    /// A watch can't have all the changes it asks for: they are no longer kept. List the keys, and
+    /// watch from the list's revision plus one.
+    #[error("{message}")]
+    Compacted {
+        /// The oldest revision that a watch can begin from.
+        oldest: u64,
+        /// The stable word.
+        reason: String,
+        /// The text.
+        message: String,
+    },
     /// The cluster answered something this client can't make sense of; nothing was changed. Likely
     /// a defect, or versions that do not belong together.
     #[error("{message}")]
@@ -109,6 +120,7 @@ impl Error {
     fn parts(&self) -> (&str, &str) {
         match self {
             Self::ConditionFailed { reason, message, .. }
+            | Self::Compacted { reason, message, .. }
             | Self::InvalidArgument { reason, message }
             | Self::NotFound { reason, message }
             | Self::ResourceExhausted { reason, message }
@@ -135,7 +147,8 @@ impl Error {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        let Failure { cause, code, reason, message, version, maybe_applied } = failure;
+        let Failure { cause, code, reason, message, version, oldest_revision, maybe_applied } =
+            failure;
         if maybe_applied {
             return Self::Indeterminate { reason, message };
         }
@@ -145,6 +158,9 @@ impl From<Failure> for Error {
         match code {
             Code::FailedPrecondition if reason == "CONDITION_FAILED" => {
                 Self::ConditionFailed { version, reason, message }
+            }
+            Code::OutOfRange if reason == "COMPACTED" => {
+                Self::Compacted { oldest: oldest_revision.unwrap_or(0), reason, message }
             }
             Code::NotFound if reason == "SESSION_EXPIRED" => {
                 Self::SessionExpired { reason, message }

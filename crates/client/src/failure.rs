@@ -34,6 +34,8 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// The version a key has, beside CONDITION_FAILED.
     pub(crate) version: Option<u64>,
+    /// The oldest revision a watch can begin from, beside COMPACTED.
+    pub(crate) oldest_revision: Option<u64>,
     /// Whether a mutation may have, or may yet have, an effect. Always false for reads.
     pub(crate) maybe_applied: bool,
 }
@@ -46,6 +48,7 @@ impl Failure {
             reason: "CONNECT_FAILED".to_owned(),
             message: format!("can't connect to {addr}: {}", bounded(why, MESSAGE_BYTES_MAX)),
             version: None,
+            oldest_revision: None,
             maybe_applied: false,
         }
     }
@@ -57,6 +60,7 @@ impl Failure {
             reason: "CONNECTION_LOST".to_owned(),
             message: format!("the connection to {addr} broke: {}", bounded(why, MESSAGE_BYTES_MAX)),
             version: None,
+            oldest_revision: None,
             maybe_applied: mutation,
         }
     }
@@ -68,6 +72,7 @@ impl Failure {
             reason: "NO_ANSWER".to_owned(),
             message: format!("{addr} did not answer in time"),
             version: None,
+            oldest_revision: None,
             maybe_applied: mutation,
         }
     }
@@ -82,6 +87,7 @@ impl Failure {
                  the cluster is running"
             ),
             version: None,
+            oldest_revision: None,
             maybe_applied: false,
         }
     }
@@ -120,7 +126,8 @@ impl Failure {
             code: status.code(),
             reason,
             message,
-            version: text(trailers, metadata::VERSION, 20).and_then(|version| version.parse().ok()),
+            version: number(trailers, metadata::VERSION),
+            oldest_revision: number(trailers, metadata::OLDEST_REVISION),
             maybe_applied: mutation && !not_applied,
         }
     }
@@ -174,6 +181,11 @@ pub(crate) fn leader_hint(answer: &MetadataMap) -> Option<String> {
 fn text(map: &MetadataMap, key: &str, bytes_max: usize) -> Option<String> {
     let value = map.get(key)?.to_str().ok()?;
     (!value.is_empty() && value.len() <= bytes_max).then(|| value.to_owned())
+}
+
+/// A metadata value that is a number.
+fn number(map: &MetadataMap, key: &str) -> Option<u64> {
+    text(map, key, 20).and_then(|number| number.parse().ok())
 }
 
 fn bounded(text: &str, bytes_max: usize) -> &str {

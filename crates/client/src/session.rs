@@ -332,6 +332,7 @@ fn window_full(what: &'static str) -> Failure {
             crate::window::LEN
         ),
         version: None,
+        oldest_revision: None,
         maybe_applied: false,
     }
 }
@@ -343,6 +344,7 @@ fn bad_answer(message: String) -> Failure {
         reason: "BAD_ANSWER".to_owned(),
         message,
         version: None,
+        oldest_revision: None,
         maybe_applied: false,
     }
 }

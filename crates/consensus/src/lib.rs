@@ -56,5 +56,5 @@ pub use lane::{Lane, Submission};
 pub use machine_adapter::Applied;
 pub use node::{Joined, Node, NodeOptions, SnapshotRule, Timing};
 pub use proposer::Committed;
-pub use replica::{Counters, Replica};
+pub use replica::{Applies, Counters, Replica};
 pub use status::{NodeStatus, Role};

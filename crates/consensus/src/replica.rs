@@ -66,6 +66,20 @@ pub(crate) struct Shared {
     pub(crate) failed: watch::Receiver<Option<String>>,
 }
 
+/// News of what a node has applied, entries and installed snapshots alike.
+pub struct Applies(watch::Receiver<u64>);
+
+impl Applies {
+    /// Waits until more was applied than when this was asked for last (at first: than when it was
+    /// made). A view that is taken afterwards has it. False when consensus has stopped here.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is dropped.
+    pub async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
+}
+
 /// Counters since the start of the process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
@@ -175,6 +189,12 @@ impl Replica {
                 ));
             }
         }
+    }
+
+    /// Tells from now on when this node has applied more.
+    #[must_use]
+    pub fn applies(&self) -> Applies {
+        Applies(self.0.applied.clone())
     }
 
     /// Waits until this node has applied an entry that was committed somewhere.

@@ -28,6 +28,8 @@ pub mod metadata {
     pub const REASON: &str = "quorate-reason";
     /// Trailer of a failed condition: the version the key has; absent when the key is.
     pub const VERSION: &str = "quorate-version";
+    /// Trailer of a watch whose changes are gone: the oldest revision one can begin from.
+    pub const OLDEST_REVISION: &str = "quorate-oldest-revision";
     /// Metadata of every answer: client address of the leader.
     pub const LEADER: &str = "quorate-leader";
     /// Metadata of every call between nodes: an encoded `Hello`.

@@ -89,11 +89,15 @@ impl Drop for Counted {
 pub(crate) struct ConnectionState {
     /// Turns to stream a list.
     pub(crate) lists: Arc<Semaphore>,
+    /// Turns to watch keys.
+    pub(crate) watches: Arc<Semaphore>,
 }
 
 impl ConnectionState {
     /// Lists streamed at once: each keeps a snapshot.
     pub(crate) const LISTS_MAX: usize = 4;
+    /// Watches at once: a quarter of the streams, so that calls find room beside them.
+    pub(crate) const WATCHES_MAX: usize = 256;
 }
 
 impl Connected for Counted {
@@ -101,7 +105,8 @@ impl Connected for Counted {
 
     fn connect_info(&self) -> Arc<ConnectionState> {
         let lists = Arc::new(Semaphore::new(ConnectionState::LISTS_MAX));
-        Arc::new(ConnectionState { lists })
+        let watches = Arc::new(Semaphore::new(ConnectionState::WATCHES_MAX));
+        Arc::new(ConnectionState { lists, watches })
     }
 }
 

@@ -4,7 +4,7 @@
 //! way of a request. Each node has a registry of its own, because a simulation runs several in one
 //! process.
 
-use crate::metrics::{Counters, Port};
+use crate::metrics::{Counters, Port, Watches};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -90,9 +90,29 @@ impl Page<'_> {
         self.gauge("pipelines", "Open pipeline streams.", counters.pipelines.get())?;
         let help = "Pipelines ended because their client did not read.";
         self.counter("slow_readers_cut", help, None, counters.slow_readers_cut.get())?;
+        self.watches(&counters.watches)?;
         let ports =
             [("client", &counters.client), ("peer", &counters.peer), ("http", &counters.http)];
         self.ports(&ports)
+    }
+
+    fn watches(&mut self, watches: &Watches) -> fmt::Result {
+        self.gauge("watches", "Open watches of keys.", watches.open.get())?;
+        let help = "Pages of the history that a watch read for itself, because they were not, or \
+                    not any more, in the memory that all share.";
+        self.counter("watch_ring_misses", help, None, watches.ring_misses.get())?;
+        let help = "Watches ended by this node, by the reason they were told.";
+        let mut cut = self.0.encode_descriptor("watches_cut", help, None, MetricType::Counter)?;
+        for (reason, count) in [
+            ("slow_reader", &watches.slow_readers_cut),
+            ("compacted", &watches.compacted),
+            ("no_leader", &watches.without_quorum),
+        ] {
+            let labels = [("reason", reason)];
+            let mut one = cut.encode_family(&labels)?;
+            one.encode_counter::<NoLabelSet, _, u64>(&count.get(), None)?;
+        }
+        Ok(())
     }
 
     fn ports(&mut self, ports: &[(&str, &Arc<Port>)]) -> fmt::Result {

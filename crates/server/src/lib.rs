@@ -28,6 +28,7 @@ mod metrics;
 mod news;
 pub mod process;
 mod server;
+mod watch;
 mod wire;
 
 pub use server::{Server, ServerOptions};

@@ -15,12 +15,29 @@ pub(crate) struct Counters {
     pub(crate) pipelines: Gauge,
     /// Pipelines that were ended because their client did not read.
     pub(crate) slow_readers_cut: Counter,
+    /// Watches of keys.
+    pub(crate) watches: Watches,
     /// The port of clients.
     pub(crate) client: Arc<Port>,
     /// The port of the other nodes.
     pub(crate) peer: Arc<Port>,
     /// The HTTP port.
     pub(crate) http: Arc<Port>,
+}
+
+/// What happens to watches.
+#[derive(Debug, Default)]
+pub(crate) struct Watches {
+    /// Open ones.
+    pub(crate) open: Gauge,
+    /// Pages of the history that were read from the tables for one watch.
+    pub(crate) ring_misses: Counter,
+    /// Those that were ended because their client did not read.
+    pub(crate) slow_readers_cut: Counter,
+    /// Those that were ended because what came next was trimmed.
+    pub(crate) compacted: Counter,
+    /// Those that were ended because there was no quorum.
+    pub(crate) without_quorum: Counter,
 }
 
 /// How often something happened.

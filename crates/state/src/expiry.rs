@@ -65,6 +65,10 @@ pub(crate) fn sweep(scope: &mut Scope<'_>) -> Result<(), Fatal> {
         return Err(Fatal::Invariant(format!("DEADLINE holds the key {key:02x?}")));
     }
     *scope.earliest_deadline_ms = next_ms;
+    if !due.is_empty() {
+        // Its events need a revision; an entry without commands then has one all the same.
+        scope.begin_command(0);
+    }
     for (deadline, kind, expiring) in due {
         scope.txn.delete(&deadline);
         match kind {

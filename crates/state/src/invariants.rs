@@ -9,32 +9,44 @@
 //! 5. Every row of SESSION_ANSWER belongs to an open session, is not empty, and has a sequence at
 //!    or above the floor; the answers in a session's own row all are. No answer is at or above
 //!    `floor + SESSION_WINDOW`, and no sequence at or above the floor was answered twice.
-//! 6. The rows of SESSION_KEY are exactly the keys in KV that have an owner, and it is open.
-//! 7. Every lock is held or waited for. Its holders' sessions are open, their tokens grow, were given
+//! 6. The bytes in META's row of the history are those of the rows in HISTORY. These lie above
+//!    `trimmed` and not above `revision`, and the events of a revision count from 0 without a gap,
+//!    but for the oldest one's, which follow `trimmed` when that is of the same revision.
+//! 7. The newest event of each key says what KV has: this version, written at this revision, or
+//!    nothing. Every key that changed after `trimmed` has an event.
+//! 8. The rows of SESSION_KEY are exactly the keys in KV that have an owner, and it is open.
+//! 9. Every lock is held or waited for. Its holders' sessions are open, their tokens grow, were given
 //!    before, and are no other holder's; its holders may share it. As many tickets wait for it as
 //!    it counts.
-//! 8. Every ticket belongs to an open session and to a sequence at or above its floor. No ticket
-//!    that waits in a queue could be granted.
+//! 10. Every ticket belongs to an open session and to a sequence at or above its floor. No ticket
+//!     that waits in a queue could be granted.
 //!
 //! What the machine keeps in memory equals what the tables say: [`crate::Machine::check`].
 
 use crate::keys::{self, DeadlineKind, Key};
 use crate::limits::SESSION_WINDOW;
 use crate::rows::{
-    self, Answer, AnswerRow, IdempotencyRow, KvRow, LockRow, MemberAddrRow, MetaRow, SessionRow,
-    TicketRow, TicketState,
+    self, Answer, AnswerRow, HistoryChange, HistoryMetaRow, HistoryRow, IdempotencyRow, KvRow,
+    LockRow, MemberAddrRow, MetaRow, SessionRow, TicketRow, TicketState,
 };
-use crate::{Fatal, FencingToken, GroupId, Read, Sequence, SessionId, Share};
+use crate::{
+    Fatal, FencingToken, GroupId, HistoryPosition, Read, Revision, Sequence, SessionId, Share,
+    history,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-/// Checks all relations of `group`. Reads every row, and keeps every deadline in memory meanwhile:
-/// for tests and offline tools.
+/// Checks all relations of `group`. Reads every row, and keeps every key and deadline in memory
+/// meanwhile: for tests and offline tools.
 ///
 /// # Errors
 /// [`Fatal::Invariant`] that names the relation and the row, or the tables' own failure.
 pub fn check(tables: &dyn Read, group: GroupId) -> Result<(), Fatal> {
-    let mut seen = Seen { meta: rows::meta(tables, group)?, ..Seen::default() };
+    let mut seen = Seen {
+        meta: rows::meta(tables, group)?,
+        history: rows::history_meta(tables, group)?,
+        ..Seen::default()
+    };
     let (from, to) = keys::group_range(group);
     let mut result = Ok(());
     tables.scan(&from, &to, &mut |key, value| {
@@ -48,6 +60,14 @@ pub fn check(tables: &dyn Read, group: GroupId) -> Result<(), Fatal> {
 #[derive(Default)]
 struct Seen {
     meta: MetaRow,
+    history: HistoryMetaRow,
+    history_bytes: u64,
+    /// The row of HISTORY that came last.
+    newest_event: Option<HistoryPosition>,
+    /// By id, what the newest event says of each key: its revision, and the version it set.
+    events: BTreeMap<Vec<u8>, (Revision, Option<u64>)>,
+    /// By id, what KV says of each key: the revision that changed it last, and its version.
+    keys: BTreeMap<Vec<u8>, (Revision, u64)>,
     /// Keys that the rows of DEADLINE should have.
     deadlines_due: BTreeSet<Vec<u8>>,
     /// Keys that they have.
@@ -82,6 +102,7 @@ impl Seen {
                 if row.version == 0 || !ordered || name.is_empty() {
                     return broken(format!("key {name:02x?} has the row {row:?}"));
                 }
+                self.keys.insert(keys::id(key).to_vec(), (row.mod_revision, row.version));
                 if let Some(at_ms) = row.deadline_ms {
                     self.deadlines_due.insert(keys::deadline(group, at_ms, DeadlineKind::Kv, key));
                 }
@@ -128,6 +149,11 @@ impl Seen {
             Key::MemberAddr(_) => {
                 let _: MemberAddrRow = rows::decode("member address row", value)?;
             }
+            Key::HistoryMeta => {}
+            Key::History(position) => {
+                self.history_bytes += history::counted_bytes(key, value);
+                self.event(position, HistoryRow::decode(value)?)?;
+            }
             Key::Owned(id, _) => {
                 if !self.sessions.contains_key(&id) {
                     return broken(format!("session {id} is not open and owns {key:02x?}"));
@@ -153,6 +179,33 @@ impl Seen {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn event(&mut self, position: HistoryPosition, row: HistoryRow<'_>) -> Result<(), Fatal> {
+        let HistoryPosition { revision, event } = position;
+        let before = self.newest_event.unwrap_or(self.history.trimmed);
+        let follows = match event {
+            0 => revision > before.revision,
+            event => before == HistoryPosition { revision, event: event - 1 },
+        };
+        if !follows || revision > self.meta.revision {
+            return broken(format!("the event {position:?} comes after {before:?}"));
+        }
+        self.newest_event = Some(position);
+        if keys::parse_id(row.id).is_none() {
+            return broken(format!("the event {position:?} has the id {:02x?}", row.id));
+        }
+        let version = match row.change {
+            HistoryChange::Set { version, create_revision, .. } => {
+                if version == 0 || create_revision > revision {
+                    return broken(format!("the event {position:?} has the row {row:?}"));
+                }
+                Some(version)
+            }
+            HistoryChange::Delete(_) => None,
+        };
+        self.events.insert(row.id.to_vec(), (revision, version));
         Ok(())
     }
 
@@ -231,6 +284,7 @@ impl Seen {
                 self.meta.idempotency_keys, self.idempotency_keys
             ));
         }
+        self.whole_history()?;
         if let Some(leaked) = self.deadlines.difference(&self.deadlines_due).next() {
             return broken(format!("the deadline {leaked:02x?} belongs to nothing"));
         }
@@ -244,6 +298,31 @@ impl Seen {
             ));
         }
         self.queues()
+    }
+
+    fn whole_history(&self) -> Result<(), Fatal> {
+        if self.history.bytes != self.history_bytes {
+            return broken(format!(
+                "{} bytes of history counted, {} there",
+                self.history.bytes, self.history_bytes
+            ));
+        }
+        for (id, (revision, version)) in &self.events {
+            let expected = version.map(|version| (*revision, version));
+            let found = self.keys.get(id).copied();
+            if found != expected {
+                return broken(format!(
+                    "the newest event of {id:02x?} says {expected:?}, its row {found:?}"
+                ));
+            }
+        }
+        let trimmed = self.history.trimmed.revision;
+        for (id, (revision, _)) in &self.keys {
+            if *revision > trimmed && !self.events.contains_key(id) {
+                return broken(format!("the change of {id:02x?} at {revision} has no event"));
+            }
+        }
+        Ok(())
     }
 }
 

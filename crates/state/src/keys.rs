@@ -6,21 +6,23 @@
 //!
 //! | no. | table          | rest of the key                                | value                    |
 //! |-----|----------------|------------------------------------------------|--------------------------|
-//! | 1   | META           | `[item: u8]` (1 meta, 2 digest)                | `MetaRow`, `u64`         |
+//! | 1   | META           | `[item: u8]` (1 meta, 2 digest, 3 history)     | `MetaRow`, `u64`, `HistoryMetaRow` |
 //! | 2   | KV             | `[len: u8][namespace][key]`                    | `KvRow`                  |
 //! | 3   | DEADLINE       | `[deadline_ms: u64 BE][kind: u8][id]`          | empty                    |
 //! | 4   | SESSION        | `[session: u64 BE]`                            | `SessionRow`             |
 //! | 5   | SESSION_ANSWER | `[session: u64 BE][log index: u64 BE]`         | `AnswerRow`              |
 //! | 6   | IDEMPOTENCY    | `[len: u8][namespace][key]`                    | `IdempotencyRow`         |
 //! | 7   | MEMBER_ADDR    | `[node: u64 BE]`                               | `MemberAddrRow`          |
+//! | 8   | HISTORY        | `[revision: u64 BE][event: u32 BE]`            | `HistoryRow`             |
 //! | 9   | SESSION_KEY    | `[session: u64 BE][rest of the key in KV]`     | empty                    |
 //! | 10  | LOCK           | `[len: u8][namespace][name]`                   | `LockRow`                |
 //! | 11  | TICKET         | `[ticket: u64 BE]`                             | `TicketRow`              |
 //!
 //! The id of a deadline is the rest of the key of the row that expires: kind 1 is a row of KV,
-//! kind 2 one of IDEMPOTENCY, kind 3 one of TICKET.
+//! kind 2 one of IDEMPOTENCY, kind 3 one of TICKET. The id in a row of HISTORY is the rest of the
+//! key of the row of KV that changed. The events of one revision count from 0.
 
-use crate::{GroupId, LogIndex, NodeId, SessionId, TicketId};
+use crate::{GroupId, HistoryPosition, LogIndex, NodeId, Revision, SessionId, TicketId};
 
 /// Bytes before the rest of a key: group and table.
 pub(crate) const PREFIX_BYTES: usize = 5;
@@ -34,6 +36,7 @@ pub(crate) mod table {
     pub(crate) const SESSION_ANSWER: u8 = 5;
     pub(crate) const IDEMPOTENCY: u8 = 6;
     pub(crate) const MEMBER_ADDR: u8 = 7;
+    pub(crate) const HISTORY: u8 = 8;
     pub(crate) const SESSION_KEY: u8 = 9;
     pub(crate) const LOCK: u8 = 10;
     pub(crate) const TICKET: u8 = 11;
@@ -42,6 +45,7 @@ pub(crate) mod table {
 
 const META_ROW: u8 = 1;
 const META_DIGEST: u8 = 2;
+const META_HISTORY: u8 = 3;
 
 /// What a deadline ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +87,8 @@ pub(crate) enum Key<'a> {
         key: &'a [u8],
     },
     MemberAddr(NodeId),
+    HistoryMeta,
+    History(HistoryPosition),
     /// The rest of the key in KV.
     Owned(SessionId, &'a [u8]),
     Lock {
@@ -121,6 +127,12 @@ pub(crate) fn digest(group: GroupId) -> Vec<u8> {
     key
 }
 
+pub(crate) fn history_meta(group: GroupId) -> Vec<u8> {
+    let mut key = start(group, table::META, 1);
+    key.push(META_HISTORY);
+    key
+}
+
 /// `namespace` must be within its limit.
 pub(crate) fn kv(group: GroupId, namespace: &str, key: &[u8]) -> Vec<u8> {
     named(group, table::KV, namespace, key)
@@ -151,7 +163,7 @@ pub(crate) fn deadline(
     kind: DeadlineKind,
     expiring_key: &[u8],
 ) -> Vec<u8> {
-    let id = &expiring_key[PREFIX_BYTES..];
+    let id = id(expiring_key);
     let mut key = deadlines_from(group, deadline_ms);
     key.reserve_exact(1 + id.len());
     key.push(kind as u8);
@@ -195,6 +207,28 @@ pub(crate) fn member_addr(group: GroupId, node: NodeId) -> Vec<u8> {
     let mut key = start(group, table::MEMBER_ADDR, 8);
     key.extend(node.0.to_be_bytes());
     key
+}
+
+pub(crate) fn history(group: GroupId, position: HistoryPosition) -> Vec<u8> {
+    let mut key = start(group, table::HISTORY, 12);
+    key.extend(position.revision.0.to_be_bytes());
+    key.extend(position.event.to_be_bytes());
+    key
+}
+
+/// What a key of KV is called elsewhere: all of it but group and table.
+pub(crate) fn id(key: &[u8]) -> &[u8] {
+    &key[PREFIX_BYTES..]
+}
+
+/// What the ids of all keys of a namespace (within its limit) begin with.
+pub(crate) fn id_prefix(namespace: &str) -> Vec<u8> {
+    named(GroupId(0), table::KV, namespace, &[]).split_off(PREFIX_BYTES)
+}
+
+/// Namespace and key that an id names; none when no function here makes such an id.
+pub(crate) fn parse_id(id: &[u8]) -> Option<(&str, &[u8])> {
+    parse_named(id)
 }
 
 /// `kv_key` is the key of a row of KV.
@@ -257,6 +291,7 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
         table::META => match rest {
             [META_ROW] => Key::Meta,
             [META_DIGEST] => Key::Digest,
+            [META_HISTORY] => Key::HistoryMeta,
             _ => return None,
         },
         table::KV => {
@@ -293,6 +328,11 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
             (node, []) => Key::MemberAddr(NodeId(node)),
             _ => return None,
         },
+        table::HISTORY => {
+            let (revision, rest) = parse_u64(rest)?;
+            let event = u32::from_be_bytes(rest.try_into().ok()?);
+            Key::History(HistoryPosition { revision: Revision(revision), event })
+        }
         table::SESSION_KEY => {
             let (id, rest) = parse_u64(rest)?;
             parse_named(rest)?;

@@ -4,7 +4,7 @@ use crate::keys::DeadlineKind;
 use crate::limits::KEY_BYTES_MAX;
 use crate::rows::KvRow;
 use crate::scope::{Scope, within};
-use crate::{Expect, Rejection, Revision, SessionId, Txn, expiry};
+use crate::{DeleteCause, Expect, Rejection, Revision, SessionId, Txn, expiry, history};
 
 pub(crate) mod delete;
 pub(crate) mod delete_pattern;
@@ -38,7 +38,9 @@ fn successor(live: Option<&KvRow<'_>>, revision: Revision) -> (u64, Revision) {
     live.map_or((1, revision), |row| (row.version + 1, row.create_revision))
 }
 
-/// Writes the row at `key` in place of `stored` (expired or not), and keeps the deadlines exact.
+/// Writes the row at `key` in place of `stored` (expired or not), keeps the deadlines exact, and
+/// records the change. A key that expired and was not swept yet ends here, so that the history
+/// has every end of a key.
 fn replace(scope: &mut Scope<'_>, key: &[u8], stored: Option<&KvRow<'_>>, row: &KvRow<'_>) {
     let old_deadline_ms = stored.and_then(|row| row.deadline_ms);
     if old_deadline_ms != row.deadline_ms {
@@ -51,13 +53,24 @@ fn replace(scope: &mut Scope<'_>, key: &[u8], stored: Option<&KvRow<'_>>, row: &
     }
     owned::pass(scope, key, stored.and_then(|row| row.owner), row.owner);
     scope.txn.put(key, &row.encode());
+    if stored.is_some_and(|stored| !stored.is_live(scope.lease_ms())) {
+        history::deleted(scope, key, DeleteCause::Expired);
+    }
+    history::set(scope, key, row);
 }
 
 /// Deletes the row at `key`, and what belongs to it.
-fn remove(scope: &mut Scope<'_>, key: &[u8], deadline_ms: Option<u64>, owner: Option<SessionId>) {
+fn remove(
+    scope: &mut Scope<'_>,
+    key: &[u8],
+    deadline_ms: Option<u64>,
+    owner: Option<SessionId>,
+    cause: DeleteCause,
+) {
     if let Some(deadline_ms) = deadline_ms {
         expiry::unschedule(scope, deadline_ms, DeadlineKind::Kv, key);
     }
     owned::pass(scope, key, owner, None);
     scope.txn.delete(key);
+    history::deleted(scope, key, cause);
 }

@@ -15,6 +15,9 @@
 //! - **One effect per request.** A request with a session's sequence or an idempotency key is
 //!   executed at most once; a repetition gets the outcome of the first, rejections included.
 //! - **All or nothing.** A command checks everything before it writes anything.
+//! - **Every change has its event.** A key's change and its row in the history are one batch; the
+//!   events of a command share its revision, and replaying them gives the keys
+//!   ([`query::kv_history`]).
 //! - **Two kinds of failure.** A [`Rejection`] is an outcome; a [`Fatal`] stops the node. Neither
 //!   ever becomes the other.
 //! - **Bounded work.** An entry has at most [`limits::ENTRY_COMMANDS_MAX`] commands and sweeps at
@@ -79,6 +82,7 @@ mod entry;
 mod expiry;
 mod float;
 pub mod glob;
+mod history;
 mod ids;
 pub mod invariants;
 mod keys;
@@ -106,6 +110,7 @@ mod txn;
 pub use command::*;
 pub use entry::*;
 pub use float::Float;
+pub use history::{DeleteCause, HistoryPosition};
 pub use ids::*;
 pub use machine::*;
 pub use membership::*;

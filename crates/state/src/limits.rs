@@ -48,6 +48,19 @@ pub const IDEMPOTENCY_KEYS_MAX: u64 = 1_000_000;
 /// session is ended: bounds how long one entry holds up the others. What is expired is invisible
 /// before it is swept.
 pub const EXPIRE_PER_ENTRY_MAX: usize = 1_000;
+/// Bytes of the history of changes that watches resume from: of each event its row, key and value,
+/// and [`HISTORY_ROW_BYTES`]. What is older is trimmed by the entries that add to it. While huge
+/// events take the place of tiny ones, [`HISTORY_TRIM_ROWS_MAX`] lets it grow beyond for some
+/// entries, to less than three times as much in the worst case.
+pub const HISTORY_BYTES_MAX: u64 = 64 << 20;
+/// Bytes that each event of the history counts for beside its row: what storage keeps with it.
+pub const HISTORY_ROW_BYTES: u64 = 64;
+/// Events trimmed from the history per entry: as many as one entry can add.
+pub const HISTORY_TRIM_ROWS_MAX: usize = 10_000;
+/// Selectors of one watch: each event is held against all of them.
+pub const WATCH_SELECTORS_MAX: usize = 64;
+/// Bytes of all selectors of one watch together: each takes up to 16 bytes of memory.
+pub const WATCH_SELECTOR_BYTES_MAX: u64 = 4 << 10;
 /// Bytes of a pattern, as of a key: bounds what each subscription or permission keeps in memory
 /// (16 bytes for each).
 pub const PATTERN_BYTES_MAX: u64 = 1 << 10;
@@ -144,6 +157,9 @@ impl Limits {
             ("pattern_bytes_max", PATTERN_BYTES_MAX),
             ("delete_pattern_keys_max", DELETE_PATTERN_KEYS_MAX as u64),
             ("scan_steps_max", SCAN_STEPS_MAX as u64),
+            ("history_bytes_max", HISTORY_BYTES_MAX),
+            ("watch_selectors_max", WATCH_SELECTORS_MAX as u64),
+            ("watch_selector_bytes_max", WATCH_SELECTOR_BYTES_MAX),
             ("transaction_steps_max", TRANSACTION_STEPS_MAX as u64),
             ("transaction_bytes_max", TRANSACTION_BYTES_MAX),
             ("transaction_read_bytes_max", TRANSACTION_READ_BYTES_MAX),

@@ -2,6 +2,7 @@
 
 use crate::codec::CodecError;
 use crate::dedupe::{self, Admission};
+use crate::history::History;
 use crate::limits::{ENTRY_COMMANDS_MAX, NAMESPACE_BYTES_MAX};
 use crate::lock::{self, Locks};
 use crate::rows::{self, MetaRow};
@@ -104,17 +105,25 @@ pub enum LeaseId {
 #[derive(Debug)]
 pub struct Machine {
     group: GroupId,
-    /// The meta row as the last entry left it.
-    meta: MetaRow,
+    memory: Memory,
     /// The rolling digest as the last entry left it.
     digest: u64,
+}
+
+/// What entries change beside the tables, and what spares them looks at these.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// The meta row as the last entry left it.
+    pub(crate) meta: MetaRow,
+    /// The accounts of the history as the last entry left them.
+    pub(crate) history: History,
     /// What each open session has unanswered, so that apply never scans for it.
-    sessions: Sessions,
+    pub(crate) sessions: Sessions,
     /// All locks and who waits for them.
-    locks: Locks,
+    pub(crate) locks: Locks,
     /// No deadline is earlier; none when there are no deadlines. It may lie too early, never too
     /// late: it only saves the look at the tables while nothing can be due.
-    earliest_deadline_ms: Option<u64>,
+    pub(crate) earliest_deadline_ms: Option<u64>,
 }
 
 impl Machine {
@@ -124,14 +133,14 @@ impl Machine {
     /// # Errors
     /// When the tables fail or hold rows this build can't read.
     pub fn open(group: GroupId, tables: &dyn Read) -> Result<Self, Fatal> {
-        Ok(Self {
-            group,
+        let memory = Memory {
             meta: rows::meta(tables, group)?,
-            digest: rows::digest(tables, group)?,
+            history: History::open(tables, group)?,
             sessions: Sessions::derive(tables, group)?,
             locks: Locks::derive(tables, group)?,
             earliest_deadline_ms: expiry::earliest_ms(tables, group, 0..=u64::MAX)?,
-        })
+        };
+        Ok(Self { group, memory, digest: rows::digest(tables, group)? })
     }
 
     /// Applies the entry at `index`: first the clocks move, then what is due is swept (up to
@@ -150,16 +159,8 @@ impl Machine {
         batch: &Batch,
     ) -> Result<Applied, Fatal> {
         self.check_entry(index, batch)?;
-        let before = self.meta;
-        let mut scope = Scope::new(
-            self.group,
-            index,
-            txn,
-            &mut self.meta,
-            &mut self.sessions,
-            &mut self.locks,
-            &mut self.earliest_deadline_ms,
-        );
+        let (before, history_before) = (self.memory.meta, self.memory.history);
+        let mut scope = Scope::new(self.group, index, txn, &mut self.memory);
         scope.advance_clocks(batch.stamp);
         expiry::sweep(&mut scope)?;
         let mut outcomes = Vec::with_capacity(batch.commands.len());
@@ -167,7 +168,7 @@ impl Machine {
             scope.begin_command(position);
             outcomes.push(apply_one(&mut scope, envelope)?);
         }
-        let events = scope.finish(before, &mut self.digest);
+        let events = scope.finish(before, history_before, &mut self.digest)?;
         Ok(Applied { outcomes, events })
     }
 
@@ -178,11 +179,13 @@ impl Machine {
     /// [`Fatal::Invariant`] when they disagree.
     pub fn check(&self, tables: &dyn Read) -> Result<(), Fatal> {
         let derived = Self::open(self.group, tables)?;
-        let agree = self.meta == derived.meta
+        let (kept, there) = (&self.memory, &derived.memory);
+        let agree = kept.meta == there.meta
+            && kept.history.row == there.history.row
             && self.digest == derived.digest
-            && self.sessions == derived.sessions
-            && self.locks == derived.locks
-            && match (self.earliest_deadline_ms, derived.earliest_deadline_ms) {
+            && kept.sessions == there.sessions
+            && kept.locks == there.locks
+            && match (kept.earliest_deadline_ms, there.earliest_deadline_ms) {
                 (Some(bound_ms), Some(earliest_ms)) => bound_ms <= earliest_ms,
                 (None, Some(_)) => false,
                 (_, None) => true,
@@ -200,8 +203,8 @@ impl Machine {
                 batch.commands.len()
             )));
         }
-        let newest = self.meta.revision;
-        if newest != Revision(0) && Revision::new(self.meta.revision_base, index, 0) <= newest {
+        let MetaRow { revision: newest, revision_base, .. } = self.memory.meta;
+        if newest != Revision(0) && Revision::new(revision_base, index, 0) <= newest {
             return Err(Fatal::Invariant(format!(
                 "entry {index} comes after revision {newest}, which is not older: it was applied before"
             )));

@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 use std::ops::{ControlFlow, RangeInclusive};
 use xxhash_rust::xxh3::Xxh3;
 
+mod kv_history;
 mod kv_list;
 mod lock;
 mod transaction;
 
+pub use kv_history::*;
 pub use kv_list::*;
 use lock::count_locks;
 pub use lock::*;

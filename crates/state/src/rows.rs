@@ -2,8 +2,8 @@
 
 use crate::codec::{self, CodecError};
 use crate::{
-    Attachment, Fatal, FencingToken, GroupId, Outcome, Read, Revision, Sequence, SessionId, Share,
-    Stamp, keys,
+    Attachment, DeleteCause, Fatal, FencingToken, GroupId, HistoryPosition, Outcome, Read,
+    Revision, Sequence, SessionId, Share, Stamp, keys,
 };
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 
@@ -51,6 +51,54 @@ impl<'a> KvRow<'a> {
 
     pub(crate) fn is_live(&self, lease_ms: u64) -> bool {
         is_live(self.deadline_ms, lease_ms)
+    }
+}
+
+/// What the rows of HISTORY come to; one row, written at most once per entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HistoryMetaRow {
+    /// Of all rows there are, as [`crate::limits::HISTORY_BYTES_MAX`] counts them.
+    pub(crate) bytes: u64,
+    /// The newest row that was trimmed; all rows lie above it.
+    pub(crate) trimmed: HistoryPosition,
+}
+
+/// One change of one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HistoryRow<'a> {
+    /// The rest of the key of the row in KV; see [`keys::id`].
+    #[serde(serialize_with = "as_bytes")]
+    pub(crate) id: &'a [u8],
+    #[serde(borrow)]
+    pub(crate) change: HistoryChange<'a>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum HistoryChange<'a> {
+    Set {
+        version: u64,
+        create_revision: Revision,
+        /// What it had left to live at that moment; none when it had no ttl.
+        ttl_ms: Option<u64>,
+        #[serde(serialize_with = "as_bytes")]
+        value: &'a [u8],
+    },
+    Delete(DeleteCause),
+}
+
+impl<'a> HistoryRow<'a> {
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Fatal> {
+        codec::decode_borrowed(bytes).map_err(|error| undecodable("history row", error))
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        /// Three numbers and two lengths of at most 9 bytes each, and three tags.
+        const HEAD_BYTES_MAX: usize = 5 * 9 + 3;
+        let value_bytes = match self.change {
+            HistoryChange::Set { value, .. } => value.len(),
+            HistoryChange::Delete(_) => 0,
+        };
+        codec::encode_with_capacity(self, HEAD_BYTES_MAX + self.id.len() + value_bytes)
     }
 }
 
@@ -163,6 +211,14 @@ pub(crate) fn meta(tables: &dyn Read, group: GroupId) -> Result<MetaRow, Fatal> 
     match tables.get(&keys::meta(group))? {
         Some(bytes) => decode("meta row", &bytes),
         None => Ok(MetaRow::default()),
+    }
+}
+
+/// The accounts of the group's history; a group without the row has none.
+pub(crate) fn history_meta(tables: &dyn Read, group: GroupId) -> Result<HistoryMetaRow, Fatal> {
+    match tables.get(&keys::history_meta(group))? {
+        Some(bytes) => decode("history meta row", &bytes),
+        None => Ok(HistoryMetaRow::default()),
     }
 }
 

@@ -1,8 +1,10 @@
 //! What an operation sees and may touch while one entry is applied.
 
 use crate::digest::Recorder;
+use crate::history::{self, History};
 use crate::limits::{DELETE_PATTERN_KEYS_MAX, EXPIRE_PER_ENTRY_MAX, SCAN_STEPS_MAX};
 use crate::lock::Locks;
+use crate::machine::Memory;
 use crate::rows::MetaRow;
 use crate::session::{Pending, Sessions};
 use crate::{
@@ -46,6 +48,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) txn: Recorder<'a>,
     /// Written to its row once, when the entry ends.
     pub(crate) meta: &'a mut MetaRow,
+    /// Likewise. Whoever takes back what a command wrote puts the copy back that it took before.
+    pub(crate) history: &'a mut History,
     pub(crate) sessions: &'a mut Sessions,
     pub(crate) locks: &'a mut Locks,
     /// Keys of locks that tickets were taken from: they may pass on. Empty between commands.
@@ -55,7 +59,7 @@ pub(crate) struct Scope<'a> {
     /// Answers and floors of this entry by session; written when the entry ends, so that a
     /// session costs one small row per entry, not one per command.
     pub(crate) pending: BTreeMap<crate::SessionId, Pending>,
-    /// See [`crate::Machine`].
+    /// See [`Memory`].
     pub(crate) earliest_deadline_ms: &'a mut Option<u64>,
     pub(crate) events: Vec<Event>,
     pub(crate) allowance: Allowance,
@@ -79,17 +83,16 @@ impl<'a> Scope<'a> {
         group: GroupId,
         index: LogIndex,
         txn: &'a mut dyn Txn,
-        meta: &'a mut MetaRow,
-        sessions: &'a mut Sessions,
-        locks: &'a mut Locks,
-        earliest_deadline_ms: &'a mut Option<u64>,
+        memory: &'a mut Memory,
     ) -> Self {
+        let Memory { meta, history, sessions, locks, earliest_deadline_ms } = memory;
         Self {
             group,
             index,
             revision: meta.revision,
             txn: Recorder::new(txn),
             meta,
+            history,
             sessions,
             locks,
             unblocked: BTreeSet::new(),
@@ -112,9 +115,15 @@ impl<'a> Scope<'a> {
         clocks.wall_ms = clocks.wall_ms.max(stamp.wall_ms);
     }
 
+    /// Gives what follows the revision of the command at `position`. A sweep has that of the
+    /// first command, so this may come twice for one position.
     pub(crate) fn begin_command(&mut self, position: u32) {
-        self.revision = Revision::new(self.meta.revision_base, self.index, position);
-        self.meta.revision = self.revision;
+        let revision = Revision::new(self.meta.revision_base, self.index, position);
+        if revision != self.revision {
+            self.history.events = 0;
+        }
+        self.revision = revision;
+        self.meta.revision = revision;
     }
 
     /// Does `work` so that nothing of it remains when it fails. Not to be nested.
@@ -127,9 +136,11 @@ impl<'a> Scope<'a> {
     ) -> Result<T, Failure> {
         let Self {
             // Put back: the tables, by keeping the writes aside; counters and clocks of the
-            // group; the earliest deadline; events; what the entry may still do.
+            // group; the accounts of the history; the earliest deadline; events; what the entry
+            // may still do.
             txn,
             meta,
+            history,
             earliest_deadline_ms,
             events,
             allowance,
@@ -146,13 +157,15 @@ impl<'a> Scope<'a> {
             locks: _,
             unblocked: _,
         } = self;
-        let before = (**meta, **earliest_deadline_ms, events.len(), *allowance, key_owners.len());
+        let before =
+            (**meta, **history, **earliest_deadline_ms, events.len(), *allowance, key_owners.len());
         txn.stage();
         let done = work(self);
         self.txn.unstage(done.is_ok());
         if done.is_err() {
-            let (meta, earliest_deadline_ms, events, allowance, key_owners) = before;
+            let (meta, history, earliest_deadline_ms, events, allowance, key_owners) = before;
             *self.meta = meta;
+            *self.history = history;
             *self.earliest_deadline_ms = earliest_deadline_ms;
             self.events.truncate(events);
             self.allowance = allowance;
@@ -166,9 +179,18 @@ impl<'a> Scope<'a> {
         self.meta.stamp.lease_ms
     }
 
-    /// Writes what was collected, then the digest over everything written.
-    pub(crate) fn finish(mut self, before: MetaRow, digest: &mut u64) -> Vec<Event> {
+    /// Trims the history and writes what was collected, then the digest over everything written.
+    pub(crate) fn finish(
+        mut self,
+        before: MetaRow,
+        history_before: History,
+        digest: &mut u64,
+    ) -> Result<Vec<Event>, Fatal> {
         crate::session::write_pending(&mut self);
+        history::trim(&mut self)?;
+        if self.history.row != history_before.row {
+            self.txn.put(&keys::history_meta(self.group), &codec::encode(&self.history.row));
+        }
         if *self.meta != before {
             self.txn.put(&keys::meta(self.group), &codec::encode(self.meta));
         }
@@ -176,7 +198,7 @@ impl<'a> Scope<'a> {
             *digest = folded;
             txn.put(&keys::digest(self.group), &codec::encode(&folded));
         }
-        self.events
+        Ok(self.events)
     }
 }
 

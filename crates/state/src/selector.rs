@@ -14,6 +14,8 @@ pub enum KeySelector {
     Prefix(Bytes),
     /// Those that a pattern matches; see [`crate::glob`].
     Pattern(Bytes),
+    /// The one that is these bytes.
+    Key(Bytes),
 }
 
 /// Which keys of a namespace, ready to be looked for. Made once, also for many pages.
@@ -21,8 +23,19 @@ pub enum KeySelector {
 pub struct KeySelection {
     /// What all of them begin with: bounds a scan for them.
     prefix: Bytes,
-    /// What more they have to be; none when the beginning is all.
-    pattern: Option<Pattern>,
+    /// What more they have to be.
+    rest: Rest,
+}
+
+/// What a key has to be behind the prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Rest {
+    /// Anything.
+    Any,
+    /// Nothing: the prefix is the whole key.
+    Nothing,
+    /// What this pattern, held against the whole key, says.
+    Pattern(Pattern),
 }
 
 impl KeySelector {
@@ -34,14 +47,23 @@ impl KeySelector {
         match self {
             Self::Prefix(prefix) => {
                 within("key prefix bytes", prefix.len(), KEY_BYTES_MAX)?;
-                Ok(KeySelection { prefix: prefix.clone(), pattern: None })
+                Ok(KeySelection { prefix: prefix.clone(), rest: Rest::Any })
             }
             Self::Pattern(text) => {
                 let pattern = Pattern::parse(text)?;
                 let prefix = Bytes::copy_from_slice(pattern.literal_prefix());
                 // `user.*` asks for a beginning and nothing else.
-                let pattern = (!pattern.is_prefix()).then_some(pattern);
-                Ok(KeySelection { prefix, pattern })
+                let rest = if pattern.is_prefix() { Rest::Any } else { Rest::Pattern(pattern) };
+                Ok(KeySelection { prefix, rest })
+            }
+            Self::Key(key) => {
+                if key.is_empty() {
+                    return Err(Rejection::Invalid(
+                        "the key is empty; name one of 1 byte or more".to_owned(),
+                    ));
+                }
+                within("key bytes", key.len(), KEY_BYTES_MAX)?;
+                Ok(KeySelection { prefix: key.clone(), rest: Rest::Nothing })
             }
         }
     }
@@ -55,11 +77,19 @@ impl KeySelection {
 
     /// The one key that is selected, when there can't be others.
     pub(crate) fn only(&self) -> Option<&[u8]> {
-        self.pattern.as_ref().and_then(Pattern::literal)
+        match &self.rest {
+            Rest::Any => None,
+            Rest::Nothing => Some(&self.prefix),
+            Rest::Pattern(pattern) => pattern.literal(),
+        }
     }
 
     /// Whether a key that begins with the prefix is selected; adds what that took to `steps`.
     pub(crate) fn takes(&self, key: &[u8], steps: &mut usize) -> bool {
-        self.pattern.as_ref().is_none_or(|pattern| pattern.matches_counting(key, steps))
+        match &self.rest {
+            Rest::Any => true,
+            Rest::Nothing => key.len() == self.prefix.len(),
+            Rest::Pattern(pattern) => pattern.matches_counting(key, steps),
+        }
     }
 }

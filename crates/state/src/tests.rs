@@ -7,6 +7,7 @@ mod format;
 mod glob;
 mod golden;
 mod group;
+mod history;
 mod invariants;
 mod keys;
 mod list;

@@ -17,6 +17,8 @@ pub(crate) enum Keys {
     Prefix(Bytes),
     /// Those that match.
     Pattern(Bytes),
+    /// This one.
+    Key(Bytes),
 }
 
 impl Keys {
@@ -24,6 +26,7 @@ impl Keys {
         let select = match self {
             Self::Prefix(prefix) => key_selector::Select::Prefix(prefix.clone()),
             Self::Pattern(pattern) => key_selector::Select::Pattern(pattern.clone()),
+            Self::Key(key) => key_selector::Select::Key(key.clone()),
         };
         v1::KeySelector { select: Some(select) }
     }

@@ -8,6 +8,7 @@ mod increment_float;
 mod list;
 mod set;
 mod typed;
+mod watch;
 
 pub use delete::{Delete, Deleted};
 pub use delete_pattern::{DeletePattern, DeletedPattern};
@@ -18,6 +19,7 @@ use list::Keys;
 pub use list::{List, Page};
 pub use set::{Set, Written};
 pub use typed::{Typed, TypedKeyValue};
+pub use watch::{Change, Changes, DeleteCause, Event, StartWatch, Watch};
 
 use crate::client::Inner;
 use bytes::Bytes;
@@ -104,6 +106,33 @@ impl KeyValue {
     /// Deletes the keys that begin with these bytes; all keys when empty.
     pub fn delete_prefix(&self, prefix: impl AsRef<[u8]>) -> DeletePattern {
         DeletePattern::new(self.clone(), Keys::Prefix(owned(prefix)))
+    }
+
+    /// Watches the keys that match a pattern, once it is started; see [`KeyValue::list`].
+    ///
+    /// ```no_run
+    /// # async fn example(kv: quorate_client::KeyValue) -> Result<(), quorate_client::Error> {
+    /// let mut watch = kv.watch("user.*").start().await?;
+    /// while let Some(changes) = watch.next().await {
+    ///     for event in changes?.events {
+    ///         println!("{:?} at {}: {:?}", event.key, event.revision, event.change);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn watch(&self, pattern: impl AsRef<[u8]>) -> StartWatch {
+        StartWatch::new(self.clone(), Keys::Pattern(owned(pattern)))
+    }
+
+    /// Watches the keys that begin with these bytes; all keys when empty.
+    pub fn watch_prefix(&self, prefix: impl AsRef<[u8]>) -> StartWatch {
+        StartWatch::new(self.clone(), Keys::Prefix(owned(prefix)))
+    }
+
+    /// Watches one key.
+    pub fn watch_key(&self, key: impl AsRef<[u8]>) -> StartWatch {
+        StartWatch::new(self.clone(), Keys::Key(owned(key)))
     }
 
     /// The same keys, with values of a Rust type that are stored as JSON.

@@ -1,6 +1,6 @@
 //! Key-value: writes go through the log, reads through a barrier unless they may be stale.
 
-use super::{Context, Deadline, Refused, list_stream};
+use super::{Context, Deadline, Refused, list_stream, watch_stream};
 use crate::wire;
 use quorate_proto::v1;
 use quorate_proto::v1::kv_service_server::KvService;
@@ -94,6 +94,18 @@ impl KvService for Service {
         let view = self.0.view(list.fresh, deadline).await?;
         let group = self.0.replica.group();
         Ok(Response::new(list_stream::Pages::new(list, view, group, turn)))
+    }
+
+    type WatchStream = watch_stream::Watch;
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchRequest>,
+    ) -> Result<Response<watch_stream::Watch>, Status> {
+        let deadline = Deadline::of(request.metadata());
+        let places = watch_stream::places(&self.0.watches, request.extensions())?;
+        let watch = wire::watch::watch(request.into_inner()).map_err(Refused::from)?;
+        Ok(Response::new(watch_stream::Watch::begin(&self.0, watch, places, deadline).await?))
     }
 }
 

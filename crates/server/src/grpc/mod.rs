@@ -17,6 +17,7 @@ mod refusals;
 mod session;
 mod status;
 mod txn;
+mod watch_stream;
 
 pub(crate) use descriptors::public_methods;
 pub(crate) use status::Refused;
@@ -24,6 +25,7 @@ pub(crate) use status::Refused;
 use crate::http::Probes;
 use crate::metrics::Counters;
 use crate::news::News;
+use crate::watch::Watches;
 use crate::wire;
 use deadline::Deadline;
 use ending::Ending;
@@ -75,6 +77,7 @@ pub(crate) struct Context {
     leader: Arc<LeaderAddress>,
     counters: Arc<Counters>,
     slow_reader_max: Duration,
+    watches: Watches,
     /// Cancelled when the server takes no new calls any more.
     stop: CancellationToken,
     /// One checksum at a time: each reads the whole state.
@@ -93,12 +96,14 @@ impl Context {
         slow_reader_max: Duration,
         stop: CancellationToken,
     ) -> Self {
+        let watches = Watches::new(replica.clone(), Arc::clone(&counters), stop.clone());
         Self {
             replica,
             limits: Arc::new(limits),
             leader: Arc::default(),
             counters,
             slow_reader_max,
+            watches,
             stop,
             hashing: Arc::new(Semaphore::new(1)),
             news: Arc::default(),
@@ -224,7 +229,7 @@ fn reflection() -> Reflection<'static> {
 
 /// Runs what reads a lot without holding up the other tasks of this thread. A simulation has one
 /// thread and nothing that blocks.
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
     match Handle::current().runtime_flavor() {
         RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
         _ => work(),

@@ -7,8 +7,8 @@
 
 use crate::wire::Invalid;
 use quorate_consensus::{Failure, Reason};
-use quorate_proto::metadata::{OUTCOME, REASON, VERSION};
-use quorate_state::{Fatal, Rejection, TransactionStep};
+use quorate_proto::metadata::{OLDEST_REVISION, OUTCOME, REASON, VERSION};
+use quorate_state::{Fatal, Rejection, Revision, TransactionStep};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
@@ -30,6 +30,11 @@ pub(crate) enum Refused {
     Failed(Failure),
     /// It was applied before, and its answer was too large to be remembered.
     ResultDropped,
+    /// A watch can't have all that it asks for.
+    Compacted {
+        /// From here on it can.
+        oldest: Revision,
+    },
     /// A lock was not granted in time; nothing is held.
     WaitTimeout,
     /// A lock was not granted because its request was cancelled, or its session ended.
@@ -95,6 +100,7 @@ impl From<Refused> for Status {
                 message: "this request was applied before, but its answer was too large to be remembered; read the state instead of repeating it".to_owned(),
                 version: None,
             },
+            Refused::Compacted { oldest } => return compacted(oldest),
             Refused::WaitTimeout => Row {
                 code: Code::DeadlineExceeded,
                 reason: "LOCK_WAIT_TIMEOUT",
@@ -150,6 +156,17 @@ fn status(row: Row) -> Status {
 /// A call that was refused before anybody looked into it.
 pub(crate) fn not_applied(code: Code, reason: &'static str, message: impl Into<String>) -> Status {
     status(Row { code, reason, outcome: NOT_APPLIED, message: message.into(), version: None })
+}
+
+/// A watch that can't go on, here or elsewhere.
+fn compacted(oldest: Revision) -> Status {
+    let message = format!(
+        "the changes asked for are no longer in the history, which begins at revision {oldest}; \
+         list the keys, and watch from the list's revision plus one"
+    );
+    let mut status = not_applied(Code::OutOfRange, "COMPACTED", message);
+    status.metadata_mut().insert(OLDEST_REVISION, MetadataValue::from(oldest.0));
+    status
 }
 
 /// A stream that was ended, whatever its calls were at.
@@ -346,6 +363,13 @@ mod tests {
         assert_eq!(
             seen(Refused::ResultDropped),
             row(Code::AlreadyExists, "RESULT_DROPPED", UNKNOWN, None)
+        );
+        let status = Status::from(Refused::Compacted { oldest: Revision(8_193) });
+        assert_eq!(status.metadata().get(OLDEST_REVISION).unwrap(), "8193");
+        assert!(status.message().contains("8193"));
+        assert_eq!(
+            seen(Refused::Compacted { oldest: Revision(8_193) }),
+            row(Code::OutOfRange, "COMPACTED", NOT_APPLIED, None)
         );
         let invalid = Invalid { reason: "KEY_EMPTY", message: "the key is empty".into() };
         assert_eq!(

@@ -110,6 +110,7 @@ pub(super) fn selector(selector: Option<v1::KeySelector>) -> Option<KeySelector>
     Some(match selector?.select? {
         v1::key_selector::Select::Prefix(prefix) => KeySelector::Prefix(prefix),
         v1::key_selector::Select::Pattern(pattern) => KeySelector::Pattern(pattern),
+        v1::key_selector::Select::Key(key) => KeySelector::Key(key),
     })
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod kv;
 pub(crate) mod lock;
 pub(crate) mod session;
 pub(crate) mod txn;
+pub(crate) mod watch;
 
 use bytes::Bytes;
 use quorate_proto::v1;

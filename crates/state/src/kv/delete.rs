@@ -3,7 +3,7 @@
 use super::{check_expect, check_key, remove};
 use crate::rows::KvRow;
 use crate::scope::{Failure, Scope};
-use crate::{Expect, KvDelete, Outcome, Read, Rejection, keys};
+use crate::{DeleteCause, Expect, KvDelete, Outcome, Read, Rejection, keys};
 
 /// Deleting what is absent is no error. An expired key is absent; its row is left to the sweep.
 pub(crate) fn apply(
@@ -25,7 +25,7 @@ pub(crate) fn apply(
     check_expect(delete.expect, live.as_ref())?;
 
     if let Some(row) = live {
-        remove(scope, &key, row.deadline_ms, row.owner);
+        remove(scope, &key, row.deadline_ms, row.owner, DeleteCause::Deleted);
     }
     Ok(Outcome::KvDelete { deleted: live.is_some(), revision: scope.revision })
 }

@@ -4,7 +4,7 @@ use super::remove;
 use super::walk::Walk;
 use crate::limits::{DELETE_PATTERN_KEYS_MAX, KEY_BYTES_MAX};
 use crate::scope::{Failure, Scope, within};
-use crate::{KvDeletePattern, Outcome, Rejection};
+use crate::{DeleteCause, KvDeletePattern, Outcome, Rejection};
 use std::ops::ControlFlow;
 
 /// One step: atomic, and under one revision. An expired key is absent; its row is left to the
@@ -41,7 +41,7 @@ pub(crate) fn apply(
         ControlFlow::Continue(())
     })?;
     for (key, deadline_ms, owner) in &found {
-        remove(scope, key, *deadline_ms, *owner);
+        remove(scope, key, *deadline_ms, *owner, DeleteCause::Deleted);
     }
     scope.allowance.keys = scope.allowance.keys.saturating_sub(found.len());
     let deleted = found.len() as u64;

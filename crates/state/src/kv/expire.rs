@@ -3,14 +3,14 @@
 use super::remove;
 use crate::rows::KvRow;
 use crate::scope::Scope;
-use crate::{Fatal, Read};
+use crate::{DeleteCause, Fatal, Read};
 
-/// Nobody sees a difference: the key was invisible from its deadline on.
+/// Readers see no difference: the key was invisible from its deadline on. Watchers are told now.
 pub(crate) fn apply(scope: &mut Scope<'_>, key: &[u8]) -> Result<(), Fatal> {
     let Some(stored) = scope.txn.get(key)? else {
         return Err(Fatal::Invariant(format!("a deadline names the absent key {key:02x?}")));
     };
     let owner = KvRow::decode(&stored)?.owner;
-    remove(scope, key, None, owner);
+    remove(scope, key, None, owner, DeleteCause::Expired);
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! Keys that end with a session.
 
-use crate::keys::{self, DeadlineKind, Key};
+use super::remove;
+use crate::keys::{self, Key};
 use crate::rows::KvRow;
 use crate::scope::Scope;
-use crate::{Fatal, Read, SessionId, Txn, expiry, session};
+use crate::{DeleteCause, Fatal, Read, SessionId, Txn, session};
 use std::ops::ControlFlow;
 
 /// Notes that a key changes from one owner to another; none is nobody.
@@ -43,11 +44,13 @@ pub(crate) fn session_ended(scope: &mut Scope<'_>, id: SessionId) -> Result<usiz
             return Err(Fatal::Invariant(format!("session {id} owns the absent key {key:02x?}")));
         };
         // Expired or not: its sweep would not find its owner any more.
-        if let Some(deadline_ms) = KvRow::decode(&stored)?.deadline_ms {
-            expiry::unschedule(scope, deadline_ms, DeadlineKind::Kv, &key);
-        }
-        scope.txn.delete(&key);
-        scope.txn.delete(own);
+        let row = KvRow::decode(&stored)?;
+        let cause = match row.is_live(scope.lease_ms()) {
+            true => DeleteCause::SessionEnded,
+            false => DeleteCause::Expired,
+        };
+        let (deadline_ms, owner) = (row.deadline_ms, row.owner);
+        remove(scope, &key, deadline_ms, owner, cause);
     }
     Ok(owned.len())
 }

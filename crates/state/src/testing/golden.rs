@@ -17,6 +17,7 @@
 //! | `set-many 1500 ttl=..` | sets so many keys, 500 to an entry |
 //! | `pretend sessions=.. idempotency-keys=..` | changes the counters, to come near a limit |
 //! | `list "a*" after=.. items=.. bytes=.. show=keys` | a page, also by `prefix=`, `show=count` |
+//! | `history "a*" "b*" key=.. from=r1.0 bytes=.. values=no` | all pages of the changes of these keys |
 //! | `read-txn "exists a" "get a" else "get b"` | a transaction as a query |
 //! | `lock-info l`, `locks "a*" items=..`, `ticket r3.0`, `lock-leases` | queries of locks |
 //! | `get k`, `clocks`, `revision`, `next-deadline`, `sessions`, `member 1` | queries |
@@ -31,11 +32,11 @@ use super::render::{self, Names};
 use super::script::{self, millis, positional};
 use super::{GROUP, Tables, read};
 use crate::limits::ENTRY_COMMANDS_MAX;
-use crate::query::{KvList, KvShow};
+use crate::query::{KvHistory, KvList, KvShow, KvWatched};
 use crate::{
-    Applied, Batch, Caller, Command, Envelope, Event, Expect, KeySelector, KvSet, LogIndex,
-    Machine, NodeId, Outcome, Read, SessionId, Stamp, TableError, Txn, codec, invariants, keys,
-    query, rows,
+    Applied, Batch, Caller, Command, Envelope, Event, Expect, HistoryPosition, KeySelector, KvSet,
+    LogIndex, Machine, NodeId, Outcome, Read, Revision, SessionId, Stamp, TableError, Txn, codec,
+    invariants, keys, query, rows,
 };
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -43,7 +44,7 @@ use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-/// More changed rows than this are counted by table, not listed.
+/// More changed rows than this are counted by table, not listed; likewise a history's in a dump.
 const CHANGES_SHOWN_MAX: usize = 20;
 
 /// Commands in an entry of `set-many`.
@@ -52,7 +53,7 @@ const MANY_PER_ENTRY: usize = 500;
 type Text = Result<String, Box<dyn Error>>;
 
 /// The areas that have scripts.
-pub const AREAS: [&str; 5] = ["clock", "dedupe", "kv", "lock", "session"];
+pub const AREAS: [&str; 6] = ["clock", "dedupe", "history", "kv", "lock", "session"];
 
 /// Runs every script of an area over tables that `make` makes.
 ///
@@ -316,14 +317,20 @@ impl<T: Tables> Runner<T> {
         let (from, to) = keys::group_range(GROUP);
         read(&self.tables, |view| {
             let mut text = String::new();
+            let mut events = Vec::new();
             let mut result = Ok(());
             view.scan(&from, &to, &mut |key, value| {
                 match render::row(GROUP, key, value, &self.names) {
+                    Ok(row) if render::table(GROUP, key) == "history" => events.push(row + "\n"),
                     Ok(row) => text += &(row + "\n"),
                     Err(error) => result = Err(error),
                 }
                 ControlFlow::Continue(())
             })?;
+            match events.len() {
+                count if count > CHANGES_SHOWN_MAX => writeln!(text, "history: {count} rows")?,
+                _ => text += &events.concat(),
+            }
             result.map(|()| text)
         })
     }
@@ -352,14 +359,39 @@ impl<T: Tables> Runner<T> {
         })
     }
 
+    fn history(&self, namespace: &str, args: &mut goldenscript::ArgumentConsumer<'_>) -> Text {
+        let from = args.take_key("from").map_or(Ok(Revision(1)), script::revision)?;
+        let bytes_max = args.take_key("bytes").map_or(Ok(usize::MAX), str::parse)?;
+        let values = args.take_key("values") != Some("no");
+        let watched = match KvWatched::new(namespace, &script::selectors(args)?) {
+            Ok(watched) => watched,
+            Err(rejection) => return Ok(rejection.to_string()),
+        };
+        read(&self.tables, |view| {
+            let mut text = String::new();
+            let mut after = HistoryPosition::before(from);
+            loop {
+                let asked = KvHistory { watched: Some(&watched), after, values, bytes_max };
+                let found = query::kv_history(view, GROUP, &asked)?;
+                text += &(render::history(&found) + "\n");
+                match found {
+                    Ok(page) if page.more => after = page.through,
+                    _ => return Ok(text),
+                }
+            }
+        })
+    }
+
     fn query(
         &self,
         line: &goldenscript::Command,
         args: &mut goldenscript::ArgumentConsumer<'_>,
     ) -> Text {
         let namespace = script::string(args.take_key("ns").unwrap_or_default())?;
-        if line.name == "list" {
-            return self.list(&namespace, args);
+        match line.name.as_str() {
+            "list" => return self.list(&namespace, args),
+            "history" => return self.history(&namespace, args),
+            _ => {}
         }
         if line.name == "read-txn" {
             let asked = script::transaction(args)?;

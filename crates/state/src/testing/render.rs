@@ -2,14 +2,16 @@
 
 use crate::Operated;
 use crate::keys::{self, DeadlineKind, Key};
-use crate::query::{KvItem, KvPage, KvShow, LockItem, TicketStanding};
+use crate::query::{
+    Compacted, KvChange, KvEvent, KvHistoryPage, KvItem, KvPage, KvShow, LockItem, TicketStanding,
+};
 use crate::rows::{
-    self, Answer, AnswerRow, Holder, IdempotencyRow, KvRow, LockRow, MemberAddrRow, MetaRow,
-    SessionRow, TicketRow, TicketState,
+    self, Answer, AnswerRow, HistoryChange, HistoryMetaRow, HistoryRow, Holder, IdempotencyRow,
+    KvRow, LockRow, MemberAddrRow, MetaRow, SessionRow, TicketRow, TicketState,
 };
 use crate::{
-    Attachment, Event, GroupId, HeldLock, LeaseId, Outcome, Rejection, Revision, SessionId, Share,
-    TicketId,
+    Attachment, DeleteCause, Event, GroupId, HeldLock, HistoryPosition, LeaseId, Outcome,
+    Rejection, Revision, SessionId, Share, TicketId,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -247,16 +249,57 @@ pub(crate) fn item(item: &KvItem) -> String {
     )
 }
 
+/// `r<entry>.<position>#<event>`, with `#end` behind the last one.
+fn position(at: HistoryPosition) -> String {
+    match at.event {
+        u32::MAX => format!("{}#end", revision(at.revision)),
+        event => format!("{}#{event}", revision(at.revision)),
+    }
+}
+
+fn set(value: &[u8], version: u64, created: Revision, ttl_ms: Option<u64>) -> String {
+    let ttl = ttl_ms.map_or_else(String::new, |ms| format!(" ttl={ms}ms"));
+    format!("set {} version={version} created={}{ttl}", bytes(value), revision(created))
+}
+
+fn deleted(cause: DeleteCause) -> &'static str {
+    match cause {
+        DeleteCause::Deleted => "deleted",
+        DeleteCause::Expired => "expired",
+        DeleteCause::SessionEnded => "session-ended",
+    }
+}
+
+/// A page of the history, a line for each event.
+pub(crate) fn history(found: &Result<KvHistoryPage, Compacted>) -> String {
+    let page = match found {
+        Ok(page) => page,
+        Err(compacted) => return format!("compacted oldest={}", revision(compacted.oldest)),
+    };
+    let line = |event: &KvEvent| {
+        let change = match &event.change {
+            KvChange::Set { value, version, create_revision, ttl_ms } => {
+                set(value, *version, *create_revision, *ttl_ms)
+            }
+            KvChange::Deleted { cause } => deleted(*cause).to_owned(),
+        };
+        format!("{} {} {change}\n", position(event.position), bytes(&event.key))
+    };
+    let events: String = page.events.iter().map(line).collect();
+    format!("{events}through={} more={}", position(page.through), page.more)
+}
+
 /// A key's table, for summaries.
 pub(crate) fn table(group: GroupId, key: &[u8]) -> &'static str {
     match keys::parse(group, key) {
-        Some(Key::Meta | Key::Digest) => "meta",
+        Some(Key::Meta | Key::Digest | Key::HistoryMeta) => "meta",
         Some(Key::Kv { .. }) => "kv",
         Some(Key::Deadline { .. }) => "deadline",
         Some(Key::Session(_)) => "session",
         Some(Key::SessionAnswer(..)) => "answer",
         Some(Key::Idempotency { .. }) => "idempotency",
         Some(Key::MemberAddr(_)) => "member",
+        Some(Key::History(_)) => "history",
         Some(Key::Owned(..)) => "session-key",
         Some(Key::Lock { .. }) => "lock",
         Some(Key::Ticket(_)) => "ticket",
@@ -281,6 +324,8 @@ pub(crate) fn key(group: GroupId, key: &[u8], names: &Names) -> String {
             format!("idempotency {}", named(namespace, key))
         }
         Some(Key::MemberAddr(node)) => format!("member {node}"),
+        Some(Key::HistoryMeta) => "history-meta".to_owned(),
+        Some(Key::History(at)) => format!("history {}", position(at)),
         Some(Key::Owned(id, rest)) => {
             let owned = deadline(group, DeadlineKind::Kv, rest, names);
             format!("session-key {} {owned}", session(id, names))
@@ -385,6 +430,21 @@ pub(crate) fn row(group: GroupId, row_key: &[u8], value: &[u8], names: &Names) -
         Some(Key::MemberAddr(_)) => {
             let row: MemberAddrRow = rows::decode("member address row", value)?;
             format!(" client={} http={}", row.client_addr, row.http_addr)
+        }
+        Some(Key::HistoryMeta) => {
+            let row: HistoryMetaRow = rows::decode("history meta row", value)?;
+            format!(" bytes={} trimmed={}", row.bytes, position(row.trimmed))
+        }
+        Some(Key::History(_)) => {
+            let row = HistoryRow::decode(value)?;
+            let (namespace, name) = keys::parse_id(row.id).ok_or("malformed id")?;
+            let change = match row.change {
+                HistoryChange::Set { version, create_revision, ttl_ms, value } => {
+                    set(value, version, create_revision, ttl_ms)
+                }
+                HistoryChange::Delete(cause) => deleted(cause).to_owned(),
+            };
+            format!(" {} {change}", named(namespace, name))
         }
         Some(Key::Lock { .. }) => {
             let row: LockRow = rows::decode("lock row", value)?;

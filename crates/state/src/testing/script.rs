@@ -195,12 +195,35 @@ fn expectation(text: &str) -> Parsed<Expect> {
     })
 }
 
-/// `prefix=a`, or a pattern as it stands.
+/// `prefix=a`, `key=a`, or a pattern as it stands.
 pub(crate) fn selector(args: &mut ArgumentConsumer<'_>) -> Parsed<KeySelector> {
-    Ok(match args.take_key("prefix") {
-        Some(prefix) => KeySelector::Prefix(text(prefix)?),
-        None => KeySelector::Pattern(text(positional(args, "pattern")?)?),
-    })
+    let mut all = selectors(args)?;
+    match all.len() {
+        1 => Ok(all.remove(0)),
+        count => Err(format!("{count} selectors, where one is needed").into()),
+    }
+}
+
+/// All that there are.
+pub(crate) fn selectors(args: &mut ArgumentConsumer<'_>) -> Parsed<Vec<KeySelector>> {
+    let mut all = Vec::new();
+    if let Some(prefix) = args.take_key("prefix") {
+        all.push(KeySelector::Prefix(text(prefix)?));
+    }
+    if let Some(key) = args.take_key("key") {
+        all.push(KeySelector::Key(text(key)?));
+    }
+    while let Some(pattern) = args.next_pos() {
+        all.push(KeySelector::Pattern(text(pattern)?));
+    }
+    Ok(all)
+}
+
+/// `r<entry>.<position>`
+pub(crate) fn revision(text: &str) -> Parsed<Revision> {
+    let parts = text.strip_prefix('r').and_then(|rest| rest.split_once('.'));
+    let (index, position) = parts.ok_or_else(|| format!("{text} is no revision"))?;
+    Ok(Revision::new(0, LogIndex(index.parse()?), position.parse()?))
 }
 
 /// By the name a script gave it, or by number.

@@ -13,6 +13,11 @@ fn dedupe_scripts() {
 }
 
 #[test]
+fn history_scripts() {
+    golden::run_area("history", InMemory::default);
+}
+
+#[test]
 fn kv_scripts() {
     golden::run_area("kv", InMemory::default);
 }

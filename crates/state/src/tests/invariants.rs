@@ -1,12 +1,14 @@
 //! The checker finds each relation broken: one planted fault each.
 
 use crate::keys::{self, DeadlineKind};
-use crate::rows::{self, Answer, AnswerRow, KvRow, LockRow, SessionRow, TicketRow};
+use crate::rows::{
+    self, Answer, AnswerRow, HistoryChange, HistoryRow, KvRow, LockRow, SessionRow, TicketRow,
+};
 use crate::testing::GROUP;
 use crate::{
-    Attachment, Batch, Caller, Command, Envelope, Fatal, KvSet, LockAcquire, LockRequest, LogIndex,
-    Machine, MemoryTables, Outcome, Read, Revision, Sequence, SessionId, SessionOpen, Share, Stamp,
-    TicketId, Txn, codec, invariants,
+    Attachment, Batch, Caller, Command, DeleteCause, Envelope, Fatal, HistoryPosition, KvSet,
+    LockAcquire, LockRequest, LogIndex, Machine, MemoryTables, Outcome, Read, Revision, Sequence,
+    SessionId, SessionOpen, Share, Stamp, TicketId, Txn, codec, history, invariants,
 };
 
 const SESSION: SessionId = SessionId(1 << 12);
@@ -94,11 +96,31 @@ fn sound_tables_pass() {
     machine.check(&tables).unwrap();
 }
 
+/// Puts an event of the key `k` there, and keeps the accounts right.
+fn event(tables: &mut MemoryTables, (revision, event): (u64, u32), version: Option<u64>) {
+    let key = keys::history(GROUP, HistoryPosition { revision: Revision(revision), event });
+    let change = match version {
+        None => HistoryChange::Delete(DeleteCause::Deleted),
+        Some(version) => HistoryChange::Set {
+            version,
+            create_revision: Revision(2 << 12),
+            ttl_ms: None,
+            value: b"v",
+        },
+    };
+    let row = HistoryRow { id: keys::id(&keys::kv(GROUP, "", b"k")), change }.encode();
+    let mut meta = rows::history_meta(tables, GROUP).unwrap();
+    let before = tables.get(&key).unwrap().map(|row| history::counted_bytes(&key, &row));
+    meta.bytes = meta.bytes + history::counted_bytes(&key, &row) - before.unwrap_or(0);
+    tables.put(&keys::history_meta(GROUP), &codec::encode(&meta));
+    tables.put(&key, &row);
+}
+
 type Plant = fn(&mut MemoryTables);
 
 #[test]
 fn planted_faults_are_found() {
-    let faults: [(&str, Plant); 25] = [
+    let faults: [(&str, Plant); 33] = [
         ("no table has the key", |t| t.put(&[0, 0, 0, 1, 200], b"")),
         ("undecodable", |t| t.put(&keys::kv(GROUP, "", b"k"), b"\xff\xff")),
         ("sessions counted", |t| {
@@ -192,6 +214,36 @@ fn planted_faults_are_found() {
         ("floor has passed", |t| {
             t.put(&keys::session_answer(GROUP, SESSION, LogIndex(4)), &answers(&[1]));
         }),
+        ("bytes of history counted", |t| {
+            let mut meta = rows::history_meta(t, GROUP).unwrap();
+            meta.bytes += 1;
+            t.put(&keys::history_meta(GROUP), &codec::encode(&meta));
+        }),
+        ("comes after", |t| event(t, (2 << 12, 2), Some(2))),
+        ("comes after", |t| event(t, (9 << 12, 0), Some(2))),
+        ("comes after", |t| {
+            let mut meta = rows::history_meta(t, GROUP).unwrap();
+            meta.trimmed = HistoryPosition::behind(Revision(2 << 12));
+            t.put(&keys::history_meta(GROUP), &codec::encode(&meta));
+        }),
+        ("has the id", |t| {
+            let change = HistoryChange::Delete(DeleteCause::Deleted);
+            let position = HistoryPosition { revision: Revision(3 << 12), event: 0 };
+            t.put(&keys::history(GROUP, position), &HistoryRow { id: &[9], change }.encode());
+        }),
+        ("has the row", |t| event(t, (3 << 12, 0), Some(0))),
+        ("the newest event", |t| event(t, (3 << 12, 0), Some(3))),
+        ("has no event", |t| {
+            let row = KvRow {
+                version: 1,
+                create_revision: Revision(3 << 12),
+                mod_revision: Revision(3 << 12),
+                deadline_ms: None,
+                owner: None,
+                value: b"",
+            };
+            t.put(&keys::kv(GROUP, "", b"new"), &row.encode());
+        }),
     ];
     for (expected, plant) in faults {
         let (mut tables, _) = sound();
@@ -211,8 +263,9 @@ fn answers_without_a_session_are_found() {
 
 #[test]
 fn a_machine_that_disagrees_with_its_tables_is_found() {
-    let disagreements: [Plant; 7] = [
+    let disagreements: [Plant; 8] = [
         |t| t.put(&keys::digest(GROUP), &codec::encode(&1_u64)),
+        |t| event(t, (3 << 12, 1), None),
         |t| t.put(&keys::session_answer(GROUP, SESSION, LogIndex(4)), &answers(&[7])),
         |t| {
             let row = session_row(10_000, 3, recent(&[5]));

@@ -2,7 +2,10 @@
 
 use super::property;
 use crate::keys::{self, DeadlineKind, Key};
-use crate::{GroupId, LogIndex, MemoryTables, NodeId, Read, SessionId, TicketId, Txn};
+use crate::{
+    GroupId, HistoryPosition, LogIndex, MemoryTables, NodeId, Read, Revision, SessionId, TicketId,
+    Txn,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::ops::ControlFlow;
@@ -23,6 +26,12 @@ enum Made {
     Lock(String, String),
     Ticket(u64),
     TicketDeadline(u64, u64),
+    HistoryMeta,
+    History(u64, u32),
+}
+
+fn position(revision: u64, event: u32) -> HistoryPosition {
+    HistoryPosition { revision: Revision(revision), event }
 }
 
 impl Made {
@@ -44,6 +53,8 @@ impl Made {
                 keys::deadline(group, *at_ms, DeadlineKind::Idempotency, &expiring)
             }
             Self::MemberAddr(node) => keys::member_addr(group, NodeId(*node)),
+            Self::HistoryMeta => keys::history_meta(group),
+            Self::History(revision, event) => keys::history(group, position(*revision, *event)),
             Self::SessionKey(id, namespace, key) => {
                 keys::session_key(group, SessionId(*id), &keys::kv(group, namespace, key))
             }
@@ -77,6 +88,8 @@ impl Made {
                 Self::Idempotency(namespace.to_owned(), key.to_vec())
             }
             Key::MemberAddr(node) => Self::MemberAddr(node.0),
+            Key::HistoryMeta => Self::HistoryMeta,
+            Key::History(at) => Self::History(at.revision.0, at.event),
             Key::Owned(id, rest) => match Self::parsed(group, &keys::kv_of_rest(group, rest))? {
                 Self::Kv(namespace, key) => Self::SessionKey(id.0, namespace, key),
                 _ => return None,
@@ -88,7 +101,7 @@ impl Made {
 
     fn table(&self) -> u8 {
         match self {
-            Self::Meta | Self::Digest => keys::table::META,
+            Self::Meta | Self::Digest | Self::HistoryMeta => keys::table::META,
             Self::Kv(..) => keys::table::KV,
             Self::KvDeadline(..) | Self::IdempotencyDeadline(..) | Self::TicketDeadline(..) => {
                 keys::table::DEADLINE
@@ -97,6 +110,7 @@ impl Made {
             Self::SessionAnswer(..) => keys::table::SESSION_ANSWER,
             Self::Idempotency(..) => keys::table::IDEMPOTENCY,
             Self::MemberAddr(_) => keys::table::MEMBER_ADDR,
+            Self::History(..) => keys::table::HISTORY,
             Self::SessionKey(..) => keys::table::SESSION_KEY,
             Self::Lock(..) => keys::table::LOCK,
             Self::Ticket(_) => keys::table::TICKET,
@@ -107,6 +121,10 @@ impl Made {
 /// Numbers whose bytes differ in all places, and neighbours.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![0..4u64, 254..258u64, Just(u64::MAX - 1), Just(u64::MAX), any::<u64>()]
+}
+
+fn event() -> impl Strategy<Value = u32> {
+    prop_oneof![0..4u32, 254..258u32, Just(u32::MAX - 1), Just(u32::MAX)]
 }
 
 fn group() -> impl Strategy<Value = GroupId> {
@@ -129,6 +147,8 @@ fn made() -> impl Strategy<Value = Made> {
         ("[ab]{0,3}", name()).prop_map(|(n, k)| Made::Idempotency(n, k)),
         (number(), "[ab]{0,3}", name()).prop_map(|(d, n, k)| Made::IdempotencyDeadline(d, n, k)),
         number().prop_map(Made::MemberAddr),
+        Just(Made::HistoryMeta),
+        (number(), event()).prop_map(|(revision, event)| Made::History(revision, event)),
         (number(), "[ab]{0,3}", name()).prop_map(|(s, n, k)| Made::SessionKey(s, n, k)),
         ("[ab]{0,3}", "[ab\u{e9}]{0,3}").prop_map(|(n, l)| Made::Lock(n, l)),
         number().prop_map(Made::Ticket),
@@ -161,20 +181,40 @@ fn any_bytes_parse_or_do_not() {
 
 #[test]
 fn order_of_keys_is_order_of_their_parts() {
-    let numbers = (number(), number(), name());
-    let two = (numbers, (number(), number(), name()));
-    property("order_of_keys_is_order_of_their_parts", 2_000, &two, |((a, b, n), (c, d, m))| {
-        let group = GroupId(7);
-        let answer = |s, i| keys::session_answer(group, SessionId(s), LogIndex(i));
-        prop_assert_eq!(answer(a, b).cmp(&answer(c, d)), (a, b).cmp(&(c, d)));
-        let session = |s| keys::session(group, SessionId(s));
-        prop_assert_eq!(session(a).cmp(&session(c)), a.cmp(&c));
-        let kv = |name: &[u8]| keys::kv(group, "ns", name);
-        prop_assert_eq!(kv(&n).cmp(&kv(&m)), n.cmp(&m));
-        let deadline =
-            |at_ms, name: &[u8]| keys::deadline(group, at_ms, DeadlineKind::Kv, &kv(name));
-        prop_assert_eq!(deadline(a, &n).cmp(&deadline(c, &m)), (a, &n).cmp(&(c, &m)));
-        prop_assert_eq!(keys::deadlines_from(group, a) <= deadline(c, &m), a <= c);
+    let numbers = (number(), number(), name(), event());
+    let two = (numbers, (number(), number(), name(), event()));
+    property(
+        "order_of_keys_is_order_of_their_parts",
+        2_000,
+        &two,
+        |((a, b, n, x), (c, d, m, y))| {
+            let group = GroupId(7);
+            let answer = |s, i| keys::session_answer(group, SessionId(s), LogIndex(i));
+            prop_assert_eq!(answer(a, b).cmp(&answer(c, d)), (a, b).cmp(&(c, d)));
+            let history = |revision, event| keys::history(group, position(revision, event));
+            prop_assert_eq!(history(a, x).cmp(&history(c, y)), (a, x).cmp(&(c, y)));
+            let session = |s| keys::session(group, SessionId(s));
+            prop_assert_eq!(session(a).cmp(&session(c)), a.cmp(&c));
+            let kv = |name: &[u8]| keys::kv(group, "ns", name);
+            prop_assert_eq!(kv(&n).cmp(&kv(&m)), n.cmp(&m));
+            let deadline =
+                |at_ms, name: &[u8]| keys::deadline(group, at_ms, DeadlineKind::Kv, &kv(name));
+            prop_assert_eq!(deadline(a, &n).cmp(&deadline(c, &m)), (a, &n).cmp(&(c, &m)));
+            prop_assert_eq!(keys::deadlines_from(group, a) <= deadline(c, &m), a <= c);
+            Ok(())
+        },
+    );
+}
+
+#[test]
+fn ids_name_what_keys_do() {
+    let drawn = ("[ab\u{e9}]{0,3}", name(), "[ab\u{e9}]{0,3}");
+    property("ids_name_what_keys_do", 2_000, &drawn, |(namespace, key, other)| {
+        let made = keys::kv(GroupId(7), &namespace, &key);
+        let id = keys::id(&made);
+        prop_assert_eq!(keys::parse_id(id), Some((&namespace[..], &key[..])));
+        let of_other = id.strip_prefix(&keys::id_prefix(&other)[..]);
+        prop_assert_eq!(of_other, (other == namespace).then_some(&key[..]));
         Ok(())
     });
 }

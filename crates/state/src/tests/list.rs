@@ -77,6 +77,7 @@ fn selector() -> impl Strategy<Value = KeySelector> {
     prop_oneof![
         pattern.prop_map(|text| KeySelector::Pattern(text.into())),
         prefix.prop_map(|prefix| KeySelector::Prefix(prefix.into())),
+        key().prop_map(|only| KeySelector::Key(only.into())),
     ]
 }
 
@@ -102,6 +103,7 @@ fn pages_fit_together() {
         for (key, deadline_ms) in &rows {
             let selected = match &selector {
                 KeySelector::Prefix(prefix) => key.starts_with(prefix),
+                KeySelector::Key(only) => key == only,
                 KeySelector::Pattern(text) => {
                     crate::glob::Pattern::parse(text).unwrap().matches(key)
                 }

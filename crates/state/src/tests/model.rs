@@ -276,9 +276,7 @@ impl Model {
                 let value = Float::new(sum.parse().unwrap());
                 Ok(Outcome::KvIncrementFloat { value, version, revision: at })
             }
-            Command::Transaction(transaction) => {
-                Ok(self.transaction(at, namespace, transaction))
-            }
+            Command::Transaction(transaction) => Ok(self.transaction(at, namespace, transaction)),
             Command::MemberPublish(publish) => {
                 if publish.client_addr.is_empty() {
                     return Err(Rejection::Invalid(
@@ -466,6 +464,10 @@ impl Model {
         namespace: &str,
         delete: &KvDeletePattern,
     ) -> Result<Outcome, Rejection> {
+        if delete.selector == KeySelector::Key("".into()) {
+            let why = "the key is empty; name one of 1 byte or more";
+            return Err(Rejection::Invalid(why.to_owned()));
+        }
         if let KeySelector::Pattern(pattern) = &delete.selector {
             let malformed =
                 |why: &str| Rejection::Invalid(format!("the pattern is malformed: {why}"));
@@ -580,6 +582,7 @@ fn sum(text: &str, by: &str) -> Result<String, Rejection> {
 fn selects(selector: &KeySelector, key: &[u8]) -> bool {
     match selector {
         KeySelector::Prefix(prefix) => key.starts_with(prefix),
+        KeySelector::Key(only) => key == only,
         KeySelector::Pattern(pattern) => match &pattern[..] {
             b"*" => true,
             b"?" => key.len() == 1,

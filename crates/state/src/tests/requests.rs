@@ -134,6 +134,7 @@ fn what() -> impl Strategy<Value = What> {
             .prop_map(|pattern| KeySelector::Pattern(pattern.into())),
         2 => prop_oneof![Just(""), Just("a"), Just("ab")]
             .prop_map(|prefix| KeySelector::Prefix(prefix.into())),
+        2 => key().prop_map(KeySelector::Key),
     ];
     let after = prop_oneof![
         3 => Just(None),

@@ -5,16 +5,17 @@
 use crate::keys::{self, DeadlineKind};
 use crate::query::KvItem;
 use crate::rows::{
-    Answer, AnswerRow, Holder, IdempotencyRow, KvRow, LockRow, MemberAddrRow, MetaRow, SessionRow,
-    TicketRow, TicketState,
+    Answer, AnswerRow, HistoryChange, HistoryMetaRow, HistoryRow, Holder, IdempotencyRow, KvRow,
+    LockRow, MemberAddrRow, MetaRow, SessionRow, TicketRow, TicketState,
 };
 use crate::{
-    Attachment, Batch, Caller, Command, Condition, Envelope, Expect, FencingToken, Float, GroupId,
-    HeldLock, KeySelector, KvDelete, KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet,
-    LeaseCheckpoint, LockAcquire, LockAttach, LockCancel, LockDetach, LockDetachNode, LockExpire,
-    LockForceRelease, LockGuard, LockRelease, LockRequest, LogIndex, MemberPublish, NodeId,
-    Operated, Operation, Outcome, Rejection, Revision, Sequence, SessionClose, SessionExpire,
-    SessionId, SessionOpen, Share, Stamp, TicketId, Transaction, TransactionStep, codec,
+    Attachment, Batch, Caller, Command, Condition, DeleteCause, Envelope, Expect, FencingToken,
+    Float, GroupId, HeldLock, HistoryPosition, KeySelector, KvDelete, KvDeletePattern, KvIncrement,
+    KvIncrementFloat, KvSet, LeaseCheckpoint, LockAcquire, LockAttach, LockCancel, LockDetach,
+    LockDetachNode, LockExpire, LockForceRelease, LockGuard, LockRelease, LockRequest, LogIndex,
+    MemberPublish, NodeId, Operated, Operation, Outcome, Rejection, Revision, Sequence,
+    SessionClose, SessionExpire, SessionId, SessionOpen, Share, Stamp, TicketId, Transaction,
+    TransactionStep, codec,
 };
 use bytes::Bytes;
 
@@ -56,6 +57,11 @@ pub(super) fn commands() -> Vec<(String, Command)> {
         Command::KvDeletePattern(KvDeletePattern {
             selector: KeySelector::Pattern("user:*".into()),
             after: Some("user:a".into()),
+            keys_max: 1,
+        }),
+        Command::KvDeletePattern(KvDeletePattern {
+            selector: KeySelector::Key("user:a".into()),
+            after: None,
             keys_max: 1,
         }),
         Command::KvIncrementFloat(KvIncrementFloat { key: "key".into(), by: Float::new(0.5) }),
@@ -328,11 +334,26 @@ pub(super) fn rows() -> Vec<(String, Vec<u8>, Vec<u8>)> {
     let ticket_id = TicketId(8_192);
     let granted = TicketState::Granted { token: FencingToken(33), revision };
     let ticket_key = keys::ticket(group, ticket_id);
-    let all: [(&str, Vec<u8>, Vec<u8>); 16] = [
+    let trimmed = HistoryPosition { revision: Revision(4_096), event: 3 };
+    let history_meta = HistoryMetaRow { bytes: 70_000, trimmed };
+    let history_key = |event| keys::history(group, HistoryPosition { revision, event });
+    let history = |change| HistoryRow { id: keys::id(&kv_key), change }.encode();
+    let history_set = |ttl_ms| {
+        let create_revision = Revision(4_096);
+        history(HistoryChange::Set { version: 2, create_revision, ttl_ms, value: b"value" })
+    };
+    let history_delete = |cause| history(HistoryChange::Delete(cause));
+    let all: [(&str, Vec<u8>, Vec<u8>); 22] = [
+        ("history_meta", keys::history_meta(group), codec::encode(&history_meta)),
+        ("history_set", history_key(0), history_set(None)),
+        ("history_set_ttl", history_key(1), history_set(Some(30_000))),
+        ("history_deleted", history_key(2), history_delete(DeleteCause::Deleted)),
+        ("history_expired", history_key(3), history_delete(DeleteCause::Expired)),
+        ("history_session_ended", history_key(4), history_delete(DeleteCause::SessionEnded)),
         ("meta", keys::meta(group), codec::encode(&meta)),
         ("digest", keys::digest(group), codec::encode(&request_hash)),
         ("kv", kv_key.clone(), kv(None).encode()),
-        ("kv_ttl", kv_key, kv(Some(42_345)).encode()),
+        ("kv_ttl", kv_key.clone(), kv(Some(42_345)).encode()),
         ("deadline_kv", kv_deadline, Vec::new()),
         ("deadline_idempotency", idempotency_deadline, Vec::new()),
         ("session", keys::session(group, id), codec::encode(&session)),

@@ -150,6 +150,11 @@ fn golden_scripts_of_repeated_requests() {
 }
 
 #[test]
+fn golden_scripts_of_the_history() {
+    golden_scripts("history");
+}
+
+#[test]
 fn golden_scripts_of_key_value() {
     golden_scripts("kv");
 }
@@ -166,5 +171,5 @@ fn golden_scripts_of_sessions() {
 
 #[test]
 fn no_area_of_golden_scripts_is_left_out() {
-    assert_eq!(golden::AREAS, ["clock", "dedupe", "kv", "lock", "session"]);
+    assert_eq!(golden::AREAS, ["clock", "dedupe", "history", "kv", "lock", "session"]);
 }

@@ -6,7 +6,7 @@ mod pipeline;
 mod state;
 
 pub(crate) use net::{Net, Reach};
-pub(crate) use node::{Act, Node, Seen};
+pub(crate) use node::{Act, Node, Seen, Sent};
 pub(crate) use state::State;
 
 use quorate_client::{Client, Options};

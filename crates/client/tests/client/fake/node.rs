@@ -2,6 +2,8 @@
 
 use super::net::Net;
 use super::state::State;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use quorate_proto::metadata;
 use quorate_proto::v1::cluster_service_server::ClusterService;
 use quorate_proto::v1::kv_service_server::KvService;
@@ -29,6 +31,17 @@ pub(crate) enum Act {
     Hang,
     /// Says nothing, and does it this much later.
     HangThenDo(Duration),
+}
+
+/// What a node sends to a watch.
+#[derive(Clone, Debug)]
+pub(crate) enum Sent {
+    Message(WatchResponse),
+    Fail(Status),
+    /// The stream ends as if all were said.
+    End,
+    /// The connection breaks.
+    Cut,
 }
 
 /// A request that reached a node.
@@ -237,6 +250,38 @@ impl KvService for Node {
         _: Request<ListRequest>,
     ) -> Result<Response<Self::ListStreamStream>, Status> {
         Err(Status::unimplemented("no test asks for it"))
+    }
+
+    type WatchStream = BoxStream<'static, Result<WatchResponse, Status>>;
+
+    /// Sends what the next script of watches says, and then nothing more.
+    async fn watch(
+        &self,
+        request: Request<WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let script = self.state.begin_watch(&self.addr, request.into_inner());
+        let (net, addr) = (Arc::clone(&self.net), self.addr.clone());
+        let messages = futures::stream::iter(script)
+            .then(move |sent| {
+                let (net, addr) = (Arc::clone(&net), addr.clone());
+                async move {
+                    match sent {
+                        Sent::Message(message) => Some(Ok(message)),
+                        Sent::Fail(status) => Some(Err(status)),
+                        Sent::End => None,
+                        Sent::Cut => {
+                            // What was sent arrives: on a paused clock nothing takes time.
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                            net.cut(&addr);
+                            std::future::pending().await
+                        }
+                    }
+                }
+            })
+            .chain(futures::stream::pending())
+            .take_while(|sent| std::future::ready(sent.is_some()))
+            .filter_map(std::future::ready);
+        Ok(Response::new(messages.boxed()))
     }
 }
 

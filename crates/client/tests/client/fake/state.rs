@@ -1,8 +1,8 @@
 //! What the scripted nodes share: numbers, sessions and remembered answers. It keeps the rules of
 //! the real state machine as far as a client can break them, and panics when one does.
 
-use super::node::Act;
-use quorate_proto::v1::{IncrementResponse, Origin};
+use super::node::{Act, Sent};
+use quorate_proto::v1::{IncrementResponse, Origin, WatchRequest};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 use tonic::{Code, Status};
@@ -24,6 +24,9 @@ struct Tables {
     requests: u64,
     members: Vec<String>,
     violations: Vec<String>,
+    watch_scripts: VecDeque<Vec<Sent>>,
+    /// Watches that were begun, and where.
+    watches: Vec<(String, WatchRequest)>,
 }
 
 #[derive(Default)]
@@ -114,6 +117,22 @@ impl State {
         by: i64,
     ) -> Result<IncrementResponse, Status> {
         self.with(|tables| tables.increment(origin, key, by))
+    }
+
+    /// The next watch, wherever it begins, is sent this.
+    pub(crate) fn script_watch(&self, sent: Vec<Sent>) {
+        self.with(|tables| tables.watch_scripts.push_back(sent));
+    }
+
+    pub(crate) fn watches(&self) -> Vec<(String, WatchRequest)> {
+        self.with(|tables| tables.watches.clone())
+    }
+
+    pub(super) fn begin_watch(&self, addr: &str, request: WatchRequest) -> Vec<Sent> {
+        self.with(|tables| {
+            tables.watches.push((addr.to_owned(), request));
+            tables.watch_scripts.pop_front().unwrap_or_default()
+        })
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Tables) -> T) -> T {

@@ -13,9 +13,10 @@ use crate::random::Random;
 use crate::retry::{self, Budget};
 use quorate_proto::metadata::LEADER;
 use quorate_proto::v1::kv_service_client::KvServiceClient;
+use quorate_proto::v1::lock_service_client::LockServiceClient;
 use quorate_proto::v1::{
-    ListRequest, ListResponse, MembersRequest, WatchRequest, WatchResponse, pipeline_answer,
-    pipeline_call,
+    ListRequest, ListResponse, LockWatchRequest, LockWatchResponse, MembersRequest, WatchRequest,
+    WatchResponse, pipeline_answer, pipeline_call,
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -243,6 +244,15 @@ impl Engine {
         self.call(plan, || OpenWatch(request.clone())).await
     }
 
+    /// Opens a watch over a lock on whichever node answers first.
+    pub(crate) async fn open_lock_watch(
+        self: &Arc<Self>,
+        plan: &Plan,
+        request: LockWatchRequest,
+    ) -> Result<Streaming<LockWatchResponse>, Failure> {
+        self.call(plan, || OpenLockWatch(request.clone())).await
+    }
+
     /// Learns from a failed attempt.
     fn note(&self, addr: &str, connected: &Connected, failure: &Failure, status: &Status) {
         let mut nodes = self.nodes();
@@ -383,6 +393,33 @@ impl Method for OpenWatch {
             return Err(Status::unavailable("the watch ended before it began"));
         };
         Ok(Response::from_parts(metadata, (first.revision, stream), extensions))
+    }
+}
+
+/// A watch over a lock: always a call of its own, beside the pipeline.
+struct OpenLockWatch(LockWatchRequest);
+
+impl Method for OpenLockWatch {
+    type Answer = Streaming<LockWatchResponse>;
+    const PIPELINED: bool = false;
+
+    fn into_call(self) -> pipeline_call::Request {
+        unreachable!("it is sent on its own")
+    }
+
+    fn from_answer(_: pipeline_answer::Answer) -> Option<Self::Answer> {
+        None
+    }
+
+    async fn unary(
+        channel: Channel,
+        request: Request<Self>,
+    ) -> Result<Response<Self::Answer>, Status> {
+        LockServiceClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            // Without the attempt's timeout, which would end the stream as well.
+            .watch(request.into_inner().0)
+            .await
     }
 }
 

@@ -3,10 +3,11 @@
 
 use crate::call::{Effect, Engine, Plan};
 use crate::failure::Failure;
+use crate::lock::LockGuard;
 use crate::method::Method;
 use crate::options::REQUEST_TIMEOUT_MAX;
 use crate::session::SessionCell;
-use crate::{Cluster, Error, KeyValue, Options, Transaction};
+use crate::{Cluster, Error, KeyValue, Locks, Options, Sessions, Transaction};
 use bytes::Bytes;
 use quorate_proto::v1::Origin;
 use std::collections::BTreeMap;
@@ -83,6 +84,24 @@ impl Client {
         Transaction::new(Arc::clone(&self.inner), namespace.into().into())
     }
 
+    /// Locks, in the client's namespace.
+    #[must_use]
+    pub fn locks(&self) -> Locks {
+        Locks::new(Arc::clone(&self.inner), Arc::clone(&self.namespace))
+    }
+
+    /// Locks, in another namespace.
+    #[must_use]
+    pub fn locks_in(&self, namespace: impl Into<String>) -> Locks {
+        Locks::new(Arc::clone(&self.inner), namespace.into().into())
+    }
+
+    /// Sessions of the client's namespace, of this client and of others.
+    #[must_use]
+    pub fn sessions(&self) -> Sessions {
+        Sessions::new(Arc::clone(&self.inner), Arc::clone(&self.namespace))
+    }
+
     /// The cluster itself: status, members, leadership.
     #[must_use]
     pub fn cluster(&self) -> Cluster {
@@ -139,6 +158,8 @@ pub(crate) enum Identity {
 pub(crate) struct CallOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) identity: Option<Identity>,
+    /// The lock that a mutation depends on.
+    pub(crate) guard: Option<LockGuard>,
 }
 
 /// What the handles share.
@@ -197,6 +218,8 @@ impl Inner {
         options: &CallOptions,
         request: impl Fn(Origin) -> M,
     ) -> Result<M::Answer, Error> {
+        let guard = options.guard.as_ref().map(LockGuard::to_wire);
+        let request = |origin: Origin| request(Origin { guard: guard.clone(), ..origin });
         let by_client = || match self.one_shot {
             true => Identity::Key(self.engine.random.key().to_vec().into()),
             false => Identity::Session,
@@ -254,7 +277,7 @@ impl Inner {
         }
     }
 
-    fn cell(&self, namespace: &str) -> Result<Arc<SessionCell>, Error> {
+    pub(crate) fn cell(&self, namespace: &str) -> Result<Arc<SessionCell>, Error> {
         let mut cells = self.cells();
         if let Some(cell) = cells.get(namespace) {
             return Ok(Arc::clone(cell));

@@ -63,6 +63,24 @@ pub enum Error {
         /// The text.
         message: String,
     },
+    /// A lock was not granted: it is held and there was no time to wait, or the wait ran out
+    /// (the reason is `LOCK_WAIT_TIMEOUT` then). Nothing is held.
+    #[error("{message}")]
+    NotAcquired {
+        /// The stable word.
+        reason: String,
+        /// The text.
+        message: String,
+    },
+    /// A lock is not held under the token that was named: it was lost or given back. A mutation
+    /// that was guarded by it has no effect.
+    #[error("{message}")]
+    LockLost {
+        /// The stable word.
+        reason: String,
+        /// The text.
+        message: String,
+    },
     /// The client's session was lost again and again before the request could be sent under it;
     /// nothing was changed. It may be called again.
     #[error("{message}")]
@@ -127,6 +145,8 @@ impl Error {
             | Self::Unavailable { reason, message }
             | Self::Indeterminate { reason, message }
             | Self::SessionExpired { reason, message }
+            | Self::NotAcquired { reason, message }
+            | Self::LockLost { reason, message }
             | Self::Internal { reason, message } => (reason, message),
         }
     }
@@ -161,6 +181,17 @@ impl From<Failure> for Error {
             }
             Code::OutOfRange if reason == "COMPACTED" => {
                 Self::Compacted { oldest: oldest_revision.unwrap_or(0), reason, message }
+            }
+            Code::FailedPrecondition | Code::NotFound if reason == "LOCK_LOST" => {
+                Self::LockLost { reason, message }
+            }
+            Code::FailedPrecondition | Code::DeadlineExceeded | Code::Aborted
+                if matches!(
+                    reason.as_str(),
+                    "LOCK_HELD" | "LOCK_WAIT_TIMEOUT" | "LOCK_WAIT_CANCELLED"
+                ) =>
+            {
+                Self::NotAcquired { reason, message }
             }
             Code::NotFound if reason == "SESSION_EXPIRED" => {
                 Self::SessionExpired { reason, message }

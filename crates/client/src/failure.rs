@@ -143,7 +143,16 @@ impl Failure {
     pub(crate) fn is_remembered_rejection(&self) -> bool {
         self.cause == Cause::Answered
             && !self.maybe_applied
-            && matches!(self.reason.as_str(), "CONDITION_FAILED" | "NOT_A_NUMBER" | "OVERFLOW")
+            && matches!(
+                self.reason.as_str(),
+                "CONDITION_FAILED"
+                    | "NOT_A_NUMBER"
+                    | "OVERFLOW"
+                    | "LOCK_HELD"
+                    | "LOCK_LOST"
+                    | "LOCK_WAIT_TIMEOUT"
+                    | "LOCK_WAIT_CANCELLED"
+            )
     }
 
     /// Whether the same request may fare better on another node, or a little later.

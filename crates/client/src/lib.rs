@@ -77,6 +77,7 @@ mod dial;
 mod error;
 mod failure;
 pub mod kv;
+pub mod lock;
 mod method;
 mod nodes;
 mod options;
@@ -85,6 +86,7 @@ mod pool;
 mod random;
 mod retry;
 mod session;
+mod sessions;
 pub mod txn;
 mod window;
 
@@ -93,7 +95,9 @@ pub use cluster::{Cluster, Member, Members, NodeStatus, Role, StateHash, Status}
 pub use dial::{Dial, Io, Tcp};
 pub use error::Error;
 pub use kv::{Entry, KeyValue};
+pub use lock::{Lock, LockGuard, Locks};
 pub use nodes::Routing;
 pub use options::Options;
 pub use retry::RetryBudget;
+pub use sessions::{SessionInfo, Sessions};
 pub use txn::{Transaction, TxnOutcome, TxnResult};

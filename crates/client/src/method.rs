@@ -3,6 +3,7 @@
 use quorate_proto::v1;
 use quorate_proto::v1::cluster_service_client::ClusterServiceClient;
 use quorate_proto::v1::kv_service_client::KvServiceClient;
+use quorate_proto::v1::lock_service_client::LockServiceClient;
 use quorate_proto::v1::pipeline_answer::Answer;
 use quorate_proto::v1::pipeline_call::Request as Call;
 use quorate_proto::v1::session_service_client::SessionServiceClient;
@@ -72,6 +73,16 @@ methods! {
     OpenRequest => OpenResponse as SessionOpen by SessionServiceClient::open;
     KeepAliveRequest => KeepAliveResponse as SessionKeepAlive by SessionServiceClient::keep_alive;
     CloseRequest => CloseResponse as SessionClose by SessionServiceClient::close;
+    ListSessionsRequest => ListSessionsResponse as SessionList
+        by SessionServiceClient::list_sessions;
+    LockAcquireRequest => LockAcquireResponse as LockAcquire by LockServiceClient::acquire;
+    LockCancelRequest => LockCancelResponse as LockCancel by LockServiceClient::cancel;
+    LockRenewRequest => LockRenewResponse as LockRenew by LockServiceClient::renew;
+    LockReleaseRequest => LockReleaseResponse as LockRelease by LockServiceClient::release;
+    LockForceReleaseRequest => LockForceReleaseResponse as LockForceRelease
+        by LockServiceClient::force_release;
+    LockInspectRequest => LockInspectResponse as LockInspect by LockServiceClient::inspect;
+    LockListRequest => LockListResponse as LockList by LockServiceClient::list;
     StatusRequest => StatusResponse as ClusterStatus by ClusterServiceClient::status;
     MembersRequest => MembersResponse as ClusterMembers by ClusterServiceClient::members;
     HashStateRequest => HashStateResponse as ClusterHashState by ClusterServiceClient::hash_state;

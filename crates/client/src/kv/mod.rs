@@ -176,6 +176,14 @@ macro_rules! mutation_settings {
             self
         }
 
+        /// Only if this lock is still held; else [`crate::Error::LockLost`], and nothing is done. The
+        /// cluster itself judges that, when the mutation takes its place among all others: a
+        /// holder that was stopped and comes too late can't do harm.
+        pub fn guard(mut self, guard: &crate::LockGuard) -> Self {
+            self.options.guard = Some(guard.clone());
+            self
+        }
+
         /// Sends this mutation without a name. It is then not retried once it may have had its
         /// effect: the first broken connection makes it [`crate::Error::Indeterminate`].
         pub fn anonymous(mut self) -> Self {

@@ -1,0 +1,52 @@
+//! `lock list`: the locks there are.
+
+use super::{LockState, Locks};
+use crate::Error;
+use crate::call::Effect;
+use crate::client::CallOptions;
+use bytes::Bytes;
+use futures::Stream;
+use quorate_proto::v1::{KeySelector, LockListRequest, key_selector::Select};
+
+/// A list of locks to be asked for.
+#[derive(Clone, Debug)]
+#[must_use = "a request is sent when its stream is polled"]
+pub struct LockList {
+    locks: Locks,
+    pattern: Bytes,
+    options: CallOptions,
+}
+
+impl LockList {
+    pub(super) fn new(locks: Locks, pattern: &[u8]) -> Self {
+        let pattern = Bytes::copy_from_slice(pattern);
+        Self { locks, pattern, options: CallOptions::default() }
+    }
+
+    /// The locks, in the order of their names; page after page, each as it is then.
+    pub fn stream(self) -> impl Stream<Item = Result<LockState, Error>> + Send + use<> {
+        let pages = futures::stream::try_unfold(Some(String::new()), move |cursor| {
+            let list = self.clone();
+            async move {
+                let Some(cursor) = cursor else { return Ok::<_, Error>(None) };
+                let (page, next) = list.page(cursor).await?;
+                let page = futures::stream::iter(page.into_iter().map(Ok));
+                Ok(Some((page, next)))
+            }
+        });
+        futures::TryStreamExt::try_flatten(pages)
+    }
+
+    async fn page(&self, cursor: String) -> Result<(Vec<LockState>, Option<String>), Error> {
+        let plan = self.locks.inner.plan("lock list", Effect::Read, &self.options);
+        let request = || LockListRequest {
+            namespace: self.locks.namespace.to_string(),
+            selector: Some(KeySelector { select: Some(Select::Pattern(self.pattern.clone())) }),
+            cursor: cursor.clone(),
+            ..Default::default()
+        };
+        let answer = self.locks.inner.read(&plan, request).await?;
+        let next = (!answer.cursor.is_empty()).then_some(answer.cursor);
+        Ok((answer.locks.into_iter().map(LockState::from).collect(), next))
+    }
+}

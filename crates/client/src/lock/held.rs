@@ -3,6 +3,7 @@
 use super::{LockGuard, Locks, release, renew};
 use crate::Error;
 use crate::client::CallOptions;
+use quorate_proto::v1::LockAcquireResponse;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ struct Held {
     locks: Locks,
     name: String,
     token: u64,
+    revision: u64,
     session_id: u64,
     ttl: Duration,
     state: watch::Sender<State>,
@@ -62,13 +64,14 @@ impl Lock {
     pub(super) fn new(
         locks: Locks,
         name: String,
-        token: u64,
         session_id: u64,
-        ttl: Duration,
+        granted: &LockAcquireResponse,
         expires_at: Instant,
     ) -> Self {
         let state = watch::Sender::new(State { expires_at, lost: false });
-        let held = Arc::new(Held { locks, name, token, session_id, ttl, state });
+        let ttl = Duration::from_millis(granted.ttl_ms);
+        let (token, revision) = (granted.fencing_token, granted.revision);
+        let held = Arc::new(Held { locks, name, token, revision, session_id, ttl, state });
         let renewing = tokio::spawn(keep(Arc::clone(&held)));
         Self { held, renewing, releases: true }
     }
@@ -85,6 +88,12 @@ impl Lock {
     #[must_use]
     pub fn fencing_token(&self) -> u64 {
         self.held.token
+    }
+
+    /// When it was granted.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.held.revision
     }
 
     /// The session that holds it.

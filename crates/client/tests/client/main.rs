@@ -9,4 +9,5 @@ mod routing;
 mod sessions;
 mod storm;
 mod tcp;
+mod txn;
 mod window;

@@ -8,3 +8,4 @@ mod lists;
 mod operations;
 mod pipeline;
 mod services;
+mod txn;

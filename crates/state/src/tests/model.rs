@@ -226,9 +226,7 @@ impl Model {
                 let value = Float::new(sum.parse().unwrap());
                 Ok(Outcome::KvIncrementFloat { value, version, revision: at })
             }
-            Command::Transaction(transaction) => {
-                return Ok(self.transaction(at, namespace, transaction));
-            }
+            Command::Transaction(transaction) => Ok(self.transaction(at, namespace, transaction)),
             Command::MemberPublish(publish) => {
                 if publish.client_addr.is_empty() {
                     return Err(Rejection::Invalid(

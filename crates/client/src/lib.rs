@@ -28,6 +28,8 @@
 //! `examples/quickstart.rs` is the same as a whole program: start a broker (`quorate serve`, or
 //! `quorate dev --nodes 3`), then
 //! `QUORATE_ENDPOINTS=127.0.0.1:8811 cargo run --release -p quorate-client --example quickstart`.
+//! `examples/transfer.rs` moves money between two accounts with compare-and-set over both; see
+//! [`txn`].
 //!
 //! # What it guarantees
 //!

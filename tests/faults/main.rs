@@ -11,3 +11,4 @@ mod kills;
 mod snapshot;
 mod steady;
 mod synced;
+mod watch;

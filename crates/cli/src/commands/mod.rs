@@ -7,6 +7,7 @@ pub(crate) mod dev;
 pub(crate) mod kv;
 pub(crate) mod serve;
 mod version;
+mod watch;
 
 use crate::cli::Command;
 use crate::exit::Failure;

@@ -14,3 +14,4 @@ mod locks;
 mod snapshot;
 mod steady;
 mod synced;
+mod watch;

@@ -31,6 +31,8 @@
 //! `examples/transfer.rs` moves money between two accounts with compare-and-set over both; see
 //! [`txn`].
 //!
+//! `examples/watch.rs` keeps a copy of some keys by listing and watching them.
+//!
 //! # What it guarantees
 //!
 //! - **A mutation has one effect, however often it was sent.** Each carries (session, sequence), or
@@ -44,6 +46,8 @@
 //!   that refuses, breaks or is silent is passed over, and tried again later.
 //! - **Retries do not become the load**: they are spread by full jitter and limited by a
 //!   [`RetryBudget`].
+//! - **A watch sees each change once, in order**, those of one revision together, whatever becomes of
+//!   the nodes; or it says [`Error::Compacted`], or that no node could be found in time.
 //! - **Everything is bounded**: nodes, connections, sessions, and 1 024 unanswered mutations per
 //!   namespace, past which calls wait for room, in order.
 //!

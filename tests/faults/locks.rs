@@ -27,7 +27,7 @@ const SESSION_TTL: Duration = Duration::from_secs(2);
 /// Longer than the lease, and than what the cluster takes to notice that it ran out.
 const PAUSE: Duration = Duration::from_millis(1_900);
 /// In so many of a thousand rounds a holder stops, a holder dies, a waiter dies.
-const PAUSES: u32 = 8;
+const PAUSES: u32 = 20;
 const HOLDERS_DIE: u32 = 8;
 const WAITERS_DIE: u32 = 40;
 /// What the promises allow on top of leases: to notice, to write it down, to tell the next.
@@ -199,7 +199,7 @@ impl Contender {
 async fn contenders_never_overlap_and_the_lock_is_never_stuck() {
     let _alone = alone().await;
     let grants = number("QUORATE_LOCK_GRANTS", 600);
-    let seed = seed("faults", "contenders_never_overlap_and_the_lock_is_never_stuck");
+    let seed = seed("faults", "locks::contenders_never_overlap_and_the_lock_is_never_stuck");
     let mut cluster = ProcessCluster::start(3).await.expect("three nodes start");
     cluster.wait_ready().await.expect("a leader is elected");
     let book = Arc::new(Book::default());

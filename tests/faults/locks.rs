@@ -155,7 +155,7 @@ impl Contender {
             chance if chance < PAUSES => {
                 believed(Instant::now() + lock.remaining());
                 self.book.write(Event::HolderPaused);
-                thread::sleep(PAUSE);
+                stand_still(PAUSE);
                 self.guarded_write(client, &lock, true).await;
                 Ended::Alive
             }
@@ -193,6 +193,12 @@ impl Contender {
             Err(error) => self.book.write(Event::Failed(error.to_string())),
         }
     }
+}
+
+/// All of this contender's client stands still, as if its process were stopped.
+#[expect(clippy::disallowed_methods, reason = "to block its runtime is what it is for")]
+fn stand_still(time: Duration) {
+    thread::sleep(time);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -503,6 +503,7 @@ mod tests {
             let envelope = Envelope {
                 namespace: String::new(),
                 caller: Caller::Anonymous,
+                guard: None,
                 command: command.clone(),
             };
             let permit = budget.take(&envelope).expect("there is room");

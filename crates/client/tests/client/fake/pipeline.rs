@@ -91,7 +91,6 @@ async fn answer(node: &Arc<Node>, call: PipelineCall) -> PipelineResponse {
         Call::KvIncrementFloat(_)
         | Call::KvDeletePattern(_)
         | Call::KvList(_)
-        | Call::TxnCommit(_)
         | Call::SessionList(_)
         | Call::LockAcquire(_)
         | Call::LockCancel(_)

@@ -1,12 +1,12 @@
 //! The command line's own grammar: the top level; each command has its arguments in its file.
 
-use crate::commands::{bench, cluster, config, dev, kv, serve, txn};
+use crate::commands::{bench, cluster, config, dev, kv, lock, serve, session, txn};
 use crate::output::Format;
 use clap::{Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
-Exit status: 0 ok, 1 error, 2 usage, 3 not found, 4 condition failed, 5 unavailable,
-6 outcome unknown (the write may have happened; read before repeating it).";
+Exit status: 0 ok, 1 error, 2 usage, 3 not found, 4 condition failed or lock not acquired,
+5 unavailable, 6 outcome unknown (the write may have happened; read before repeating it).";
 
 /// A clustered, replicated broker in one binary.
 #[derive(Debug, Parser)]
@@ -29,6 +29,10 @@ pub(crate) enum Command {
     Kv(kv::Kv),
     /// Several operations on keys at once, all or none, on conditions.
     Txn(txn::Txn),
+    /// Locks with fencing tokens: mutual exclusion, leader election.
+    Lock(lock::Lock),
+    /// Sessions, which own locks.
+    Session(session::Session),
     /// The cluster: status, members, leadership.
     Cluster(cluster::Cluster),
     /// Configuration of a node.
@@ -82,6 +86,26 @@ mod tests {
             "quorate txn - -o json --timeout 2s",
             "quorate bench kv --clients 64 --in-flight 4 --seconds 5 --value-bytes 256 --keys 1000 --op mixed --via any --unary -o json",
             "quorate bench kv --plot latency.svg",
+            "quorate bench lock --clients 16 --seconds 5 --contended -o json",
+            "quorate lock acquire l --ttl 30s -o json",
+            "quorate lock acquire l --ttl 30s --wait 10s --shared",
+            "quorate lock acquire l --permits 3",
+            "quorate lock release l --token 7",
+            "quorate lock renew l --token 7",
+            "quorate lock inspect l -o json",
+            "quorate lock list",
+            "quorate lock list job.*",
+            "quorate lock force-release l",
+            "quorate lock watch l --count 2 --timeout 5s -o json",
+            "quorate lock run l --ttl 30s --wait 10s -- sh -c exit",
+            "quorate lock run l -- env -o --token",
+            "quorate kv set k v --guard l:7",
+            "quorate kv del k --guard l:7",
+            "quorate kv incr k --by-float 2 --guard a:b:7",
+            "quorate kv del-pattern k* --guard l:7",
+            "quorate txn - --guard l:7",
+            "quorate session list -o json",
+            "quorate session close 7",
             "quorate cluster transfer-leader",
             "quorate cluster transfer-leader 2",
             "quorate config check",
@@ -107,6 +131,22 @@ mod tests {
             ("quorate serve --node-idd 1", "--node-id"),
             ("quorate dev --nodes 0", "0"),
             ("quorate cluster transfer-leader two", "two"),
+            ("quorate lock acquire", "NAME"),
+            ("quorate lock acquire l --ttl 30", "30s"),
+            ("quorate lock acquire l --ttl 0s", "no time"),
+            ("quorate lock acquire l --ttl 2h", "at most 1h"),
+            ("quorate lock acquire l --wait 25h", "24h"),
+            ("quorate lock acquire l --shared --permits 2", "cannot be used with"),
+            ("quorate lock acquire l --permits 0", "0"),
+            ("quorate lock release l", "--token"),
+            ("quorate lock release l --token 0", "0"),
+            ("quorate lock renew l --token x", "x"),
+            ("quorate lock watch l --count 0", "0"),
+            ("quorate lock run l", "CMD"),
+            ("quorate lock run l true", "true"),
+            ("quorate kv set k v --guard l", "report:17"),
+            ("quorate txn - --guard 7", "report:17"),
+            ("quorate session close x", "x"),
         ] {
             let error = parse(line).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");
@@ -117,10 +157,10 @@ mod tests {
     #[test]
     fn help_lists_the_commands_and_the_exit_status() {
         let help = Cli::command().render_long_help().to_string();
-        for word in
-            ["serve", "dev", "kv", "txn", "cluster", "config", "version", "Exit status: 0 ok"]
+        for word in ["serve", "dev", "kv", "txn", "lock", "session", "cluster", "config", "version"]
         {
             assert!(help.contains(word), "{word} is not in\n{help}");
         }
+        assert!(help.contains("Exit status: 0 ok") && help.contains("lock not acquired"), "{help}");
     }
 }

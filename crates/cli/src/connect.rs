@@ -3,7 +3,7 @@
 use crate::duration;
 use crate::exit::Failure;
 use clap::Args;
-use quorate_client::Client;
+use quorate_client::{Client, Options};
 use std::future::Future;
 use std::time::Duration;
 
@@ -23,18 +23,20 @@ pub(crate) struct Connect {
     /// The namespace to work in
     #[arg(long, global = true, env = "QUORATE_NAMESPACE", value_name = "NAME", default_value = "")]
     namespace: String,
-    /// How long the command may take, such as 500ms or 5s
+    /// How long the command may take, such as 500ms or 5s; by default 5s, without end for one that
+    /// watches
     #[arg(
         long,
         global = true,
         env = "QUORATE_TIMEOUT",
         value_name = "DURATION",
-        default_value = "5s",
         value_parser = parse_timeout
     )]
-    timeout: Duration,
+    timeout: Option<Duration>,
 }
 
+/// How long a call may take when nothing is said.
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest a call may take.
 const TIMEOUT_MAX: Duration = Duration::from_secs(300);
 
@@ -53,6 +55,11 @@ impl Connect {
 
     /// How long a call may take.
     pub(crate) fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(TIMEOUT)
+    }
+
+    /// How long the command may take, if that was said.
+    pub(crate) fn timeout_said(&self) -> Option<Duration> {
         self.timeout
     }
 
@@ -66,16 +73,40 @@ impl Connect {
     where
         F: Future<Output = Result<T, Failure>>,
     {
+        self.run_with(|options| options.one_shot(true), work)
+    }
+
+    /// As [`Connect::run`], with a client that has a session, which lives so long without being
+    /// kept alive: also when the command has ended, unless it closes the client.
+    pub(crate) fn run_in_session<T, F>(
+        &self,
+        session_ttl: Duration,
+        work: impl FnOnce(Client) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        self.run_with(|options| options.session_ttl(session_ttl), work)
+    }
+
+    fn run_with<T, F>(
+        &self,
+        settings: impl FnOnce(Options) -> Options,
+        work: impl FnOnce(Client) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| anyhow::Error::new(error).context("can't start"))?;
         let result = runtime.block_on(async {
-            let client = Client::builder()
-                .endpoints(self.endpoints.iter().map(|endpoint| endpoint.trim()))
+            let options = Client::builder()
+                .endpoints(self.endpoints())
                 .namespace(&self.namespace)
-                .request_timeout(self.timeout)
-                .one_shot(true)
+                .request_timeout(self.timeout());
+            let client = settings(options)
                 .connect()
                 // Nothing was asked of anybody yet: only the options can be wrong.
                 .map_err(|error| Failure::Usage(error.message().to_owned()))?;

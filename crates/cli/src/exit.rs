@@ -13,6 +13,17 @@ pub(crate) enum Failure {
     NotFound(String),
     /// A transaction was answered: one of its conditions did not hold.
     ConditionFailed(String),
+    /// A command was run for the user, and ended with this status; it has said why itself.
+    Ran(u8),
+    /// A command that was to be run for the user was not, or was ended.
+    Run {
+        /// The status to exit with.
+        status: u8,
+        /// The stable word.
+        reason: &'static str,
+        /// The text.
+        message: String,
+    },
     /// A call to the cluster failed.
     Client(ClientError),
     /// A mutation happened, and then its answer could not be written: nothing to repeat.
@@ -32,9 +43,12 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::NotFound(_) => 3,
             Self::ConditionFailed(_) => 4,
+            Self::Ran(status) | Self::Run { status, .. } => *status,
             Self::Client(error) => match error {
                 ClientError::NotFound { .. } => 3,
-                ClientError::ConditionFailed { .. } => 4,
+                ClientError::ConditionFailed { .. }
+                | ClientError::NotAcquired { .. }
+                | ClientError::LockLost { .. } => 4,
                 ClientError::Unavailable { .. } => 5,
                 ClientError::Indeterminate { .. } => 6,
                 _ => 1,
@@ -45,10 +59,11 @@ impl Failure {
     /// For people: one line.
     pub(crate) fn text(&self) -> String {
         match self {
-            Self::BrokenPipe => String::new(),
-            Self::Usage(message) | Self::NotFound(message) | Self::ConditionFailed(message) => {
-                message.clone()
-            }
+            Self::BrokenPipe | Self::Ran(_) => String::new(),
+            Self::Usage(message)
+            | Self::NotFound(message)
+            | Self::ConditionFailed(message)
+            | Self::Run { message, .. } => message.clone(),
             Self::Client(error) => format!("{error} ({})", error.reason()),
             Self::DoneUnwritten(error) => format!(
                 "it was done, but its answer can't be written ({error}); read the state instead of \
@@ -66,7 +81,8 @@ impl Failure {
             Self::NotFound(_) => "NOT_FOUND",
             Self::ConditionFailed(_) => "CONDITION_FAILED",
             Self::DoneUnwritten(_) => "DONE_UNWRITTEN",
-            Self::BrokenPipe | Self::Other(_) => "ERROR",
+            Self::Run { reason, .. } => reason,
+            Self::BrokenPipe | Self::Ran(_) | Self::Other(_) => "ERROR",
         };
         let message = match self {
             Self::Client(error) => error.message().to_owned(),
@@ -146,6 +162,15 @@ mod tests {
             }),
             1
         );
+        assert_eq!(
+            client(ClientError::NotAcquired { reason: reason.clone(), message: message.clone() }),
+            4
+        );
+        let lost = Failure::Client(ClientError::LockLost {
+            reason: "LOCK_LOST".to_owned(),
+            message: message.clone(),
+        });
+        assert_eq!((lost.status(), &lost.json()["reason"]), (4, &json!("LOCK_LOST")));
         let compacted = ClientError::Compacted {
             oldest: 4_097,
             reason: reason.clone(),
@@ -154,6 +179,7 @@ mod tests {
         assert_eq!(Failure::Client(compacted.clone()).json()["oldest_revision"], 4_097);
         assert_eq!(client(compacted), 1);
         assert_eq!(client(ClientError::Internal { reason, message }), 1);
+        assert_eq!(Failure::Ran(42).status(), 42);
         assert_eq!(Failure::Usage(String::new()).status(), 2);
         assert_eq!(Failure::NotFound(String::new()).status(), 3);
         assert_eq!(Failure::ConditionFailed(String::new()).status(), 4);

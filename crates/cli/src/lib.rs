@@ -2,12 +2,13 @@
 //! one.
 //!
 //! # Guarantees
-//! - Exit status: 0 ok, 1 error, 2 usage, 3 not found, 4 condition failed, 5 unavailable,
-//!   6 outcome unknown.
+//! - Exit status: 0 ok, 1 error, 2 usage, 3 not found, 4 condition failed or lock not acquired,
+//!   5 unavailable, 6 outcome unknown; `lock run`: that of what it runs, 125 when the lock was lost.
 //! - Results go to stdout, everything else to stderr; with `-o json` results and failures of
 //!   commands are JSON, one object per line.
 //! - A command that changes something and is repeated by its own retries has one effect: it
-//!   carries an idempotency key.
+//!   carries an idempotency key. Only `lock acquire` and `lock run` have a session, which owns the
+//!   lock.
 //!
 //! # Deliberately absent
 //! - Anything a program would link: this is a library only so that two binaries can share it

@@ -3,11 +3,16 @@
 use crate::exit::Failure;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use quorate_client::Error;
 use serde_json::{Map, Value};
 use std::io::{self, IsTerminal, Write};
+use std::pin::pin;
 
 /// Integers from here on are not exact in JSON readers that use floating point.
 const EXACT_LIMIT: i64 = 1 << 53;
+/// Items of a table whose columns are aligned together: what is held in memory at once.
+const TABLE_ITEMS_MAX: usize = 1_000;
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -62,6 +67,31 @@ impl Output {
         }
     }
 
+    /// Many results, as they come: each as a JSON object on a line of its own, or as rows of a
+    /// table, which gets a header again after [`TABLE_ITEMS_MAX`] of them.
+    pub(crate) async fn items<T>(
+        self,
+        items: impl Stream<Item = Result<T, Error>>,
+        header: &[&str],
+        json: impl Fn(&T) -> Value,
+        rows: impl Fn(&T) -> Vec<Vec<String>>,
+    ) -> Result<(), Failure> {
+        let mut items = pin!(items.fuse());
+        if self.is_json() {
+            while let Some(item) = items.try_next().await? {
+                self.line(&json(&item).to_string())?;
+            }
+            return Ok(());
+        }
+        let mut chunks = pin!(items.try_chunks(TABLE_ITEMS_MAX));
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|broken| broken.1)?;
+            let rows: Vec<_> = chunk.iter().flat_map(&rows).collect();
+            self.line(&table(header, &rows))?;
+        }
+        Ok(())
+    }
+
     /// A line on stdout.
     #[allow(clippy::unused_self, reason = "whoever writes has been given the output")]
     pub(crate) fn line(self, line: &str) -> Result<(), Failure> {
@@ -90,7 +120,7 @@ impl Output {
     /// Tells why the command failed.
     pub(crate) fn error(self, failure: &Failure) {
         match failure {
-            Failure::BrokenPipe => {}
+            Failure::BrokenPipe | Failure::Ran(_) => {}
             failure if self.is_json() => self.note(&failure.json().to_string()),
             failure => self.note(&format!("quorate: {}", failure.text())),
         }
@@ -103,6 +133,11 @@ pub(crate) fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8
         Ok(text) => object.insert(name.to_owned(), Value::from(text)),
         Err(_) => object.insert(format!("{name}_base64"), Value::from(STANDARD.encode(bytes))),
     };
+}
+
+/// As [`number`], of what has no sign.
+pub(crate) fn id(id: u64) -> Value {
+    i64::try_from(id).map_or_else(|_| Value::from(id.to_string()), number)
 }
 
 /// A number as JSON: from 2^53 on as a string, because many readers would round it.
@@ -147,6 +182,9 @@ mod tests {
         assert_eq!(number(EXACT_LIMIT).to_string(), r#""9007199254740992""#);
         assert_eq!(number(-EXACT_LIMIT).to_string(), "-9007199254740992");
         assert_eq!(number(i64::MIN).to_string(), r#""-9223372036854775808""#);
+        assert_eq!(id((1 << 53) - 1).to_string(), "9007199254740991");
+        assert_eq!(id(1 << 53).to_string(), r#""9007199254740992""#);
+        assert_eq!(id(u64::MAX).to_string(), r#""18446744073709551615""#);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `quorate kv`: set, get, del, incr, list, del-pattern; watch is in `watch.rs`.
 
+use super::lock::guard::{Guarded, guarded};
 use super::watch::Watch;
 use crate::connect::Connect;
 use crate::duration;
@@ -45,6 +46,8 @@ enum Command {
         /// Only if there is no such key (exit status 4 if there is)
         #[arg(long)]
         if_absent: bool,
+        #[command(flatten)]
+        guarded: Guarded,
     },
     /// Write the value of a key to stdout, exactly; exit status 3 if there is no such key.
     Get {
@@ -59,6 +62,8 @@ enum Command {
         /// Only if the key has exactly this version (exit status 4 if not)
         #[arg(long, value_name = "N")]
         if_version: Option<u64>,
+        #[command(flatten)]
+        guarded: Guarded,
     },
     /// Add to a number; a key that does not exist counts as 0.
     Incr {
@@ -69,6 +74,8 @@ enum Command {
         /// How much to add to a floating-point number
         #[arg(long, value_name = "X", conflicts_with = "by", allow_negative_numbers = true)]
         by_float: Option<f64>,
+        #[command(flatten)]
+        guarded: Guarded,
     },
     /// List keys: those that match PATTERN (* any run, ? one, [a-c] a class, \ takes the next as
     /// it is), or those that begin with --prefix. In the order of their bytes, consistent as a whole.
@@ -101,6 +108,8 @@ enum Command {
         /// Keys a step deletes at most, up to 10000; by default as many as the cluster thinks right
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
         step_keys: Option<u32>,
+        #[command(flatten)]
+        guarded: Guarded,
     },
     Watch(Watch),
 }
@@ -109,10 +118,10 @@ impl Kv {
     pub(crate) fn run(self, output: Output) -> Result<(), Failure> {
         let Self { connect, command } = self;
         match command {
-            Command::Set { key, value, ttl, if_version, if_absent } => {
+            Command::Set { key, value, ttl, if_version, if_absent, guarded } => {
                 let value = payload(value)?;
                 let written = connect.run(async |client| {
-                    let mut set = client.kv().set(key.as_bytes(), value);
+                    let mut set = guarded!(client.kv().set(key.as_bytes(), value), guarded);
                     if let Some(ttl) = ttl {
                         set = set.ttl(ttl);
                     }
@@ -134,9 +143,9 @@ impl Kv {
                 )
             }
             Command::Get { key, stale } => get(&connect, &key, stale, output),
-            Command::Del { key, if_version } => {
+            Command::Del { key, if_version, guarded } => {
                 let done = connect.run(async |client| {
-                    let mut delete = client.kv().delete(key.as_bytes());
+                    let mut delete = guarded!(client.kv().delete(key.as_bytes()), guarded);
                     if let Some(version) = if_version {
                         delete = delete.if_version(version);
                     }
@@ -176,7 +185,7 @@ impl Kv {
                     Ok(())
                 })
             }
-            Command::DelPattern { pattern, prefix, step_keys } => {
+            Command::DelPattern { pattern, prefix, step_keys, guarded } => {
                 let done = connect.run(async |client| {
                     let kv = client.kv();
                     let delete = match (&pattern, &prefix) {
@@ -186,7 +195,8 @@ impl Kv {
                         }
                     };
                     // 0 leaves it to the cluster.
-                    Ok(delete.step_keys(step_keys.unwrap_or(0)).await?)
+                    let delete = delete.step_keys(step_keys.unwrap_or(0));
+                    Ok(guarded!(delete, guarded).await?)
                 })?;
                 output.done(
                     || json!({ "deleted": done.deleted, "steps": done.steps, "revision": done.revision }),
@@ -194,18 +204,20 @@ impl Kv {
                 )
             }
             Command::Watch(watch) => watch.run(&connect, output),
-            Command::Incr { key, by_float: Some(by), .. } => {
+            Command::Incr { key, by_float: Some(by), guarded, .. } => {
                 let sum = connect.run(async |client| {
-                    Ok(client.kv().increment_float(key.as_bytes(), by).await?)
+                    let increment = client.kv().increment_float(key.as_bytes(), by);
+                    Ok(guarded!(increment, guarded).await?)
                 })?;
                 output.done(
                     || about(&key, json!({ "value": sum.value, "version": sum.version, "revision": sum.revision })),
                     || sum.value.to_string(),
                 )
             }
-            Command::Incr { key, by, .. } => {
-                let sum = connect
-                    .run(async |client| Ok(client.kv().increment(key.as_bytes(), by).await?))?;
+            Command::Incr { key, by, guarded, .. } => {
+                let sum = connect.run(async |client| {
+                    Ok(guarded!(client.kv().increment(key.as_bytes(), by), guarded).await?)
+                })?;
                 output.done(
                     || {
                         let value = number(sum.value);

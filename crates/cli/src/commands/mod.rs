@@ -5,7 +5,9 @@ pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod dev;
 pub(crate) mod kv;
+pub(crate) mod lock;
 pub(crate) mod serve;
+pub(crate) mod session;
 pub(crate) mod txn;
 mod version;
 mod watch;
@@ -21,6 +23,8 @@ pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Dev(dev) => dev.run(output),
         Command::Kv(kv) => kv.run(output),
         Command::Txn(txn) => txn.run(output),
+        Command::Lock(lock) => lock.run(output),
+        Command::Session(session) => session.run(output),
         Command::Cluster(cluster) => cluster.run(output),
         Command::Bench(bench) => bench.run(output),
         Command::Config(config) => config.run(output),

@@ -1,6 +1,6 @@
 //! `kv del`: deletes one key, perhaps on a condition.
 
-use super::{KeyValue, call_settings, mutation_settings};
+use super::{KeyValue, call_settings, guard_setting, mutation_settings};
 use crate::Error;
 use crate::client::CallOptions;
 use bytes::Bytes;

@@ -1,6 +1,6 @@
 //! `kv del-pattern`: deletes all keys that match, step by step.
 
-use super::{KeyValue, Keys, call_settings};
+use super::{KeyValue, Keys, call_settings, guard_setting};
 use crate::Error;
 use crate::client::CallOptions;
 use bytes::Bytes;
@@ -24,7 +24,8 @@ pub struct DeletedPattern {
 ///
 /// Each step is atomic; the whole is not: others may see some keys gone and some not, and a key that
 /// is set meanwhile may or may not be deleted. When a step fails, the steps before it stay done, and
-/// the same deletion may be made again.
+/// the same deletion may be made again. Each step is guarded by itself: one that comes after the lock
+/// was lost is refused.
 #[derive(Clone, Debug)]
 #[must_use = "a request is sent when it is awaited"]
 pub struct DeletePattern {
@@ -40,6 +41,7 @@ impl DeletePattern {
     }
 
     call_settings!();
+    guard_setting!();
 
     /// Keys a step deletes at most, up to 10 000; default: 200. The time of a call counts for
     /// each step.

@@ -1,6 +1,6 @@
 //! `kv incr`: adds to one number.
 
-use super::{KeyValue, call_settings, mutation_settings};
+use super::{KeyValue, call_settings, guard_setting, mutation_settings};
 use crate::Error;
 use crate::client::CallOptions;
 use bytes::Bytes;

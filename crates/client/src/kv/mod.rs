@@ -162,10 +162,24 @@ macro_rules! call_settings {
     };
 }
 
+/// The lock that a mutation may depend on.
+macro_rules! guard_setting {
+    () => {
+        /// Only if this lock is still held; else [`crate::Error::LockLost`], and nothing is done. The
+        /// cluster itself judges that, when the mutation takes its place among all others: a
+        /// holder that was stopped and comes too late can't do harm.
+        pub fn guard(mut self, guard: &crate::LockGuard) -> Self {
+            self.options.guard = Some(guard.clone());
+            self
+        }
+    };
+}
+
 /// The settings that every mutation has.
 macro_rules! mutation_settings {
     () => {
         call_settings!();
+        guard_setting!();
 
         /// Names this mutation by 1 to 64 bytes made up for it, instead of by the client's
         /// session. For ten minutes every request with the same key and content, from whichever
@@ -173,14 +187,6 @@ macro_rules! mutation_settings {
         pub fn idempotency_key(mut self, key: impl AsRef<[u8]>) -> Self {
             let key = bytes::Bytes::copy_from_slice(key.as_ref());
             self.options.identity = Some(crate::client::Identity::Key(key));
-            self
-        }
-
-        /// Only if this lock is still held; else [`crate::Error::LockLost`], and nothing is done. The
-        /// cluster itself judges that, when the mutation takes its place among all others: a
-        /// holder that was stopped and comes too late can't do harm.
-        pub fn guard(mut self, guard: &crate::LockGuard) -> Self {
-            self.options.guard = Some(guard.clone());
             self
         }
 
@@ -192,4 +198,4 @@ macro_rules! mutation_settings {
         }
     };
 }
-pub(crate) use {call_settings, mutation_settings};
+pub(crate) use {call_settings, guard_setting, mutation_settings};

@@ -1,6 +1,6 @@
 //! `kv set`: sets one key, perhaps on a condition.
 
-use super::{KeyValue, call_settings, millis, mutation_settings};
+use super::{KeyValue, call_settings, guard_setting, millis, mutation_settings};
 use crate::Error;
 use crate::client::CallOptions;
 use bytes::Bytes;

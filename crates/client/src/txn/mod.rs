@@ -29,7 +29,7 @@ pub use outcome::{TxnOutcome, TxnResult};
 use crate::Error;
 use crate::call::Effect;
 use crate::client::{CallOptions, Inner};
-use crate::kv::{call_settings, mutation_settings};
+use crate::kv::{call_settings, guard_setting, mutation_settings};
 use bytes::Bytes;
 use quorate_proto::v1::txn_condition::Condition;
 use quorate_proto::v1::txn_operation::Operation;

@@ -1,21 +1,19 @@
 //! `quorate bench kv`: N connections, each with M operations in flight.
 
-use super::measured::{Latencies, Measured, grown};
+use super::measured::Measured;
 use super::plot;
+use super::running::{Own, Span, progress};
 use crate::connect::Connect;
 use crate::duration;
 use crate::exit::Failure;
 use crate::output::Output;
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use quorate_client::{Client, Error, KeyValue, Options, Routing};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -85,9 +83,7 @@ struct Shared {
     op: Op,
     keys: u64,
     value: Vec<u8>,
-    from: Instant,
-    until: Instant,
-    done: AtomicU64,
+    span: Arc<Span>,
 }
 
 impl Kv {
@@ -111,14 +107,12 @@ impl Kv {
             self.fill(&watcher).await?;
         }
         let clients = self.clients()?;
-        let from = Instant::now() + self.warm_up;
+        let span = Span::after(self.warm_up, self.seconds);
         let shared = Arc::new(Shared {
             op: self.op,
             keys: self.keys,
             value: vec![b'x'; usize::try_from(self.value_bytes).unwrap_or(0)],
-            from,
-            until: from + Duration::from_secs(self.seconds),
-            done: AtomicU64::new(0),
+            span: Arc::clone(&span),
         });
         let mut workers = Vec::new();
         for (client, number) in clients.iter().zip(0_u64..) {
@@ -132,32 +126,7 @@ impl Kv {
                 workers.push(tokio::spawn(worker.run()));
             }
         }
-        let before = tokio::time::timeout_at(shared.until, async {
-            tokio::time::sleep_until(from).await;
-            counters(&watcher, &nodes).await
-        });
-        let (before, _) = before.await.unwrap_or_default();
-        let per_second = watch(&shared, self.seconds).await;
-        let (after, silent_nodes) = counters(&watcher, &nodes).await;
-
-        let mut latencies = Latencies::new();
-        let mut failures = BTreeMap::new();
-        for worker in workers {
-            let (own, failed) =
-                worker.await.map_err(|error| anyhow::anyhow!("a worker panicked: {error}"))?;
-            latencies.add(&own);
-            for (reason, count) in failed {
-                *failures.entry(reason).or_insert(0) += count;
-            }
-        }
-        let mut counted = BTreeMap::new();
-        for (node, now) in &after {
-            for (name, by) in grown(before.get(node).unwrap_or(&BTreeMap::new()), now) {
-                *counted.entry(name).or_insert(0) += by;
-            }
-        }
-        let elapsed = Duration::from_secs(self.seconds);
-        Ok(Measured { latencies, failures, elapsed, counted, silent_nodes, per_second })
+        Ok(span.measure(&watcher, &nodes, workers).await?)
     }
 
     fn options(&self) -> Options {
@@ -242,52 +211,6 @@ fn key(number: u64) -> String {
     format!("bench/{number:010}")
 }
 
-fn progress(length: u64, what: &'static str) -> ProgressBar {
-    // Draws on stderr, and only on a terminal.
-    let bar = ProgressBar::new(length).with_message(what);
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar
-}
-
-/// Counts what is finished in each second, and shows it, until the end.
-async fn watch(shared: &Shared, seconds: u64) -> Vec<u64> {
-    let bar = progress(seconds, "measuring");
-    let mut counts = Vec::new();
-    let mut counted = shared.done.load(Ordering::Relaxed);
-    let mut next = shared.from;
-    while next < shared.until {
-        next += Duration::from_secs(1);
-        tokio::time::sleep_until(next).await;
-        let now = shared.done.load(Ordering::Relaxed);
-        counts.push(now - counted);
-        bar.set_message(format!("{} operations/s", now - counted));
-        bar.inc(1);
-        counted = now;
-    }
-    bar.finish_and_clear();
-    counts
-}
-
-type ByNode = BTreeMap<u64, BTreeMap<String, u64>>;
-
-/// The counters of each node, and how many nodes did not answer.
-async fn counters(client: &Client, nodes: &[quorate_client::Member]) -> (ByNode, u64) {
-    let mut counters = BTreeMap::new();
-    let mut silent = 0;
-    for node in nodes {
-        let asked = match client.cluster().at(&node.client_addr) {
-            Ok(cluster) => cluster.timeout(Duration::from_secs(1)).counters().await,
-            Err(error) => Err(error),
-        };
-        match asked {
-            Ok(answer) => drop(counters.insert(node.node_id, answer)),
-            Err(_) => silent += 1,
-        }
-    }
-    (counters, silent)
-}
-
 /// One operation after the other.
 struct Worker {
     kv: KeyValue,
@@ -296,28 +219,16 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(mut self) -> (Latencies, BTreeMap<String, u64>) {
-        let mut latencies = Latencies::new();
-        let mut failures = BTreeMap::new();
+    async fn run(mut self) -> Own {
+        let mut own = Own::new();
         let shared = Arc::clone(&self.shared);
         loop {
             let begun = Instant::now();
-            if begun >= shared.until {
-                return (latencies, failures);
+            if begun >= shared.span.until {
+                return own;
             }
             let done = self.operate().await;
-            let ended = Instant::now();
-            // Only what lies wholly within the time that is measured.
-            if begun < shared.from || ended > shared.until {
-                continue;
-            }
-            match done {
-                Ok(()) => {
-                    latencies.record(ended - begun);
-                    shared.done.fetch_add(1, Ordering::Relaxed);
-                }
-                Err(error) => *failures.entry(error.reason().to_owned()).or_insert(0) += 1,
-            }
+            shared.span.take(&mut own, begun, Instant::now(), done);
         }
     }
 

@@ -71,6 +71,18 @@ impl Measured {
         rate(self.latencies.count(), self.elapsed)
     }
 
+    pub(super) fn count(&self) -> u64 {
+        self.latencies.count()
+    }
+
+    /// What all nodes counted under this name, for each operation.
+    pub(super) fn per_operation(&self, name: &str) -> f64 {
+        match self.count() {
+            0 => 0.0,
+            count => self.counter(name) as f64 / count as f64,
+        }
+    }
+
     fn counter(&self, name: &str) -> u64 {
         self.counted.get(name).copied().unwrap_or(0)
     }
@@ -99,6 +111,8 @@ impl Measured {
                 "entries": self.counter("entries_proposed"),
                 "commands": self.counter("commands_proposed"),
                 "commands_per_entry": rounded(self.commands_per_entry()),
+                "entries_per_operation": rounded(self.per_operation("entries_proposed")),
+                "commands_per_operation": rounded(self.per_operation("commands_proposed")),
                 "log_bytes": self.counter("log_bytes"),
                 "silent_nodes": self.silent_nodes,
             }),
@@ -205,6 +219,8 @@ mod tests {
         assert_eq!(json["failed"], 3);
         assert_eq!(json["counters"]["commands_per_entry"], 10.0);
         assert_eq!(json["counters"]["fsyncs_per_second"], 15.0);
+        assert_eq!(json["counters"]["entries_per_operation"], 0.1);
+        assert_eq!(json["counters"]["commands_per_operation"], 1.0);
         assert!(measured.text().contains("50 operations/s"), "{}", measured.text());
     }
 }

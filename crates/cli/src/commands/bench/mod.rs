@@ -1,8 +1,10 @@
 //! `quorate bench`: measures a running cluster.
 
 mod kv;
+mod lock;
 mod measured;
 mod plot;
+mod running;
 
 use crate::exit::Failure;
 use crate::output::Output;
@@ -19,12 +21,15 @@ pub(crate) struct Bench {
 enum Command {
     /// Sets or gets keys as fast as the cluster answers.
     Kv(kv::Kv),
+    /// Acquires and releases locks.
+    Lock(lock::Lock),
 }
 
 impl Bench {
     pub(crate) fn run(self, output: Output) -> Result<(), Failure> {
         match self.command {
             Command::Kv(kv) => kv.run(output),
+            Command::Lock(lock) => lock.run(output),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod document;
 
 use super::kv::marks;
+use super::lock::guard::{Guarded, guarded};
 use crate::connect::Connect;
 use crate::exit::Failure;
 use crate::output::{Output, number, put_bytes};
@@ -47,16 +48,19 @@ pub(crate) struct Txn {
     connect: Connect,
     /// The transaction as a JSON document; - reads it from stdin
     file: PathBuf,
+    #[command(flatten)]
+    guarded: Guarded,
 }
 
 impl Txn {
     pub(crate) fn run(self, output: Output) -> Result<(), Failure> {
-        let Self { connect, file } = self;
+        let Self { connect, file, guarded } = self;
         let document = Document::parse(&read(&file)?).map_err(|wrong| {
             Failure::Usage(format!("{} is no transaction: {wrong}", name(&file)))
         })?;
-        let outcome =
-            connect.run(async |client| Ok(document.add_to(client.txn()).commit().await?))?;
+        let outcome = connect.run(async |client| {
+            Ok(guarded!(document.add_to(client.txn()), guarded).commit().await?)
+        })?;
         let shown = shown(&outcome, &document.keys_of(&outcome));
         output.done(|| shown.clone(), || format!("{shown:#}"))?;
         match outcome.failed_condition {

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 /// A lock that is held.
 ///
-/// Its lease is counted by this process's monotonic clock from the moment a renewal was sent, so
+/// Its lease, and that of its session, without which it is lost, are counted by this process's
+/// monotonic clock from the moment a renewal was sent, so
 /// [`Lock::lost`] resolves before the cluster gives the lock to another, even if this process was
 /// stopped meanwhile: it notices as soon as it runs again. What was begun before may then still be
 /// on its way; only [`Lock::guard`] keeps that from having an effect.
@@ -32,7 +33,6 @@ struct Held {
     name: String,
     token: u64,
     session_id: u64,
-    ttl: Duration,
     state: watch::Sender<State>,
 }
 
@@ -64,11 +64,10 @@ impl Lock {
         name: String,
         token: u64,
         session_id: u64,
-        ttl: Duration,
         expires_at: Instant,
     ) -> Self {
         let state = watch::Sender::new(State { expires_at, lost: false });
-        let held = Arc::new(Held { locks, name, token, session_id, ttl, state });
+        let held = Arc::new(Held { locks, name, token, session_id, state });
         let renewing = tokio::spawn(keep(Arc::clone(&held)));
         Self { held, renewing, releases: true }
     }
@@ -175,8 +174,9 @@ impl Drop for Lock {
 
 /// Renews a lock until it is lost; ended from outside when nobody needs it any more.
 async fn keep(held: Arc<Held>) {
-    let every = held.ttl / 3;
-    let mut next_at = held.state.borrow().expires_at - held.ttl + every;
+    let now = Instant::now();
+    let mut every = held.state.borrow().expires_at.saturating_duration_since(now) / 3;
+    let mut next_at = now + every;
     loop {
         let expires_at = held.state.borrow().expires_at;
         tokio::time::sleep_until(next_at.min(expires_at)).await;
@@ -187,9 +187,19 @@ async fn keep(held: Arc<Held>) {
         let plan = renew::plan(&held.locks.inner, expires_at.min(sent_at + every));
         match renew::send(&held.locks, &plan, &held.name, held.token).await {
             Ok(left) => {
+                let mut late = false;
                 held.state.send_modify(|state| {
-                    state.expires_at = state.expires_at.max(sent_at + left);
+                    // This process was stopped meanwhile, and somebody may have looked: what is lost
+                    // stays lost.
+                    late = state.is_lost();
+                    if !late {
+                        state.expires_at = state.expires_at.max(sent_at + left);
+                    }
                 });
+                if late {
+                    break;
+                }
+                every = left / 3;
                 next_at = sent_at + every;
             }
             Err(failure) if failure.reason == "LOCK_LOST" => break,

@@ -5,6 +5,65 @@ use quorate_tests::processes::{Ended, Quorate, alone};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+#[tokio::test]
+async fn kv_watch_writes_a_line_for_each_change() {
+    let _alone = alone().await;
+    let mut cluster = ProcessCluster::start(1).await.expect("a node starts");
+    cluster.wait_ready().await.expect("it leads");
+    let quorate = Quorate::of(&cluster);
+    let run = async |line: &str| -> Ended { quorate.run(line).await };
+    let set = async |line: &str| -> u64 {
+        run(&format!("{line} -o json")).await.expect(0).json()["revision"].as_u64().expect("when")
+    };
+
+    let first = set("kv set user.1 a --ttl 60s").await;
+    set("kv set other x").await;
+    let second = set("kv set user.2 b").await;
+    let third = set("kv del user.1").await;
+    let watched =
+        run(&format!("kv watch user.* --from-revision {first} --count 3")).await.expect(0);
+    assert_eq!(
+        watched.text(),
+        format!("{first}\tset\tuser.1\ta\n{second}\tset\tuser.2\tb\n{third}\tdeleted\tuser.1\n")
+    );
+    let before = first - 1;
+    assert!(watched.stderr.contains(&format!("behind revision {before}")), "{watched:?}");
+
+    let line = format!("kv watch --key user.1 --from-revision {first} --count 2 -o json");
+    let lines = run(&line).await.expect(0).text();
+    let lines: Vec<Value> =
+        lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(
+        lines,
+        [
+            json!({ "revision": first, "change": "set", "key": "user.1", "value": "a", "version": 1,
+                "create_revision": first, "ttl_ms": 60_000 }),
+            json!({ "revision": third, "change": "deleted", "key": "user.1" }),
+        ]
+    );
+    let line = format!("kv watch --prefix user.2 --keys-only --from-revision {first} --count 1");
+    assert_eq!(run(&line).await.expect(0).text(), format!("{second}\tset\tuser.2\n"));
+
+    // Fewer than asked for, in the time that was allowed.
+    let line = format!("kv watch user.* --from-revision {second} --count 3 --timeout 1s");
+    let few = run(&line).await.expect(1).expect_stderr("fewer than 3 changes");
+    assert_eq!(few.text().lines().count(), 2, "what there was is written");
+
+    // From now on, in another process: what is written after it says that it has begun is seen.
+    let mut watch = quorate.command();
+    watch.args(["kv", "watch", "live.*", "--count", "1", "--timeout", "60s"]);
+    let mut watch = watch.spawn().expect("it starts");
+    let mut said = String::new();
+    let mut stderr = BufReader::new(watch.stderr.take().expect("piped"));
+    stderr.read_line(&mut said).await.expect("it says when it has begun");
+    assert!(said.starts_with("watching behind revision "), "{said}");
+    let live = set("kv set live.1 now").await;
+    let ended = watch.wait_with_output().await.expect("it ends");
+    assert!(ended.status.success());
+    assert_eq!(String::from_utf8_lossy(&ended.stdout), format!("{live}\tset\tlive.1\tnow\n"));
+}
 
 /// The keys of an object, sorted.
 fn keys(value: &Value) -> Vec<&str> {

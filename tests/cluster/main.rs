@@ -11,3 +11,4 @@ mod quorum;
 mod shutdown;
 mod single;
 mod stuck_log;
+mod txn;

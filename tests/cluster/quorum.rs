@@ -3,7 +3,7 @@
 
 use quorate_proto::metadata::{OUTCOME, REASON};
 use quorate_proto::v1::kv_service_client::KvServiceClient;
-use quorate_proto::v1::{Consistency, GetRequest, SetRequest};
+use quorate_proto::v1::{Consistency, GetRequest, SetRequest, WatchRequest};
 use quorate_testkit::load::wait_healthy;
 use quorate_testkit::process::{NodeId, ProcessCluster};
 use quorate_tests::processes::{Quorate, alone, say};
@@ -14,6 +14,9 @@ use tonic::{Code, Request};
 const DEADLINE: Duration = Duration::from_secs(2);
 /// How far from the deadline an answer may be: the node answers 50 ms before it.
 const OFF_MAX: Duration = Duration::from_millis(300);
+
+/// 15 s after the last barrier, which is 5 s old at most; and the time that one takes to fail.
+const ENDED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Leaves one of three nodes alive: the leader or not.
 async fn survivor(leader_survives: bool) -> (ProcessCluster, NodeId) {
@@ -144,4 +147,44 @@ async fn a_lone_follower_fails_writes_in_time_and_serves_stale_reads() {
 async fn a_lone_leader_fails_writes_in_time_and_serves_stale_reads() {
     let _alone = alone().await;
     without_a_quorum(true).await;
+}
+
+/// Nothing new can arrive there, and a client that goes on elsewhere may miss nothing.
+#[tokio::test]
+async fn a_watch_without_a_quorum_is_ended_with_the_reason() {
+    let _alone = alone().await;
+    let mut cluster = ProcessCluster::start(3).await.expect("three nodes start");
+    let leader = cluster.wait_ready().await.expect("a leader is elected");
+    let uri = format!("http://{}", cluster.client_addr(leader));
+    let mut raw = KvServiceClient::connect(uri).await.expect("it listens");
+    let watch = raw.watch(WatchRequest::default()).await.expect("a watch begins");
+    let mut watch = watch.into_inner();
+    watch.message().await.expect("it lives").expect("it says that it has begun");
+    for id in cluster.ids() {
+        if id != leader {
+            cluster.kill(id).await.expect("it can be killed");
+        }
+    }
+    let begun = Instant::now();
+    let ended = async {
+        loop {
+            match watch.message().await {
+                Ok(message) => {
+                    let message = message.expect("it has no end without a reason");
+                    assert!(message.events.is_empty(), "{message:?}");
+                }
+                Err(status) => return status,
+            }
+        }
+    };
+    let status = tokio::time::timeout(ENDED_WITHIN, ended).await.expect("it is ended");
+    let took = begun.elapsed();
+    say(format!("ended after {took:?}: {}", status.message()));
+    let reason = status.metadata().get(REASON).and_then(|reason| reason.to_str().ok());
+    assert_eq!((status.code(), reason), (Code::Unavailable, Some("NO_LEADER")), "{status:?}");
+    // And none begins.
+    let mut request = Request::new(WatchRequest::default());
+    request.set_timeout(DEADLINE);
+    let refused = raw.watch(request).await.expect_err("there is no quorum");
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
 }

@@ -76,6 +76,9 @@ impl Failure {
         if let Self::Client(ClientError::ConditionFailed { version, .. }) = self {
             object["version"] = json!(version);
         }
+        if let Self::Client(ClientError::Compacted { oldest, .. }) = self {
+            object["oldest_revision"] = json!(oldest);
+        }
         object
     }
 }
@@ -143,6 +146,13 @@ mod tests {
             }),
             1
         );
+        let compacted = ClientError::Compacted {
+            oldest: 4_097,
+            reason: reason.clone(),
+            message: message.clone(),
+        };
+        assert_eq!(Failure::Client(compacted.clone()).json()["oldest_revision"], 4_097);
+        assert_eq!(client(compacted), 1);
         assert_eq!(client(ClientError::Internal { reason, message }), 1);
         assert_eq!(Failure::Usage(String::new()).status(), 2);
         assert_eq!(Failure::NotFound(String::new()).status(), 3);

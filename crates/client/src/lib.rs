@@ -28,6 +28,10 @@
 //! `examples/quickstart.rs` is the same as a whole program: start a broker (`quorate serve`, or
 //! `quorate dev --nodes 3`), then
 //! `QUORATE_ENDPOINTS=127.0.0.1:8811 cargo run --release -p quorate-client --example quickstart`.
+//! `examples/transfer.rs` moves money between two accounts with compare-and-set over both; see
+//! [`txn`].
+//!
+//! `examples/watch.rs` keeps a copy of some keys by listing and watching them.
 //!
 //! # What it guarantees
 //!
@@ -42,6 +46,8 @@
 //!   that refuses, breaks or is silent is passed over, and tried again later.
 //! - **Retries do not become the load**: they are spread by full jitter and limited by a
 //!   [`RetryBudget`].
+//! - **A watch sees each change once, in order**, those of one revision together, whatever becomes of
+//!   the nodes; or it says [`Error::Compacted`], or that no node could be found in time.
 //! - **Everything is bounded**: nodes, connections, sessions, and 1 024 unanswered mutations per
 //!   namespace, past which calls wait for room, in order.
 //!

@@ -477,3 +477,66 @@ pub(crate) fn quorum_acked(raft: &Raft) -> Option<Instant> {
     let acked = leader.last_quorum_acked()?;
     Instant::now().checked_sub(acked.elapsed())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_state::{KvDelete, KvIncrement};
+
+    fn add() -> Operation {
+        Operation::KvIncrement(KvIncrement { key: "n".into(), by: 1 })
+    }
+
+    fn get() -> Operation {
+        Operation::KvGet { key: "k".into() }
+    }
+
+    fn transaction(then: Vec<Operation>, otherwise: Vec<Operation>) -> Command {
+        Command::Transaction(Transaction { conditions: Vec::new(), then, otherwise })
+    }
+
+    /// How many of so many equal commands the first entry takes.
+    fn taken(command: &Command, count: usize) -> usize {
+        let budget = ByteBudget::new(1 << 30);
+        let mut backlog = Backlog::default();
+        for _ in 0..count {
+            let envelope = Envelope {
+                namespace: String::new(),
+                caller: Caller::Anonymous,
+                guard: None,
+                command: command.clone(),
+            };
+            let permit = budget.take(&envelope).expect("there is room");
+            let (bytes, claimed) = (size(&envelope), Arc::default());
+            let reply = ReplyTo::Caller(oneshot::channel().0);
+            backlog.0.push_back(Proposal { envelope, bytes, claimed, reply, permit });
+        }
+        backlog.next_entry().len()
+    }
+
+    #[test]
+    fn an_entry_has_so_many_steps_and_so_many_that_read() {
+        // Of the smallest steps no more than it may have commands.
+        for steps in [1, 16, 128] {
+            let entry = taken(&transaction(vec![add(); steps], Vec::new()), 1_000) * steps;
+            assert!(entry <= ENTRY_COMMANDS_MAX, "{entry} steps, {steps} at a time");
+            assert!(entry >= ENTRY_COMMANDS_MAX / 2, "{entry} steps, {steps} at a time");
+        }
+        // A megabyte each.
+        for (then, otherwise) in [(vec![add(), get()], vec![]), (vec![add()], vec![get()])] {
+            let entry = taken(&transaction(then, otherwise), 1_000);
+            assert!((8..=16).contains(&entry), "{entry} that read");
+        }
+        // However large it is, an entry takes one.
+        assert_eq!(taken(&transaction(vec![add(); 128], vec![get(); 128]), 2), 1);
+    }
+
+    #[test]
+    fn a_full_disk_takes_transactions_that_only_free_room() {
+        let delete =
+            || Operation::KvDelete(KvDelete { key: "k".into(), expect: Default::default() });
+        assert!(!grows(&transaction(vec![get(), delete()], vec![delete()])));
+        assert!(grows(&transaction(vec![get(), delete()], vec![add()])));
+        assert!(grows(&transaction(vec![delete(), add()], vec![])));
+    }
+}

@@ -8,6 +8,7 @@
 //! - Nothing that comes in over a port can make the node panic or hold memory without a bound.
 //! - A node that has failed for good ends its process with an error; one that is told to stop hands
 //!   leadership over and answers what is under way first.
+//! - A slow client of a watch costs one message and its selectors, and holds up nobody.
 //! - A slow reader of the log never holds up a request.
 //!
 //! # Two ways to start

@@ -64,7 +64,7 @@ pub(crate) fn get_over(
 }
 
 /// [`Read::scan`] of `base` with `writes` made.
-#[allow(clippy::type_complexity, reason = "it looks as in `Read`")]
+#[allow(clippy::type_complexity, reason = "as of the trait's method")]
 pub(crate) fn scan_over(
     writes: &Writes,
     base: &dyn Read,

@@ -1,5 +1,6 @@
-//! `quorate kv`: set, get, del, incr, list, del-pattern.
+//! `quorate kv`: set, get, del, incr, list, del-pattern; watch is in `watch.rs`.
 
+use super::watch::Watch;
 use crate::connect::Connect;
 use crate::duration;
 use crate::exit::Failure;
@@ -101,6 +102,7 @@ enum Command {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
         step_keys: Option<u32>,
     },
+    Watch(Watch),
 }
 
 impl Kv {
@@ -191,6 +193,7 @@ impl Kv {
                     || format!("{} deleted", done.deleted),
                 )
             }
+            Command::Watch(watch) => watch.run(&connect, output),
             Command::Incr { key, by_float: Some(by), .. } => {
                 let sum = connect.run(async |client| {
                     Ok(client.kv().increment_float(key.as_bytes(), by).await?)
@@ -226,14 +229,18 @@ fn listed(entry: &Entry, keys_only: bool, output: Output) -> String {
         object.extend(marks(entry));
         return Value::from(object).to_string();
     }
-    let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
-        Ok(text) if !text.contains(['\t', '\n', '\r']) => text.to_owned(),
-        _ => bytes.escape_ascii().to_string(),
-    };
     if keys_only {
         return text(&entry.key);
     }
     format!("{}\t{}", text(&entry.key), text(&entry.value))
+}
+
+/// Bytes on a line of their own: what is not text is escaped.
+pub(super) fn text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.contains(['\t', '\n', '\r']) => text.to_owned(),
+        _ => bytes.escape_ascii().to_string(),
+    }
 }
 
 /// What there is to say about an entry besides its key and value.

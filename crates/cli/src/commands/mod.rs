@@ -8,6 +8,7 @@ pub(crate) mod kv;
 pub(crate) mod serve;
 pub(crate) mod txn;
 mod version;
+mod watch;
 
 use crate::cli::Command;
 use crate::exit::Failure;

@@ -314,8 +314,8 @@ impl Watch {
     fn take(&mut self, message: WatchResponse) -> Result<Option<Changes>, Error> {
         let WatchResponse { events, revision, .. } = message;
         let done = self.done;
-        let mut newest =
-            self.held.last().map_or_else(|| done.saturating_add(1), |held| held.revision);
+        let next = done.saturating_add(1);
+        let mut newest = self.held.last().map_or(next, |held| held.revision);
         for event in events {
             if event.revision < newest {
                 return Err(Error::bad_answer(format!(

@@ -3,6 +3,7 @@
 use super::{LockGuard, Locks, release, renew};
 use crate::Error;
 use crate::client::CallOptions;
+use quorate_proto::v1::LockAcquireResponse;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,7 @@ struct Held {
     locks: Locks,
     name: String,
     token: u64,
+    revision: u64,
     session_id: u64,
     state: watch::Sender<State>,
 }
@@ -62,12 +64,21 @@ impl Lock {
     pub(super) fn new(
         locks: Locks,
         name: String,
-        token: u64,
         session_id: u64,
+<<<<<<< HEAD
         expires_at: Instant,
     ) -> Self {
         let state = watch::Sender::new(State { expires_at, lost: false });
         let held = Arc::new(Held { locks, name, token, session_id, state });
+=======
+        granted: &LockAcquireResponse,
+        expires_at: Instant,
+    ) -> Self {
+        let state = watch::Sender::new(State { expires_at, lost: false });
+        let ttl = Duration::from_millis(granted.ttl_ms);
+        let (token, revision) = (granted.fencing_token, granted.revision);
+        let held = Arc::new(Held { locks, name, token, revision, session_id, ttl, state });
+>>>>>>> main
         let renewing = tokio::spawn(keep(Arc::clone(&held)));
         Self { held, renewing, releases: true }
     }
@@ -84,6 +95,12 @@ impl Lock {
     #[must_use]
     pub fn fencing_token(&self) -> u64 {
         self.held.token
+    }
+
+    /// When it was granted.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.held.revision
     }
 
     /// The session that holds it.

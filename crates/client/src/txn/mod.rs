@@ -52,6 +52,10 @@ const STEPS_MAX: usize = 128;
 /// At most 128 conditions and 128 operations in each branch; at most 2 MiB of keys and values, of
 /// which it reads 1 MiB at most. One that only reads sees all of its keys at one moment and is no
 /// write: it takes no place in the log, and works while a disk is full.
+///
+/// Of one that changes something the cluster remembers the answer for retries only up to 4 KiB; if
+/// the first answer of a larger one is lost, the call fails as [`Error::Indeterminate`] with the
+/// reason `RESULT_DROPPED`, and it has happened. Read what is large apart.
 #[derive(Clone)]
 #[must_use = "a transaction is sent when it is committed"]
 pub struct Transaction {

@@ -9,5 +9,6 @@ mod routing;
 mod sessions;
 mod storm;
 mod tcp;
+mod txn;
 mod watch;
 mod window;

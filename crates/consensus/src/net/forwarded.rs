@@ -178,3 +178,27 @@ fn response(id: u64, result: Result<Answered, Failure>) -> pb::ForwardResponse {
     });
     pb::ForwardResponse { id, result: Some(result) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_split_into_messages_that_fit_a_frame() {
+        let answer = |id: u64| {
+            // Of the largest there are.
+            let outcome = vec![7; if id.is_multiple_of(3) { (1 << 20) + (64 << 10) } else { 10 }];
+            let committed = pb::Committed { index: 1, outcome: outcome.into() };
+            response(id, Ok(Answered::Committed(committed)))
+        };
+        let mut known: VecDeque<_> = (0..60).map(answer).collect();
+        let mut ids = Vec::new();
+        while !known.is_empty() {
+            let responses = next_message(&mut known);
+            ids.extend(responses.iter().map(|response| response.id));
+            let bytes = pb::ForwardResponses { responses }.encoded_len();
+            assert!(bytes < FRAME_BYTES_MAX, "a message of {bytes} bytes");
+        }
+        assert_eq!(ids, (0..60).collect::<Vec<_>>());
+    }
+}

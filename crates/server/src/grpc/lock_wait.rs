@@ -118,7 +118,24 @@ impl Call {
             };
             drop(view);
             match standing {
-                Some(TicketStanding::Granted { token, ttl_ms, revision }) => {
+                // It was granted to an earlier call of the same caller, which may be about to give
+                // it back for want of one. Afterwards that frees nothing.
+                Some(TicketStanding::Granted { attachment: at, .. })
+                    if !attached && at != Some(self.attachment) =>
+                {
+                    if let Err(refused) = self.attach(ticket).await {
+                        return Waited::Over(Err(refused));
+                    }
+                    attached = true;
+                    continue;
+                }
+                // To a later one: its caller has gone there.
+                Some(TicketStanding::Granted { attachment: at, .. })
+                    if at != Some(self.attachment) =>
+                {
+                    return Waited::Over(Err(Refused::StillWaiting));
+                }
+                Some(TicketStanding::Granted { token, ttl_ms, revision, .. }) => {
                     let granted = wire::lock::granted(token, ttl_ms, revision, true, group);
                     return Waited::Answered(Ok(granted));
                 }

@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Bytes of events that are kept: a second of many small writes, so that only a watch that was
-/// away, or whose client reads slowly, reads the tables itself.
+/// away, or whose client reads slowly, reads the tables itself. Tiny ones take about three times as
+/// much memory as they count for.
 const RING_BYTES_MAX: usize = 4 << 20;
 
 /// Events that were read together.

@@ -8,4 +8,5 @@ mod lists;
 mod operations;
 mod pipeline;
 mod services;
+mod txn;
 mod watches;

@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 /// A client that speaks the protocol by hand.
-struct Pipe {
+pub(crate) struct Pipe {
     requests: Option<mpsc::Sender<v1::PipelineRequest>>,
     messages: Streaming<v1::PipelineResponse>,
     welcome: v1::PipelineWelcome,
@@ -24,11 +24,11 @@ struct Pipe {
     /// The first answers, which came with the welcome.
     early: Vec<v1::PipelineAnswer>,
     /// The most bytes a message had.
-    largest: usize,
+    pub(crate) largest: usize,
 }
 
 impl Pipe {
-    async fn open(fixture: &Fixture) -> Self {
+    pub(crate) async fn open(fixture: &Fixture) -> Self {
         let mut client = PipelineServiceClient::new(fixture.channel().await)
             .max_decoding_message_size(8 << 20)
             .max_encoding_message_size(8 << 20);
@@ -45,12 +45,12 @@ impl Pipe {
         }
     }
 
-    async fn send(&self, calls: Vec<v1::PipelineCall>) {
+    pub(crate) async fn send(&self, calls: Vec<v1::PipelineCall>) {
         let request = v1::PipelineRequest { calls, cancelled: Vec::new() };
         self.requests.as_ref().unwrap().send(request).await.unwrap();
     }
 
-    async fn answers(&mut self, count: usize) -> Vec<(u64, Answer)> {
+    pub(crate) async fn answers(&mut self, count: usize) -> Vec<(u64, Answer)> {
         let mut answers = std::mem::take(&mut self.early);
         while answers.len() < count {
             let message = self.messages.message().await.unwrap().expect("answers are missing");
@@ -60,7 +60,7 @@ impl Pipe {
         answers.into_iter().map(|answer| (answer.id, answer.answer.unwrap())).collect()
     }
 
-    async fn ended(&mut self) -> Status {
+    pub(crate) async fn ended(&mut self) -> Status {
         loop {
             match self.messages.message().await {
                 Ok(Some(_)) => {}
@@ -71,11 +71,11 @@ impl Pipe {
     }
 }
 
-fn call(id: u64, request: Call) -> v1::PipelineCall {
+pub(crate) fn call(id: u64, request: Call) -> v1::PipelineCall {
     v1::PipelineCall { id, timeout_ms: 5_000, request: Some(request) }
 }
 
-fn error(answer: &Answer) -> &v1::PipelineError {
+pub(crate) fn error(answer: &Answer) -> &v1::PipelineError {
     let Answer::Error(error) = answer else { panic!("{answer:?}") };
     error
 }

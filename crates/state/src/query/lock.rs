@@ -47,6 +47,8 @@ pub enum TicketStanding {
     Granted {
         /// What the lock is held under.
         token: FencingToken,
+        /// To which call: only that one may take it in, and give it back when its caller is gone.
+        attachment: Option<Attachment>,
         /// It is lost when it is not renewed for this long.
         ttl_ms: u64,
         /// When.
@@ -71,7 +73,8 @@ pub fn ticket(
     Ok(Some(match row.state {
         TicketState::Waiting => TicketStanding::Waiting(row.attachment),
         TicketState::Granted { token, revision } => {
-            TicketStanding::Granted { token, ttl_ms: row.ttl_ms, revision }
+            let (attachment, ttl_ms) = (row.attachment, row.ttl_ms);
+            TicketStanding::Granted { token, attachment, ttl_ms, revision }
         }
         TicketState::TimedOut => TicketStanding::TimedOut,
     }))

@@ -231,8 +231,9 @@ pub(crate) fn lock(lock: &LockItem, names: &Names) -> String {
 pub(crate) fn standing(standing: TicketStanding) -> String {
     match standing {
         TicketStanding::Waiting(place) => format!("waiting {}", attachment(place)),
-        TicketStanding::Granted { token, ttl_ms, revision: at } => {
-            format!("granted token={token} ttl={ttl_ms}ms at {}", revision(at))
+        TicketStanding::Granted { token, attachment: place, ttl_ms, revision: at } => {
+            let place = attachment(place);
+            format!("granted token={token} ttl={ttl_ms}ms since {} {place}", revision(at))
         }
         TicketStanding::TimedOut => "timed out".to_owned(),
     }

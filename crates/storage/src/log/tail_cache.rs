@@ -284,6 +284,20 @@ mod tests {
         let ids = (0..200).map(SessionId).collect();
         let expire = commands(vec![Command::SessionExpire(SessionExpire { ids })]);
         assert!(cost(&expire) >= 200 * 8, "{}", cost(&expire));
+        // Four bytes each in the encoding.
+        let get = Operation::KvGet { key: Bytes::from_static(b"k") };
+        let absent = Condition::KvAbsent { key: Bytes::from_static(b"k") };
+        let transaction = commands(vec![Command::Transaction(Transaction {
+            conditions: vec![absent; 100],
+            then: vec![get.clone(); 100],
+            otherwise: vec![get; 100],
+        })]);
+        let least = 100 * (size_of::<Condition>() + 2 * size_of::<Operation>() + 3 * 32);
+        assert!(
+            (least..4 * least).contains(&cost(&transaction)),
+            "{} for {least}",
+            cost(&transaction)
+        );
     }
 
     /// A value that is a slice of a large buffer does not keep the buffer.

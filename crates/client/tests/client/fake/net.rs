@@ -8,6 +8,7 @@ use quorate_proto::v1::cluster_service_server::ClusterServiceServer;
 use quorate_proto::v1::kv_service_server::KvServiceServer;
 use quorate_proto::v1::pipeline_service_server::PipelineServiceServer;
 use quorate_proto::v1::session_service_server::SessionServiceServer;
+use quorate_proto::v1::txn_service_server::TxnServiceServer;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -53,6 +54,7 @@ impl Net {
             .add_service(KvServiceServer::from_arc(Arc::clone(&node)))
             .add_service(PipelineServiceServer::new(Pipeline(Arc::clone(&node))))
             .add_service(SessionServiceServer::from_arc(Arc::clone(&node)))
+            .add_service(TxnServiceServer::from_arc(Arc::clone(&node)))
             .add_service(ClusterServiceServer::from_arc(node));
         tokio::spawn(server.serve_with_incoming(ReceiverStream::new(incoming).fuse()));
         let host = Host { accept, reach: Reach::Open, dials: 0, pipes: Vec::new() };

@@ -8,6 +8,10 @@ use quorate_proto::metadata;
 use quorate_proto::v1::cluster_service_server::ClusterService;
 use quorate_proto::v1::kv_service_server::KvService;
 use quorate_proto::v1::session_service_server::SessionService;
+use quorate_proto::v1::txn_condition::Condition;
+use quorate_proto::v1::txn_operation::Operation;
+use quorate_proto::v1::txn_result::Result as Came;
+use quorate_proto::v1::txn_service_server::TxnService;
 use quorate_proto::v1::*;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -282,6 +286,52 @@ impl KvService for Node {
             .take_while(|sent| std::future::ready(sent.is_some()))
             .filter_map(std::future::ready);
         Ok(Response::new(messages.boxed()))
+    }
+}
+
+#[tonic::async_trait]
+impl TxnService for Node {
+    /// Knows reads, one addition, and that a number is absent. A request with anything else comes
+    /// back as an error, so that a test sees all of it.
+    async fn commit(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+        let consistency = request.get_ref().consistency();
+        let head = head(&request, request.get_ref().origin.clone(), Some(consistency));
+        let echo = format!("{:?}", TxnRequest { origin: None, ..request.get_ref().clone() });
+        let work = move |state: &State| {
+            let TxnRequest { origin, conditions, then, otherwise, .. } = request.into_inner();
+            let mut failed_condition = None;
+            for (position, asked) in (0..).zip(conditions) {
+                match asked.condition {
+                    Some(Condition::KvAbsent(absent)) if state.number(&absent.key) == 0 => {}
+                    Some(Condition::KvAbsent(_)) => failed_condition = Some(position),
+                    _ => return Err(Status::invalid_argument(echo)),
+                }
+            }
+            let mut results = Vec::new();
+            for step in if failed_condition.is_none() { then } else { otherwise } {
+                let came = match step.operation {
+                    Some(Operation::KvGet(get)) => {
+                        let number = state.number(&get.key);
+                        let value = number.to_string().into();
+                        let entry = KvEntry { value, version: 3, ..KvEntry::default() };
+                        Came::KvGet(TxnKvGetResult { entry: (number != 0).then_some(entry) })
+                    }
+                    Some(Operation::KvIncrement(add)) => {
+                        let origin = origin.clone().unwrap_or_default();
+                        let sum = state.increment(&origin, &add.key, add.by)?;
+                        let (value, version) = (sum.value, sum.version);
+                        Came::KvIncrement(TxnKvIncrementResult { value, version })
+                    }
+                    // Answered by a result too few.
+                    Some(Operation::KvDelete(_)) => continue,
+                    _ => return Err(Status::invalid_argument(echo)),
+                };
+                results.push(TxnResult { result: Some(came) });
+            }
+            let succeeded = failed_condition.is_none();
+            Ok(TxnResponse { succeeded, failed_condition, results, revision: 9, group_id: 0 })
+        };
+        self.serve("txn", head, work).await
     }
 }
 

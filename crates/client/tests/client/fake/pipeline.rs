@@ -10,6 +10,7 @@ use quorate_proto::v1::pipeline_answer::Answer;
 use quorate_proto::v1::pipeline_call::Request as Call;
 use quorate_proto::v1::pipeline_service_server::PipelineService;
 use quorate_proto::v1::session_service_server::SessionService;
+use quorate_proto::v1::txn_service_server::TxnService;
 use quorate_proto::v1::{
     Outcome, PipelineAnswer, PipelineCall, PipelineError, PipelineRequest, PipelineResponse,
     PipelineWelcome,
@@ -90,7 +91,6 @@ async fn answer(node: &Arc<Node>, call: PipelineCall) -> PipelineResponse {
         Call::KvIncrementFloat(_)
         | Call::KvDeletePattern(_)
         | Call::KvList(_)
-        | Call::TxnCommit(_)
         | Call::SessionList(_)
         | Call::LockAcquire(_)
         | Call::LockCancel(_)
@@ -100,6 +100,7 @@ async fn answer(node: &Arc<Node>, call: PipelineCall) -> PipelineResponse {
         | Call::LockInspect(_)
         | Call::LockList(_)
         | Call::ClusterCounters(_) => Err(Status::unimplemented("no test asks for it")),
+        Call::TxnCommit(txn) => make!(txn, TxnCommit by TxnService::commit),
         Call::SessionOpen(open) => make!(open, SessionOpen by SessionService::open),
         Call::SessionKeepAlive(keep) => {
             make!(keep, SessionKeepAlive by SessionService::keep_alive)

@@ -153,7 +153,7 @@ impl Locks {
 
     pub(super) fn attach(&mut self, (now_ms, at): (u64, Revision), id: TicketId, to: Attachment) {
         if let Some(ticket) = self.tickets.get_mut(&id)
-            && ticket.standing == Standing::Waits
+            && ticket.standing != Standing::TimedOut
         {
             ticket.place = Some(to);
             self.settle_all(now_ms, at);
@@ -298,7 +298,8 @@ impl Locks {
         Some(match ticket.standing {
             Standing::Waits => TicketStanding::Waiting(ticket.place),
             Standing::Granted(token, revision) => {
-                TicketStanding::Granted { token, ttl_ms: ticket.ttl_ms, revision }
+                let (attachment, ttl_ms) = (ticket.place, ticket.ttl_ms);
+                TicketStanding::Granted { token, attachment, ttl_ms, revision }
             }
             Standing::TimedOut => TicketStanding::TimedOut,
         })

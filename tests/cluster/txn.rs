@@ -1,0 +1,98 @@
+//! `quorate txn`: the document, the answer, the exit statuses.
+
+use quorate_testkit::process::ProcessCluster;
+use quorate_tests::processes::{Ended, Quorate, alone};
+use serde_json::{Value, json};
+use std::ffi::OsString;
+
+#[tokio::test]
+async fn a_document_becomes_a_transaction_and_its_outcome_a_document() {
+    let _alone = alone().await;
+    let mut cluster = ProcessCluster::start(3).await.expect("three nodes start");
+    cluster.wait_ready().await.expect("a leader is elected");
+    let quorate = Quorate::of(&cluster);
+    let run = async |line: &str| -> Ended { quorate.run(line).await };
+    let txn = async |line: &str, document: &str| -> Ended {
+        let line: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        quorate.run_with(&line, Some(document.as_bytes())).await
+    };
+    run("kv set a 1 --namespace shop").await.expect(0);
+    run("kv set c x --namespace shop").await.expect(0);
+
+    let document = r#"{
+        "conditions": [
+            {"key": "a", "is": "version", "version": 1},
+            {"key": "b", "is": "absent"},
+            {"key": "c", "is": "exists"},
+            {"key": "c", "is": "value", "value": "x"}
+        ],
+        "then": [
+            {"op": "get", "key": "a"},
+            {"op": "set", "key": "b", "value_base64": "/w==", "ttl": "30s"},
+            {"op": "delete", "key": "c"},
+            {"op": "increment", "key": "a", "by": 41},
+            {"op": "increment-float", "key": "f", "by": 0.5},
+            {"op": "get", "key": "none"}
+        ],
+        "otherwise": [{"op": "get", "key": "b"}, {"op": "increment", "key": "lost", "by": -1}]
+    }"#;
+    let file = cluster.directory().join("transaction.json");
+    std::fs::write(&file, document).expect("the directory takes a file");
+    let line = format!("txn {} --namespace shop -o json", file.display());
+    let answer = run(&line).await.expect(0).json();
+    assert_eq!(answer["succeeded"], true);
+    assert_eq!(answer.get("failed_condition"), None);
+    assert!(answer["revision"].as_u64().is_some_and(|revision| revision < 1 << 53));
+    let results = answer["results"].as_array().expect("results are a list");
+    let read = &results[0];
+    assert_eq!((&read["op"], &read["key"]), (&json!("get"), &json!("a")));
+    assert_eq!((&read["found"], &read["value"]), (&json!(true), &json!("1")));
+    assert_eq!(read["version"], 1);
+    assert_eq!(
+        results[1..],
+        [
+            json!({ "op": "set", "key": "b", "version": 1 }),
+            json!({ "op": "delete", "key": "c", "deleted": true }),
+            json!({ "op": "increment", "key": "a", "value": 42, "version": 2 }),
+            json!({ "op": "increment-float", "key": "f", "value": 0.5, "version": 1 }),
+            json!({ "op": "get", "key": "none", "found": false }),
+        ]
+    );
+
+    // By now its first condition does not hold. The answer is there all the same.
+    for output in ["table", "json"] {
+        let refused = run(&format!("txn {} --namespace shop -o {output}", file.display())).await;
+        let refused = refused.expect(4);
+        let answer: Value = refused.json();
+        assert_eq!((&answer["succeeded"], &answer["failed_condition"]), (&json!(false), &json!(0)));
+        let read = &answer["results"][0];
+        assert_eq!((&read["key"], &read["value_base64"]), (&json!("b"), &json!("/w==")));
+        assert!(read["remaining_ttl_ms"].as_u64().is_some_and(|ms| (1..=30_000).contains(&ms)));
+        assert_eq!(answer["results"][1]["op"], "increment");
+        assert!(refused.stderr.contains("conditions[0]"), "{refused:?}");
+    }
+    assert_eq!(run("kv get lost --namespace shop").await.expect(0).text(), "-2");
+
+    // What is refused names its place, and nothing of it happened.
+    let halfway = r#"{"then": [{"op": "set", "key": "new", "value": "v"}, {"op": "increment", "key": "b", "by": 1}]}"#;
+    let refused = txn("txn - --namespace shop -o json", halfway).await.expect(1);
+    assert!(refused.stdout.is_empty(), "{refused:?}");
+    let error = refused.error_json();
+    assert_eq!(error["reason"], "NOT_A_NUMBER");
+    assert!(error["error"].as_str().is_some_and(|text| text.starts_with("then[1]: ")), "{error}");
+    run("kv get new --namespace shop").await.expect(3);
+
+    // A document that is none is refused before anything is sent.
+    for (document, says) in [
+        ("{\n  \"then\": [{\"op\": \"get\"", "line 2"),
+        (r#"{"then": [{"op": "get", "kye": "a"}]}"#, "`kye`"),
+        (r#"{"otherwise": [{"op": "get"}]}"#, "otherwise[0]: key is missing"),
+    ] {
+        txn("txn -", document).await.expect(2).expect_stderr(says);
+    }
+    txn("txn -", "{}").await.expect(1).expect_stderr("TXN_EMPTY");
+    run("txn /none/at/all.json").await.expect(1).expect_stderr("/none/at/all.json");
+    let help = run("txn --help").await.expect(0).text();
+    assert!(help.contains("\"otherwise\"") && help.contains("Example"), "{help}");
+    cluster.logs().assert_no_panics();
+}

@@ -3,6 +3,8 @@
 //! - `QUORATE_SIM_SEEDS=2000` runs that many seeds instead of 50.
 //! - `QUORATE_SIM_SEED=17` runs that one alone, and prints all that happened.
 
+mod locks;
+
 use quorate_testkit::sim::{Planted, Report, run};
 use std::ops::Range;
 use std::path::Path;
@@ -24,7 +26,7 @@ fn from_env(name: &str) -> Option<u64> {
 }
 
 /// Runs seeds on all processors.
-fn run_all(seeds: Range<u64>) -> Vec<Report> {
+fn run_all(seeds: Range<u64>, run: impl Fn(u64) -> Report + Sync) -> Vec<Report> {
     let next = AtomicU64::new(seeds.start);
     let reports = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -36,7 +38,7 @@ fn run_all(seeds: Range<u64>) -> Vec<Report> {
                     if !seeds.contains(&seed) {
                         return;
                     }
-                    let report = run(seed, Planted::Nothing, directory());
+                    let report = run(seed);
                     print(&report.line());
                     reports.lock().expect("no seed panics while it holds this").push(report);
                 }
@@ -51,23 +53,31 @@ fn print(text: &str) {
     eprintln!("{text}");
 }
 
-#[test]
-fn seeds_with_kills_and_partitions_keep_every_promise() {
+/// Runs the seeds that the environment asks for, or so many; none when that was a single one. Fails
+/// when one of them does.
+fn run_seeds(default: u64, run: impl Fn(u64) -> Report + Sync) -> Option<(u64, Vec<Report>)> {
     if let Some(seed) = from_env("QUORATE_SIM_SEED") {
-        let report = run(seed, Planted::Nothing, directory());
+        let report = run(seed);
         print(&format!("{}\n{}\n{}", report.plan, report.journal.join("\n"), report.line()));
         assert!(report.problems.is_empty(), "{report}");
-        return;
+        return None;
     }
-    let seeds = from_env("QUORATE_SIM_SEEDS").unwrap_or(SEEDS_DEFAULT);
+    let seeds = from_env("QUORATE_SIM_SEEDS").unwrap_or(default);
     assert!(seeds > 0, "no seed shows nothing: QUORATE_SIM_SEEDS must be 1 at least");
-    let reports = run_all(0..seeds);
+    let reports = run_all(0..seeds, run);
     assert_eq!(reports.len() as u64, seeds, "not every seed has a report");
     let failed: Vec<_> = reports.iter().filter(|report| !report.problems.is_empty()).collect();
     if let Some(first) = failed.iter().min_by_key(|report| report.seed) {
         let commands: Vec<_> = failed.iter().map(|report| report.command()).collect();
         panic!("{first}\n{} of {seeds} seeds failed:\n{}", failed.len(), commands.join("\n"));
     }
+    Some((seeds, reports))
+}
+
+#[test]
+fn seeds_with_kills_and_partitions_keep_every_promise() {
+    let run = |seed| run(seed, Planted::Nothing, directory());
+    let Some((seeds, reports)) = run_seeds(SEEDS_DEFAULT, run) else { return };
     if seeds < SEEDS_DEFAULT {
         return;
     }
@@ -114,6 +124,10 @@ fn one_seed_twice_is_the_same_run() {
 
 /// Runs seeds with a planted fault until one shows what must be noticed.
 fn finds(planted: Planted, what: &str) {
+    finds_by(run, planted, what);
+}
+
+fn finds_by(run: impl Fn(u64, Planted, &Path) -> Report, planted: Planted, what: &str) {
     let mut seen = Vec::new();
     for seed in PLANTED_SEEDS {
         let report = run(seed, planted, directory());

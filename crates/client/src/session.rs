@@ -89,6 +89,11 @@ impl Ticket {
         }
     }
 
+    /// Until when the session certainly lives.
+    pub(crate) fn session_lives_until(&self) -> Instant {
+        self.session.life().expires_at
+    }
+
     /// The cluster does not know the session any more.
     pub(crate) fn session_is_lost(&self) {
         self.session.lose();

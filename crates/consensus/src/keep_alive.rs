@@ -5,6 +5,8 @@ use crate::barrier::no_quorum;
 use crate::failure::{Failure, Reason};
 use crate::leader::{own, unreadable};
 use crate::leases::Renewal;
+#[cfg(feature = "planted-faults")]
+use crate::planted;
 use crate::proposer::{Leadership, leads, quorum_acked};
 use crate::replica::{PAUSE, Replica, garbled};
 use quorate_proto::peer::{self as pb, forward_request::Request as Forwarded, forward_response};
@@ -23,7 +25,8 @@ impl Replica {
         self.renew(keep, timeout, |deadline| self.keep_alive_here(session, deadline)).await
     }
 
-    /// Renews a lock, and keeps the session that holds it alive: as [`Replica::keep_alive`].
+    /// Renews a lock, and keeps the session that holds it alive: as [`Replica::keep_alive`]. Answers
+    /// how long both live, because the lock is lost with its session.
     ///
     /// # Errors
     /// [`Reason::LockLost`] when it is not held under that token; otherwise nothing is known to
@@ -102,9 +105,10 @@ impl Replica {
         match self.renew_lease(&leading, id, deadline, || holder().map(drop)).await {
             Err(failure) if failure.reason == Reason::SessionExpired => Err(lock_lost(&held)),
             Err(failure) => Err(failure),
-            Ok(_) => {
+            Ok(session_ms) => {
                 let id = LeaseId::Lock(held.token);
-                self.renew_lease(&leading, id, deadline, || holder().map(drop)).await
+                let lives = || holder().map(drop);
+                Ok(self.renew_lease(&leading, id, deadline, lives).await?.min(session_ms))
             }
         }
     }
@@ -112,6 +116,10 @@ impl Replica {
     /// A deposed leader extends nothing: behind a barrier that began after the call arrived.
     async fn leading_behind_barrier(&self, deadline: Instant) -> Result<Leadership, Failure> {
         let leading = self.leading_here(deadline).await?;
+        #[cfg(feature = "planted-faults")]
+        if planted::is_planted(planted::Fault::RenewWithoutBarrier) {
+            return Ok(leading);
+        }
         self.0.barrier.pass(deadline).await?;
         Ok(leading)
     }
@@ -138,14 +146,18 @@ impl Replica {
             match leases.renew(id, now_ms) {
                 Renewal::Renewed(ttl_ms) => return Ok(ttl_ms),
                 Renewal::Recorded => {
-                    if let Some(checkpoint) = leases.take_back(id) {
+                    if let Some((number, checkpoint)) = leases.take_back(id) {
                         // Goes on when the caller does not: the lease must not stay as it is.
                         let (replica, until) = (self.clone(), deadline);
                         let taken_back = tokio::spawn(async move {
                             let command = own(Command::LeaseCheckpoint(checkpoint));
-                            let taken = replica.0.proposer.propose(command, until).await;
-                            if taken.is_err_and(|failure| !failure.unknown) {
-                                replica.0.leases.not_taken_back(id);
+                            match replica.0.proposer.propose(command, until).await {
+                                Ok(_) => replica.0.leases.taken_back(id, number),
+                                Err(failure) if !failure.unknown => {
+                                    replica.0.leases.not_taken_back(id, number);
+                                }
+                                // It may yet be applied, and then its event says so.
+                                Err(_) => {}
                             }
                         });
                         // What became of it is in the lease.

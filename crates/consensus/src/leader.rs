@@ -263,7 +263,12 @@ impl LeaderTask {
                 let command = own(Command::LockDetachNode(LockDetachNode { node }));
                 match proposer.propose(command, Instant::now() + PROPOSAL).await {
                     Ok(Committed { outcome: Outcome::LockDetachNode { more: true }, .. }) => {}
-                    // A failure means that this node leads no more; the next leader looks too.
+                    // There was no quorum for it, or no room: it is as needed as before.
+                    Err(Failure { reason: Reason::Deadline | Reason::Overloaded, .. }) => {
+                        tokio::time::sleep(LOOK).await;
+                    }
+                    // A failure of another kind means that this node leads no more; the next leader
+                    // looks too.
                     Ok(_) | Err(_) => return,
                 }
             }

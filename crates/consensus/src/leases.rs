@@ -6,15 +6,20 @@
 //! was taken back in the log: else the next leader would end it early. (As etcd's checkpoints of
 //! leases, <https://etcd.io/docs/v3.6/learning/api/#lease-api>, made by need instead of by time.)
 
+#[cfg(feature = "planted-faults")]
+use crate::planted;
 use quorate_state::{HeldLock, LeaseCheckpoint, LeaseId, SessionId, limits};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
 /// All leases of this term.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
     inner: Mutex<BTreeMap<LeaseId, Lease>>,
+    /// Proposals so far to take a record back.
+    taking_back: AtomicU64,
     /// Bumped when the fate of a proposed expiry or record is known.
     settled: watch::Sender<u64>,
 }
@@ -41,8 +46,8 @@ struct Lease {
     ending: bool,
     /// What is left of it was recorded, or may be yet.
     recorded: bool,
-    /// To take that back was proposed; nothing is recorded meanwhile.
-    taking_back: bool,
+    /// To take that back was proposed, under this number; nothing is recorded meanwhile.
+    taking_back: Option<u64>,
     lock: Option<HeldLock>,
 }
 
@@ -81,7 +86,7 @@ impl Lease {
             marked_ms: now_ms,
             ending: false,
             recorded: begin.remaining_ms.is_some(),
-            taking_back: false,
+            taking_back: None,
             lock: begin.lock,
         }
     }
@@ -98,12 +103,17 @@ impl Leases {
     pub(crate) fn start(&self, begun: impl IntoIterator<Item = Begin>, now_ms: u64) {
         let mut leases = self.lock();
         let fresh = |begin: Begin| {
+            #[cfg(feature = "planted-faults")]
+            let begin = match planted::is_planted(planted::Fault::HalfLeases) {
+                true => Begin { remaining_ms: Some(begin.ttl_ms / 2), ..begin },
+                false => begin,
+            };
             let id = begin.id;
             let before = leases.get(&id);
             let mut lease = Lease::new(begin, now_ms);
             lease.ending = before.is_some_and(|lease| lease.ending);
             lease.recorded |= before.is_some_and(|lease| lease.recorded);
-            lease.taking_back = before.is_some_and(|lease| lease.taking_back);
+            lease.taking_back = before.and_then(|lease| lease.taking_back);
             (id, lease)
         };
         *leases = begun.into_iter().map(fresh).collect();
@@ -134,6 +144,10 @@ impl Leases {
         if lease.ending {
             return Renewal::Ending;
         }
+        #[cfg(feature = "planted-faults")]
+        if planted::is_planted(planted::Fault::RenewRecorded) {
+            lease.recorded = false;
+        }
         if lease.recorded {
             return Renewal::Recorded;
         }
@@ -142,25 +156,42 @@ impl Leases {
         Renewal::Renewed(lease.ttl_ms)
     }
 
-    /// Whether the caller is the one to propose that a record be taken back; somebody else may
-    /// have done so already.
-    pub(crate) fn take_back(&self, id: LeaseId) -> Option<LeaseCheckpoint> {
+    /// What the caller has to propose, and under which number, to take a record back; none when
+    /// somebody else has done so already.
+    pub(crate) fn take_back(&self, id: LeaseId) -> Option<(u64, LeaseCheckpoint)> {
         let mut leases = self.lock();
-        let lease = leases.get_mut(&id).filter(|lease| lease.recorded && !lease.taking_back)?;
-        lease.taking_back = true;
+        let lease = leases.get_mut(&id)?;
+        if !lease.recorded || lease.taking_back.is_some() {
+            return None;
+        }
+        let number = self.taking_back.fetch_add(1, Ordering::Relaxed);
+        lease.taking_back = Some(number);
         let mut checkpoint = LeaseCheckpoint::default();
         match (id, &lease.lock) {
             (LeaseId::Session(id), _) => checkpoint.sessions.push((id, None)),
             (LeaseId::Lock(_), Some(held)) => checkpoint.locks.push((held.clone(), None)),
             (LeaseId::Lock(_), None) => debug_assert!(false, "a lock's lease names its lock"),
         }
-        Some(checkpoint)
+        Some((number, checkpoint))
+    }
+
+    /// That a record be taken back was proposed and applied. Its event says so, too, but the leader
+    /// may have missed that.
+    pub(crate) fn taken_back(&self, id: LeaseId, number: u64) {
+        if let Some(lease) = self.lock().get_mut(&id)
+            && lease.taking_back == Some(number)
+        {
+            (lease.taking_back, lease.recorded) = (None, false);
+        }
+        self.settle();
     }
 
     /// That a record be taken back was proposed, and certainly will not happen.
-    pub(crate) fn not_taken_back(&self, id: LeaseId) {
-        if let Some(lease) = self.lock().get_mut(&id) {
-            lease.taking_back = false;
+    pub(crate) fn not_taken_back(&self, id: LeaseId, number: u64) {
+        if let Some(lease) = self.lock().get_mut(&id)
+            && lease.taking_back == Some(number)
+        {
+            lease.taking_back = None;
         }
         self.settle();
     }
@@ -199,7 +230,7 @@ impl Leases {
         let mut leases = self.lock();
         let due = leases.iter_mut().filter(|(_, lease)| {
             !lease.ending
-                && !lease.taking_back
+                && lease.taking_back.is_none()
                 && now_ms >= lease.marked_ms.saturating_add(lease.ttl_ms.div_ceil(2))
         });
         let mut checkpoint = LeaseCheckpoint::default();
@@ -224,7 +255,7 @@ impl Leases {
     pub(crate) fn recorded(&self, id: LeaseId, remaining_ms: Option<u64>) {
         if let Some(lease) = self.lock().get_mut(&id) {
             lease.recorded = remaining_ms.is_some();
-            lease.taking_back &= lease.recorded;
+            lease.taking_back = lease.taking_back.filter(|_| lease.recorded);
         }
         self.settle();
     }
@@ -332,14 +363,32 @@ mod tests {
         leases.start([session(1_000)], 502);
         assert_eq!(leases.renew(ID, 503), Renewal::Recorded, "what was applied may be older");
         let taken_back = LeaseCheckpoint { sessions: vec![(SESSION, None)], locks: vec![] };
-        assert_eq!(leases.take_back(ID), Some(taken_back.clone()));
+        assert_eq!(leases.take_back(ID), Some((0, taken_back.clone())));
         assert_eq!(leases.take_back(ID), None, "once is enough");
         assert_eq!(leases.to_record(1_400), None, "it would be applied behind that");
-        leases.not_taken_back(ID);
-        assert_eq!(leases.take_back(ID), Some(taken_back));
+        leases.not_taken_back(ID, 0);
+        assert_eq!(leases.take_back(ID), Some((1, taken_back)));
+        leases.not_taken_back(ID, 0);
+        assert_eq!(leases.take_back(ID), None, "that was an older one");
         leases.recorded(ID, None);
         assert_eq!(leases.renew(ID, 504), Renewal::Renewed(1_000));
         assert_eq!(leases.take_back(ID), None, "there is nothing to take back");
+    }
+
+    #[test]
+    fn a_lease_is_renewed_again_also_when_the_event_was_missed_that_its_record_was_taken_back() {
+        let leases = Leases::default();
+        leases.start([session(1_000)], 0);
+        assert!(leases.to_record(500).is_some());
+        let (number, _) = leases.take_back(ID).unwrap();
+        // Events were missed, among them both of the lease, and it was derived anew.
+        leases.start([session(1_000)], 600);
+        assert_eq!(leases.renew(ID, 601), Renewal::Recorded, "nothing is known of them");
+        leases.taken_back(ID, number);
+        assert_eq!(leases.renew(ID, 602), Renewal::Renewed(1_000));
+        assert!(leases.to_record(1_102).is_some());
+        leases.taken_back(ID, number);
+        assert_eq!(leases.renew(ID, 1_103), Renewal::Recorded, "that was of the record before");
     }
 
     #[test]

@@ -39,6 +39,8 @@ mod log_adapter;
 mod machine_adapter;
 mod net;
 mod node;
+#[cfg(feature = "planted-faults")]
+pub mod planted;
 mod proposer;
 mod replica;
 pub mod runtime;

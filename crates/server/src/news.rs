@@ -3,12 +3,12 @@
 //! One task follows what this node applies and wakes them; what the news is they read from the
 //! state themselves. So nothing queues up for them, and a message that was missed costs a look.
 
-use quorate_consensus::{Applied, Replica};
+use quorate_consensus::Applied;
 use quorate_state::{Event, TicketId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Notify, broadcast};
 
 /// What there may be news of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,11 +33,9 @@ pub(crate) struct Listener {
 }
 
 impl News {
-    /// Follows what `replica` applies, until that is over.
-    pub(crate) async fn follow(self: Arc<Self>, replica: Replica) {
-        let mut applied = replica.follow();
-        // Its task must not keep the replica from its end.
-        drop(replica);
+    /// Follows what a replica applies, until that is over. It is followed from before anybody can
+    /// listen: what happened between would wake nobody.
+    pub(crate) async fn follow(self: Arc<Self>, mut applied: broadcast::Receiver<Applied>) {
         loop {
             match applied.recv().await {
                 Ok(Applied::Events(events)) => self.tell(&events),

@@ -87,7 +87,7 @@ impl Server {
             options.slow_reader_max,
             stop.clone(),
         );
-        tokio::spawn(Arc::clone(context.news()).follow(node.replica().clone()));
+        tokio::spawn(Arc::clone(context.news()).follow(node.replica().follow()));
         probes.started(node.replica().clone());
         let port = Arc::clone(&probes.counters().client);
         let clients =

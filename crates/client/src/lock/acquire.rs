@@ -58,8 +58,9 @@ impl Acquire {
         }
     }
 
-    /// It is lost when it is not renewed for this long, 100 ms to 1 h; default: 30 s. It is renewed
-    /// in the background, three times in that time.
+    /// It is lost when it is not renewed for this long, 100 ms to 1 h; default: 30 s. It is lost with
+    /// its session, too, so the client's session ttl should not be shorter. It is renewed in the
+    /// background, three times in the shorter of both.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
@@ -136,8 +137,9 @@ impl Acquire {
         }
     }
 
-    /// Part of the ttl is gone when the grant was waited for, or its answer was: a renewal says
-    /// what is left.
+    /// Part of the ttl is gone when the grant was waited for, or its answer was; and the lock is
+    /// lost with its session, which may end before. A renewal, which is one of both, says what is
+    /// left.
     async fn granted(
         self,
         asked: Asked,
@@ -146,9 +148,9 @@ impl Acquire {
     ) -> Result<Lock, Error> {
         let ttl = Duration::from_millis(granted.ttl_ms);
         let session_id = asked.session_id();
-        let mut expires_at = sent_at + ttl;
-        if granted.waited || Instant::now() > sent_at + ttl / 3 {
-            let renewed_at = Instant::now();
+        let mut expires_at = (sent_at + ttl).min(asked.session_lives_until());
+        let renewed_at = Instant::now();
+        if granted.waited || expires_at < renewed_at + ttl * 2 / 3 {
             let plan = renew::plan(&self.locks.inner, renewed_at + ttl);
             match renew::send(&self.locks, &plan, &self.name, granted.fencing_token).await {
                 Ok(left) => expires_at = renewed_at + left,
@@ -161,7 +163,12 @@ impl Acquire {
         }
         // The answer has come, so its number is free; and nothing is to be withdrawn any more.
         drop(asked.withdrawn());
+<<<<<<< HEAD
+        let token = granted.fencing_token;
+        Ok(Lock::new(self.locks, self.name, token, session_id, expires_at))
+=======
         Ok(Lock::new(self.locks, self.name, session_id, &granted, expires_at))
+>>>>>>> main
     }
 
     /// What certainly was not granted needs no care. Anything else is withdrawn before it is told.
@@ -213,6 +220,10 @@ impl Asked {
 
     fn session_id(&self) -> u64 {
         self.ticket.as_ref().map_or(0, |ticket| ticket.origin().session_id)
+    }
+
+    fn session_lives_until(&self) -> Instant {
+        self.ticket.as_ref().map_or_else(Instant::now, Ticket::session_lives_until)
     }
 
     /// There is nothing to withdraw, or somebody else does it.

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 /// A lock that is held.
 ///
-/// Its lease is counted by this process's monotonic clock from the moment a renewal was sent, so
+/// Its lease, and that of its session, without which it is lost, are counted by this process's
+/// monotonic clock from the moment a renewal was sent, so
 /// [`Lock::lost`] resolves before the cluster gives the lock to another, even if this process was
 /// stopped meanwhile: it notices as soon as it runs again. What was begun before may then still be
 /// on its way; only [`Lock::guard`] keeps that from having an effect.
@@ -34,7 +35,6 @@ struct Held {
     token: u64,
     revision: u64,
     session_id: u64,
-    ttl: Duration,
     state: watch::Sender<State>,
 }
 
@@ -65,6 +65,12 @@ impl Lock {
         locks: Locks,
         name: String,
         session_id: u64,
+<<<<<<< HEAD
+        expires_at: Instant,
+    ) -> Self {
+        let state = watch::Sender::new(State { expires_at, lost: false });
+        let held = Arc::new(Held { locks, name, token, session_id, state });
+=======
         granted: &LockAcquireResponse,
         expires_at: Instant,
     ) -> Self {
@@ -72,6 +78,7 @@ impl Lock {
         let ttl = Duration::from_millis(granted.ttl_ms);
         let (token, revision) = (granted.fencing_token, granted.revision);
         let held = Arc::new(Held { locks, name, token, revision, session_id, ttl, state });
+>>>>>>> main
         let renewing = tokio::spawn(keep(Arc::clone(&held)));
         Self { held, renewing, releases: true }
     }
@@ -184,8 +191,9 @@ impl Drop for Lock {
 
 /// Renews a lock until it is lost; ended from outside when nobody needs it any more.
 async fn keep(held: Arc<Held>) {
-    let every = held.ttl / 3;
-    let mut next_at = held.state.borrow().expires_at - held.ttl + every;
+    let now = Instant::now();
+    let mut every = held.state.borrow().expires_at.saturating_duration_since(now) / 3;
+    let mut next_at = now + every;
     loop {
         let expires_at = held.state.borrow().expires_at;
         tokio::time::sleep_until(next_at.min(expires_at)).await;
@@ -196,9 +204,19 @@ async fn keep(held: Arc<Held>) {
         let plan = renew::plan(&held.locks.inner, expires_at.min(sent_at + every));
         match renew::send(&held.locks, &plan, &held.name, held.token).await {
             Ok(left) => {
+                let mut late = false;
                 held.state.send_modify(|state| {
-                    state.expires_at = state.expires_at.max(sent_at + left);
+                    // This process was stopped meanwhile, and somebody may have looked: what is lost
+                    // stays lost.
+                    late = state.is_lost();
+                    if !late {
+                        state.expires_at = state.expires_at.max(sent_at + left);
+                    }
                 });
+                if late {
+                    break;
+                }
+                every = left / 3;
                 next_at = sent_at + every;
             }
             Err(failure) if failure.reason == "LOCK_LOST" => break,

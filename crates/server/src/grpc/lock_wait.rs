@@ -142,9 +142,11 @@ impl Call {
                 Some(TicketStanding::TimedOut) => {
                     return Waited::Answered(Err(Refused::WaitTimeout));
                 }
-                None => match self.has_applied(ticket).await {
-                    Ok(()) => return Waited::Answered(Err(Refused::WaitCancelled)),
-                    Err(answer) => return Waited::Over(Err(answer)),
+                // Gone; or the leader was faster, and this node has not applied the request yet.
+                None => match self.is_gone(ticket).await {
+                    Ok(true) => return Waited::Answered(Err(Refused::WaitCancelled)),
+                    Ok(false) => continue,
+                    Err(refused) => return Waited::Over(Err(refused)),
                 },
                 // Once it was here, another place means that its caller has gone there.
                 Some(TicketStanding::Waiting(at))
@@ -171,16 +173,13 @@ impl Call {
         }
     }
 
-    /// A ticket that this node does not know is gone, or not applied here yet.
-    async fn has_applied(&self, ticket: TicketId) -> Result<(), Refused> {
+    /// Whether a ticket is gone, as soon as this node has applied the request that it is of.
+    async fn is_gone(&self, ticket: TicketId) -> Result<bool, Refused> {
         let group = self.context.replica.group();
         let revision = quorate_state::Revision(ticket.0);
         self.context.replica.wait_applied(revision, self.deadline.remaining()).await?;
         let view = self.context.replica.stale();
-        match query::ticket(&*view.tables, group, ticket)? {
-            None => Ok(()),
-            Some(_) => Err(Refused::StillWaiting),
-        }
+        Ok(query::ticket(&*view.tables, group, ticket)?.is_none())
     }
 
     /// Says that the call waits here. A repetition of a request takes its place this way, and so

@@ -169,7 +169,11 @@ impl Injector {
                     self.active.push((until, Undo::Normal(a, b)));
                 }
             }
-            Fault::WallJump(node, by_ms) => cluster.machines[node].wall.jump(by_ms),
+            Fault::WallJump(who, by_ms) => {
+                for node in which(cluster, who) {
+                    cluster.machines[node].wall.jump(by_ms);
+                }
+            }
         }
     }
 

@@ -22,6 +22,7 @@
 //!   goes.
 //! - `invariants`: one leader per term, nothing goes back, the same index has the same state
 //!   everywhere, the lease clock grows and never runs ahead of time.
+//! - Locks, in runs of their own: see `locks`.
 //! - When everything is repaired a write succeeds within [`RECOVERY_MAX`], and all nodes come to
 //!   hold the same state, down to a checksum over all of it.
 //! - No node fails for good, refuses to start, or panics.
@@ -43,6 +44,7 @@ mod cluster;
 mod faults;
 mod invariants;
 mod journal;
+mod locks;
 mod net;
 mod plan;
 mod planted;
@@ -52,7 +54,10 @@ mod workload;
 mod workload_books;
 
 pub use faults::Injected;
+pub use locks::{Counts, Dead, run_failovers, run_locks, run_queue, run_wall_jumps};
 pub use planted::Planted;
+#[cfg(feature = "planted-faults")]
+pub use quorate_consensus::planted::Fault;
 pub use report::Report;
 
 use cluster::{Cluster, GROUP};
@@ -83,6 +88,23 @@ const STACK_BYTES: usize = 16 << 20;
 /// When no thread can be started, and in a build in which a seed would not repeat itself.
 #[must_use]
 pub fn run(seed: u64, planted: Planted, directory: &Path) -> Report {
+    let judge = |report: &mut Report, journal: &Journal, ended| {
+        verdict::judge(report, journal, ended, directory);
+    };
+    in_a_thread(KV_TEST, seed, Plan::draw(seed, planted), simulate, judge)
+}
+
+/// The test that runs a seed again.
+const KV_TEST: &str = "seeds_with_kills_and_partitions_keep_every_promise";
+
+/// Random numbers and the simulated world live in the thread, so each run starts afresh.
+fn in_a_thread<E: Send + 'static>(
+    test: &'static str,
+    seed: u64,
+    plan: Plan,
+    simulate: impl FnOnce(&Plan, &Journal) -> E + Send + 'static,
+    judge: impl FnOnce(&mut Report, &Journal, E),
+) -> Report {
     if !cfg!(tokio_unstable) {
         panic!(
             "built without `--cfg tokio_unstable`, so the runtime's own choices do not follow the \
@@ -90,17 +112,20 @@ pub fn run(seed: u64, planted: Planted, directory: &Path) -> Report {
         );
     }
     let journal = Journal::default();
-    let plan = Plan::draw(seed, planted);
-    let mut report = Report { seed, planted, plan: plan.to_string(), ..Report::default() };
-    // Random numbers and the simulated world live in the thread, so each run starts afresh.
-    let (thread_journal, thread_plan) = (journal.clone(), plan);
+    let (planted, text) = (plan.planted, plan.to_string());
+    let mut report = Report { test, seed, planted, plan: text, ..Report::default() };
+    let thread_journal = journal.clone();
     let thread = std::thread::Builder::new()
         .name(format!("seed-{seed}"))
         .stack_size(STACK_BYTES)
-        .spawn(move || simulate(&thread_plan, &thread_journal))
+        .spawn(move || {
+            quorate_consensus::runtime::seed_this_thread(plan.seeds.consensus);
+            planted.plant_on_this_thread();
+            simulate(&plan, &thread_journal)
+        })
         .expect("a thread can be started");
     match thread.join() {
-        Ok(ended) => verdict::judge(&mut report, &journal, ended, directory),
+        Ok(ended) => judge(&mut report, &journal, ended),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text");
@@ -122,9 +147,8 @@ pub(crate) struct Ended {
     settled: Result<Settled, String>,
 }
 
-fn simulate(plan: &Plan, journal: &Journal) -> Ended {
-    quorate_consensus::runtime::seed_this_thread(plan.seeds.consensus);
-    let mut sim = turmoil::Builder::new()
+fn world<'a>(plan: &Plan) -> turmoil::Sim<'a> {
+    turmoil::Builder::new()
         .rng_seed(plan.seeds.network)
         .epoch(SystemTime::UNIX_EPOCH)
         .tick_duration(plan.tick)
@@ -133,7 +157,11 @@ fn simulate(plan: &Plan, journal: &Journal) -> Ended {
         .min_message_latency(Duration::ZERO)
         .max_message_latency(plan.latency_max)
         .enable_random_order()
-        .build();
+        .build()
+}
+
+fn simulate(plan: &Plan, journal: &Journal) -> Ended {
+    let mut sim = world(plan);
     let cluster = Cluster::start(&mut sim, plan);
     let workload = Workload::start(&mut sim, plan, cluster.reach.clone(), journal.clone());
     let mut run = Run {

@@ -76,6 +76,14 @@ impl Reach {
         self.lock().cut.remove(&(from, to));
     }
 
+    /// Whether no round trip can come about between a node and any other.
+    pub(super) fn is_isolated(&self, node: Host) -> bool {
+        NODES
+            .iter()
+            .filter(|other| **other != node)
+            .all(|other| self.obstacle(node, other).is_some())
+    }
+
     fn obstacle(&self, from: Host, to: &str) -> Option<Obstacle> {
         let obstacles = self.lock();
         // A handshake needs both directions.

@@ -78,7 +78,7 @@ pub(super) enum Fault {
     /// Packets between two nodes take this many milliseconds.
     Slow(usize, usize, u64),
     /// A node's wall clock is set by this many milliseconds.
-    WallJump(usize, i64),
+    WallJump(Who, i64),
 }
 
 /// A fault, from when and how long.
@@ -109,6 +109,42 @@ fn ms(ms: u64) -> Duration {
 
 impl Plan {
     pub(super) fn draw(seed: u64, planted: Planted) -> Self {
+        Self::draw_for(seed, planted, 20_000..=45_000, draw_events)
+    }
+
+    /// Of a run with clients that contend for locks: shorter, and mostly about the leader.
+    pub(super) fn draw_of_locks(seed: u64, planted: Planted) -> Self {
+        Self::draw_for(seed, planted, 12_000..=24_000, |seed, _, heal_at| {
+            draw_lock_events(seed, heal_at, draw_lock_fault)
+        })
+    }
+
+    /// As [`Plan::draw_of_locks`], but nothing happens except that the leader's wall clock is set an
+    /// hour forward and back, again and again.
+    pub(super) fn draw_of_wall_jumps(seed: u64) -> Self {
+        Self::draw_for(seed, Planted::Nothing, 20_000..=20_000, |seed, _, heal_at| {
+            draw_lock_events(seed, heal_at, draw_wall_jump)
+        })
+    }
+
+    /// A quiet cluster, for what a scenario makes happen by itself; `tick` is how exact its times are.
+    pub(super) fn quiet(seed: u64, tick: Duration, lasts: Duration) -> Self {
+        let mut plan = Self::draw_for(seed, Planted::Nothing, 0..=0, |_, _, _| Vec::new());
+        plan.tick = tick;
+        plan.latency_max = ms(5);
+        plan.heal_at = lasts;
+        for machine in &mut plan.machines {
+            machine.sync_delay = Duration::from_micros(100)..=ms(3);
+        }
+        plan
+    }
+
+    fn draw_for(
+        seed: u64,
+        planted: Planted,
+        heal_at_ms: RangeInclusive<u64>,
+        events: impl FnOnce(u64, Planted, Duration) -> Vec<Event>,
+    ) -> Self {
         let seeds = Seeds::of(seed);
         let mut rng = StdRng::seed_from_u64(seeds.machines);
         let slow = rng.random_range(0..12_usize);
@@ -136,8 +172,8 @@ impl Plan {
         let snapshots = if rng.random_ratio(1, 2) { small } else { SnapshotRule::default() };
         let tick = ms(rng.random_range(2..=4));
         let latency_max = ms(*pick(&mut rng, &[2, 5, 10, 30]));
-        let heal_at = ms(rng.random_range(20_000..=45_000));
-        let events = draw_events(seeds.faults, planted, heal_at);
+        let heal_at = ms(rng.random_range(heal_at_ms));
+        let events = events(seeds.faults, planted, heal_at);
         Self { seeds, planted, tick, latency_max, machines, snapshots, events, heal_at }
     }
 }
@@ -187,8 +223,67 @@ fn draw_fault(rng: &mut StdRng) -> Fault {
         15 => Fault::CutClients(rng.random_range(0..CLIENT_HOSTS.len()), one),
         16..=17 => Fault::Hold(node, other),
         18 => Fault::Slow(node, other, rng.random_range(20..=300)),
-        _ => Fault::WallJump(node, rng.random_range(-600_000..=600_000)),
+        _ => Fault::WallJump(Who::Node(node), rng.random_range(-600_000..=600_000)),
     }
+}
+
+/// An hour, by which wall clocks jump in runs with locks: no lease may notice.
+const HOUR_MS: i64 = 3_600_000;
+
+fn draw_lock_events(
+    seed: u64,
+    heal_at: Duration,
+    draw: impl Fn(&mut StdRng) -> (Fault, Duration),
+) -> Vec<Event> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut events = Vec::new();
+    let mut at = ms(3_000);
+    let gap_ms = *pick(&mut rng, &[800, 2_000, 4_000]);
+    loop {
+        at += ms(rng.random_range(1..=gap_ms));
+        if at >= heal_at {
+            return events;
+        }
+        let (fault, lasts) = draw(&mut rng);
+        events.push(Event { at, lasts, fault });
+        if rng.random_ratio(2, 3) {
+            at += lasts;
+        }
+    }
+}
+
+/// Mostly a leader that is replaced while clients still reach it: who held a lock through it must
+/// not think so for longer than the others do.
+fn draw_lock_fault(rng: &mut StdRng) -> (Fault, Duration) {
+    let node = rng.random_range(0..NODES.len());
+    let other = (node + rng.random_range(1..NODES.len())) % NODES.len();
+    let most = *pick(rng, &[Who::AllBut(node), Who::All]);
+    let fault = match rng.random_range(0..22) {
+        0..=5 => Fault::Isolate(Who::Leader, false),
+        6 => Fault::Isolate(Who::Leader, true),
+        7..=9 => Fault::Kill(Who::Leader),
+        10 => Fault::PowerFailure(Who::Leader),
+        11 => Fault::Kill(most),
+        12 => Fault::PowerFailure(most),
+        13 => Fault::Stop(Who::Leader),
+        14 => Fault::OneWay(node, other),
+        15..=16 => Fault::Hold(node, other),
+        17 => Fault::Slow(node, other, rng.random_range(20..=300)),
+        18..=19 => {
+            let who = *pick(rng, &[Who::Leader, Who::All]);
+            Fault::CutClients(rng.random_range(0..CLIENT_HOSTS.len()), who)
+        }
+        _ => return draw_wall_jump(rng),
+    };
+    let lasts = match rng.random_ratio(1, 5) {
+        true => rng.random_range(4_000..=9_000),
+        false => rng.random_range(50..=3_000),
+    };
+    (fault, ms(lasts))
+}
+
+fn draw_wall_jump(rng: &mut StdRng) -> (Fault, Duration) {
+    (Fault::WallJump(Who::Leader, *pick(rng, &[-HOUR_MS, HOUR_MS])), Duration::ZERO)
 }
 
 fn pick<'a, T>(rng: &mut StdRng, choices: &'a [T]) -> &'a T {

@@ -7,7 +7,7 @@ use quorate_storage::{Error, Stores};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// What is wrong on purpose. Each needs no change to the broker.
+/// What is wrong on purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Planted {
     /// Nothing.
@@ -22,14 +22,27 @@ pub enum Planted {
     EarlyWatermarks,
     /// Clients repeat an increment of unknown outcome under a new name.
     CountTwice,
+    /// Clients leave the guard out of their guarded writes, as if it was not checked.
+    SkippedGuards,
+    /// In the broker, which has to be built for it.
+    #[cfg(feature = "planted-faults")]
+    Consensus(quorate_consensus::planted::Fault),
 }
 
 impl Planted {
+    /// For what runs on this thread from now on.
+    pub(super) fn plant_on_this_thread(self) {
+        #[cfg(feature = "planted-faults")]
+        if let Self::Consensus(fault) = self {
+            quorate_consensus::planted::plant_on_this_thread(fault);
+        }
+    }
+
     pub(super) fn stores(self, mut stores: Stores) -> Stores {
         let completes_early = match self {
             Self::LyingDisks => true,
             Self::EarlyWatermarks => false,
-            Self::Nothing | Self::StaleReads | Self::CountTwice => return stores,
+            _ => return stores,
         };
         stores.log = Arc::new(LyingLog::over(stores.log, completes_early));
         stores

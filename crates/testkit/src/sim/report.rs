@@ -1,6 +1,7 @@
 //! What became of a run, and how it is run again.
 
 use super::faults::Injected;
+use super::locks::Counts;
 use super::planted::Planted;
 use crate::repeat;
 use std::fmt;
@@ -13,6 +14,8 @@ const LINES_SHOWN: usize = 40;
 /// The outcome of one seed.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
+    /// The test that runs it.
+    pub test: &'static str,
     /// The seed.
     pub seed: u64,
     /// What was wrong on purpose.
@@ -37,6 +40,8 @@ pub struct Report {
     pub injected: Injected,
     /// Nodes whose state began as a snapshot of another node.
     pub caught_up_by_snapshot: usize,
+    /// What clients did with locks.
+    pub locks: Counts,
     /// Where the history is kept when the seed failed.
     pub kept: Option<PathBuf>,
 }
@@ -46,9 +51,11 @@ impl Report {
     #[must_use]
     pub fn command(&self) -> String {
         format!(
-            "QUORATE_SIM_SEED={} {} test --release --locked --workspace --test simulation",
+            "QUORATE_SIM_SEED={} {} test --release --locked --workspace --test simulation -- \
+             --exact {}",
             self.seed,
-            repeat::cargo()
+            repeat::cargo(),
+            self.test
         )
     }
 
@@ -65,7 +72,7 @@ impl Report {
              unknown; {killed} killed, {stopped} stopped, {partitions} partitions, {delays} delays, \
              {} terms, {} caught up by snapshot, recovered in {recovery}",
             self.seed, self.simulated, self.leaders, self.caught_up_by_snapshot
-        )
+        ) + &self.locks.to_string()
     }
 }
 

@@ -1,0 +1,132 @@
+//! Locks and sessions in the simulated cluster: many seeds with clients that contend, single
+//! stories, and proofs that each kind of mistake would be noticed.
+
+use super::{directory, finds_by, print, run_seeds};
+use quorate_testkit::sim::{
+    Counts, Dead, Planted, run_failovers, run_locks, run_queue, run_wall_jumps,
+};
+use std::time::Duration;
+
+/// Seeds that every test run goes through.
+const SEEDS_DEFAULT: u64 = 40;
+
+#[test]
+fn seeds_with_contenders_keep_every_promise() {
+    let run = |seed| run_locks(seed, Planted::Nothing, directory());
+    let Some((seeds, reports)) = run_seeds(SEEDS_DEFAULT, run) else { return };
+    if seeds < SEEDS_DEFAULT {
+        return;
+    }
+    // All this only counts if it came to it.
+    let sum = |of: fn(&Counts) -> usize| -> u64 {
+        reports.iter().map(|report| of(&report.locks) as u64).sum()
+    };
+    let granted = sum(|counts| counts.granted);
+    let lost = sum(|counts| counts.lost);
+    let late = sum(|counts| counts.late_renewals);
+    let written = sum(|counts| counts.written);
+    let refused = sum(|counts| counts.refused);
+    let deposed = sum(|counts| counts.deposed_asked);
+    print(&format!(
+        "{seeds} seeds: {granted} locks granted, {lost} lost, {late} late renewals, {written} \
+         guarded writes, {refused} refused, {deposed} asked of deposed leaders"
+    ));
+    assert!(granted > 20 * seeds, "{granted} locks were granted");
+    assert!(lost > seeds, "{lost} locks were lost");
+    assert!(late > seeds, "{late} renewals came late");
+    assert!(written > 10 * seeds, "{written} guarded writes were acknowledged");
+    assert!(refused > seeds, "{refused} guarded writes were refused");
+    assert!(deposed > seeds, "{deposed} renewals and reads were asked of deposed leaders");
+}
+
+#[test]
+fn wall_clocks_that_jump_touch_no_lease() {
+    for seed in 0..3 {
+        let report = run_wall_jumps(seed, directory());
+        assert!(report.problems.is_empty(), "{report}");
+        assert!(report.locks.freed > 0 && report.locks.lost == 0, "{:?}", report.locks);
+    }
+}
+
+#[test]
+fn a_queue_through_all_nodes_is_served_in_order_and_costs_an_entry_for_each() {
+    let problems = run_queue(1);
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// What the story of a session that nobody kept alive must always be like: it lives for its ttl at
+/// least, and each failover adds half a ttl at most, beside the time without a leader.
+fn failovers(idle: Duration, every: Duration, count: usize) -> Dead {
+    let dead = run_failovers(idle, every, count);
+    print(&format!("{dead:?}"));
+    assert!(dead.problems.is_empty(), "{dead:?}");
+    let lived = dead.lived.expect("the session has ended");
+    assert!(lived >= TTL, "ended before its time: {dead:?}");
+    let added = (TTL / 2 + ELECTION) * u32::try_from(dead.failovers.len()).unwrap();
+    assert!(lived <= TTL + added + LATE, "lived too long: {dead:?}");
+    dead
+}
+
+/// Of the sessions in these stories.
+const TTL: Duration = Duration::from_secs(30);
+/// How long an election may take when a leader was killed, and the new one's first steps.
+const ELECTION: Duration = Duration::from_secs(2);
+/// How late a lease may be ended.
+const LATE: Duration = Duration::from_secs(2);
+
+#[test]
+fn an_hour_idle_followed_by_a_failover_loses_nothing_that_is_kept_alive() {
+    let dead = failovers(Duration::from_secs(3_600), Duration::from_secs(5), 1);
+    assert_eq!(dead.failovers.len(), 1, "{dead:?}");
+    // Nothing was recorded yet, so the new leader began anew.
+    assert!(dead.lived.unwrap() <= dead.failovers[0] + TTL + LATE, "{dead:?}");
+}
+
+#[test]
+fn what_is_left_of_a_session_that_nobody_keeps_alive_is_recorded_for_the_next_leader() {
+    let dead = failovers(Duration::ZERO, TTL * 9 / 10, 1);
+    assert_eq!(dead.failovers.len(), 1, "{dead:?}");
+    assert!(dead.lived.unwrap() <= dead.failovers[0] + TTL / 2 + LATE, "{dead:?}");
+}
+
+/// A leader that leads for half a ttl records what is left, and the next such leader ends it.
+#[test]
+fn failovers_that_are_more_than_half_a_ttl_apart_do_not_keep_a_dead_session_alive() {
+    let dead = failovers(Duration::ZERO, TTL * 6 / 10, 5);
+    assert_eq!(dead.failovers.len(), 1, "the second leader ended it: {dead:?}");
+}
+
+/// Closer than that they do, as long as they go on: each adds its part of a ttl.
+#[test]
+fn failovers_that_are_less_than_half_a_ttl_apart_keep_a_session_alive_no_longer_than_they_last() {
+    let dead = failovers(Duration::ZERO, TTL / 4, 6);
+    let last = *dead.failovers.last().unwrap();
+    assert!(dead.lived.unwrap() <= last + TTL + LATE, "{dead:?}");
+}
+
+#[test]
+fn writes_that_skip_their_guards_are_found() {
+    finds_by(run_locks, Planted::SkippedGuards, "a write guarded by");
+}
+
+#[cfg(feature = "planted-faults")]
+mod planted {
+    use super::*;
+    use quorate_testkit::sim::Fault;
+
+    #[test]
+    fn renewals_by_deposed_leaders_are_found() {
+        let planted = Planted::Consensus(Fault::RenewWithoutBarrier);
+        finds_by(run_locks, planted, "but reaches no other node since");
+    }
+
+    #[test]
+    fn leases_that_a_new_leader_cuts_short_are_found() {
+        finds_by(run_locks, Planted::Consensus(Fault::HalfLeases), "was freed too early");
+    }
+
+    #[test]
+    fn records_that_outlive_a_renewal_are_found() {
+        finds_by(run_locks, Planted::Consensus(Fault::RenewRecorded), "was freed too early");
+    }
+}

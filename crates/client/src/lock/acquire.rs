@@ -163,12 +163,7 @@ impl Acquire {
         }
         // The answer has come, so its number is free; and nothing is to be withdrawn any more.
         drop(asked.withdrawn());
-<<<<<<< HEAD
-        let token = granted.fencing_token;
-        Ok(Lock::new(self.locks, self.name, token, session_id, expires_at))
-=======
         Ok(Lock::new(self.locks, self.name, session_id, &granted, expires_at))
->>>>>>> main
     }
 
     /// What certainly was not granted needs no care. Anything else is withdrawn before it is told.

@@ -65,20 +65,12 @@ impl Lock {
         locks: Locks,
         name: String,
         session_id: u64,
-<<<<<<< HEAD
-        expires_at: Instant,
-    ) -> Self {
-        let state = watch::Sender::new(State { expires_at, lost: false });
-        let held = Arc::new(Held { locks, name, token, session_id, state });
-=======
         granted: &LockAcquireResponse,
         expires_at: Instant,
     ) -> Self {
         let state = watch::Sender::new(State { expires_at, lost: false });
-        let ttl = Duration::from_millis(granted.ttl_ms);
         let (token, revision) = (granted.fencing_token, granted.revision);
-        let held = Arc::new(Held { locks, name, token, revision, session_id, ttl, state });
->>>>>>> main
+        let held = Arc::new(Held { locks, name, token, revision, session_id, state });
         let renewing = tokio::spawn(keep(Arc::clone(&held)));
         Self { held, renewing, releases: true }
     }

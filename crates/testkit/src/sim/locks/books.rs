@@ -6,6 +6,7 @@ use super::super::journal::Journal;
 use super::super::net::{Host, NODES};
 use super::witness::Witness;
 use super::{LOCKS, RECOVERED_AFTER};
+use quorate_client::Lock;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,6 +18,8 @@ pub(super) struct Belief {
     pub(super) client: u64,
     pub(super) name: &'static str,
     pub(super) from: Duration,
+    /// The grant's, as it was told.
+    revision: u64,
     /// It thinks so until then if no further renewal is answered.
     pub(super) until: Duration,
     /// When it stopped to think so: it gave it back, or knows that it is lost.
@@ -109,20 +112,15 @@ impl Books {
     }
 
     /// A client was told that it holds a lock.
-    pub(super) fn granted(
-        &self,
-        token: u64,
-        belief: (u64, &'static str),
-        now: Duration,
-        left: Duration,
-    ) {
-        let (client, name) = belief;
-        let until = now + left;
+    pub(super) fn granted(&self, client: u64, name: &'static str, lock: &Lock, now: Duration) {
+        let (token, revision, until) =
+            (lock.fencing_token(), lock.revision(), now + lock.remaining());
         self.journal.write(
             now,
             format_args!("client {client} holds {name} under {token} until {until:.3?}"),
         );
-        let belief = Belief { client, name, from: now, until, ended: None, abandoned: None };
+        let (ended, abandoned) = (None, None);
+        let belief = Belief { client, name, from: now, revision, until, ended, abandoned };
         if self.lock().beliefs.insert(token, belief).is_some() {
             self.journal.problem(now, format_args!("token {token} was granted twice"));
         }
@@ -301,12 +299,17 @@ impl Books {
                     .collect();
                 if others.len() >= places {
                     problems.push(format!(
-                        "{name} is held twice: {belief:?} under {token}, and {others:?}"
+                        "{name} is held twice: by client {} under {token}, {belief:?}, and by \
+                         {others:?}",
+                        belief.client
                     ));
                 }
             }
         }
         for (token, belief) in &inner.beliefs {
+            if witness.revision(*token).is_some_and(|revision| revision != belief.revision) {
+                problems.push(format!("{token} was granted at another revision: {belief:?}"));
+            }
             if let Some(freed) = witness.freed(*token)
                 && belief.end() > freed + SLACK
             {

@@ -196,7 +196,7 @@ impl Contender {
         ttl: Duration,
     ) -> Result<Client, Error> {
         let (token, guard) = (lock.fencing_token(), lock.guard());
-        self.books.granted(token, (self.number, name), now(), lock.remaining());
+        self.books.granted(self.number, name, &lock, now());
         let holding = Holding { client, name, token, ttl, guard };
         match self.rng.random_range(0..10) {
             0..=4 => self.renewed(&holding, lock).await,
@@ -323,7 +323,7 @@ impl Contender {
             match client.locks().acquire(name).wait(TTL_MAX * 2).await {
                 Ok(lock) => {
                     let token = lock.fencing_token();
-                    self.books.granted(token, (self.number, name), now(), lock.remaining());
+                    self.books.granted(self.number, name, &lock, now());
                     self.books.ended(token, now(), "given back");
                     lock.release().await?;
                 }

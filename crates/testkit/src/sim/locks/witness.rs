@@ -166,6 +166,11 @@ impl Witness {
         self.grants.get(&token)?.freed
     }
 
+    /// The revision of a grant.
+    pub(super) fn revision(&self, token: u64) -> Option<u64> {
+        self.grants.get(&token)?.revision
+    }
+
     /// When a session was ended.
     pub(super) fn session_ended(&self, id: u64) -> Option<Duration> {
         self.sessions_ended.get(&id).copied()

@@ -62,7 +62,8 @@ fn failovers(idle: Duration, every: Duration, count: usize) -> Dead {
     assert!(dead.problems.is_empty(), "{dead:?}");
     let lived = dead.lived.expect("the session has ended");
     assert!(lived >= TTL, "ended before its time: {dead:?}");
-    let added = (TTL / 2 + ELECTION) * u32::try_from(dead.failovers.len()).unwrap();
+    let added =
+        (TTL / 2 + ELECTION) * u32::try_from(dead.failovers.len()).expect("a few failovers");
     assert!(lived <= TTL + added + LATE, "lived too long: {dead:?}");
     dead
 }

@@ -9,6 +9,7 @@ use super::{FREED_WITHIN, TOLD_WITHIN};
 use quorate_consensus::{Applied, Replica, Role};
 use quorate_state::{Event, query};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
@@ -110,8 +111,8 @@ impl Witness {
                 }
             }
             Event::SessionEnded { id } => {
-                if !self.sessions_ended.contains_key(&id.0) {
-                    self.sessions_ended.insert(id.0, now);
+                if let Entry::Vacant(ended) = self.sessions_ended.entry(id.0) {
+                    ended.insert(now);
                     journal.write(now, format_args!("ended: session {id}"));
                 }
             }

@@ -28,6 +28,7 @@
 //! `examples/quickstart.rs` is the same as a whole program: start a broker (`quorate serve`, or
 //! `quorate dev --nodes 3`), then
 //! `QUORATE_ENDPOINTS=127.0.0.1:8811 cargo run --release -p quorate-client --example quickstart`.
+//! Beside it, `leader_election.rs` and `fenced_write.rs` show what [`Locks`] are for.
 //!
 //! # What it guarantees
 //!
@@ -56,7 +57,7 @@
 //! # The way of a call
 //!
 //! ```text
-//! KeyValue, Transaction, Cluster   builds a request          kv/, txn/, cluster.rs
+//! KeyValue, Locks, Cluster, …      builds a request          kv/, lock/, txn/, sessions.rs, cluster.rs
 //!   Inner::mutate          gives it a name: ticket of a session, or key   client.rs, session.rs
 //!     Engine::call         attempts until answered or the deadline   call.rs, retry.rs
 //!       Nodes::pick        which node                                nodes.rs
@@ -67,8 +68,8 @@
 //!
 //! # Absent so far
 //!
-//! TLS and tokens, typed values, the handles of bus, cache, queue
-//! and locks, the near cache, and the `Broker` trait with its Redis implementation.
+//! TLS and authentication, the handles of bus, cache and queue, the near cache, and the `Broker`
+//! trait with its Redis implementation.
 
 mod call;
 mod client;

@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 /// A client that speaks the protocol by hand.
-struct Pipe {
+pub(crate) struct Pipe {
     requests: Option<mpsc::Sender<v1::PipelineRequest>>,
     messages: Streaming<v1::PipelineResponse>,
     welcome: v1::PipelineWelcome,
@@ -28,7 +28,7 @@ struct Pipe {
 }
 
 impl Pipe {
-    async fn open(fixture: &Fixture) -> Self {
+    pub(crate) async fn open(fixture: &Fixture) -> Self {
         let mut client = PipelineServiceClient::new(fixture.channel().await)
             .max_decoding_message_size(8 << 20)
             .max_encoding_message_size(8 << 20);
@@ -45,12 +45,17 @@ impl Pipe {
         }
     }
 
-    async fn send(&self, calls: Vec<v1::PipelineCall>) {
+    pub(crate) async fn send(&self, calls: Vec<v1::PipelineCall>) {
         let request = v1::PipelineRequest { calls, cancelled: Vec::new() };
         self.requests.as_ref().unwrap().send(request).await.unwrap();
     }
 
-    async fn answers(&mut self, count: usize) -> Vec<(u64, Answer)> {
+    pub(crate) async fn cancel(&self, id: u64) {
+        let request = v1::PipelineRequest { calls: Vec::new(), cancelled: vec![id] };
+        self.requests.as_ref().unwrap().send(request).await.unwrap();
+    }
+
+    pub(crate) async fn answers(&mut self, count: usize) -> Vec<(u64, Answer)> {
         let mut answers = std::mem::take(&mut self.early);
         while answers.len() < count {
             let message = self.messages.message().await.unwrap().expect("answers are missing");
@@ -71,17 +76,17 @@ impl Pipe {
     }
 }
 
-fn call(id: u64, request: Call) -> v1::PipelineCall {
+pub(crate) fn call(id: u64, request: Call) -> v1::PipelineCall {
     v1::PipelineCall { id, timeout_ms: 5_000, request: Some(request) }
 }
 
-fn error(answer: &Answer) -> &v1::PipelineError {
+pub(crate) fn error(answer: &Answer) -> &v1::PipelineError {
     let Answer::Error(error) = answer else { panic!("{answer:?}") };
     error
 }
 
 /// Waits until no pipeline is open.
-async fn none_open(fixture: &Fixture) {
+pub(crate) async fn none_open(fixture: &Fixture) {
     let closed = async {
         while fixture.server.open_pipelines() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;

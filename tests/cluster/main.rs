@@ -7,6 +7,7 @@ mod dev;
 mod garbage;
 mod identity;
 mod limits;
+mod locks;
 mod quorum;
 mod shutdown;
 mod single;

@@ -33,6 +33,8 @@
 //!
 //! `examples/watch.rs` keeps a copy of some keys by listing and watching them.
 //!
+//! Beside it, `leader_election.rs` and `fenced_write.rs` show what [`Locks`] are for.
+//!
 //! # What it guarantees
 //!
 //! - **A mutation has one effect, however often it was sent.** Each carries (session, sequence), or
@@ -62,7 +64,7 @@
 //! # The way of a call
 //!
 //! ```text
-//! KeyValue, Transaction, Cluster   builds a request          kv/, txn/, cluster.rs
+//! KeyValue, Locks, Cluster, …      builds a request          kv/, lock/, txn/, sessions.rs, cluster.rs
 //!   Inner::mutate          gives it a name: ticket of a session, or key   client.rs, session.rs
 //!     Engine::call         attempts until answered or the deadline   call.rs, retry.rs
 //!       Nodes::pick        which node                                nodes.rs
@@ -73,8 +75,8 @@
 //!
 //! # Absent so far
 //!
-//! TLS and tokens, typed values, the handles of bus, cache, queue
-//! and locks, the near cache, and the `Broker` trait with its Redis implementation.
+//! TLS and authentication, the handles of bus, cache and queue, the near cache, and the `Broker`
+//! trait with its Redis implementation.
 
 mod call;
 mod client;

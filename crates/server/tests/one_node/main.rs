@@ -5,6 +5,7 @@
 
 mod fixture;
 mod lists;
+mod locks;
 mod operations;
 mod pipeline;
 mod services;

@@ -50,6 +50,11 @@ impl Pipe {
         self.requests.as_ref().unwrap().send(request).await.unwrap();
     }
 
+    pub(crate) async fn cancel(&self, id: u64) {
+        let request = v1::PipelineRequest { calls: Vec::new(), cancelled: vec![id] };
+        self.requests.as_ref().unwrap().send(request).await.unwrap();
+    }
+
     pub(crate) async fn answers(&mut self, count: usize) -> Vec<(u64, Answer)> {
         let mut answers = std::mem::take(&mut self.early);
         while answers.len() < count {
@@ -81,7 +86,7 @@ pub(crate) fn error(answer: &Answer) -> &v1::PipelineError {
 }
 
 /// Waits until no pipeline is open.
-async fn none_open(fixture: &Fixture) {
+pub(crate) async fn none_open(fixture: &Fixture) {
     let closed = async {
         while fixture.server.open_pipelines() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -20,6 +20,10 @@ pub(super) fn admit(
         Standing::Answered(answer) if answer.request_hash == request_hash => {
             return Ok(Admission::Answered(answer.outcome));
         }
+        // It was cancelled before it came, by whoever did not know what it looks like.
+        Standing::Answered(answer) if answer.outcome == Outcome::Rejected(Rejection::Cancelled) => {
+            Rejection::Cancelled
+        }
         Standing::Answered(_) => Rejection::RequestMismatch("sequence".to_owned()),
         Standing::Gone => Rejection::SessionExpired(id),
         Standing::TooOld { floor } => Rejection::SequenceTooOld { sequence, floor },

@@ -128,7 +128,8 @@ impl Model {
                     });
                 }
                 if let Some((request, outcome)) = session.answers.get(&sequence.0) {
-                    if *request == asked {
+                    let cancelled = *outcome == Outcome::Rejected(Rejection::Cancelled);
+                    if *request == asked || cancelled {
                         return outcome.clone();
                     }
                     let what = "sequence".to_owned();

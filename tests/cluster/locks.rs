@@ -1,0 +1,327 @@
+//! Locks and sessions on the command line.
+
+use nix::sys::signal::Signal;
+use quorate_testkit::process::ProcessCluster;
+use quorate_tests::processes::{Quorate, alone, send, wait_until};
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::{Child, ChildStdout};
+
+/// Far more than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn one_node() -> (ProcessCluster, Quorate) {
+    let mut cluster = ProcessCluster::start(1).await.expect("a node starts");
+    cluster.wait_ready().await.expect("it leads itself");
+    let quorate = Quorate::of(&cluster);
+    (cluster, quorate)
+}
+
+/// Takes a lock; answers the token and the session.
+async fn acquire(quorate: &Quorate, arguments: &str) -> (u64, u64) {
+    let got = quorate.run(&format!("lock acquire {arguments} -o json")).await.expect(0).json();
+    let number = |name: &str| got[name].as_u64().expect("it is a number below 2^53");
+    (number("token"), number("session"))
+}
+
+async fn inspect(quorate: &Quorate, name: &str) -> Value {
+    quorate.run(&format!("lock inspect {name} -o json")).await.expect(0).json()
+}
+
+/// Waits until a lock looks like this.
+async fn wait_for_lock(quorate: &Quorate, name: &str, so: impl Fn(&Value) -> bool) {
+    wait_until(&format!("lock {name}"), PATIENCE, || async { so(&inspect(quorate, name).await) })
+        .await;
+}
+
+/// `lock run` with a script of the shell, and the beginning of its stdout.
+fn run_script(quorate: &Quorate, options: &str, script: &str) -> (Child, BufReader<ChildStdout>) {
+    let mut command = quorate.command();
+    command.args(["lock", "run"]).args(options.split_whitespace());
+    command.args(["-o", "json", "--", "sh", "-c", script]);
+    let mut child = command.spawn().expect("quorate can be started");
+    let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+    (child, stdout)
+}
+
+async fn line(stdout: &mut BufReader<ChildStdout>) -> String {
+    let mut line = String::new();
+    let read = tokio::time::timeout(PATIENCE, stdout.read_line(&mut line)).await;
+    read.expect("a line comes in time").expect("stdout can be read");
+    line.trim_end().to_owned()
+}
+
+/// Its status, what else it wrote to stdout, and its stderr. That stdout ends means that nothing it
+/// started is left.
+async fn ended(mut child: Child, mut stdout: BufReader<ChildStdout>) -> (i32, String, String) {
+    let all = async {
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).await.expect("stdout can be read");
+        let mut said = String::new();
+        let mut stderr = child.stderr.take().expect("it is piped");
+        stderr.read_to_string(&mut said).await.expect("stderr can be read");
+        let status = child.wait().await.expect("its end can be waited for");
+        (status.code().expect("it exits by itself"), rest, said)
+    };
+    tokio::time::timeout(PATIENCE, all).await.expect("it ends in time")
+}
+
+#[tokio::test]
+async fn a_lock_is_acquired_shown_renewed_and_released() {
+    let _alone = alone().await;
+    let (cluster, quorate) = one_node().await;
+    let got = quorate.run("lock acquire l --ttl 20s -o json").await.expect(0).json();
+    let token = got["token"].as_u64().expect("it is a number");
+    let session = got["session"].as_u64().expect("it is a number");
+    let left = got["remaining_ms"].as_u64().expect("it is a number");
+    assert!((1..=20_000).contains(&left), "{got}");
+    assert_eq!((&got["name"], &got["ttl_ms"]), (&json!("l"), &json!(20_000)));
+
+    // It outlives the command, and so does its session.
+    let shown = inspect(&quorate, "l").await;
+    let holder = &shown["holders"][0];
+    assert_eq!((&shown["held"], &shown["waiters"]), (&json!(true), &json!(0)), "{shown}");
+    assert_eq!((&holder["token"], &holder["session"]), (&got["token"], &got["session"]));
+    assert_eq!((&holder["mode"], &holder["ttl_ms"]), (&json!("exclusive"), &json!(20_000)));
+    let sessions = quorate.run("session list -o json").await.expect(0).json();
+    let expected = json!({ "session": session, "ttl_ms": 20_000, "locks": 1, "keys": 0 });
+    assert_eq!(sessions, expected);
+    let renewed = quorate.run(&format!("lock renew l --token {token} -o json")).await.expect(0);
+    let left = renewed.json()["remaining_ms"].as_u64().expect("it is a number");
+    assert!((10_000..=20_000).contains(&left), "{left}");
+
+    // Busy: at once, and after a wait that runs out. Nothing is left of those who did not get it.
+    let busy = quorate.run("lock acquire l -o json").await.expect(4).error_json();
+    assert_eq!((&busy["reason"], &busy["exit"]), (&json!("LOCK_HELD"), &json!(4)));
+    let late = quorate.run("lock acquire l --wait 300ms").await.expect(4);
+    assert!(late.took >= Duration::from_millis(300), "{late:?}");
+    late.expect_stderr("timeout").expect_stderr("LOCK_WAIT_TIMEOUT");
+    assert_eq!(inspect(&quorate, "l").await["waiters"], 0);
+    let sessions = quorate.run("session list -o json").await.expect(0).json();
+    assert_eq!(sessions["session"], session, "only one is left");
+
+    // A stranger's token, and that of another lock, release nothing.
+    let (other, _) = acquire(&quorate, "other --shared").await;
+    for wrong in [other, token + 1_000] {
+        let refused =
+            quorate.run(&format!("lock release l --token {wrong} -o json")).await.expect(3);
+        assert_eq!(refused.json()["released"], false);
+        assert_eq!(refused.error_json()["exit"], 3);
+        let lost = quorate.run(&format!("lock renew l --token {wrong} -o json")).await.expect(4);
+        assert_eq!(lost.error_json()["reason"], "LOCK_LOST");
+    }
+    let listed = quorate.run("lock list -o json").await.expect(0).text();
+    let names: Vec<Value> = listed
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("it is JSON")["name"].clone())
+        .collect();
+    assert_eq!(names, [json!("l"), json!("other")]);
+    let table = quorate.run("lock list o*").await.expect(0).text();
+    assert!(table.contains("other") && table.contains("shared"), "{table}");
+    assert_eq!(table.lines().count(), 2, "{table}");
+
+    let released = quorate.run(&format!("lock release l --token {token} -o json")).await.expect(0);
+    assert_eq!(released.json(), json!({ "name": "l", "token": token, "released": true }));
+    let free = inspect(&quorate, "l").await;
+    assert_eq!(free, json!({ "name": "l", "held": false, "holders": [], "waiters": 0 }));
+    quorate.run("lock force-release l").await.expect(3);
+    cluster.logs().assert_no_panics();
+}
+
+#[tokio::test]
+async fn what_comes_after_a_lock_was_lost_is_refused() {
+    let _alone = alone().await;
+    let (cluster, quorate) = one_node().await;
+    let (token, session) = acquire(&quorate, "l").await;
+    let guard = format!("--guard l:{token}");
+    quorate.run(&format!("kv set k 1 {guard}")).await.expect(0);
+    let forced = quorate.run("lock force-release l -o json").await.expect(0).json();
+    assert_eq!(forced["released"], 1);
+    let (newer, _) = acquire(&quorate, "l").await;
+    assert!(newer > token);
+
+    let then = quorate.run(&format!("txn - {guard}")).await;
+    assert_eq!(then.status, Some(2), "an empty document is none: {then:?}");
+    for line in
+        ["kv set k 2", "kv del k", "kv incr k", "kv incr k --by-float 1", "kv del-pattern *"]
+    {
+        let refused = quorate.run(&format!("{line} {guard} -o json")).await.expect(4).error_json();
+        assert_eq!(refused["reason"], "LOCK_LOST", "{line}");
+    }
+    let document = br#"{"then": [{"op": "set", "key": "k", "value": "2"}]}"#;
+    let txn: Vec<OsString> = ["txn", "-", "--guard", &guard[8..]].map(OsString::from).to_vec();
+    quorate.run_with(&txn, Some(document)).await.expect(4).expect_stderr("LOCK_LOST");
+    assert_eq!(quorate.run("kv get k").await.expect(0).stdout, b"1");
+    let txn: Vec<OsString> =
+        ["txn", "-", "--guard", &format!("l:{newer}")].map(OsString::from).to_vec();
+    quorate.run_with(&txn, Some(document)).await.expect(0);
+    assert_eq!(quorate.run("kv get k").await.expect(0).stdout, b"2");
+
+    // One that nobody renews is over after its ttl.
+    let (brief, _) = acquire(&quorate, "brief --ttl 200ms").await;
+    wait_for_lock(&quorate, "brief", |lock| lock["held"] == false).await;
+    let lost = quorate.run(&format!("lock renew brief --token {brief} -o json")).await.expect(4);
+    assert_eq!(lost.error_json()["reason"], "LOCK_LOST");
+
+    // A session that is closed takes its locks along, and is closed once.
+    let (_, holder) = acquire(&quorate, "closed").await;
+    assert_ne!(holder, session);
+    let closed = quorate.run(&format!("session close {holder} -o json")).await.expect(0).json();
+    assert_eq!(closed, json!({ "session": holder, "closed": true }));
+    assert_eq!(inspect(&quorate, "closed").await["held"], false);
+    quorate.run(&format!("session close {holder}")).await.expect(3);
+
+    // Out of bounds, and malformed: words, and nothing is done.
+    for (line, says) in [
+        ("lock acquire l --ttl 0s", "no time"),
+        ("lock acquire l --ttl 2h", "at most 1h"),
+        ("lock acquire l --ttl 30", "30s"),
+        ("lock release l", "--token"),
+        ("lock release l --token x", "x"),
+        ("lock run l", "CMD"),
+        ("kv set k v --guard l", "report:17"),
+        ("session close x", "x"),
+    ] {
+        quorate.run(line).await.expect(2).expect_stderr(says);
+    }
+    let long = "n".repeat(1_025);
+    quorate
+        .run(&format!("lock inspect {long}"))
+        .await
+        .expect(1)
+        .expect_stderr("LOCK_NAME_TOO_LONG");
+    quorate
+        .run(&format!("lock acquire {long}"))
+        .await
+        .expect(1)
+        .expect_stderr("LOCK_NAME_TOO_LONG");
+    cluster.logs().assert_no_panics();
+}
+
+#[tokio::test]
+async fn a_watch_has_a_line_for_each_change() {
+    let _alone = alone().await;
+    let (cluster, quorate) = one_node().await;
+    let mut command = quorate.command();
+    command.args(["lock", "watch", "l", "--count", "3", "-o", "json"]);
+    let mut child = command.spawn().expect("quorate can be started");
+    let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+    let shown = |line: String| serde_json::from_str::<Value>(&line).expect("it is JSON");
+    assert_eq!(shown(line(&mut stdout).await)["held"], false);
+    let (token, _) = acquire(&quorate, "l").await;
+    assert_eq!(shown(line(&mut stdout).await)["holders"][0]["token"], token);
+    quorate.run(&format!("lock release l --token {token}")).await.expect(0);
+    assert_eq!(shown(line(&mut stdout).await)["held"], false);
+    let (status, rest, said) = ended(child, stdout).await;
+    assert_eq!((status, &rest[..]), (0, ""), "{said}");
+
+    let late = quorate.run("lock watch l --count 2 --timeout 300ms").await.expect(1);
+    assert_eq!(late.text(), "free\n");
+    late.expect_stderr("timeout");
+    // Without a count it just ends.
+    assert_eq!(quorate.run("lock watch l --timeout 300ms").await.expect(0).text(), "free\n");
+    cluster.logs().assert_no_panics();
+}
+
+#[tokio::test]
+async fn a_command_runs_under_a_lock_that_is_kept_for_it() {
+    let _alone = alone().await;
+    let (cluster, quorate) = one_node().await;
+    // Longer than its ttl, so that it has to be renewed.
+    let script =
+        "echo $QUORATE_LOCK_NAME $QUORATE_FENCING_TOKEN $QUORATE_ENDPOINTS; read x; exit 7";
+    let mut command = quorate.command();
+    command.args(["lock", "run", "l", "--ttl", "300ms", "--", "sh", "-c", script]);
+    command.stdin(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("quorate can be started");
+    let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+    let said = line(&mut stdout).await;
+    let words: Vec<&str> = said.split(' ').collect();
+    let holder = inspect(&quorate, "l").await["holders"][0].clone();
+    let token = holder["token"].to_string();
+    assert_eq!(words, ["l", &token[..], &cluster.endpoints().join(",")[..]]);
+    wait_for_lock(&quorate, "l", |lock| {
+        lock["holders"][0]["held_ms"].as_u64().is_some_and(|held_ms| held_ms > 900)
+    })
+    .await;
+    assert_eq!(inspect(&quorate, "l").await["holders"][0]["token"], holder["token"]);
+    // Another one does not run meanwhile.
+    let busy = quorate.run("lock run l -- echo ran").await.expect(4);
+    assert_eq!(busy.text(), "");
+    drop(child.stdin.take());
+    let (status, _, stderr) = ended(child, stdout).await;
+    assert_eq!((status, &stderr[..]), (7, ""));
+    // Given back, and its session with it.
+    assert_eq!(inspect(&quorate, "l").await["held"], false);
+    assert_eq!(quorate.run("session list -o json").await.expect(0).text(), "");
+
+    quorate.run("lock run l -- true").await.expect(0);
+    quorate.run("lock run l -- no-such-command").await.expect(127);
+    let denied = quorate.run("lock run l -o json -- /etc/passwd").await.expect(126);
+    assert_eq!(denied.error_json()["reason"], "COMMAND_NOT_EXECUTABLE");
+    assert_eq!(inspect(&quorate, "l").await["held"], false);
+
+    // Signals are passed on; a command that dies of one has the status a shell gives it.
+    let trap = "trap 'echo got it; exit 3' TERM; echo ready; while :; do sleep 0.05; done";
+    for (script, status, says) in [(trap, 3, "got it\n"), ("echo ready; exec sleep 600", 143, "")] {
+        let (child, mut stdout) = run_script(&quorate, "l", script);
+        assert_eq!(line(&mut stdout).await, "ready");
+        send(&child, Signal::SIGTERM);
+        let (got, rest, said) = ended(child, stdout).await;
+        assert_eq!((got, &rest[..]), (status, says), "{said}");
+        assert_eq!(inspect(&quorate, "l").await["held"], false);
+    }
+
+    // One that still waits for the lock is gone at once, and from the queue too.
+    let (token, _) = acquire(&quorate, "l").await;
+    let (child, stdout) = run_script(&quorate, "l --wait 1m", "echo ran");
+    wait_for_lock(&quorate, "l", |lock| lock["waiters"] == 1).await;
+    send(&child, Signal::SIGINT);
+    let (status, rest, _) = ended(child, stdout).await;
+    assert_eq!((status, &rest[..]), (130, ""));
+    assert_eq!(inspect(&quorate, "l").await["waiters"], 0);
+
+    // And one that waits runs as soon as it may.
+    let (child, mut stdout) = run_script(&quorate, "l --wait 1m", "echo ran");
+    wait_for_lock(&quorate, "l", |lock| lock["waiters"] == 1).await;
+    quorate.run(&format!("lock release l --token {token}")).await.expect(0);
+    assert_eq!(line(&mut stdout).await, "ran");
+    assert_eq!(ended(child, stdout).await.0, 0);
+    cluster.logs().assert_no_panics();
+}
+
+#[tokio::test]
+async fn a_command_whose_lock_is_lost_is_ended() {
+    let _alone = alone().await;
+    let (cluster, quorate) = one_node().await;
+    // What it has started is ended as well, also where it does not heed the first signal.
+    let deaf = "trap 'echo told' TERM; echo ready; while :; do sleep 0.05; done";
+    let parent = "echo ready; sleep 600; echo done";
+    for (script, says) in [(parent, ""), (deaf, "told\n")] {
+        let (child, mut stdout) = run_script(&quorate, "l --ttl 600ms", script);
+        assert_eq!(line(&mut stdout).await, "ready");
+        quorate.run("lock force-release l").await.expect(0);
+        let (status, rest, said) = ended(child, stdout).await;
+        assert_eq!((status, &rest[..]), (125, says), "{said}");
+        // The shell may have said something about its child before.
+        let last = said.lines().last().unwrap_or_default();
+        let error: Value = serde_json::from_str(last).expect("it is one JSON object");
+        assert_eq!((&error["reason"], &error["exit"]), (&json!("LOCK_LOST"), &json!(125)));
+    }
+
+    // One that was done before it could be told: that it had no lock at the end is said as well.
+    let mut command = quorate.command();
+    command.args(["lock", "run", "l", "--ttl", "1h", "--", "sh", "-c", "echo ready; read x"]);
+    command.stdin(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("quorate can be started");
+    let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+    assert_eq!(line(&mut stdout).await, "ready");
+    quorate.run("lock force-release l").await.expect(0);
+    drop(child.stdin.take());
+    let (status, _, said) = ended(child, stdout).await;
+    assert_eq!(status, 125);
+    assert!(said.contains("was lost"), "{said}");
+    cluster.logs().assert_no_panics();
+}

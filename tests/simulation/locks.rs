@@ -78,7 +78,8 @@ fn failovers(story: Failovers) -> Dead {
     assert!(dead.problems.is_empty(), "{dead:?}");
     let lived = dead.lived.expect("the session has ended");
     assert!(lived >= story.ttl, "ended before its time: {dead:?}");
-    let added = (story.ttl / 2 + ELECTION) * u32::try_from(dead.failovers.len()).unwrap();
+    let seen = u32::try_from(dead.failovers.len()).expect("no more than there were");
+    let added = (story.ttl / 2 + ELECTION) * seen;
     assert!(lived <= story.ttl + added + LATE, "lived too long: {dead:?}");
     dead
 }

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds that every test run goes through.
 const SEEDS_DEFAULT: u64 = 50;
-/// Seeds in which a planted fault must show. Each shows in most of them.
-const PLANTED_SEEDS: Range<u64> = 1_000..1_008;
+/// Seeds in which a planted fault must show. Most show in most of them.
+const PLANTED_SEEDS: Range<u64> = 1_000..1_016;
 
 fn directory() -> &'static Path {
     Path::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/simulation"))

@@ -2,7 +2,8 @@
 //!
 //! Nothing of it is in the log while clients renew in time. A new leader begins every lease anew;
 //! what is left of one that is not renewed is therefore recorded whenever half a ttl has gone by,
-//! so that a failover adds half a ttl at most. A recorded lease is renewed only after the record
+//! so that a failover adds half a ttl at most. (Leaders of which none leads for half a ttl record
+//! nothing: while they follow each other so fast, nothing ends.) A recorded lease is renewed only after the record
 //! was taken back in the log: else the next leader would end it early. (As etcd's checkpoints of
 //! leases, <https://etcd.io/docs/v3.6/learning/api/#lease-api>, made by need instead of by time.)
 

@@ -54,7 +54,7 @@ mod workload;
 mod workload_books;
 
 pub use faults::Injected;
-pub use locks::{Counts, Dead, run_failovers, run_locks, run_queue, run_wall_jumps};
+pub use locks::{Counts, Dead, Failovers, run_failovers, run_locks, run_queue, run_wall_jumps};
 pub use planted::Planted;
 #[cfg(feature = "planted-faults")]
 pub use quorate_consensus::planted::Fault;

@@ -59,7 +59,7 @@ struct Inner {
     audited: bool,
     over: bool,
     recovery: Option<Duration>,
-    repaired: Option<Duration>,
+    calm_since: Option<Duration>,
 }
 
 /// The books of one run.
@@ -237,12 +237,13 @@ impl Books {
         self.lock().working
     }
 
-    pub(super) fn repaired(&self, now: Duration) {
-        self.lock().repaired = Some(now);
+    /// Nothing is broken from now on.
+    pub(super) fn calm(&self, now: Duration) {
+        self.lock().calm_since = Some(now);
     }
 
     pub(super) fn calm_since(&self) -> Option<Duration> {
-        self.lock().repaired
+        self.lock().calm_since
     }
 
     /// Whether a call that began then should have had its way.
@@ -250,8 +251,11 @@ impl Books {
         self.calm_since().is_some_and(|since| then > since + RECOVERED_AFTER)
     }
 
-    pub(super) fn recovered(&self, after: Duration) {
+    /// The first write after everything was repaired took so long. A connection that lost a packet
+    /// is noticed only by its keep-alives, so calm begins with that write.
+    pub(super) fn recovered(&self, after: Duration, now: Duration) {
         self.lock().recovery = Some(after);
+        self.calm(now);
     }
 
     pub(super) fn recovery(&self) -> Option<Duration> {

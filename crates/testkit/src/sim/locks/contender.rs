@@ -314,7 +314,7 @@ impl Contender {
         while client.kv().set("audit", "here").await.is_err() {
             tokio::time::sleep(AGAIN).await;
         }
-        self.books.recovered(now().saturating_sub(began));
+        self.books.recovered(now().saturating_sub(began), now());
         while self.books.working() > 0 {
             tokio::time::sleep(AGAIN).await;
         }

@@ -9,7 +9,7 @@
 //!   revision behind that of a later grant.
 //! - A node that reaches no other answers no renewal and no read that began after that (`probes`):
 //!   it may lead by its own lights, while others have a leader of theirs.
-//! - When nothing is broken any more, a lock that nobody renews is free at the latest its ttl and
+//! - When nothing is broken any more and a write has succeeded, a lock that nobody renews is free at the latest its ttl and
 //!   [`FREED_WITHIN`] after the leader last changed; who waits for one is told within [`TOLD_WITHIN`]
 //!   of the grant; and calls for locks are granted, or told that they were not in time.
 //! - In the end every lock is free, and nobody waits.
@@ -25,7 +25,7 @@ mod scenarios;
 mod witness;
 
 pub use books::Counts;
-pub use scenarios::{Dead, run_failovers, run_queue, run_wall_jumps};
+pub use scenarios::{Dead, Failovers, run_failovers, run_queue, run_wall_jumps};
 
 use super::cluster::Cluster;
 use super::faults::{Injected, Injector};
@@ -50,7 +50,7 @@ const TTL_MAX: Duration = Duration::from_secs(5);
 const FREED_WITHIN: Duration = Duration::from_secs(2);
 /// How long a grant may take to be told to a client that nothing is in the way of.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
-/// How long after the last fault nothing is promised yet.
+/// How long after the first write since the last fault clients may still have troubles of their own.
 const RECOVERED_AFTER: Duration = Duration::from_secs(5);
 /// How long clients go on after everything is repaired.
 const AFTERMATH: Duration = Duration::from_secs(12);
@@ -97,7 +97,6 @@ fn run_to_end(stage: &mut Stage<'_>, plan: &Plan) -> Result<Settled, String> {
         stage.step()?;
     }
     let repaired = stage.sim.elapsed();
-    stage.books.repaired(repaired);
     contender::audit(stage, plan);
     loop {
         stage.step()?;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 /// How long forming the cluster, or electing a leader, may take in a quiet network.
 const ELECTED_WITHIN: Duration = Duration::from_secs(5);
-/// Ttl of the sessions and of the lock that is kept.
+/// Ttl of the locks and sessions in the story of the queue.
 const TTL: Duration = Duration::from_secs(30);
 /// How exact the times of a long story are.
 const COARSE: Duration = Duration::from_millis(20);
@@ -31,7 +31,7 @@ pub fn run_wall_jumps(seed: u64, directory: &Path) -> Report {
     let simulate = |plan: &Plan, journal: &Journal| {
         let books = Arc::new(Books::new(journal.clone()));
         let mut stage = Stage::new(plan, journal, &books);
-        books.repaired(ELECTED_WITHIN);
+        books.calm(ELECTED_WITHIN);
         contender::start(&mut stage, plan);
         probes::start(&mut stage, plan);
         let settled = run_to_end(&mut stage, plan);
@@ -71,52 +71,65 @@ fn with<T>(told: &Shared, see: impl FnOnce(&mut Told) -> T) -> T {
     see(&mut told.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn connect(host: Host, reach: &Reach, seed: u64, nodes: &[Host]) -> Result<Client, Error> {
+fn connect(
+    host: Host,
+    reach: &Reach,
+    seed: u64,
+    ttl: Duration,
+    nodes: &[Host],
+) -> Result<Client, Error> {
     Client::builder()
         .endpoints(nodes.iter().map(|host| addr(host, CLIENT_PORT)))
         .routing(if nodes.len() == 1 { Routing::Endpoints } else { Routing::Leader })
         .dial(net(host, reach))
         .seed(seed)
-        .session_ttl(TTL)
+        .session_ttl(ttl)
         .connect()
 }
 
-/// A session of 30 s and a lock are kept alive over `idle`, and then through `failovers`. A second
-/// session is opened at the end of `idle`, and left alone: what becomes of it is answered. Each
-/// leader is killed when it has led for `every`, the first one that long after the session began.
+/// Leaders that die one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Failovers {
+    /// Ttl of all sessions and of the lock that is kept.
+    pub ttl: Duration,
+    /// How long nothing happens before.
+    pub idle: Duration,
+    /// Each leader is killed when it has led for so long; the first one is when the session that
+    /// nobody keeps alive is so old.
+    pub every: Duration,
+    /// How many.
+    pub count: u32,
+}
+
+/// A session and a lock are kept alive all the time. Another session is opened after the idle time,
+/// and left alone: what becomes of it is answered, with the failovers that it saw.
 #[must_use]
-pub fn run_failovers(idle: Duration, every: Duration, failovers: usize) -> Dead {
-    let lasts = idle + (every + ELECTED_WITHIN) * u32::try_from(failovers).unwrap_or(u32::MAX);
-    let plan = Plan::quiet(1, COARSE, lasts + TTL * 3);
-    let dead = Arc::new(Mutex::new(Dead::default()));
-    let seen = Arc::clone(&dead);
+pub fn run_failovers(story: Failovers) -> Dead {
+    let lasts = story.idle + (story.every + ELECTED_WITHIN) * story.count + story.ttl * 3;
+    let plan = Plan::quiet(1, COARSE, lasts);
     let simulate = move |plan: &Plan, journal: &Journal| {
         let books = Arc::new(Books::new(journal.clone()));
         let mut stage = Stage::new(plan, journal, &books);
         let mut dead = Dead::default();
-        if let Err(problem) = failovers_of(&mut stage, idle, every, failovers, &mut dead) {
+        if let Err(problem) = failovers_of(&mut stage, story, &mut dead) {
             dead.problems.push(problem);
         }
-        *seen.lock().unwrap_or_else(PoisonError::into_inner) = dead;
+        dead
     };
-    let report = in_a_thread("", 1, plan, simulate, |report, journal, ()| {
+    let mut dead = Dead::default();
+    let report = in_a_thread("", 1, plan, simulate, |report, journal, told| {
+        dead = told;
         report.problems = journal.problems();
     });
-    let mut dead = dead.lock().unwrap_or_else(PoisonError::into_inner).clone();
     dead.problems.extend(report.problems);
     dead
 }
 
-fn failovers_of(
-    stage: &mut Stage<'_>,
-    idle: Duration,
-    every: Duration,
-    failovers: usize,
-    dead: &mut Dead,
-) -> Result<(), String> {
+fn failovers_of(stage: &mut Stage<'_>, story: Failovers, dead: &mut Dead) -> Result<(), String> {
+    let Failovers { ttl, idle, every, count } = story;
     let told = Shared::default();
-    start_keeper(stage, &told);
-    start_dying(stage, &told);
+    start_keeper(stage, ttl, &told);
+    start_dying(stage, ttl, &told);
     let formed = stage.sim.elapsed() + ELECTED_WITHIN;
     until(stage, formed, "the lock that is kept", |_| with(&told, |told| told.kept))?;
     let idle_until = stage.sim.elapsed() + idle;
@@ -127,24 +140,22 @@ fn failovers_of(
     let opened = stage.sim.elapsed() + ELECTED_WITHIN;
     until(stage, opened, "the session", |_| with(&told, |told| told.dead.is_some()))?;
     let (session, began) = with(&told, |told| told.dead).ok_or("nobody began")?;
+    let has_ended = |stage: &Stage<'_>| stage.witness.session_ended(session).is_some();
     let mut led_since = began;
-    for _ in 0..failovers {
-        while stage.sim.elapsed() < led_since + every
-            && stage.witness.session_ended(session).is_none()
-        {
+    for _ in 0..count {
+        while stage.sim.elapsed() < led_since + every {
             stage.step()?;
         }
-        if stage.witness.session_ended(session).is_some() {
-            break;
-        }
+        let sees = !has_ended(stage);
         led_since = fail_over(stage)?;
-        dead.failovers.push(led_since.saturating_sub(began));
+        if sees {
+            dead.failovers.push(led_since.saturating_sub(began));
+        }
     }
-    let last = stage.sim.elapsed() + TTL * 2;
-    let ended = until(stage, last, "the end of the session that nobody kept alive", |stage| {
-        stage.witness.session_ended(session).is_some()
-    });
-    dead.lived = stage.witness.session_ended(session).map(|ended| ended.saturating_sub(began));
+    let last = stage.sim.elapsed() + ttl * 2;
+    let ended = until(stage, last, "the end of the session that nobody kept alive", has_ended);
+    let ended_at = stage.witness.session_ended(session);
+    dead.lived = ended_at.map(|at| at.saturating_sub(began));
     ended?;
     stage.books.close();
     let closed = stage.sim.elapsed() + ELECTED_WITHIN;
@@ -183,17 +194,17 @@ fn until(
 }
 
 /// Holds a lock as programs do, and complains if it is ever lost.
-fn start_keeper(stage: &mut Stage<'_>, told: &Shared) {
+fn start_keeper(stage: &mut Stage<'_>, ttl: Duration, told: &Shared) {
     let (reach, books) = (stage.cluster.reach.clone(), Arc::clone(&stage.books));
     let told = Arc::clone(told);
     let host = CLIENT_HOSTS[0];
     stage.sim.client(host, async move {
-        let client = connect(host, &reach, 1, &NODES)?;
-        let lock = client.locks().acquire("kept").ttl(TTL).await?;
+        let client = connect(host, &reach, 1, ttl, &NODES)?;
+        let lock = client.locks().acquire("kept").ttl(ttl).await?;
         client.kv().set("own", "here").ephemeral().await?;
         with(&told, |told| told.kept = true);
         while !books.is_closed() {
-            tokio::time::sleep(ms(100)).await;
+            tokio::time::sleep(ms(20)).await;
             if lock.is_lost() {
                 books.journal.problem(now(), format_args!("the lock was lost that is kept"));
                 break;
@@ -211,16 +222,16 @@ fn start_keeper(stage: &mut Stage<'_>, told: &Shared) {
 }
 
 /// Opens a session, takes a lock for longer than that lasts, and is gone.
-fn start_dying(stage: &mut Stage<'_>, told: &Shared) {
+fn start_dying(stage: &mut Stage<'_>, ttl: Duration, told: &Shared) {
     let (reach, told) = (stage.cluster.reach.clone(), Arc::clone(told));
     let host = CLIENT_HOSTS[1];
     stage.sim.client(host, async move {
         while !with(&told, |told| told.die) {
             tokio::time::sleep(ms(20)).await;
         }
-        let client = connect(host, &reach, 2, &NODES)?;
+        let client = connect(host, &reach, 2, ttl, &NODES)?;
         let sent = now();
-        let lock = client.locks().acquire("dead").ttl(TTL * 100).no_wait().await?;
+        let lock = client.locks().acquire("dead").ttl(ttl * 100).no_wait().await?;
         let session = lock.session_id();
         let _ = lock.leave();
         drop(client);
@@ -262,7 +273,7 @@ fn queue_of(stage: &mut Stage<'_>) -> Result<(), String> {
         Box::pin(async move {
             // The first one holds it; the others come through one node each.
             let nodes = if nth == 0 { &NODES[..] } else { &NODES[nth - 1..nth] };
-            let client = connect(host, &reach, nth as u64, nodes)?;
+            let client = connect(host, &reach, nth as u64, TTL, nodes)?;
             client.kv().set(format!("opens/{nth}"), "a session").await?;
             let at = |after| tokio::time::sleep(Duration::saturating_sub(after, now()));
             at(waiting + APART * u32::try_from(nth)?).await;

@@ -1,6 +1,7 @@
 //! Locks and sessions on the command line.
 
 use nix::sys::signal::Signal;
+use quorate_client::Client;
 use quorate_testkit::process::ProcessCluster;
 use quorate_tests::processes::{Quorate, alone, send, wait_until};
 use serde_json::{Value, json};
@@ -197,6 +198,24 @@ async fn what_comes_after_a_lock_was_lost_is_refused() {
         .await
         .expect(1)
         .expect_stderr("LOCK_NAME_TOO_LONG");
+    cluster.logs().assert_no_panics();
+}
+
+#[tokio::test]
+async fn a_lock_that_is_dropped_is_given_back_without_another_session() {
+    let _alone = alone().await;
+    let (cluster, quorate) = one_node().await;
+    let client = Client::builder().endpoints(cluster.endpoints()).connect();
+    let client = client.expect("the options are right");
+    let lock = client.locks().acquire("l").no_wait().await.expect("it is free");
+    drop(lock);
+    wait_for_lock(&quorate, "l", |lock| lock["held"] == false).await;
+    // What is dropped as the client is closed must not open a session that nobody closes.
+    let lock = client.locks().acquire("l").no_wait().await.expect("it was given back");
+    drop(lock);
+    client.close().await.expect("the node is there");
+    assert_eq!(inspect(&quorate, "l").await["held"], false);
+    assert_eq!(quorate.run("session list -o json").await.expect(0).text(), "");
     cluster.logs().assert_no_panics();
 }
 

@@ -173,8 +173,7 @@ impl Drop for Lock {
         // Ends by itself within its deadline.
         drop(runtime.spawn(async move {
             let Held { locks, name, token, .. } = &*held;
-            if let Err(error) = release::release(locks, name, *token, &CallOptions::default()).await
-            {
+            if let Err(error) = release::give_back(locks, name, *token).await {
                 tracing::debug!(name, token, %error, "a lock was not given back; its ttl ends it");
             }
         }));

@@ -8,6 +8,10 @@ use crate::{FencingToken, Float, KeySelector, NodeId, Sequence, SessionId, Ticke
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+mod queue;
+
+pub use queue::*;
+
 /// The payload of one log entry: commands of many connections, in the order they apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
@@ -106,6 +110,38 @@ pub enum Command {
     LockExpire(LockExpire),
     /// Records how much of their leases is left.
     LeaseCheckpoint(LeaseCheckpoint),
+    /// Adds jobs to a queue.
+    QueuePush(QueuePush),
+    /// Takes jobs from a queue, or a place among those who wait for one.
+    QueuePull(QueuePull),
+    /// Consumes a queue, or goes on with it elsewhere.
+    ConsumerAttach(ConsumerAttach),
+    /// Says that a consumer is gone from where it was.
+    ConsumerDetach(ConsumerDetach),
+    /// Says that nobody consumes on a node any more, because it can't be reached.
+    ConsumerDetachNode(ConsumerDetachNode),
+    /// Changes how many jobs a consumer may have.
+    ConsumerResize(ConsumerResize),
+    /// Says that a job is done.
+    QueueAck(QueueAck),
+    /// Says that a job is not done.
+    QueueNack(QueueNack),
+    /// Makes a lease of a job last longer.
+    QueueExtend(QueueExtend),
+    /// Says how far the work on a job is.
+    QueueProgress(QueueProgress),
+    /// Takes a job out of a queue.
+    QueueCancel(QueueCancel),
+    /// Makes a queue, or changes its options.
+    QueueUpdate(QueueUpdate),
+    /// Stops a queue's deliveries, or lets them go on.
+    QueuePause(QueuePause),
+    /// Empties a queue.
+    QueuePurge(QueuePurge),
+    /// Deletes a queue.
+    QueueDelete(QueueDelete),
+    /// Puts dead letters back.
+    QueueRedrive(QueueRedrive),
 }
 
 /// What a write expects of the key.

@@ -65,6 +65,7 @@ pub(crate) fn request_hash(envelope: &Envelope) -> u64 {
     let Envelope { namespace, guard, command, .. } = envelope;
     match command {
         Command::LockAcquire(acquire) => codec::fingerprint(&(namespace, guard, &acquire.request)),
+        Command::QueuePull(pull) => codec::fingerprint(&(namespace, guard, &pull.request)),
         command => codec::fingerprint(&(namespace, guard, command)),
     }
 }
@@ -86,10 +87,23 @@ fn bounded(outcome: &Outcome) -> Outcome {
         | Outcome::LockQueued { .. }
         | Outcome::LockRelease { .. }
         | Outcome::LockDetachNode { .. }
+        // Up to 128 jobs of 20 bytes each.
+        | Outcome::QueuePush { .. }
+        | Outcome::QueuePull { .. }
+        | Outcome::QueuePullWaits { .. }
+        | Outcome::ConsumerDetachNode { .. }
+        | Outcome::QueueAck { .. }
+        | Outcome::QueueNack { .. }
+        | Outcome::QueueExtend { .. }
+        | Outcome::QueueCancel { .. }
+        | Outcome::QueueUpdate { .. }
+        | Outcome::QueuePurge { .. }
+        | Outcome::QueueRedrive { .. }
         | Outcome::AppliedResultDropped => outcome.clone(),
-        Outcome::Rejected(_) | Outcome::Transaction { .. } | Outcome::TransactionFailed { .. } => {
-            bounded_by_size(outcome)
-        }
+        Outcome::Rejected(_)
+        | Outcome::Transaction { .. }
+        | Outcome::TransactionFailed { .. }
+        | Outcome::ConsumerAttach { .. } => bounded_by_size(outcome),
     }
 }
 

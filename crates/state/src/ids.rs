@@ -50,6 +50,28 @@ id! {
     TicketId(u64)
 }
 id! {
+    /// A queue, under whatever name; never reused in its group.
+    QueueId(u64)
+}
+id! {
+    /// A job, in whichever queue it is: unique in its group, and larger than those pushed before.
+    JobId(u64)
+}
+id! {
+    /// Tells one delivery of a job from every other: grows with each delivery in the group. Who
+    /// holds the newest of a job may acknowledge it.
+    JobLease(u64)
+}
+id! {
+    /// Somebody who takes jobs from a queue: a stream that consumes, or a pull that waits.
+    ConsumerId(u64)
+}
+id! {
+    /// The jobs of a queue since it was last emptied. They are stored under it, so that emptying a
+    /// queue is to give it a new one.
+    Era(u64)
+}
+id! {
     /// The number of a request within its session, chosen by the client, from 1.
     Sequence(u64)
 }

@@ -2,8 +2,8 @@
 //!
 //! 1. Every key is one that [`crate`]'s tables have, and every row decodes.
 //! 2. The counters in META equal the numbers of rows in SESSION and IDEMPOTENCY.
-//! 3. The rows of DEADLINE are exactly the deadlines of the rows in KV and IDEMPOTENCY, and of the
-//!    tickets that wait.
+//! 3. The rows of DEADLINE and WALL_DEADLINE are exactly the deadlines of what has one; those of
+//!    jobs of old eras may be missing.
 //! 4. `1 <= version` and `create_revision <= mod_revision <= revision` for every key, and
 //!    `id <= revision` for every session.
 //! 5. Every row of SESSION_ANSWER belongs to an open session, is not empty, and has a sequence at
@@ -21,9 +21,16 @@
 //! 10. Every ticket belongs to an open session and to a sequence at or above its floor. No ticket
 //!     that waits in a queue could be granted.
 //!
+//! 11. Every queue has counts, and they say how many jobs of its era are in which state; META says
+//!     how many that are in all. Jobs of other eras belong to old eras, which have a row.
+//! 12. Every job has what is in it, and a note exactly if it says so. Nothing else has.
+//! 13. Every consumer belongs to a queue, and to an open session if to any.
+//! 14. A queue that has something to deliver and may has no consumer with room, unless it has a
+//!     deadline to be looked at again.
+//!
 //! What the machine keeps in memory equals what the tables say: [`crate::Machine::check`].
 
-use crate::keys::{self, DeadlineKind, Key};
+use crate::keys::{self, Clock, DeadlineKind, Key};
 use crate::limits::SESSION_WINDOW;
 use crate::rows::{
     self, Answer, AnswerRow, HistoryChange, HistoryMetaRow, HistoryRow, IdempotencyRow, KvRow,
@@ -35,6 +42,8 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+
+mod queues;
 
 /// Checks all relations of `group`. Reads every row, and keeps every key and deadline in memory
 /// meanwhile: for tests and offline tools.
@@ -83,6 +92,7 @@ struct Seen {
     /// By the key of the lock.
     locks: BTreeMap<Vec<u8>, LockRow>,
     waiting: BTreeMap<Vec<u8>, Vec<TicketRow>>,
+    queues: queues::Queues,
 }
 
 impl Seen {
@@ -104,7 +114,13 @@ impl Seen {
                 }
                 self.keys.insert(keys::id(key).to_vec(), (row.mod_revision, row.version));
                 if let Some(at_ms) = row.deadline_ms {
-                    self.deadlines_due.insert(keys::deadline(group, at_ms, DeadlineKind::Kv, key));
+                    self.deadlines_due.insert(keys::deadline(
+                        group,
+                        Clock::Lease,
+                        at_ms,
+                        DeadlineKind::Kv,
+                        key,
+                    ));
                 }
                 if let Some(owner) = row.owner {
                     self.session_keys_due.insert(keys::session_key(group, owner, key));
@@ -144,7 +160,7 @@ impl Seen {
                 let row: IdempotencyRow = rows::decode("idempotency row", value)?;
                 self.idempotency_keys += 1;
                 let kind = DeadlineKind::Idempotency;
-                self.deadlines_due.insert(keys::deadline(group, row.deadline_ms, kind, key));
+                self.deadlines_due.insert(keys::deadline(group, Clock::Lease, row.deadline_ms, kind, key));
             }
             Key::MemberAddr(_) => {
                 let _: MemberAddrRow = rows::decode("member address row", value)?;
@@ -173,10 +189,21 @@ impl Seen {
                 }
                 if row.state == TicketState::Waiting {
                     let (at_ms, kind) = (row.deadline_ms, DeadlineKind::Ticket);
-                    self.deadlines_due.insert(keys::deadline(group, at_ms, kind, key));
+                    self.deadlines_due.insert(keys::deadline(group, Clock::Lease, at_ms, kind, key));
                     let lock = keys::lock(group, &row.namespace, &row.name);
                     self.waiting.entry(lock).or_default().push(row);
                 }
+            }
+            Key::QueuesMeta
+            | Key::Queue { .. }
+            | Key::QueueCounts(_)
+            | Key::Job(..)
+            | Key::JobBody(_)
+            | Key::JobNote(_)
+            | Key::Consumer(_)
+            | Key::Dedupe(..)
+            | Key::OldEra(_) => {
+                self.queues.row(group, key, parsed, value, &mut self.deadlines_due)?;
             }
         }
         Ok(())
@@ -229,7 +256,7 @@ impl Seen {
     }
 
     /// Tickets come in the order of their ids, so the first that is attached and in time is next.
-    fn queues(&self) -> Result<(), Fatal> {
+    fn lock_queues(&self) -> Result<(), Fatal> {
         for (key, lock) in &self.locks {
             let waiting = self.waiting.get(key).map_or(&[][..], |tickets| &tickets[..]);
             if waiting.len() as u64 != lock.waiters {
@@ -285,7 +312,8 @@ impl Seen {
             ));
         }
         self.whole_history()?;
-        if let Some(leaked) = self.deadlines.difference(&self.deadlines_due).next() {
+        let mut leaked = self.deadlines.difference(&self.deadlines_due);
+        if let Some(leaked) = leaked.find(|key| !self.queues.may_have(key)) {
             return broken(format!("the deadline {leaked:02x?} belongs to nothing"));
         }
         if let Some(missing) = self.deadlines_due.difference(&self.deadlines).next() {
@@ -297,7 +325,8 @@ impl Seen {
                 self.session_keys, self.session_keys_due
             ));
         }
-        self.queues()
+        self.lock_queues()?;
+        self.queues.whole(&self.meta, self.sessions.keys())
     }
 
     fn whole_history(&self) -> Result<(), Fatal> {

@@ -6,7 +6,7 @@
 //!
 //! | no. | table          | rest of the key                                | value                    |
 //! |-----|----------------|------------------------------------------------|--------------------------|
-//! | 1   | META           | `[item: u8]` (1 meta, 2 digest, 3 history)     | `MetaRow`, `u64`, `HistoryMetaRow` |
+//! | 1   | META           | `[item: u8]` (1 meta, 2 digest, 3 history, 4 queues) | `MetaRow`, `u64`, `HistoryMetaRow`, `QueuesMetaRow` |
 //! | 2   | KV             | `[len: u8][namespace][key]`                    | `KvRow`                  |
 //! | 3   | DEADLINE       | `[deadline_ms: u64 BE][kind: u8][id]`          | empty                    |
 //! | 4   | SESSION        | `[session: u64 BE]`                            | `SessionRow`             |
@@ -17,12 +17,25 @@
 //! | 9   | SESSION_KEY    | `[session: u64 BE][rest of the key in KV]`     | empty                    |
 //! | 10  | LOCK           | `[len: u8][namespace][name]`                   | `LockRow`                |
 //! | 11  | TICKET         | `[ticket: u64 BE]`                             | `TicketRow`              |
+//! | 12  | QUEUE          | `[len: u8][namespace][name]`                   | `QueueRow`               |
+//! | 13  | QUEUE_COUNTS   | `[queue: u64 BE]`                              | `QueueCountsRow`         |
+//! | 14  | JOB            | `[era: u64 BE][job: u64 BE]`                   | `JobRow`                 |
+//! | 15  | JOB_BODY       | `[job: u64 BE]`                                | `JobBodyRow`             |
+//! | 16  | JOB_NOTE       | `[job: u64 BE]`                                | `JobNoteRow`             |
+//! | 17  | CONSUMER       | `[consumer: u64 BE]`                           | `ConsumerRow`            |
+//! | 18  | DEDUPE         | `[queue: u64 BE][key]`                         | `DedupeRow`              |
+//! | 19  | OLD_ERA        | `[era: u64 BE]`                                | empty                    |
+//! | 20  | WALL_DEADLINE  | `[deadline_ms: u64 BE][kind: u8][id]`          | empty                    |
 //!
-//! The id of a deadline is the rest of the key of the row that expires: kind 1 is a row of KV,
-//! kind 2 one of IDEMPOTENCY, kind 3 one of TICKET. The id in a row of HISTORY is the rest of the
-//! key of the row of KV that changed. The events of one revision count from 0.
+//! The id of a deadline is the rest of the key of the row that expires, in the table that its kind
+//! names: 1 KV, 2 IDEMPOTENCY, 3 TICKET, 4 JOB, 5 CONSUMER, 6 DEDUPE, 7 QUEUE, 8 OLD_ERA. Deadlines
+//! in lease time are in DEADLINE, those in wall time in WALL_DEADLINE. The id in a row of HISTORY is
+//! the rest of the key of the row of KV that changed. The events of one revision count from 0.
 
-use crate::{GroupId, HistoryPosition, LogIndex, NodeId, Revision, SessionId, TicketId};
+use crate::{
+    ConsumerId, Era, GroupId, HistoryPosition, JobId, LogIndex, NodeId, QueueId, Revision,
+    SessionId, TicketId,
+};
 
 /// Bytes before the rest of a key: group and table.
 pub(crate) const PREFIX_BYTES: usize = 5;
@@ -40,12 +53,22 @@ pub(crate) mod table {
     pub(crate) const SESSION_KEY: u8 = 9;
     pub(crate) const LOCK: u8 = 10;
     pub(crate) const TICKET: u8 = 11;
+    pub(crate) const QUEUE: u8 = 12;
+    pub(crate) const QUEUE_COUNTS: u8 = 13;
+    pub(crate) const JOB: u8 = 14;
+    pub(crate) const JOB_BODY: u8 = 15;
+    pub(crate) const JOB_NOTE: u8 = 16;
+    pub(crate) const CONSUMER: u8 = 17;
+    pub(crate) const DEDUPE: u8 = 18;
+    pub(crate) const OLD_ERA: u8 = 19;
+    pub(crate) const WALL_DEADLINE: u8 = 20;
     pub(crate) const NONE: u8 = 0xFF;
 }
 
 const META_ROW: u8 = 1;
 const META_DIGEST: u8 = 2;
 const META_HISTORY: u8 = 3;
+const META_QUEUES: u8 = 4;
 
 /// What a deadline ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +76,28 @@ pub(crate) enum DeadlineKind {
     Kv = 1,
     Idempotency = 2,
     Ticket = 3,
+    Job = 4,
+    Consumer = 5,
+    Dedupe = 6,
+    Queue = 7,
+    OldEra = 8,
+}
+
+/// Which of the replicated clocks a deadline goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clock {
+    Lease,
+    Wall,
+}
+
+impl Clock {
+    /// The table of its deadlines.
+    pub(crate) fn table(self) -> u8 {
+        match self {
+            Self::Lease => table::DEADLINE,
+            Self::Wall => table::WALL_DEADLINE,
+        }
+    }
 }
 
 impl DeadlineKind {
@@ -62,6 +107,11 @@ impl DeadlineKind {
             Self::Kv => table::KV,
             Self::Idempotency => table::IDEMPOTENCY,
             Self::Ticket => table::TICKET,
+            Self::Job => table::JOB,
+            Self::Consumer => table::CONSUMER,
+            Self::Dedupe => table::DEDUPE,
+            Self::Queue => table::QUEUE,
+            Self::OldEra => table::OLD_ERA,
         }
     }
 }
@@ -76,6 +126,7 @@ pub(crate) enum Key<'a> {
         key: &'a [u8],
     },
     Deadline {
+        clock: Clock,
         deadline_ms: u64,
         kind: DeadlineKind,
         id: &'a [u8],
@@ -96,6 +147,18 @@ pub(crate) enum Key<'a> {
         name: &'a str,
     },
     Ticket(TicketId),
+    QueuesMeta,
+    Queue {
+        namespace: &'a str,
+        name: &'a str,
+    },
+    QueueCounts(QueueId),
+    Job(Era, JobId),
+    JobBody(JobId),
+    JobNote(JobId),
+    Consumer(ConsumerId),
+    Dedupe(QueueId, &'a [u8]),
+    OldEra(Era),
 }
 
 fn start(group: GroupId, table: u8, rest_bytes: usize) -> Vec<u8> {
@@ -159,12 +222,13 @@ pub(crate) fn successor(mut key: Vec<u8>) -> Vec<u8> {
 
 pub(crate) fn deadline(
     group: GroupId,
+    clock: Clock,
     deadline_ms: u64,
     kind: DeadlineKind,
     expiring_key: &[u8],
 ) -> Vec<u8> {
     let id = id(expiring_key);
-    let mut key = deadlines_from(group, deadline_ms);
+    let mut key = deadlines_from(group, clock, deadline_ms);
     key.reserve_exact(1 + id.len());
     key.push(kind as u8);
     key.extend(id);
@@ -172,8 +236,8 @@ pub(crate) fn deadline(
 }
 
 /// Not above any deadline at `deadline_ms`, above all earlier ones.
-pub(crate) fn deadlines_from(group: GroupId, deadline_ms: u64) -> Vec<u8> {
-    let mut key = start(group, table::DEADLINE, 8);
+pub(crate) fn deadlines_from(group: GroupId, clock: Clock, deadline_ms: u64) -> Vec<u8> {
+    let mut key = start(group, clock.table(), 8);
     key.extend(deadline_ms.to_be_bytes());
     key
 }
@@ -273,6 +337,66 @@ pub(crate) fn ticket(group: GroupId, id: TicketId) -> Vec<u8> {
     key
 }
 
+pub(crate) fn queues_meta(group: GroupId) -> Vec<u8> {
+    let mut key = start(group, table::META, 1);
+    key.push(META_QUEUES);
+    key
+}
+
+/// `namespace` must be within its limit.
+pub(crate) fn queue(group: GroupId, namespace: &str, name: &str) -> Vec<u8> {
+    named(group, table::QUEUE, namespace, name.as_bytes())
+}
+
+/// `[from, to)` around the queues of a namespace (within its limit) that begin with `prefix`.
+pub(crate) fn queue_range(group: GroupId, namespace: &str, prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    above(named(group, table::QUEUE, namespace, prefix))
+}
+
+fn numbered(group: GroupId, table: u8, number: u64) -> Vec<u8> {
+    let mut key = start(group, table, 8);
+    key.extend(number.to_be_bytes());
+    key
+}
+
+pub(crate) fn queue_counts(group: GroupId, id: QueueId) -> Vec<u8> {
+    numbered(group, table::QUEUE_COUNTS, id.0)
+}
+
+pub(crate) fn job(group: GroupId, era: Era, id: JobId) -> Vec<u8> {
+    let mut key = start(group, table::JOB, 16);
+    key.extend(era.0.to_be_bytes());
+    key.extend(id.0.to_be_bytes());
+    key
+}
+
+/// `[from, to)` around the jobs of an era.
+pub(crate) fn jobs_range(group: GroupId, era: Era) -> (Vec<u8>, Vec<u8>) {
+    above(numbered(group, table::JOB, era.0))
+}
+
+pub(crate) fn job_body(group: GroupId, id: JobId) -> Vec<u8> {
+    numbered(group, table::JOB_BODY, id.0)
+}
+
+pub(crate) fn job_note(group: GroupId, id: JobId) -> Vec<u8> {
+    numbered(group, table::JOB_NOTE, id.0)
+}
+
+pub(crate) fn consumer(group: GroupId, id: ConsumerId) -> Vec<u8> {
+    numbered(group, table::CONSUMER, id.0)
+}
+
+pub(crate) fn dedupe(group: GroupId, queue: QueueId, key: &[u8]) -> Vec<u8> {
+    let mut row = numbered(group, table::DEDUPE, queue.0);
+    row.extend(key);
+    row
+}
+
+pub(crate) fn old_era(group: GroupId, era: Era) -> Vec<u8> {
+    numbered(group, table::OLD_ERA, era.0)
+}
+
 /// `[from, to)` around all keys of a table.
 pub(crate) fn table_range(group: GroupId, table: u8) -> (Vec<u8>, Vec<u8>) {
     (start(group, table, 0), start(group, table + 1, 0))
@@ -292,22 +416,29 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
             [META_ROW] => Key::Meta,
             [META_DIGEST] => Key::Digest,
             [META_HISTORY] => Key::HistoryMeta,
+            [META_QUEUES] => Key::QueuesMeta,
             _ => return None,
         },
         table::KV => {
             let (namespace, key) = parse_named(rest)?;
             Key::Kv { namespace, key }
         }
-        table::DEADLINE => {
+        table::DEADLINE | table::WALL_DEADLINE => {
+            let clock = if *table == table::DEADLINE { Clock::Lease } else { Clock::Wall };
             let (deadline_ms, rest) = parse_u64(rest)?;
             let (kind, id) = rest.split_first()?;
             let kind = match kind {
                 1 => DeadlineKind::Kv,
                 2 => DeadlineKind::Idempotency,
                 3 => DeadlineKind::Ticket,
+                4 => DeadlineKind::Job,
+                5 => DeadlineKind::Consumer,
+                6 => DeadlineKind::Dedupe,
+                7 => DeadlineKind::Queue,
+                8 => DeadlineKind::OldEra,
                 _ => return None,
             };
-            Key::Deadline { deadline_ms, kind, id }
+            Key::Deadline { clock, deadline_ms, kind, id }
         }
         table::SESSION => match parse_u64(rest)? {
             (id, []) => Key::Session(SessionId(id)),
@@ -342,10 +473,24 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
             let (namespace, name) = parse_named(rest)?;
             Key::Lock { namespace, name: std::str::from_utf8(name).ok()? }
         }
-        table::TICKET => match parse_u64(rest)? {
-            (id, []) => Key::Ticket(TicketId(id)),
-            _ => return None,
-        },
+        table::TICKET => Key::Ticket(TicketId(parse_whole_u64(rest)?)),
+        table::QUEUE => {
+            let (namespace, name) = parse_named(rest)?;
+            Key::Queue { namespace, name: std::str::from_utf8(name).ok()? }
+        }
+        table::QUEUE_COUNTS => Key::QueueCounts(QueueId(parse_whole_u64(rest)?)),
+        table::JOB => {
+            let (era, rest) = parse_u64(rest)?;
+            Key::Job(Era(era), JobId(parse_whole_u64(rest)?))
+        }
+        table::JOB_BODY => Key::JobBody(JobId(parse_whole_u64(rest)?)),
+        table::JOB_NOTE => Key::JobNote(JobId(parse_whole_u64(rest)?)),
+        table::CONSUMER => Key::Consumer(ConsumerId(parse_whole_u64(rest)?)),
+        table::DEDUPE => {
+            let (queue, key) = parse_u64(rest)?;
+            Key::Dedupe(QueueId(queue), key)
+        }
+        table::OLD_ERA => Key::OldEra(Era(parse_whole_u64(rest)?)),
         _ => return None,
     })
 }
@@ -353,6 +498,13 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
 fn parse_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (number, rest) = bytes.split_first_chunk()?;
     Some((u64::from_be_bytes(*number), rest))
+}
+
+fn parse_whole_u64(bytes: &[u8]) -> Option<u64> {
+    match parse_u64(bytes)? {
+        (number, []) => Some(number),
+        _ => None,
+    }
 }
 
 fn parse_named(bytes: &[u8]) -> Option<(&str, &[u8])> {

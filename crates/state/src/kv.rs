@@ -1,6 +1,6 @@
 //! Key-value: what its operations share.
 
-use crate::keys::DeadlineKind;
+use crate::keys::{Clock, DeadlineKind};
 use crate::limits::KEY_BYTES_MAX;
 use crate::rows::KvRow;
 use crate::scope::{Scope, within};
@@ -45,10 +45,10 @@ fn replace(scope: &mut Scope<'_>, key: &[u8], stored: Option<&KvRow<'_>>, row: &
     let old_deadline_ms = stored.and_then(|row| row.deadline_ms);
     if old_deadline_ms != row.deadline_ms {
         if let Some(deadline_ms) = old_deadline_ms {
-            expiry::unschedule(scope, deadline_ms, DeadlineKind::Kv, key);
+            expiry::unschedule(scope, Clock::Lease, deadline_ms, DeadlineKind::Kv, key);
         }
         if let Some(deadline_ms) = row.deadline_ms {
-            expiry::schedule(scope, deadline_ms, DeadlineKind::Kv, key);
+            expiry::schedule(scope, Clock::Lease, deadline_ms, DeadlineKind::Kv, key);
         }
     }
     owned::pass(scope, key, stored.and_then(|row| row.owner), row.owner);
@@ -68,7 +68,7 @@ fn remove(
     cause: DeleteCause,
 ) {
     if let Some(deadline_ms) = deadline_ms {
-        expiry::unschedule(scope, deadline_ms, DeadlineKind::Kv, key);
+        expiry::unschedule(scope, Clock::Lease, deadline_ms, DeadlineKind::Kv, key);
     }
     owned::pass(scope, key, owner, None);
     scope.txn.delete(key);

@@ -104,6 +104,75 @@ pub const TICKETS_MAX: u64 = 100_000;
 pub const SESSION_OWNED_MAX: u64 = 4_096;
 /// Waiters that one `LockDetachNode` detaches, and one `LockDetach`.
 pub const LOCK_DETACH_PER_ENTRY_MAX: usize = 1_000;
+/// Bytes of a queue's name: half a key, so that the names of its dead letters and the like fit, too.
+pub const QUEUE_NAME_BYTES_MAX: u64 = 512;
+/// Queues per group, each in memory on every node in about 1 KiB.
+pub const QUEUES_MAX: u64 = 10_000;
+/// Jobs per group, in all queues together: each that is ready is in memory on every node in about
+/// 50 bytes, and all of them are read when a node starts.
+pub const JOBS_MAX: u64 = 5_000_000;
+/// Jobs a queue may be configured to hold.
+pub const QUEUE_JOBS_MAX: u64 = JOBS_MAX;
+/// Jobs a queue holds when nothing is said.
+pub const QUEUE_JOBS_DEFAULT: u64 = 1_000_000;
+/// Jobs a queue of dead letters holds when nothing is said; then the oldest ones go.
+pub const DEAD_LETTERS_DEFAULT: u64 = 100_000;
+/// Bytes of a job's payload, as of a value.
+pub const JOB_PAYLOAD_BYTES_MAX: u64 = VALUE_BYTES_MAX;
+/// Headers of a job: they are for a handful of names such as those of traces.
+pub const JOB_HEADERS_MAX: usize = 64;
+/// Bytes of all names and values of a job's headers together.
+pub const JOB_HEADER_BYTES_MAX: u64 = 8 << 10;
+/// Bytes of a job's content type.
+pub const JOB_CONTENT_TYPE_BYTES_MAX: u64 = 255;
+/// Bytes of a group key, and of a dedupe key.
+pub const JOB_KEY_BYTES_MAX: u64 = 255;
+/// Jobs in one push, and jobs that one pull answers.
+pub const JOBS_PER_CALL_MAX: usize = 128;
+/// Milliseconds a job may be put off, and live, one year: it is in the tables meanwhile.
+pub const JOB_DELAY_MS_MAX: u64 = 31_622_400_000;
+/// Milliseconds of a visibility timeout at least: less would not survive a failover.
+pub const JOB_VISIBILITY_MS_MIN: u64 = 1_000;
+/// Milliseconds of a visibility timeout, and of an extension of it, half a day: a job whose worker
+/// died is blocked that long.
+pub const JOB_VISIBILITY_MS_MAX: u64 = 43_200_000;
+/// Deliveries after which a job is a dead letter, at most; the same number counts them.
+pub const JOB_ATTEMPTS_MAX: u32 = 1_000_000;
+/// Milliseconds between two attempts.
+pub const JOB_BACKOFF_MS_MAX: u64 = 86_400_000;
+/// Milliseconds a job is kept after it was done, 30 days.
+pub const JOB_KEEP_DONE_MS_MAX: u64 = 2_592_000_000;
+/// Milliseconds a dedupe key is remembered, one day: each is a row.
+pub const DEDUPE_WINDOW_MS_MAX: u64 = 86_400_000;
+/// Bytes of the text of a failure, or of a note on progress: the rest is cut off.
+pub const JOB_NOTE_BYTES_MAX: usize = 1 << 10;
+/// Failures of a job that are remembered, the newest ones.
+pub const JOB_FAILURES_MAX: usize = 10;
+/// Jobs that one consumer may have unacknowledged.
+pub const CONSUMER_WINDOW_MAX: u32 = 1_000;
+/// Consumers per group, pulls that wait and those answered in the last half minute included: each
+/// is in memory on every node in about 300 bytes.
+pub const CONSUMERS_MAX: u64 = 100_000;
+/// Milliseconds a pull may wait, one hour.
+pub const PULL_WAIT_MS_MAX: u64 = 3_600_000;
+/// Milliseconds the answer to a pull that waited is kept for a repetition of it: the leases it names
+/// don't live long either.
+pub const PULL_KEEP_MS: u64 = 30_000;
+/// Jobs that one entry delivers; the rest goes with the next ones.
+pub const DELIVERIES_PER_ENTRY_MAX: usize = 4_096;
+/// Rows of purged jobs that one entry deletes, in the tables and in memory.
+pub const PURGE_PER_ENTRY_MAX: usize = 5_000;
+/// Dead letters that one step of a redrive moves.
+pub const REDRIVE_PER_ENTRY_MAX: u64 = 1_000;
+/// Consumers that one `ConsumerDetachNode` detaches.
+pub const CONSUMER_DETACH_PER_ENTRY_MAX: usize = 1_000;
+/// Jobs shown by a peek: they stand in the queue's row, which is written with each entry that
+/// touches the queue.
+pub const PEEK_MAX: usize = 16;
+/// Jobs per unit of time that a rate limit may name.
+pub const RATE_JOBS_MAX: u32 = 1_000_000;
+/// Milliseconds of that unit of time.
+pub const RATE_PER_MS_MAX: u64 = 86_400_000;
 /// Bytes of an address in a `MemberPublish`.
 pub const ADDRESS_BYTES_MAX: u64 = 255;
 
@@ -154,6 +223,17 @@ impl Limits {
             ("locks_max", LOCKS_MAX),
             ("tickets_max", TICKETS_MAX),
             ("session_owned_max", SESSION_OWNED_MAX),
+            ("queue_name_bytes_max", QUEUE_NAME_BYTES_MAX),
+            ("queues_max", QUEUES_MAX),
+            ("jobs_max", JOBS_MAX),
+            ("job_payload_bytes_max", JOB_PAYLOAD_BYTES_MAX),
+            ("job_header_bytes_max", JOB_HEADER_BYTES_MAX),
+            ("jobs_per_call_max", JOBS_PER_CALL_MAX as u64),
+            ("job_delay_ms_max", JOB_DELAY_MS_MAX),
+            ("job_visibility_ms_max", JOB_VISIBILITY_MS_MAX),
+            ("consumer_window_max", CONSUMER_WINDOW_MAX.into()),
+            ("consumers_max", CONSUMERS_MAX),
+            ("pull_wait_ms_max", PULL_WAIT_MS_MAX),
             ("pattern_bytes_max", PATTERN_BYTES_MAX),
             ("delete_pattern_keys_max", DELETE_PATTERN_KEYS_MAX as u64),
             ("scan_steps_max", SCAN_STEPS_MAX as u64),

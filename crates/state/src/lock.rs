@@ -9,7 +9,7 @@
 //! if its caller is attached somewhere, else it is passed over and keeps its place. Whenever the
 //! first in the queue could be granted, it is granted by the entry that made it so.
 
-use crate::keys::{self, DeadlineKind, Key};
+use crate::keys::{self, Clock, DeadlineKind, Key};
 use crate::limits::{LOCK_HOLDERS_MAX, LOCK_NAME_BYTES_MAX, NAMESPACE_BYTES_MAX};
 use crate::rows::{self, Holder, LockRow, TicketRow, TicketState};
 use crate::scope::{Scope, within};
@@ -246,14 +246,14 @@ fn wait(scope: &mut Scope<'_>, key: &[u8], id: TicketId, ticket: TicketRow) {
     }
     write_lock(scope, key);
     let ticket_key = keys::ticket(scope.group, id);
-    expiry::schedule(scope, ticket.deadline_ms, DeadlineKind::Ticket, &ticket_key);
+    expiry::schedule(scope, Clock::Lease, ticket.deadline_ms, DeadlineKind::Ticket, &ticket_key);
     write_ticket(scope, id, ticket);
 }
 
 /// A ticket that waited does not any more.
 fn leave_queue(scope: &mut Scope<'_>, key: &[u8], id: TicketId, ticket: &TicketRow) {
     let ticket_key = keys::ticket(scope.group, id);
-    expiry::unschedule(scope, ticket.deadline_ms, DeadlineKind::Ticket, &ticket_key);
+    expiry::unschedule(scope, Clock::Lease, ticket.deadline_ms, DeadlineKind::Ticket, &ticket_key);
     stop_waiting(scope, key, id);
 }
 

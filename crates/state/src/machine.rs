@@ -3,14 +3,17 @@
 use crate::codec::CodecError;
 use crate::dedupe::{self, Admission};
 use crate::history::History;
+use crate::keys::Clock;
 use crate::limits::{ENTRY_COMMANDS_MAX, NAMESPACE_BYTES_MAX};
 use crate::lock::{self, Locks};
 use crate::rows::{self, MetaRow};
 use crate::scope::{Failure, Scope, within};
 use crate::session::Sessions;
+use crate::queue::{self, Queues};
 use crate::{
-    Batch, Command, Envelope, FencingToken, GroupId, LogIndex, Outcome, Read, Revision, SessionId,
-    TableError, TicketId, Txn, expiry, kv, member, session, transaction,
+    AssignedJob, Attachment, Batch, Command, ConsumerId, Envelope, FencingToken, GroupId, JobId,
+    JobLease, LogIndex, Outcome, Read, Revision, SessionId, TableError, TicketId, Txn, expiry, kv,
+    member, session, transaction,
 };
 
 /// A failure that is not the user's: the node must stop.
@@ -83,6 +86,38 @@ pub enum Event {
         /// Which.
         id: TicketId,
     },
+    /// A consumer was given a job.
+    JobAssigned {
+        /// Who.
+        consumer: ConsumerId,
+        /// Where it is.
+        attachment: Attachment,
+        /// The job.
+        job: AssignedJob,
+    },
+    /// A job was taken from a consumer, who may be working on it.
+    JobWithdrawn {
+        /// From whom.
+        consumer: ConsumerId,
+        /// Where it is.
+        attachment: Attachment,
+        /// Which.
+        id: JobId,
+        /// What it was delivered under.
+        lease: JobLease,
+    },
+    /// A consumer has ended, or went on elsewhere.
+    ConsumerLeft {
+        /// Who.
+        consumer: ConsumerId,
+        /// Where it was.
+        attachment: Attachment,
+    },
+    /// Something became of a pull that waits: [`crate::query::pull`] tells what.
+    PullChanged {
+        /// Which.
+        consumer: ConsumerId,
+    },
     /// What is left of a lease was recorded.
     LeaseRecorded {
         /// Which.
@@ -121,9 +156,17 @@ pub(crate) struct Memory {
     pub(crate) sessions: Sessions,
     /// All locks and who waits for them.
     pub(crate) locks: Locks,
-    /// No deadline is earlier; none when there are no deadlines. It may lie too early, never too
-    /// late: it only saves the look at the tables while nothing can be due.
-    pub(crate) earliest_deadline_ms: Option<u64>,
+    /// All queues, their jobs that are ready, and who consumes them.
+    pub(crate) queues: Queues,
+    pub(crate) earliest: Earliest,
+}
+
+/// No deadline is earlier; none when there are no deadlines. It may lie too early, never too late:
+/// it only saves the look at the tables while nothing can be due.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Earliest {
+    pub(crate) lease_ms: Option<u64>,
+    pub(crate) wall_ms: Option<u64>,
 }
 
 impl Machine {
@@ -138,7 +181,11 @@ impl Machine {
             history: History::open(tables, group)?,
             sessions: Sessions::derive(tables, group)?,
             locks: Locks::derive(tables, group)?,
-            earliest_deadline_ms: expiry::earliest_ms(tables, group, 0..=u64::MAX)?,
+            queues: Queues::derive(tables, group)?,
+            earliest: Earliest {
+                lease_ms: expiry::earliest_ms(tables, group, Clock::Lease, 0..=u64::MAX)?,
+                wall_ms: expiry::earliest_ms(tables, group, Clock::Wall, 0..=u64::MAX)?,
+            },
         };
         Ok(Self { group, memory, digest: rows::digest(tables, group)? })
     }
@@ -160,6 +207,7 @@ impl Machine {
     ) -> Result<Applied, Fatal> {
         self.check_entry(index, batch)?;
         let (before, history_before) = (self.memory.meta, self.memory.history);
+        let queues_before = self.memory.queues.meta;
         let mut scope = Scope::new(self.group, index, txn, &mut self.memory);
         scope.advance_clocks(batch.stamp);
         expiry::sweep(&mut scope)?;
@@ -168,7 +216,7 @@ impl Machine {
             scope.begin_command(position);
             outcomes.push(apply_one(&mut scope, envelope)?);
         }
-        let events = scope.finish(before, history_before, &mut self.digest)?;
+        let events = scope.finish(before, history_before, queues_before, &mut self.digest)?;
         Ok(Applied { outcomes, events })
     }
 
@@ -185,11 +233,9 @@ impl Machine {
             && self.digest == derived.digest
             && kept.sessions == there.sessions
             && kept.locks == there.locks
-            && match (kept.earliest_deadline_ms, there.earliest_deadline_ms) {
-                (Some(bound_ms), Some(earliest_ms)) => bound_ms <= earliest_ms,
-                (None, Some(_)) => false,
-                (_, None) => true,
-            };
+            && kept.queues == there.queues
+            && is_bound(kept.earliest.lease_ms, there.earliest.lease_ms)
+            && is_bound(kept.earliest.wall_ms, there.earliest.wall_ms);
         if agree {
             return Ok(());
         }
@@ -210,6 +256,14 @@ impl Machine {
             )));
         }
         Ok(())
+    }
+}
+
+fn is_bound(bound_ms: Option<u64>, earliest_ms: Option<u64>) -> bool {
+    match (bound_ms, earliest_ms) {
+        (Some(bound_ms), Some(earliest_ms)) => bound_ms <= earliest_ms,
+        (None, Some(_)) => false,
+        (_, None) => true,
     }
 }
 
@@ -257,5 +311,21 @@ fn execute(scope: &mut Scope<'_>, envelope: &Envelope) -> Result<Outcome, Failur
         Command::LockDetachNode(detach) => lock::detach_node::apply(scope, detach),
         Command::LockExpire(expire) => lock::expire::apply(scope, expire),
         Command::LeaseCheckpoint(checkpoint) => session::checkpoint::apply(scope, checkpoint),
+        Command::QueuePush(push) => queue::push::apply(scope, namespace, push),
+        Command::QueuePull(pull) => queue::pull::apply(scope, namespace, pull),
+        Command::ConsumerAttach(attach) => queue::attach::apply(scope, namespace, attach),
+        Command::ConsumerDetach(detach) => queue::detach::apply(scope, detach),
+        Command::ConsumerDetachNode(detach) => queue::detach_node::apply(scope, detach),
+        Command::ConsumerResize(resize) => queue::resize::apply(scope, resize),
+        Command::QueueAck(ack) => queue::ack::apply(scope, namespace, ack),
+        Command::QueueNack(nack) => queue::nack::apply(scope, namespace, nack),
+        Command::QueueExtend(extend) => queue::extend::apply(scope, namespace, extend),
+        Command::QueueProgress(progress) => queue::progress::apply(scope, namespace, progress),
+        Command::QueueCancel(cancel) => queue::cancel::apply(scope, namespace, cancel),
+        Command::QueueUpdate(update) => queue::update::apply(scope, namespace, update),
+        Command::QueuePause(pause) => queue::pause::apply(scope, namespace, pause),
+        Command::QueuePurge(purge) => queue::purge::apply(scope, namespace, purge),
+        Command::QueueDelete(delete) => queue::delete::apply(scope, namespace, delete),
+        Command::QueueRedrive(redrive) => queue::redrive::apply(scope, namespace, redrive),
     }
 }

@@ -1,8 +1,11 @@
 //! What a command came to: an [`Outcome`] that every replica computes alike.
 
-use crate::limits::TRANSACTION_STEPS_MAX;
+use crate::limits::{CONSUMER_WINDOW_MAX, JOBS_PER_CALL_MAX, TRANSACTION_STEPS_MAX};
 use crate::query::KvItem;
-use crate::{FencingToken, Float, Revision, Sequence, SessionId, TicketId, bounded};
+use crate::{
+    ConsumerId, Era, FencingToken, Float, JobId, JobLease, Revision, Sequence, SessionId, TicketId,
+    bounded,
+};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -120,6 +123,135 @@ pub enum Outcome {
         /// Whether there may be more of them.
         more: bool,
     },
+    /// `QueuePush` happened.
+    QueuePush {
+        /// What each job came to, in their order.
+        #[serde(deserialize_with = "bounded::list::<JOBS_PER_CALL_MAX, _, _>")]
+        jobs: Vec<PushedJob>,
+        /// When.
+        revision: Revision,
+    },
+    /// `QueuePull` took jobs at once, or found none and was not to wait.
+    QueuePull {
+        /// The jobs; [`crate::query::delivery`] has what is in them.
+        #[serde(deserialize_with = "bounded::list::<JOBS_PER_CALL_MAX, _, _>")]
+        jobs: Vec<AssignedJob>,
+        /// When.
+        revision: Revision,
+    },
+    /// `QueuePull` waits; what becomes of it is asked for by the consumer that it is
+    /// ([`crate::query::pull`]).
+    QueuePullWaits {
+        /// Which.
+        consumer: ConsumerId,
+    },
+    /// `ConsumerAttach` happened.
+    ConsumerAttach {
+        /// Who it is.
+        consumer: ConsumerId,
+        /// What it was assigned before, elsewhere, and has not acknowledged. What it is assigned
+        /// from now on comes as events.
+        #[serde(deserialize_with = "bounded::list::<CONSUMER_JOBS_MAX, _, _>")]
+        held: Vec<AssignedJob>,
+    },
+    /// `ConsumerDetachNode` happened, as far as one entry may go.
+    ConsumerDetachNode {
+        /// Whether there may be more of them.
+        more: bool,
+    },
+    /// `QueueAck` happened.
+    QueueAck {
+        /// When.
+        revision: Revision,
+    },
+    /// `QueueNack` happened.
+    QueueNack {
+        /// What became of the job.
+        fate: JobFate,
+        /// When.
+        revision: Revision,
+    },
+    /// `QueueExtend` happened.
+    QueueExtend {
+        /// How long the lease lasts from now on.
+        lease_ms: u64,
+        /// When.
+        revision: Revision,
+    },
+    /// `QueueCancel` happened.
+    QueueCancel {
+        /// Whether there was such a job.
+        cancelled: bool,
+        /// Whether somebody was working on it.
+        was_leased: bool,
+        /// When.
+        revision: Revision,
+    },
+    /// `QueueUpdate` happened.
+    QueueUpdate {
+        /// Whether it made the queue.
+        created: bool,
+        /// When.
+        revision: Revision,
+    },
+    /// `QueuePurge` or `QueueDelete` happened.
+    QueuePurge {
+        /// Whether there was such a queue.
+        found: bool,
+        /// How many jobs are gone.
+        jobs: u64,
+        /// When.
+        revision: Revision,
+    },
+    /// `QueueRedrive` happened, as far as one entry may go.
+    QueueRedrive {
+        /// How many dead letters went back.
+        moved: u64,
+        /// Where the next step begins; none when nothing is left.
+        cursor: Option<JobId>,
+        /// When.
+        revision: Revision,
+    },
+}
+
+/// As [`CONSUMER_WINDOW_MAX`]: what a consumer may hold. A window that was made smaller does not
+/// take back what it held.
+const CONSUMER_JOBS_MAX: usize = CONSUMER_WINDOW_MAX as usize;
+
+/// What a pushed job came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushedJob {
+    /// Its id; that of the first one if it is a duplicate.
+    pub id: JobId,
+    /// Whether a job with its dedupe key was pushed before, within the window.
+    pub duplicate: bool,
+}
+
+/// A job that was given to somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignedJob {
+    /// What it is stored under.
+    pub era: Era,
+    /// Which.
+    pub id: JobId,
+    /// What it may be acknowledged under.
+    pub lease: JobLease,
+    /// How often it was delivered, this time included.
+    pub attempt: u32,
+}
+
+/// What became of a job that was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobFate {
+    /// It is ready again.
+    Ready,
+    /// It is tried again later.
+    Delayed {
+        /// In so many milliseconds of lease time.
+        delay_ms: u64,
+    },
+    /// It is a dead letter, or discarded, as its queue says.
+    Dead,
 }
 
 /// What an operation of a transaction came to.
@@ -249,4 +381,43 @@ pub enum Rejection {
     /// The request was cancelled by its session before it came.
     #[error("the request was cancelled before it came")]
     Cancelled,
+    /// The queue holds as many jobs as it may.
+    #[error(
+        "queue {queue:?} is full: it may hold {limit} jobs; wait until some are done, or raise its limit"
+    )]
+    QueueFull {
+        /// The queue.
+        queue: String,
+        /// How many jobs it may hold.
+        limit: u64,
+    },
+    /// There is no such queue.
+    #[error("there is no queue {queue:?}; it is made by the first push, or by an update")]
+    QueueUnknown {
+        /// The queue.
+        queue: String,
+    },
+    /// There is no such job (any more).
+    #[error(
+        "queue {queue:?} has no job {id}: it was done, cancelled, purged, or is a dead letter by now"
+    )]
+    JobUnknown {
+        /// The queue.
+        queue: String,
+        /// The job.
+        id: JobId,
+    },
+    /// The job is not leased under that lease (any more).
+    #[error(
+        "job {id} is not leased under {lease} any more: its lease ran out or was given back, so the job may be with somebody else; nothing was done"
+    )]
+    JobLeaseLost {
+        /// The job.
+        id: JobId,
+        /// The lease it was said to be under.
+        lease: JobLease,
+    },
+    /// The consumer that wants to go on has ended.
+    #[error("consumer {0} has ended; begin a new one")]
+    ConsumerGone(ConsumerId),
 }

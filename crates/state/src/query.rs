@@ -2,7 +2,7 @@
 //!
 //! They never touch what the machine keeps in memory, so any thread may call them on any view.
 
-use crate::keys::{self, Key};
+use crate::keys::{self, Clock, Key};
 use crate::limits::{KEY_BYTES_MAX, NAMESPACE_BYTES_MAX};
 use crate::machine::Fatal;
 use crate::rows::{self, KvRow, MemberAddrRow, SessionRow};
@@ -16,12 +16,14 @@ use xxhash_rust::xxh3::Xxh3;
 mod kv_history;
 mod kv_list;
 mod lock;
+mod queue;
 mod transaction;
 
 pub use kv_history::*;
 pub use kv_list::*;
 use lock::count_locks;
 pub use lock::*;
+pub use queue::*;
 pub use transaction::transaction;
 
 /// A key as a reader sees it.
@@ -123,7 +125,19 @@ pub fn next_deadline_ms(
     group: GroupId,
     within_ms: RangeInclusive<u64>,
 ) -> Result<Option<u64>, Fatal> {
-    expiry::earliest_ms(tables, group, within_ms)
+    expiry::earliest_ms(tables, group, Clock::Lease, within_ms)
+}
+
+/// As [`next_deadline_ms`], of what waits for a wall time.
+///
+/// # Errors
+/// When the tables fail.
+pub fn next_wall_deadline_ms(
+    tables: &dyn Read,
+    group: GroupId,
+    within_ms: RangeInclusive<u64>,
+) -> Result<Option<u64>, Fatal> {
+    expiry::earliest_ms(tables, group, Clock::Wall, within_ms)
 }
 
 /// An open session.

@@ -2,9 +2,11 @@
 
 use crate::codec::{self, CodecError};
 use crate::{
-    Attachment, DeleteCause, Fatal, FencingToken, GroupId, HistoryPosition, Outcome, Read,
-    Revision, Sequence, SessionId, Share, Stamp, keys,
+    AssignedJob, Attachment, ConsumerId, DeleteCause, Era, Fatal, FencingToken, GroupId,
+    HistoryPosition, JobId, JobLease, Outcome, QueueId, QueueOptions, Read, Revision, Sequence,
+    SessionId, Share, Stamp, keys,
 };
+use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 
 /// The group's clocks and counters; one row, written once per entry.
@@ -195,6 +197,244 @@ pub(crate) enum TicketState {
     TimedOut,
 }
 
+/// The counters of all queues of a group; one row, written at most once per entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct QueuesMetaRow {
+    /// Given last to a queue, job, consumer or era; the next one gets the next. A restore raises it.
+    pub(crate) id: u64,
+    /// Given last to a delivery. A restore raises it.
+    pub(crate) lease: JobLease,
+    /// Rows of JOB, but for those of old eras.
+    pub(crate) jobs: u64,
+}
+
+/// A queue; written when it is made or changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct QueueRow {
+    pub(crate) id: QueueId,
+    pub(crate) era: Era,
+    pub(crate) paused: bool,
+    pub(crate) options: QueueOptions,
+}
+
+/// What there is in a queue, and has been; written at most once per entry that touches it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct QueueCountsRow {
+    pub(crate) jobs: JobCounts,
+    pub(crate) totals: QueueTotals,
+    /// The consumer that was given a job last: the next one's turn is it.
+    pub(crate) cursor: ConsumerId,
+    /// What its rate limit has left.
+    pub(crate) bucket: Bucket,
+    /// Lease time at which the queue is to be looked at, when it could not deliver all it might.
+    pub(crate) wake_ms: Option<u64>,
+    /// The jobs that come next.
+    pub(crate) next: Vec<JobId>,
+    /// Lease time since which the job that has been ready for longest is.
+    pub(crate) oldest_ready_ms: Option<u64>,
+}
+
+/// A token bucket, filled by the lease clock: each millisecond adds as many tokens as the rate has
+/// jobs, and each delivery takes as many as it has milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Bucket {
+    pub(crate) tokens: u64,
+    /// Lease time at which it had them.
+    pub(crate) at_ms: u64,
+}
+
+/// How many jobs of a queue are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobCounts {
+    /// Could be delivered, or wait for others of their group.
+    pub ready: u64,
+    /// Wait for their time.
+    pub delayed: u64,
+    /// Are being worked on.
+    pub leased: u64,
+    /// Are done, and kept to be looked at.
+    pub done: u64,
+}
+
+/// What has happened in a queue since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueTotals {
+    /// Jobs that came in, from other queues too.
+    pub pushed: u64,
+    /// Jobs that did not come in, because they were there before.
+    pub duplicates: u64,
+    /// Deliveries.
+    pub delivered: u64,
+    /// Jobs that were done.
+    pub acked: u64,
+    /// Failures that were told.
+    pub nacked: u64,
+    /// Leases that ran out.
+    pub lapsed: u64,
+    /// Jobs that became dead letters, or were discarded in place of that.
+    pub died: u64,
+    /// Jobs dropped because the queue was full.
+    pub dropped: u64,
+    /// Jobs cancelled.
+    pub cancelled: u64,
+}
+
+/// A job, without what is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JobRow {
+    pub(crate) priority: u8,
+    pub(crate) state: JobState,
+    /// Lease time at which it is or was ready.
+    pub(crate) ready_ms: u64,
+    /// Deliveries since it was pushed, or put back from the dead letters.
+    pub(crate) attempts: u32,
+    /// Wall time of its push.
+    pub(crate) pushed_wall_ms: u64,
+    /// Lease time from which on it is not delivered any more.
+    pub(crate) expires_ms: Option<u64>,
+    pub(crate) group: Option<JobGroup>,
+    /// The queue that a dead letter came from.
+    pub(crate) from: Option<String>,
+    /// Whether it has a row in JOB_NOTE.
+    pub(crate) noted: bool,
+}
+
+/// A job's place in its group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JobGroup {
+    pub(crate) key: Bytes,
+    /// Grows with each job that comes into a queue, also back from the dead letters.
+    pub(crate) order: u64,
+}
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum JobState {
+    Ready,
+    /// Until `ready_ms`.
+    Delayed,
+    /// Until this wall time.
+    DelayedUntil {
+        wall_ms: u64,
+    },
+    Leased {
+        lease: JobLease,
+        /// None when it was pulled.
+        consumer: Option<ConsumerId>,
+        until_ms: u64,
+    },
+    /// Kept until this lease time.
+    Done {
+        until_ms: u64,
+    },
+}
+
+/// What is in a job. Borrows it, as [`KvRow`] does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JobBodyRow<'a> {
+    pub(crate) content_type: &'a str,
+    #[serde(borrow)]
+    pub(crate) headers: Vec<(&'a str, &'a [u8])>,
+    #[serde(serialize_with = "as_bytes")]
+    pub(crate) payload: &'a [u8],
+}
+
+impl<'a> JobBodyRow<'a> {
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Fatal> {
+        codec::decode_borrowed(bytes).map_err(|error| undecodable("job body row", error))
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let headers: usize =
+            self.headers.iter().map(|(name, value)| name.len() + value.len() + 18).sum();
+        let bytes = 27 + self.content_type.len() + headers + self.payload.len();
+        codec::encode_with_capacity(self, bytes)
+    }
+}
+
+/// What has happened to a job that did not go smoothly.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JobNoteRow {
+    /// The newest ones, in their order.
+    pub(crate) failures: Vec<JobFailure>,
+    /// Why it is a dead letter.
+    pub(crate) death: Option<DeathCause>,
+    pub(crate) progress: Option<JobProgress>,
+}
+
+/// One failed attempt at a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobFailure {
+    /// Which delivery it was.
+    pub attempt: u32,
+    /// Wall time of the failure.
+    pub wall_ms: u64,
+    /// What went wrong, as the worker said; empty when its lease ran out.
+    pub error: String,
+}
+
+/// Why a job is a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeathCause {
+    /// It failed as often as it may.
+    Attempts,
+    /// Its worker said so.
+    Rejected,
+    /// Its ttl ran out before it was done.
+    Expired,
+}
+
+/// How far the work on a job is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobProgress {
+    /// Thousandths.
+    pub permille: u32,
+    /// What the worker said.
+    pub note: String,
+    /// Wall time of that.
+    pub wall_ms: u64,
+}
+
+/// Somebody who takes jobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ConsumerRow {
+    pub(crate) queue: QueueId,
+    pub(crate) session: Option<SessionId>,
+    /// Where it is; none: it is passed over.
+    pub(crate) attachment: Option<Attachment>,
+    pub(crate) wants: Wants,
+}
+
+/// What a consumer wants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Wants {
+    /// To have up to so many jobs.
+    Window(u32),
+    /// Up to so many jobs, once.
+    Pull {
+        count: u32,
+        /// Lease time at which the wait is over; once it is, or is answered, at which it is
+        /// forgotten.
+        until_ms: u64,
+        state: PullState,
+    },
+}
+
+/// What became of a pull so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum PullState {
+    Waiting,
+    Answered(Vec<AssignedJob>),
+    TimedOut,
+}
+
+/// A dedupe key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DedupeRow {
+    pub(crate) job: JobId,
+    pub(crate) deadline_ms: u64,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MemberAddrRow {
     pub(crate) client_addr: String,
@@ -219,6 +459,14 @@ pub(crate) fn history_meta(tables: &dyn Read, group: GroupId) -> Result<HistoryM
     match tables.get(&keys::history_meta(group))? {
         Some(bytes) => decode("history meta row", &bytes),
         None => Ok(HistoryMetaRow::default()),
+    }
+}
+
+/// The counters of the group's queues; a group without the row has none.
+pub(crate) fn queues_meta(tables: &dyn Read, group: GroupId) -> Result<QueuesMetaRow, Fatal> {
+    match tables.get(&keys::queues_meta(group))? {
+        Some(bytes) => decode("queues meta row", &bytes),
+        None => Ok(QueuesMetaRow::default()),
     }
 }
 

@@ -2,13 +2,18 @@
 
 use crate::digest::Recorder;
 use crate::history::{self, History};
-use crate::limits::{DELETE_PATTERN_KEYS_MAX, EXPIRE_PER_ENTRY_MAX, SCAN_STEPS_MAX};
+use crate::limits::{
+    DELETE_PATTERN_KEYS_MAX, DELIVERIES_PER_ENTRY_MAX, EXPIRE_PER_ENTRY_MAX, PURGE_PER_ENTRY_MAX,
+    SCAN_STEPS_MAX,
+};
 use crate::lock::Locks;
-use crate::machine::Memory;
-use crate::rows::MetaRow;
+use crate::machine::{Earliest, Memory};
+use crate::queue::Queues;
+use crate::rows::{MetaRow, QueuesMetaRow};
 use crate::session::{Pending, Sessions};
 use crate::{
-    Event, Fatal, GroupId, LogIndex, Rejection, Revision, Stamp, TableError, Txn, codec, keys,
+    Event, Fatal, GroupId, LogIndex, QueueId, Rejection, Revision, Stamp, TableError, Txn, codec,
+    keys, queue,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,13 +59,17 @@ pub(crate) struct Scope<'a> {
     pub(crate) locks: &'a mut Locks,
     /// Keys of locks that tickets were taken from: they may pass on. Empty between commands.
     pub(crate) unblocked: BTreeSet<Vec<u8>>,
+    pub(crate) queues: &'a mut Queues,
+    /// Queues whose counts changed; written when the entry ends.
+    pub(crate) queues_touched: BTreeSet<QueueId>,
+    /// Queues that may have something to deliver. Empty between commands.
+    pub(crate) queues_due: BTreeSet<QueueId>,
     /// Sessions that came to own a key (true) or not to own it any more, in their order.
     pub(crate) key_owners: Vec<(crate::SessionId, bool)>,
     /// Answers and floors of this entry by session; written when the entry ends, so that a
     /// session costs one small row per entry, not one per command.
     pub(crate) pending: BTreeMap<crate::SessionId, Pending>,
-    /// See [`Memory`].
-    pub(crate) earliest_deadline_ms: &'a mut Option<u64>,
+    pub(crate) earliest: &'a mut Earliest,
     pub(crate) events: Vec<Event>,
     pub(crate) allowance: Allowance,
 }
@@ -76,6 +85,10 @@ pub(crate) struct Allowance {
     pub(crate) keys: usize,
     /// Steps of scans for them.
     pub(crate) steps: usize,
+    /// Jobs to deliver.
+    pub(crate) deliveries: usize,
+    /// Rows of purged jobs to delete.
+    pub(crate) purged_rows: usize,
 }
 
 impl<'a> Scope<'a> {
@@ -85,7 +98,7 @@ impl<'a> Scope<'a> {
         txn: &'a mut dyn Txn,
         memory: &'a mut Memory,
     ) -> Self {
-        let Memory { meta, history, sessions, locks, earliest_deadline_ms } = memory;
+        let Memory { meta, history, sessions, locks, queues, earliest } = memory;
         Self {
             group,
             index,
@@ -96,14 +109,19 @@ impl<'a> Scope<'a> {
             sessions,
             locks,
             unblocked: BTreeSet::new(),
+            queues,
+            queues_touched: BTreeSet::new(),
+            queues_due: BTreeSet::new(),
             key_owners: Vec::new(),
             pending: BTreeMap::new(),
-            earliest_deadline_ms,
+            earliest,
             events: Vec::new(),
             allowance: Allowance {
                 session_rows: EXPIRE_PER_ENTRY_MAX,
                 keys: DELETE_PATTERN_KEYS_MAX,
                 steps: SCAN_STEPS_MAX,
+                deliveries: DELIVERIES_PER_ENTRY_MAX,
+                purged_rows: PURGE_PER_ENTRY_MAX,
             },
         }
     }
@@ -141,9 +159,10 @@ impl<'a> Scope<'a> {
             txn,
             meta,
             history,
-            earliest_deadline_ms,
+            earliest,
             events,
             allowance,
+            queues,
             // The same for all of a command.
             group: _,
             index: _,
@@ -156,17 +175,25 @@ impl<'a> Scope<'a> {
             // Not put back: no operation of a transaction touches a lock.
             locks: _,
             unblocked: _,
+            // A queue that was touched in vain is written as it was.
+            queues_touched: _,
+            queues_due: _,
         } = self;
         let before =
-            (**meta, **history, **earliest_deadline_ms, events.len(), *allowance, key_owners.len());
+            (**meta, **history, **earliest, events.len(), *allowance, key_owners.len(), queues.meta);
         txn.stage();
+        queues.begin();
         let done = work(self);
         self.txn.unstage(done.is_ok());
-        if done.is_err() {
-            let (meta, history, earliest_deadline_ms, events, allowance, key_owners) = before;
+        if done.is_ok() {
+            self.queues.keep();
+        } else {
+            let (meta, history, earliest, events, allowance, key_owners, queues) = before;
+            self.queues.undo();
+            self.queues.meta = queues;
             *self.meta = meta;
             *self.history = history;
-            *self.earliest_deadline_ms = earliest_deadline_ms;
+            *self.earliest = earliest;
             self.events.truncate(events);
             self.allowance = allowance;
             crate::session::undo_key_owners(self, key_owners);
@@ -184,10 +211,16 @@ impl<'a> Scope<'a> {
         mut self,
         before: MetaRow,
         history_before: History,
+        queues_before: QueuesMetaRow,
         digest: &mut u64,
     ) -> Result<Vec<Event>, Fatal> {
         crate::session::write_pending(&mut self);
+        queue::write_touched(&mut self);
         history::trim(&mut self)?;
+        if self.queues.meta != queues_before {
+            let row = codec::encode(&self.queues.meta);
+            self.txn.put(&keys::queues_meta(self.group), &row);
+        }
         if self.history.row != history_before.row {
             self.txn.put(&keys::history_meta(self.group), &codec::encode(&self.history.row));
         }

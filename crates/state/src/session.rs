@@ -8,6 +8,7 @@
 //! with one in it.
 
 use crate::limits::{SESSION_OWNED_MAX, SESSION_ROW_BYTES_MAX, SESSION_WINDOW};
+use crate::queue::consumers;
 use crate::rows::{self, Answer, AnswerRow, SessionRow};
 use crate::scope::{Scope, at_most};
 use crate::{
@@ -232,11 +233,16 @@ pub(crate) fn remember(scope: &mut Scope<'_>, id: SessionId, answer: Answer) {
 
 /// Refuses what would make a session own too much, or be owned by one that is not open.
 pub(crate) fn may_own_one_more(scope: &Scope<'_>, id: SessionId) -> Result<(), Rejection> {
+    may_own(scope, id, 1)
+}
+
+/// As [`may_own_one_more`], for several things at once.
+pub(crate) fn may_own(scope: &Scope<'_>, id: SessionId, more: u64) -> Result<(), Rejection> {
     let Some(session) = scope.sessions.open.get(&id) else {
         return Err(Rejection::SessionExpired(id));
     };
-    let owned = session.keys + scope.locks.owned_by(id);
-    at_most("locks, waits and keys of the session", owned + 1, SESSION_OWNED_MAX)
+    let owned = session.keys + scope.locks.owned_by(id) + consumers::owned_by(scope, id);
+    at_most("locks, waits, keys and jobs of the session", owned + more, SESSION_OWNED_MAX)
 }
 
 /// A key ends with this session from now on.
@@ -291,7 +297,8 @@ pub(crate) fn end(scope: &mut Scope<'_>, id: SessionId) -> Result<Option<usize>,
     scope.events.push(Event::SessionEnded { id });
     let keys = kv::owned::session_ended(scope, id)?;
     let locks = lock::session_ended(scope, id)?;
-    Ok(Some(1 + session.rows.len() + keys + locks))
+    let jobs = consumers::session_ended(scope, id)?;
+    Ok(Some(1 + session.rows.len() + keys + locks + jobs))
 }
 
 /// Writes what the entry changed about its sessions, in the order of their ids.

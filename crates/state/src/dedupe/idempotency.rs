@@ -1,7 +1,7 @@
 //! Keys that callers without a session make up for one request each.
 
 use super::{Admission, Slot, bounded, request_hash};
-use crate::keys::DeadlineKind;
+use crate::keys::{Clock, DeadlineKind};
 use crate::limits::{
     IDEMPOTENCY_KEY_BYTES_MAX, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_TTL_MS, NAMESPACE_BYTES_MAX,
 };
@@ -52,10 +52,10 @@ pub(super) fn remember(
 ) {
     let deadline_ms = scope.lease_ms().saturating_add(IDEMPOTENCY_TTL_MS);
     match replaces_deadline_ms {
-        Some(old_ms) => expiry::unschedule(scope, old_ms, DeadlineKind::Idempotency, key),
+        Some(old_ms) => expiry::unschedule(scope, Clock::Lease, old_ms, DeadlineKind::Idempotency, key),
         None => scope.meta.idempotency_keys += 1,
     }
-    expiry::schedule(scope, deadline_ms, DeadlineKind::Idempotency, key);
+    expiry::schedule(scope, Clock::Lease, deadline_ms, DeadlineKind::Idempotency, key);
     let row = IdempotencyRow { deadline_ms, request_hash, outcome: bounded(outcome) };
     scope.txn.put(key, &codec::encode(&row));
 }

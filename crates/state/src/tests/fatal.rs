@@ -78,7 +78,7 @@ fn keys_that_no_table_has() {
     let broken = [
         [&keys::session(GROUP, SessionId(1))[..], b"x"].concat(),
         keys::session_answer(GROUP, SessionId(1), LogIndex(1)),
-        keys::deadlines_from(GROUP, 5),
+        keys::deadlines_from(GROUP, keys::Clock::Lease, 5),
     ];
     for key in broken {
         let mut tables = MemoryTables::default();

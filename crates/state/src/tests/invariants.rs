@@ -1,6 +1,6 @@
 //! The checker finds each relation broken: one planted fault each.
 
-use crate::keys::{self, DeadlineKind};
+use crate::keys::{self, Clock, DeadlineKind};
 use crate::rows::{
     self, Answer, AnswerRow, HistoryChange, HistoryRow, KvRow, LockRow, SessionRow, TicketRow,
 };
@@ -135,15 +135,15 @@ fn planted_faults_are_found() {
         }),
         ("belongs to nothing", |t| {
             let other = keys::kv(GROUP, "", b"other");
-            t.put(&keys::deadline(GROUP, 10_100, DeadlineKind::Kv, &other), b"");
+            t.put(&keys::deadline(GROUP, Clock::Lease, 10_100, DeadlineKind::Kv, &other), b"");
         }),
         ("is missing", |t| {
             let key = keys::kv(GROUP, "", b"k");
-            t.delete(&keys::deadline(GROUP, 10_100, DeadlineKind::Kv, &key));
+            t.delete(&keys::deadline(GROUP, Clock::Lease, 10_100, DeadlineKind::Kv, &key));
         }),
         ("has a value", |t| {
             let key = keys::kv(GROUP, "", b"k");
-            t.put(&keys::deadline(GROUP, 10_100, DeadlineKind::Kv, &key), b"x");
+            t.put(&keys::deadline(GROUP, Clock::Lease, 10_100, DeadlineKind::Kv, &key), b"x");
         }),
         ("has the row", |t| {
             let row = KvRow {
@@ -280,7 +280,7 @@ fn a_machine_that_disagrees_with_its_tables_is_found() {
         // Earlier than the machine believes: it would not look in time.
         |t| {
             let key = keys::kv(GROUP, "", b"k");
-            t.put(&keys::deadline(GROUP, 50, DeadlineKind::Kv, &key), b"");
+            t.put(&keys::deadline(GROUP, Clock::Lease, 50, DeadlineKind::Kv, &key), b"");
         },
     ];
     for plant in disagreements {

@@ -1,7 +1,7 @@
 //! Keys come back as they were made, and lie in the order that scans rely on.
 
 use super::property;
-use crate::keys::{self, DeadlineKind, Key};
+use crate::keys::{self, Clock, DeadlineKind, Key};
 use crate::{
     GroupId, HistoryPosition, LogIndex, MemoryTables, NodeId, Read, Revision, SessionId, TicketId,
     Txn,
@@ -41,7 +41,7 @@ impl Made {
             Self::Digest => keys::digest(group),
             Self::Kv(namespace, key) => keys::kv(group, namespace, key),
             Self::KvDeadline(at_ms, namespace, key) => {
-                keys::deadline(group, *at_ms, DeadlineKind::Kv, &keys::kv(group, namespace, key))
+                keys::deadline(group, Clock::Lease, *at_ms, DeadlineKind::Kv, &keys::kv(group, namespace, key))
             }
             Self::Session(id) => keys::session(group, SessionId(*id)),
             Self::SessionAnswer(id, index) => {
@@ -50,7 +50,7 @@ impl Made {
             Self::Idempotency(namespace, key) => keys::idempotency(group, namespace, key),
             Self::IdempotencyDeadline(at_ms, namespace, key) => {
                 let expiring = keys::idempotency(group, namespace, key);
-                keys::deadline(group, *at_ms, DeadlineKind::Idempotency, &expiring)
+                keys::deadline(group, Clock::Lease, *at_ms, DeadlineKind::Idempotency, &expiring)
             }
             Self::MemberAddr(node) => keys::member_addr(group, NodeId(*node)),
             Self::HistoryMeta => keys::history_meta(group),
@@ -62,7 +62,7 @@ impl Made {
             Self::Ticket(id) => keys::ticket(group, TicketId(*id)),
             Self::TicketDeadline(at_ms, id) => {
                 let expiring = keys::ticket(group, TicketId(*id));
-                keys::deadline(group, *at_ms, DeadlineKind::Ticket, &expiring)
+                keys::deadline(group, Clock::Lease, *at_ms, DeadlineKind::Ticket, &expiring)
             }
         }
     }
@@ -198,9 +198,9 @@ fn order_of_keys_is_order_of_their_parts() {
             let kv = |name: &[u8]| keys::kv(group, "ns", name);
             prop_assert_eq!(kv(&n).cmp(&kv(&m)), n.cmp(&m));
             let deadline =
-                |at_ms, name: &[u8]| keys::deadline(group, at_ms, DeadlineKind::Kv, &kv(name));
+                |at_ms, name: &[u8]| keys::deadline(group, Clock::Lease, at_ms, DeadlineKind::Kv, &kv(name));
             prop_assert_eq!(deadline(a, &n).cmp(&deadline(c, &m)), (a, &n).cmp(&(c, &m)));
-            prop_assert_eq!(keys::deadlines_from(group, a) <= deadline(c, &m), a <= c);
+            prop_assert_eq!(keys::deadlines_from(group, Clock::Lease, a) <= deadline(c, &m), a <= c);
             Ok(())
         },
     );

@@ -2,7 +2,7 @@
 //!
 //! When a variant is added, `name_of_*` stops compiling: add samples of it there and here.
 
-use crate::keys::{self, DeadlineKind};
+use crate::keys::{self, Clock, DeadlineKind};
 use crate::query::KvItem;
 use crate::rows::{
     Answer, AnswerRow, HistoryChange, HistoryMetaRow, HistoryRow, Holder, IdempotencyRow, KvRow,
@@ -304,9 +304,9 @@ pub(super) fn rows() -> Vec<(String, Vec<u8>, Vec<u8>)> {
     };
     let kv_key = keys::kv(group, "ns", b"key");
     let idempotency_key = keys::idempotency(group, "", b"\x00\xff");
-    let kv_deadline = keys::deadline(group, 42_345, DeadlineKind::Kv, &kv_key);
+    let kv_deadline = keys::deadline(group, Clock::Lease, 42_345, DeadlineKind::Kv, &kv_key);
     let idempotency_deadline =
-        keys::deadline(group, 612_345, DeadlineKind::Idempotency, &idempotency_key);
+        keys::deadline(group, Clock::Lease, 612_345, DeadlineKind::Idempotency, &idempotency_key);
     let recent = vec![answer.clone()];
     let session =
         SessionRow { ttl_ms: 30_000, remaining_ms: Some(15_000), floor: Sequence(7), recent };
@@ -370,7 +370,7 @@ pub(super) fn rows() -> Vec<(String, Vec<u8>, Vec<u8>)> {
         ("ticket_timed_out", ticket_key.clone(), codec::encode(&ticket(TicketState::TimedOut))),
         (
             "deadline_ticket",
-            keys::deadline(group, 42_345, DeadlineKind::Ticket, &ticket_key),
+            keys::deadline(group, Clock::Lease, 42_345, DeadlineKind::Ticket, &ticket_key),
             Vec::new(),
         ),
         ("member_addr", keys::member_addr(group, NodeId(3)), codec::encode(&addr)),

@@ -1,0 +1,141 @@
+//! Puts dead letters back into the queue they came from.
+
+use super::{At, DEAD, dispatch, find, find_named, length, put_in, queue, take_out};
+use crate::keys::{self, Key};
+use crate::limits::{JOBS_PER_CALL_MAX, REDRIVE_PER_ENTRY_MAX};
+use crate::rows::{self, JobRow, JobState};
+use crate::scope::{Failure, Scope, within};
+use crate::{
+    DeadLetters, Fatal, JobId, Outcome, QueueRedrive, Read as _, Redriven, Rejection, WhenFull,
+};
+use std::ops::ControlFlow;
+
+/// Rows that one step looks at for those that came from the queue.
+const LOOKED_AT_MAX: usize = 10_000;
+
+/// They are ready at once, and have all their attempts before them. Those that somebody works on
+/// are passed over. A queue that is full, and would refuse a push, takes no more.
+pub(crate) fn apply(
+    scope: &mut Scope<'_>,
+    namespace: &str,
+    redrive: &QueueRedrive,
+) -> Result<Outcome, Failure> {
+    let to = find(scope, namespace, &redrive.queue)?;
+    let revision = scope.revision;
+    let none = Outcome::QueueRedrive { moved: 0, cursor: None, revision };
+    let options = &queue(scope, to.id)?.row.options;
+    let dead = match &options.dead_letters {
+        DeadLetters::Own => format!("{}{DEAD}", redrive.queue),
+        DeadLetters::To(name) => name.clone(),
+        DeadLetters::Discard => return Ok(none),
+    };
+    let room = match options.when_full {
+        WhenFull::Reject => {
+            options.jobs_max.saturating_sub(length(&queue(scope, to.id)?.counts))
+        }
+        WhenFull::DropOldest => u64::MAX,
+    };
+    let Some(from) = find_named(scope, namespace, &dead) else { return Ok(none) };
+    let (letters, cursor) = match &redrive.which {
+        Redriven::Jobs(ids) => {
+            within("jobs to put back at once", ids.len(), JOBS_PER_CALL_MAX as u64)?;
+            (named(scope, from, &redrive.queue, ids)?, None)
+        }
+        Redriven::After { after, jobs_max } => {
+            let jobs_max = (*jobs_max).min(REDRIVE_PER_ENTRY_MAX).min(room.max(1));
+            following(scope, from, &redrive.queue, *after, jobs_max as usize)?
+        }
+    };
+    if room == 0 && !letters.is_empty() {
+        let limit = queue(scope, to.id)?.row.options.jobs_max;
+        let queue = redrive.queue.clone();
+        return Err(Failure::Rejected(Rejection::QueueFull { queue, limit }));
+    }
+    let mut moved = 0;
+    for (id, before) in letters {
+        if moved == room {
+            break;
+        }
+        take_out(scope, from, id, &before)?;
+        let mut row = before;
+        row.state = JobState::Ready;
+        row.ready_ms = scope.lease_ms();
+        row.attempts = 0;
+        row.from = None;
+        super::make_room(scope, to, 1)?;
+        put_in(scope, to, id, &mut row)?;
+        forget_death(scope, id)?;
+        moved += 1;
+    }
+    dispatch(scope, to.id)?;
+    Ok(Outcome::QueueRedrive { moved, cursor, revision })
+}
+
+/// What failed is remembered; that it was given up is over.
+fn forget_death(scope: &mut Scope<'_>, id: JobId) -> Result<(), Fatal> {
+    let mut note = super::note(scope, id)?;
+    note.death = None;
+    super::write_note(scope, id, &note);
+    Ok(())
+}
+
+fn goes_back(row: &JobRow, to: &str) -> bool {
+    row.from.as_deref() == Some(to)
+        && !matches!(row.state, JobState::Leased { .. } | JobState::Done { .. })
+}
+
+fn named(
+    scope: &Scope<'_>,
+    from: At,
+    to: &str,
+    ids: &[JobId],
+) -> Result<Vec<(JobId, JobRow)>, Fatal> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut found = Vec::new();
+    for id in ids {
+        if let Some(row) = super::job(scope, from.era, id)?.filter(|row| goes_back(row, to)) {
+            found.push((id, row));
+        }
+    }
+    Ok(found)
+}
+
+/// The next ones, and where the step after this begins.
+fn following(
+    scope: &Scope<'_>,
+    from: At,
+    to: &str,
+    after: Option<JobId>,
+    jobs_max: usize,
+) -> Result<(Vec<(JobId, JobRow)>, Option<JobId>), Fatal> {
+    let (mut begin, end) = keys::jobs_range(scope.group, from.era);
+    if let Some(after) = after {
+        begin = keys::successor(keys::job(scope.group, from.era, after));
+    }
+    let (mut found, mut looked_at) = (Vec::new(), 0);
+    let (mut passed, mut cursor, mut failed) = (None, None, None);
+    scope.txn.scan(&begin, &end, &mut |key, value| {
+        if found.len() == jobs_max.max(1) || looked_at == LOOKED_AT_MAX {
+            cursor = passed;
+            return ControlFlow::Break(());
+        }
+        looked_at += 1;
+        match (keys::parse(scope.group, key), rows::decode::<JobRow>("job row", value)) {
+            (Some(Key::Job(_, id)), Ok(row)) => {
+                passed = Some(id);
+                if goes_back(&row, to) {
+                    found.push((id, row));
+                }
+            }
+            (_, Err(fatal)) => failed = Some(fatal),
+            _ => failed = Some(Fatal::Invariant(format!("JOB holds the key {key:02x?}"))),
+        }
+        if failed.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    match failed {
+        Some(fatal) => Err(fatal),
+        None => Ok((found, cursor)),
+    }
+}

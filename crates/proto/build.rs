@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "quorate/v1/kv.proto",
         "quorate/v1/session.proto",
         "quorate/v1/lock.proto",
+        "quorate/v1/queue.proto",
         "quorate/v1/cluster.proto",
         "quorate/v1/txn.proto",
         "quorate/v1/pipeline.proto",

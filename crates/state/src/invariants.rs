@@ -160,7 +160,13 @@ impl Seen {
                 let row: IdempotencyRow = rows::decode("idempotency row", value)?;
                 self.idempotency_keys += 1;
                 let kind = DeadlineKind::Idempotency;
-                self.deadlines_due.insert(keys::deadline(group, Clock::Lease, row.deadline_ms, kind, key));
+                self.deadlines_due.insert(keys::deadline(
+                    group,
+                    Clock::Lease,
+                    row.deadline_ms,
+                    kind,
+                    key,
+                ));
             }
             Key::MemberAddr(_) => {
                 let _: MemberAddrRow = rows::decode("member address row", value)?;
@@ -189,7 +195,13 @@ impl Seen {
                 }
                 if row.state == TicketState::Waiting {
                     let (at_ms, kind) = (row.deadline_ms, DeadlineKind::Ticket);
-                    self.deadlines_due.insert(keys::deadline(group, Clock::Lease, at_ms, kind, key));
+                    self.deadlines_due.insert(keys::deadline(
+                        group,
+                        Clock::Lease,
+                        at_ms,
+                        kind,
+                        key,
+                    ));
                     let lock = keys::lock(group, &row.namespace, &row.name);
                     self.waiting.entry(lock).or_default().push(row);
                 }

@@ -155,6 +155,9 @@ pub const CONSUMER_WINDOW_MAX: u32 = 1_000;
 pub const CONSUMERS_MAX: u64 = 100_000;
 /// Milliseconds a pull may wait, one hour.
 pub const PULL_WAIT_MS_MAX: u64 = 3_600_000;
+/// Bytes of what is in jobs, from which on a pull takes no further one: so an answer has about twice
+/// as much at most.
+pub const PULL_BODY_BYTES_MAX: u64 = 1 << 20;
 /// Milliseconds the answer to a pull that waited is kept for a repetition of it: the leases it names
 /// don't live long either.
 pub const PULL_KEEP_MS: u64 = 30_000;

@@ -6,10 +6,10 @@ use crate::history::History;
 use crate::keys::Clock;
 use crate::limits::{ENTRY_COMMANDS_MAX, NAMESPACE_BYTES_MAX};
 use crate::lock::{self, Locks};
+use crate::queue::{self, Queues};
 use crate::rows::{self, MetaRow};
 use crate::scope::{Failure, Scope, within};
 use crate::session::Sessions;
-use crate::queue::{self, Queues};
 use crate::{
     AssignedJob, Attachment, Batch, Command, ConsumerId, Envelope, FencingToken, GroupId, JobId,
     JobLease, LogIndex, Outcome, Read, Revision, SessionId, TableError, TicketId, Txn, expiry, kv,

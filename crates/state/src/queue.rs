@@ -31,7 +31,8 @@ use crate::session::each_row;
 use crate::undo::UndoMap;
 use crate::{
     AssignedJob, Backoff, ConsumerId, DeadLetters, Era, Event, Fatal, GroupId, JobFate, JobId,
-    JobLease, LeasedJob, QueueId, QueueOptions, Read, Rejection, SessionId, Txn, WhenFull, codec, expiry,
+    JobLease, LeasedJob, QueueId, QueueOptions, Read, Rejection, SessionId, Txn, WhenFull, codec,
+    expiry,
 };
 use bytes::Bytes;
 
@@ -433,11 +434,7 @@ fn known_job(scope: &Scope<'_>, era: Era, id: JobId) -> Result<JobRow, Fatal> {
 }
 
 /// The job, if it is leased under this lease and in time.
-fn leased(
-    scope: &Scope<'_>,
-    namespace: &str,
-    asked: &LeasedJob,
-) -> Result<(At, JobRow), Failure> {
+fn leased(scope: &Scope<'_>, namespace: &str, asked: &LeasedJob) -> Result<(At, JobRow), Failure> {
     let &LeasedJob { ref queue, id, lease } = asked;
     let at = find(scope, namespace, queue)?;
     let Some(row) = job(scope, at.era, id)? else {
@@ -485,6 +482,7 @@ fn enter(scope: &mut Scope<'_>, at: At, id: JobId, row: &JobRow) -> Result<(), F
         JobState::Leased { .. } => counts.leased += 1,
         JobState::Done { .. } => counts.done += 1,
     }
+    counts.body_bytes += body_bytes(row);
     match row.state {
         JobState::Ready => {
             let first = |group: &JobGroup| scope.queues.first_of_group(at.era, &group.key);
@@ -513,6 +511,7 @@ fn leave(scope: &mut Scope<'_>, at: At, id: JobId, row: &JobRow) -> Result<(), F
         expiry::unschedule(scope, clock, at_ms, DeadlineKind::Job, &key);
     }
     let counts = &mut touched(scope, at.id)?.counts.jobs;
+    counts.body_bytes -= body_bytes(row);
     match row.state {
         JobState::Ready => {
             counts.ready -= 1;
@@ -533,6 +532,14 @@ fn leave(scope: &mut Scope<'_>, at: At, id: JobId, row: &JobRow) -> Result<(), F
         JobState::Done { .. } => counts.done -= 1,
     }
     Ok(())
+}
+
+/// What it counts for in its queue.
+fn body_bytes(row: &JobRow) -> u64 {
+    match row.state {
+        JobState::Done { .. } => 0,
+        _ => row.body_bytes,
+    }
 }
 
 /// Moves a job from one state to another.

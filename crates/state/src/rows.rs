@@ -254,6 +254,8 @@ pub struct JobCounts {
     pub leased: u64,
     /// Are done, and kept to be looked at.
     pub done: u64,
+    /// Bytes of the payloads, headers and content types of those that are not done.
+    pub body_bytes: u64,
 }
 
 /// What has happened in a queue since it was made.
@@ -297,6 +299,8 @@ pub(crate) struct JobRow {
     pub(crate) from: Option<String>,
     /// Whether it has a row in JOB_NOTE.
     pub(crate) noted: bool,
+    /// Of its payload, headers and content type.
+    pub(crate) body_bytes: u64,
 }
 
 /// A job's place in its group.

@@ -179,8 +179,15 @@ impl<'a> Scope<'a> {
             queues_touched: _,
             queues_due: _,
         } = self;
-        let before =
-            (**meta, **history, **earliest, events.len(), *allowance, key_owners.len(), queues.meta);
+        let before = (
+            **meta,
+            **history,
+            **earliest,
+            events.len(),
+            *allowance,
+            key_owners.len(),
+            queues.meta,
+        );
         txn.stage();
         queues.begin();
         let done = work(self);

@@ -52,7 +52,9 @@ pub(super) fn remember(
 ) {
     let deadline_ms = scope.lease_ms().saturating_add(IDEMPOTENCY_TTL_MS);
     match replaces_deadline_ms {
-        Some(old_ms) => expiry::unschedule(scope, Clock::Lease, old_ms, DeadlineKind::Idempotency, key),
+        Some(old_ms) => {
+            expiry::unschedule(scope, Clock::Lease, old_ms, DeadlineKind::Idempotency, key)
+        }
         None => scope.meta.idempotency_keys += 1,
     }
     expiry::schedule(scope, Clock::Lease, deadline_ms, DeadlineKind::Idempotency, key);

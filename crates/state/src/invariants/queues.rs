@@ -148,6 +148,9 @@ impl Queues {
                 return broken(format!("job {id} is of era {era}, which is no queue's"));
             };
             let counts = there.entry(*queue).or_default();
+            if !matches!(row.state, JobState::Done { .. }) {
+                counts.body_bytes += row.body_bytes;
+            }
             match row.state {
                 JobState::Ready => counts.ready += 1,
                 JobState::Delayed | JobState::DelayedUntil { .. } => counts.delayed += 1,

@@ -12,8 +12,8 @@ use crate::rows::{
 use crate::session::each_row;
 use crate::{
     AssignedJob, Attachment, ConsumerId, DeadLetters, DeathCause, Era, GroupId, JobCounts,
-    JobFailure, JobId, JobLease, JobProgress, KeySelection, NodeId, QueueOptions, QueueTotals, Read,
-    Stamp,
+    JobFailure, JobId, JobLease, JobProgress, KeySelection, NodeId, QueueOptions, QueueTotals,
+    Read, Stamp,
 };
 use bytes::Bytes;
 use std::ops::ControlFlow;
@@ -65,7 +65,11 @@ fn queue_row(
     Ok(Some(rows::decode("queue row", &bytes)?))
 }
 
-fn queue_counts(tables: &dyn Read, group: GroupId, row: &QueueRow) -> Result<QueueCountsRow, Fatal> {
+fn queue_counts(
+    tables: &dyn Read,
+    group: GroupId,
+    row: &QueueRow,
+) -> Result<QueueCountsRow, Fatal> {
     match tables.get(&keys::queue_counts(group, row.id))? {
         Some(bytes) => rows::decode("queue counts row", &bytes),
         None => Ok(QueueCountsRow::default()),
@@ -249,7 +253,8 @@ fn body(tables: &dyn Read, group: GroupId, id: JobId) -> Result<Option<JobBody>,
     // The payload is a slice of the row as it was read: a large one is not copied again.
     let bytes = Bytes::from(bytes);
     let row = JobBodyRow::decode(&bytes)?;
-    let header = |(name, value): &(&str, &[u8])| ((*name).to_owned(), Bytes::copy_from_slice(value));
+    let header =
+        |(name, value): &(&str, &[u8])| ((*name).to_owned(), Bytes::copy_from_slice(value));
     Ok(Some(JobBody {
         content_type: row.content_type.to_owned(),
         headers: row.headers.iter().map(header).collect(),

@@ -1,6 +1,6 @@
 //! The job is done.
 
-use super::{dispatch, leave, leased, remove, touched};
+use super::{dispatch, leased, leave, remove, touched};
 use crate::rows::JobState;
 use crate::scope::{Failure, Scope};
 use crate::{Outcome, QueueAck};

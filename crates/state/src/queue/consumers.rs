@@ -2,7 +2,7 @@
 
 use super::{At, Consumer, Queues, lease};
 use crate::keys::{self, Clock, DeadlineKind};
-use crate::limits::PULL_KEEP_MS;
+use crate::limits::{PULL_BODY_BYTES_MAX, PULL_KEEP_MS};
 use crate::rows::{self, ConsumerRow, JobRow, PullState, Wants};
 use crate::scope::Scope;
 use crate::{AssignedJob, ConsumerId, Event, Fatal, JobId, QueueId, Txn as _, codec, expiry};
@@ -60,8 +60,8 @@ pub(super) fn next_consumer(
         })
     };
     let ends = |held, id| (queue, held, ConsumerId(id));
-    let first = all(Bound::Included(ends(0, 0)), Bound::Included(ends(u32::MAX, u64::MAX)))
-        .find(in_time);
+    let first =
+        all(Bound::Included(ends(0, 0)), Bound::Included(ends(u32::MAX, u64::MAX))).find(in_time);
     let Some((held, first)) = first else { return Ok(None) };
     let behind = (queue, held, cursor);
     let next = all(Bound::Excluded(behind), Bound::Included(ends(held, u64::MAX))).find(in_time);
@@ -91,21 +91,23 @@ pub(super) fn give(
         }
         Wants::Pull { count, .. } => {
             let first = lease(scope, at, id, row, None)?;
-            let jobs = take_more(scope, at, count, vec![first])?;
+            let jobs = take_more(scope, at, count, (vec![first], row.body_bytes))?;
             answer(scope, to, PullState::Answered(jobs))
         }
     }
 }
 
-/// Takes what else is ready, up to so many jobs in all.
+/// Takes what else is ready, up to so many jobs in all, and until they have
+/// [`PULL_BODY_BYTES_MAX`] together.
 pub(super) fn take_more(
     scope: &mut Scope<'_>,
     at: At,
     count: u32,
-    mut jobs: Vec<AssignedJob>,
+    (mut jobs, mut bytes): (Vec<AssignedJob>, u64),
 ) -> Result<Vec<AssignedJob>, Fatal> {
-    while jobs.len() < count as usize {
+    while jobs.len() < count as usize && bytes < PULL_BODY_BYTES_MAX {
         let Some((id, row)) = super::take_next(scope, at)? else { break };
+        bytes += row.body_bytes;
         jobs.push(lease(scope, at, id, &row, None)?);
     }
     Ok(jobs)

@@ -1,6 +1,6 @@
 //! The job is not done.
 
-use super::{die, dispatch, failed, hand_back, leave, leased, note_failure, touched};
+use super::{die, dispatch, failed, hand_back, leased, leave, note_failure, touched};
 use crate::limits::JOB_DELAY_MS_MAX;
 use crate::rows::DeathCause;
 use crate::scope::{Failure, Scope, at_most};

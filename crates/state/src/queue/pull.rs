@@ -26,7 +26,7 @@ pub(crate) fn apply(
         at_most("consumers", scope.queues.consumers.len() as u64 + 1, CONSUMERS_MAX)?;
     }
     let (at, _) = make(scope, namespace, queue);
-    let jobs = consumers::take_more(scope, at, *count, Vec::new())?;
+    let jobs = consumers::take_more(scope, at, *count, (Vec::new(), 0))?;
     // Dead letters may have been made of what was too old.
     super::dispatch(scope, at.id)?;
     if !jobs.is_empty() || *wait_ms == 0 {

@@ -59,8 +59,7 @@ fn check(job: &NewJob) -> Result<(), Rejection> {
     within("payload bytes of a job", job.payload.len(), JOB_PAYLOAD_BYTES_MAX)?;
     within("content type bytes", job.content_type.len(), JOB_CONTENT_TYPE_BYTES_MAX)?;
     within("headers of a job", job.headers.len(), JOB_HEADERS_MAX as u64)?;
-    let header_bytes = job.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    within("header bytes of a job", header_bytes, JOB_HEADER_BYTES_MAX)?;
+    within("header bytes of a job", header_bytes(job), JOB_HEADER_BYTES_MAX)?;
     if let Delay::For { ms } = job.delay {
         at_most("delay in milliseconds", ms, JOB_DELAY_MS_MAX)?;
     }
@@ -80,6 +79,10 @@ fn check(job: &NewJob) -> Result<(), Rejection> {
         ));
     }
     at_most("dedupe window in milliseconds", window_ms.unwrap_or(0), DEDUPE_WINDOW_MS_MAX)
+}
+
+fn header_bytes(job: &NewJob) -> usize {
+    job.headers.iter().map(|(name, value)| name.len() + value.len()).sum()
 }
 
 fn check_key(what: &str, key: Option<&Bytes>) -> Result<(), Rejection> {
@@ -133,11 +136,7 @@ fn duplicates(
     Ok(all)
 }
 
-fn dedupe_row(
-    scope: &Scope<'_>,
-    queue: QueueId,
-    key: &[u8],
-) -> Result<Option<DedupeRow>, Fatal> {
+fn dedupe_row(scope: &Scope<'_>, queue: QueueId, key: &[u8]) -> Result<Option<DedupeRow>, Fatal> {
     match scope.txn.get(&keys::dedupe(scope.group, queue, key))? {
         Some(bytes) => Ok(Some(rows::decode("dedupe row", &bytes)?)),
         None => Ok(None),
@@ -198,6 +197,7 @@ fn add(scope: &mut Scope<'_>, at: At, job: &NewJob) -> Result<JobId, Fatal> {
         group: job.group.as_ref().map(|key| JobGroup { key: key.clone(), order: 0 }),
         from: None,
         noted: false,
+        body_bytes: (job.payload.len() + job.content_type.len() + header_bytes(job)) as u64,
     };
     let body = JobBodyRow {
         content_type: &job.content_type,

@@ -30,9 +30,7 @@ pub(crate) fn apply(
         DeadLetters::Discard => return Ok(none),
     };
     let room = match options.when_full {
-        WhenFull::Reject => {
-            options.jobs_max.saturating_sub(length(&queue(scope, to.id)?.counts))
-        }
+        WhenFull::Reject => options.jobs_max.saturating_sub(length(&queue(scope, to.id)?.counts)),
         WhenFull::DropOldest => u64::MAX,
     };
     let Some(from) = find_named(scope, namespace, &dead) else { return Ok(none) };

@@ -89,9 +89,7 @@ fn check(name: &str, change: &QueueChange) -> Result<(), Rejection> {
         }
     }
     if *dedupe_window_ms == Some(0) {
-        return Err(Rejection::Invalid(
-            "the dedupe window is 0 ms; give 1 ms or more".to_owned(),
-        ));
+        return Err(Rejection::Invalid("the dedupe window is 0 ms; give 1 ms or more".to_owned()));
     }
     at_most("dedupe window in milliseconds", dedupe_window_ms.unwrap_or(0), DEDUPE_WINDOW_MS_MAX)
 }

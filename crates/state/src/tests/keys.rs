@@ -40,9 +40,13 @@ impl Made {
             Self::Meta => keys::meta(group),
             Self::Digest => keys::digest(group),
             Self::Kv(namespace, key) => keys::kv(group, namespace, key),
-            Self::KvDeadline(at_ms, namespace, key) => {
-                keys::deadline(group, Clock::Lease, *at_ms, DeadlineKind::Kv, &keys::kv(group, namespace, key))
-            }
+            Self::KvDeadline(at_ms, namespace, key) => keys::deadline(
+                group,
+                Clock::Lease,
+                *at_ms,
+                DeadlineKind::Kv,
+                &keys::kv(group, namespace, key),
+            ),
             Self::Session(id) => keys::session(group, SessionId(*id)),
             Self::SessionAnswer(id, index) => {
                 keys::session_answer(group, SessionId(*id), LogIndex(*index))
@@ -197,10 +201,14 @@ fn order_of_keys_is_order_of_their_parts() {
             prop_assert_eq!(session(a).cmp(&session(c)), a.cmp(&c));
             let kv = |name: &[u8]| keys::kv(group, "ns", name);
             prop_assert_eq!(kv(&n).cmp(&kv(&m)), n.cmp(&m));
-            let deadline =
-                |at_ms, name: &[u8]| keys::deadline(group, Clock::Lease, at_ms, DeadlineKind::Kv, &kv(name));
+            let deadline = |at_ms, name: &[u8]| {
+                keys::deadline(group, Clock::Lease, at_ms, DeadlineKind::Kv, &kv(name))
+            };
             prop_assert_eq!(deadline(a, &n).cmp(&deadline(c, &m)), (a, &n).cmp(&(c, &m)));
-            prop_assert_eq!(keys::deadlines_from(group, Clock::Lease, a) <= deadline(c, &m), a <= c);
+            prop_assert_eq!(
+                keys::deadlines_from(group, Clock::Lease, a) <= deadline(c, &m),
+                a <= c
+            );
             Ok(())
         },
     );

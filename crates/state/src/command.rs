@@ -142,6 +142,12 @@ pub enum Command {
     QueueDelete(QueueDelete),
     /// Puts dead letters back.
     QueueRedrive(QueueRedrive),
+    /// Makes or replaces a schedule.
+    SchedulePut(SchedulePut),
+    /// Says when a schedule is due next.
+    ScheduleNext(ScheduleNext),
+    /// Deletes a schedule.
+    ScheduleDelete(ScheduleDelete),
 }
 
 /// What a write expects of the key.

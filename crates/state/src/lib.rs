@@ -99,6 +99,7 @@ mod overlay;
 pub mod query;
 mod queue;
 mod rows;
+mod schedule;
 mod scope;
 mod selector;
 mod session;

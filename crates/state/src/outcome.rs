@@ -212,6 +212,22 @@ pub enum Outcome {
         /// When.
         revision: Revision,
     },
+    /// `SchedulePut` happened.
+    SchedulePut {
+        /// Whether there was none of that name.
+        created: bool,
+        /// When it is due first, as Unix time in milliseconds.
+        next_wall_ms: u64,
+        /// When.
+        revision: Revision,
+    },
+    /// `ScheduleDelete` happened.
+    ScheduleDelete {
+        /// Whether there was one.
+        deleted: bool,
+        /// When.
+        revision: Revision,
+    },
 }
 
 /// As [`CONSUMER_WINDOW_MAX`]: what a consumer may hold. A window that was made smaller does not

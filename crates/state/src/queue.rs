@@ -237,7 +237,7 @@ impl Queues {
     }
 
     /// The next number for something new.
-    fn next_id(&mut self) -> u64 {
+    pub(crate) fn next_id(&mut self) -> u64 {
         self.meta.id += 1;
         self.meta.id
     }

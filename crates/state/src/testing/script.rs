@@ -75,6 +75,7 @@ pub(crate) fn envelope(
         "txn" => Command::Transaction(transaction(&mut args)?),
         "lock" => lock(&mut args, sessions)?,
         "queue" => queue::queue(&mut args)?,
+        "schedule" => queue::schedule(&mut args)?,
         "consumer" => queue::consumer(&mut args, sessions)?,
         "checkpoint" => {
             let remaining_ms = args.take_key("remaining").map(millis).transpose()?;

@@ -154,7 +154,10 @@ fn name_of_command(command: &Command) -> &'static str {
         | Command::QueuePause(_)
         | Command::QueuePurge(_)
         | Command::QueueDelete(_)
-        | Command::QueueRedrive(_) => queue::name_of_command(command),
+        | Command::QueueRedrive(_)
+        | Command::SchedulePut(_)
+        | Command::ScheduleNext(_)
+        | Command::ScheduleDelete(_) => queue::name_of_command(command),
     }
 }
 
@@ -264,7 +267,9 @@ pub(super) fn outcomes() -> Vec<(String, Outcome)> {
         | Outcome::QueueCancel { .. }
         | Outcome::QueueUpdate { .. }
         | Outcome::QueuePurge { .. }
-        | Outcome::QueueRedrive { .. } => queue::name_of_outcome(outcome),
+        | Outcome::QueueRedrive { .. }
+        | Outcome::SchedulePut { .. }
+        | Outcome::ScheduleDelete { .. } => queue::name_of_outcome(outcome),
     })
 }
 

@@ -427,8 +427,10 @@ impl<T: Tables> Runner<T> {
                         Some(other) => return Err(format!("can't show {other}").into()),
                     };
                     let after = after.map(str::parse).transpose()?.map(JobId);
-                    let bodies_bytes_max = args.take_key("bytes").map_or(Ok(0), str::parse)?;
-                    let list = JobList { filter, after, items_max, bodies_bytes_max };
+                    let bytes_max = args.take_key("bytes").map(str::parse).transpose()?;
+                    let (bodies, bytes_max) =
+                        (bytes_max.is_some(), bytes_max.unwrap_or(usize::MAX));
+                    let list = JobList { filter, after, items_max, bodies, bytes_max };
                     match query::jobs(view, GROUP, namespace, &subject, &list)? {
                         Some(page) => {
                             let cursor = page.cursor;
@@ -438,7 +440,8 @@ impl<T: Tables> Runner<T> {
                         None => "unknown".to_owned(),
                     }
                 }
-                "peek" => match query::peek(view, GROUP, namespace, &subject, items_max)? {
+                "peek" => match query::peek(view, GROUP, namespace, &subject, items_max, u64::MAX)?
+                {
                     Some(jobs) => lines(&jobs),
                     None => "unknown".to_owned(),
                 },

@@ -930,7 +930,8 @@ impl Queues {
                     filter: JobFilter::All,
                     after: None,
                     items_max: usize::MAX,
-                    bodies_bytes_max: usize::MAX,
+                    bodies: true,
+                    bytes_max: usize::MAX,
                 };
                 let found = query::jobs(tables, GROUP, namespace, name, &list).unwrap();
                 let expected = self.queues.get(&of).map(|queue| {

@@ -395,6 +395,18 @@ pub enum Condition {
         /// Its value.
         value: Bytes,
     },
+    /// The lock is held under exactly this token.
+    LockHeld {
+        /// The lock.
+        name: String,
+        /// What it must be held under.
+        token: FencingToken,
+    },
+    /// Nobody holds the lock.
+    LockFree {
+        /// The lock.
+        name: String,
+    },
 }
 
 /// What a transaction does.
@@ -413,10 +425,21 @@ pub enum Operation {
     KvIncrement(KvIncrement),
     /// Adds to a number that need not be whole.
     KvIncrementFloat(KvIncrementFloat),
+    /// Takes a lock for the session that sends the transaction, now or not at all.
+    LockAcquire {
+        /// 1 byte to 1 KiB.
+        name: String,
+        /// With whom.
+        share: Share,
+        /// It is lost when it is not renewed for this long, in lease time.
+        ttl_ms: u64,
+    },
+    /// Gives a lock back.
+    LockRelease(LockRelease),
 }
 
 impl Transaction {
-    /// Bytes of all its keys and values.
+    /// Bytes of all its keys, values and names of locks.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let conditions = self.conditions.iter().map(Condition::bytes);
@@ -440,6 +463,7 @@ impl Condition {
                 key.len()
             }
             Self::KvValue { key, value } => key.len() + value.len(),
+            Self::LockHeld { name, .. } | Self::LockFree { name } => name.len(),
         }
     }
 }
@@ -452,6 +476,8 @@ impl Operation {
             Self::KvDelete(delete) => delete.key.len(),
             Self::KvIncrement(increment) => increment.key.len(),
             Self::KvIncrementFloat(increment) => increment.key.len(),
+            Self::LockAcquire { name, .. } => name.len(),
+            Self::LockRelease(release) => release.name.len(),
         }
     }
 }

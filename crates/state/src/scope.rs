@@ -153,15 +153,19 @@ impl<'a> Scope<'a> {
             sessions: _,
             key_owners,
             pending: _,
-            // Not put back: no operation of a transaction touches a lock.
-            locks: _,
-            unblocked: _,
+            // By what its maps note of each key that is changed.
+            locks,
+            // Empty before, so emptied.
+            unblocked,
         } = self;
+        debug_assert!(unblocked.is_empty(), "a command left locks that may pass on");
         let before =
             (**meta, **history, **earliest_deadline_ms, events.len(), *allowance, key_owners.len());
         txn.stage();
+        locks.begin();
         let done = work(self);
         self.txn.unstage(done.is_ok());
+        self.locks.end(done.is_ok());
         if done.is_err() {
             let (meta, history, earliest_deadline_ms, events, allowance, key_owners) = before;
             *self.meta = meta;
@@ -169,6 +173,7 @@ impl<'a> Scope<'a> {
             *self.earliest_deadline_ms = earliest_deadline_ms;
             self.events.truncate(events);
             self.allowance = allowance;
+            self.unblocked.clear();
             crate::session::undo_key_owners(self, key_owners);
         }
         done

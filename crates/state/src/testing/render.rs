@@ -117,6 +117,8 @@ fn operation(operated: &Operated) -> String {
         Operated::KvIncrementFloat { value, version } => {
             format!("incr-float value={value} version={version}")
         }
+        Operated::LockAcquire { token, ttl_ms } => format!("lock token={token} ttl={ttl_ms}ms"),
+        Operated::LockRelease { released } => format!("lock released={released}"),
     }
 }
 

@@ -106,11 +106,7 @@ fn lock(
         "acquire" => Command::LockAcquire(LockAcquire {
             request: LockRequest {
                 name: string(subject)?,
-                share: match args.take_key("share") {
-                    None => Share::Exclusive,
-                    Some("shared") => Share::Shared,
-                    Some(of) => Share::Permit { of: of.parse()? },
-                },
+                share: share(args.take_key("share"))?,
                 ttl_ms: args.take_key("ttl").map_or(Ok(10_000), millis)?,
                 wait_ms: args.take_key("wait").map_or(Ok(0), millis)?,
             },
@@ -138,6 +134,15 @@ fn lock(
             Command::LockExpire(LockExpire { locks: vec![held(&namespace, subject)?] })
         }
         other => return Err(format!("no such lock command: {other}").into()),
+    })
+}
+
+/// `shared`, or how many permits there are.
+fn share(text: Option<&str>) -> Parsed<Share> {
+    Ok(match text {
+        None => Share::Exclusive,
+        Some("shared") => Share::Shared,
+        Some(of) => Share::Permit { of: of.parse()? },
     })
 }
 
@@ -288,11 +293,16 @@ fn condition(step: &str) -> Parsed<Option<Condition>> {
         ["absent", key] => Condition::KvAbsent { key: text(key)? },
         ["exists", key] => Condition::KvExists { key: text(key)? },
         ["value", key, value] => Condition::KvValue { key: text(key)?, value: text(value)? },
+        ["held", name, token] => {
+            Condition::LockHeld { name: string(name)?, token: FencingToken(token.parse()?) }
+        }
+        ["free", name] => Condition::LockFree { name: string(name)? },
         _ => return Ok(None),
     }))
 }
 
-/// An operation of a transaction in one word of a script, such as `"set k v 5s"`.
+/// An operation of a transaction in one word of a script, such as `"set k v 5s"` or
+/// `"acquire l 5s shared"`.
 fn operation(step: &str) -> Parsed<Operation> {
     let words: Vec<&str> = step.split(' ').collect();
     Ok(match words[..] {
@@ -318,6 +328,17 @@ fn operation(step: &str) -> Parsed<Operation> {
         ["incr-float", key, by] => Operation::KvIncrementFloat(KvIncrementFloat {
             key: text(key)?,
             by: Float::new(by.parse()?),
+        }),
+        ["acquire", name] | ["acquire", name, _] | ["acquire", name, _, _] => {
+            Operation::LockAcquire {
+                name: string(name)?,
+                share: share(words.get(3).copied())?,
+                ttl_ms: words.get(2).map_or(Ok(10_000), |ttl| millis(ttl))?,
+            }
+        }
+        ["release", name, token] => Operation::LockRelease(LockRelease {
+            name: string(name)?,
+            token: FencingToken(token.parse()?),
         }),
         _ => return Err(format!("no such step of a transaction: {step}").into()),
     })

@@ -5,11 +5,12 @@ use super::{property, requests};
 use crate::query::{KvItem, KvList, KvPage, KvShow, SessionItem};
 use crate::testing::GROUP;
 use crate::{
-    Attachment, Batch, Caller, Command, Condition, Envelope, Event, Expect, Float, KeySelector,
-    KvDeletePattern, LockAcquire, LockCancel, LockGuard, LogIndex, Machine, MemoryTables, Operated,
-    Operation, Outcome, Rejection, Revision, Sequence, SessionId, TicketId, Transaction,
-    TransactionStep, invariants, query,
+    Attachment, Batch, Caller, Command, Condition, Envelope, Event, Expect, FencingToken, Float,
+    HeldLock, KeySelector, KvDeletePattern, LockAcquire, LockCancel, LockGuard, LockRequest,
+    LogIndex, Machine, MemoryTables, Operated, Operation, Outcome, Rejection, Revision, Sequence,
+    SessionId, TicketId, Transaction, TransactionStep, invariants, query,
 };
+use bytes::Bytes;
 use locks::Locks;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -76,8 +77,6 @@ struct Remembered {
 #[derive(Default)]
 struct Model {
     now_ms: u64,
-    /// Of the newest command.
-    newest: Revision,
     items: BTreeMap<(String, Vec<u8>), Item>,
     sessions: BTreeMap<SessionId, Session>,
     remembered: BTreeMap<(String, Vec<u8>), Remembered>,
@@ -92,15 +91,11 @@ impl Model {
         let now_ms = self.now_ms;
         self.items.retain(|_, item| item.deadline_ms.is_none_or(|at_ms| at_ms > now_ms));
         self.remembered.retain(|_, remembered| remembered.until_ms > now_ms);
-        self.locks.pass_time(now_ms, self.newest);
+        // What time brings about has the revision of the entry's first command.
+        self.locks.pass_time(now_ms, Revision(index * 4096));
         let revisions = (0..).map(|position| Revision(index * 4096 + position));
         let asked = revisions.zip(&batch.commands);
-        asked
-            .map(|(at, envelope)| {
-                self.newest = at;
-                self.ask(at, envelope)
-            })
-            .collect()
+        asked.map(|(at, envelope)| self.ask(at, envelope)).collect()
     }
 
     fn ask(&mut self, at: Revision, envelope: &Envelope) -> Outcome {
@@ -277,7 +272,9 @@ impl Model {
                 let value = Float::new(sum.parse().unwrap());
                 Ok(Outcome::KvIncrementFloat { value, version, revision: at })
             }
-            Command::Transaction(transaction) => Ok(self.transaction(at, namespace, transaction)),
+            Command::Transaction(transaction) => {
+                Ok(self.transaction(at, namespace, caller, transaction))
+            }
             Command::MemberPublish(publish) => {
                 if publish.client_addr.is_empty() {
                     return Err(Rejection::Invalid(
@@ -334,8 +331,14 @@ impl Model {
         outcome.unwrap_or_else(Outcome::Rejected)
     }
 
-    /// Works on the items themselves, and puts back a copy of all of them when it failed.
-    fn transaction(&mut self, at: Revision, namespace: &str, asked: &Transaction) -> Outcome {
+    /// Works on the items and locks themselves, and puts back a copy of all of them when it failed.
+    fn transaction(
+        &mut self,
+        at: Revision,
+        namespace: &str,
+        caller: &Caller,
+        asked: &Transaction,
+    ) -> Outcome {
         let failed = |step, rejection| Outcome::TransactionFailed { step, rejection };
         let Transaction { conditions, then, otherwise } = asked;
         if conditions.is_empty() && then.is_empty() && otherwise.is_empty() {
@@ -344,37 +347,26 @@ impl Model {
         }
         let mut failed_condition = None;
         for (position, condition) in (0..).zip(conditions) {
-            let (Condition::KvVersion { key, .. }
-            | Condition::KvAbsent { key }
-            | Condition::KvExists { key }
-            | Condition::KvValue { key, .. }) = condition;
-            if let Err(rejection) = key_fits(key) {
-                return failed(TransactionStep::Condition(position), rejection);
-            }
-            let item = self.items.get(&(namespace.to_owned(), key.to_vec()));
-            let holds = match condition {
-                Condition::KvVersion { version, .. } => {
-                    item.map(|item| item.version) == Some(*version)
-                }
-                Condition::KvAbsent { .. } => item.is_none(),
-                Condition::KvExists { .. } => item.is_some(),
-                Condition::KvValue { value, .. } => item.is_some_and(|item| item.value == *value),
-            };
-            if !holds && failed_condition.is_none() {
-                failed_condition = Some(position);
+            match self.holds(namespace, condition) {
+                Ok(true) => {}
+                Ok(false) => failed_condition = failed_condition.or(Some(position)),
+                Err(rejection) => return failed(TransactionStep::Condition(position), rejection),
             }
         }
         let (operations, step): (_, fn(u32) -> _) = match failed_condition {
             None => (then, TransactionStep::Then),
             Some(_) => (otherwise, TransactionStep::Otherwise),
         };
-        let before = self.items.clone();
+        let before = (self.items.clone(), self.locks.clone());
         let mut operated = Vec::new();
         for (position, operation) in (0..).zip(operations) {
-            match self.operate(at, namespace, operation) {
+            match self.operate(at, namespace, caller, operation) {
                 Ok(done) => operated.push(done),
-                Err(rejection) => {
-                    self.items = before;
+                Err(mut rejection) => {
+                    (self.items, self.locks) = before;
+                    if let Rejection::LockHeld { token, .. } = &mut rejection {
+                        *token = token.filter(|token| *token <= self.locks.newest_token());
+                    }
                     return failed(step(position), rejection);
                 }
             }
@@ -382,10 +374,32 @@ impl Model {
         Outcome::Transaction { failed_condition, operated, revision: at }
     }
 
+    fn holds(&self, namespace: &str, condition: &Condition) -> Result<bool, Rejection> {
+        let item = |key: &Bytes| {
+            key_fits(key)?;
+            Ok(self.items.get(&(namespace.to_owned(), key.to_vec())))
+        };
+        Ok(match condition {
+            Condition::KvVersion { key, version } => {
+                item(key)?.map(|item| item.version) == Some(*version)
+            }
+            Condition::KvAbsent { key } => item(key)?.is_none(),
+            Condition::KvExists { key } => item(key)?.is_some(),
+            Condition::KvValue { key, value } => {
+                item(key)?.is_some_and(|item| item.value == *value)
+            }
+            Condition::LockHeld { name, token } => {
+                self.locks.is_held(namespace, name, Some(*token))?
+            }
+            Condition::LockFree { name } => !self.locks.is_held(namespace, name, None)?,
+        })
+    }
+
     fn operate(
         &mut self,
         at: Revision,
         namespace: &str,
+        caller: &Caller,
         operation: &Operation,
     ) -> Result<Operated, Rejection> {
         let command = match operation.clone() {
@@ -398,13 +412,14 @@ impl Model {
             Operation::KvDelete(delete) => Command::KvDelete(delete),
             Operation::KvIncrement(increment) => Command::KvIncrement(increment),
             Operation::KvIncrementFloat(increment) => Command::KvIncrementFloat(increment),
+            Operation::LockAcquire { name, share, ttl_ms } => {
+                let request = LockRequest { name, share, ttl_ms, wait_ms: 0 };
+                Command::LockAcquire(LockAcquire { request, attachment: Attachment::default() })
+            }
+            Operation::LockRelease(release) => Command::LockRelease(release),
         };
-        let envelope = Envelope {
-            namespace: namespace.to_owned(),
-            caller: Caller::Anonymous,
-            guard: None,
-            command,
-        };
+        let (namespace, caller) = (namespace.to_owned(), caller.clone());
+        let envelope = Envelope { namespace, caller, guard: None, command };
         match self.execute(at, &envelope) {
             Outcome::KvSet { version, .. } => Ok(Operated::KvSet { version }),
             Outcome::KvDelete { deleted, .. } => Ok(Operated::KvDelete { deleted }),
@@ -413,6 +428,12 @@ impl Model {
             }
             Outcome::KvIncrementFloat { value, version, .. } => {
                 Ok(Operated::KvIncrementFloat { value, version })
+            }
+            Outcome::LockAcquire { token, ttl_ms, .. } => {
+                Ok(Operated::LockAcquire { token, ttl_ms })
+            }
+            Outcome::LockRelease { released, .. } => {
+                Ok(Operated::LockRelease { released: released == 1 })
             }
             Outcome::Rejected(rejection) => Err(rejection),
             other => panic!("{other:?}"),
@@ -646,11 +667,39 @@ fn compare(
     Ok(())
 }
 
+/// What listeners know of locks who believe every event: it has to be what the tables hold.
+#[derive(Default)]
+struct Told(BTreeMap<FencingToken, HeldLock>);
+
+impl Told {
+    fn hear(&mut self, events: &[Event], tables: &MemoryTables) -> Result<(), TestCaseError> {
+        for event in events {
+            match event.clone() {
+                Event::LockGranted { namespace, name, token, .. } => {
+                    let before = self.0.insert(token, HeldLock { namespace, name, token });
+                    prop_assert_eq!(before, None, "granted twice");
+                }
+                Event::LockFreed { namespace, name, token } => {
+                    let before = self.0.remove(&token);
+                    prop_assert_eq!(before, Some(HeldLock { namespace, name, token }));
+                }
+                _ => {}
+            }
+        }
+        let leases = query::lock_leases(tables, GROUP).unwrap();
+        let held: BTreeMap<_, _> =
+            leases.into_iter().map(|lease| (lease.held.token, lease.held)).collect();
+        prop_assert_eq!(&self.0, &held);
+        Ok(())
+    }
+}
+
 #[test]
 fn machine_and_model_agree() {
     property("machine_and_model_agree", 1_500, &requests::entries(), |entries| {
         let mut author = requests::Author::default();
         let mut model = Model::default();
+        let mut told = Told::default();
         let mut tables = MemoryTables::default();
         let mut machine = Machine::open(GROUP, &tables).unwrap();
         for (index, entry) in (1..).zip(&entries) {
@@ -662,6 +711,7 @@ fn machine_and_model_agree() {
             });
             let of_sessions: Vec<Event> = of_sessions.cloned().collect();
             prop_assert_eq!(of_sessions, std::mem::take(&mut model.events));
+            told.hear(&applied.events, &tables)?;
             author.learn(&applied);
             for Envelope { namespace, command, .. } in &batch.commands {
                 // What only reads is answered by a view as by an entry.
@@ -671,7 +721,8 @@ fn machine_and_model_agree() {
                 {
                     let read = query::transaction(&tables, GROUP, namespace, asked).unwrap();
                     let at = query::revision(&tables, GROUP).unwrap();
-                    prop_assert_eq!(read, model.transaction(at, namespace, asked), "{:?}", asked);
+                    let expected = model.transaction(at, namespace, &Caller::Anonymous, asked);
+                    prop_assert_eq!(read, expected, "{:?}", asked);
                 }
             }
             machine.check(&tables).unwrap();

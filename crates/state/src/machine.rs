@@ -308,7 +308,7 @@ fn execute(scope: &mut Scope<'_>, envelope: &Envelope) -> Result<Outcome, Failur
         Command::KvIncrementFloat(increment) => {
             kv::increment_float::apply(scope, namespace, increment)
         }
-        Command::Transaction(asked) => transaction::apply(scope, namespace, asked),
+        Command::Transaction(asked) => transaction::apply(scope, namespace, caller, asked),
         Command::LockAcquire(acquire) => lock::acquire::apply(scope, namespace, caller, acquire),
         Command::LockRelease(release) => lock::release::apply(scope, namespace, release),
         Command::LockForceRelease(release) => lock::force_release::apply(scope, namespace, release),

@@ -40,6 +40,17 @@ pub struct NewJob {
     pub dedupe: Option<Dedupe>,
 }
 
+impl NewJob {
+    /// Bytes of its payload, content type, headers and keys.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        let keys = [self.group.as_ref(), self.dedupe.as_ref().map(|dedupe| &dedupe.key)];
+        let keys = keys.into_iter().flatten().map(Bytes::len);
+        self.payload.len() + self.content_type.len() + headers.chain(keys).sum::<usize>()
+    }
+}
+
 /// When a job is ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Delay {

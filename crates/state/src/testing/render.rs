@@ -160,6 +160,10 @@ fn operation(operated: &Operated) -> String {
         Operated::KvIncrementFloat { value, version } => {
             format!("incr-float value={value} version={version}")
         }
+        Operated::LockAcquire { token, ttl_ms } => format!("lock token={token} ttl={ttl_ms}ms"),
+        Operated::QueuePush { jobs } => format!("push {}", queue::pushed(jobs)),
+        Operated::QueueAck => "ack".to_owned(),
+        Operated::LockRelease { released } => format!("lock released={released}"),
     }
 }
 

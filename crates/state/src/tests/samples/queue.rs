@@ -6,13 +6,14 @@ use crate::rows::{
     QueueCountsRow, QueueRow, QueuesMetaRow, ScheduleRow, Wants,
 };
 use crate::{
-    AssignedJob, Attachment, Backoff, Command, ConsumerAttach, ConsumerDetach, ConsumerDetachNode,
-    ConsumerId, ConsumerResize, DeadLetters, DeathCause, Dedupe, Delay, Era, GroupId, JobCounts,
-    JobFailure, JobFate, JobId, JobLease, JobProgress, LeasedJob, NewJob, NodeId, Outcome,
-    PullRequest, PushedJob, QueueAck, QueueCancel, QueueChange, QueueDelete, QueueExtend, QueueId,
-    QueueNack, QueueOptions, QueuePause, QueueProgress, QueuePull, QueuePurge, QueuePush,
-    QueueRedrive, QueueTotals, QueueUpdate, Rate, Redriven, Rejection, Repeats, Revision,
-    ScheduleDelete, ScheduleId, ScheduleNext, SchedulePut, SessionId, Verdict, WhenFull, codec,
+    AssignedJob, Attachment, Backoff, Command, Condition, ConsumerAttach, ConsumerDetach,
+    ConsumerDetachNode, ConsumerId, ConsumerResize, DeadLetters, DeathCause, Dedupe, Delay, Era,
+    GroupId, JobCounts, JobFailure, JobFate, JobId, JobLease, JobProgress, LeasedJob, NewJob,
+    NodeId, Operated, Operation, Outcome, PullRequest, PushedJob, QueueAck, QueueCancel,
+    QueueChange, QueueDelete, QueueExtend, QueueId, QueueNack, QueueOptions, QueuePause,
+    QueueProgress, QueuePull, QueuePurge, QueuePush, QueueRedrive, QueueTotals, QueueUpdate, Rate,
+    Redriven, Rejection, Repeats, Revision, ScheduleDelete, ScheduleId, ScheduleNext, SchedulePut,
+    SessionId, Transaction, Verdict, WhenFull, codec,
 };
 
 fn queue() -> String {
@@ -136,6 +137,28 @@ pub(super) fn commands() -> Vec<Command> {
         }),
         Command::ScheduleDelete(ScheduleDelete { name: "schedule".to_owned() }),
     ]
+}
+
+/// What a transaction does with queues.
+pub(super) fn transaction() -> Command {
+    let job = LeasedJob { queue: queue(), id: JobId(300), lease: JobLease(70_000) };
+    Command::Transaction(Transaction {
+        conditions: vec![Condition::QueueJobs { queue: queue(), at_most: 300 }],
+        then: vec![
+            Operation::QueuePush(QueuePush { queue: queue(), jobs: vec![NewJob::default()] }),
+            Operation::QueueAck(QueueAck { job }),
+        ],
+        otherwise: Vec::new(),
+    })
+}
+
+pub(super) fn transacted() -> Outcome {
+    let jobs = vec![PushedJob { id: JobId(300), duplicate: false }];
+    Outcome::Transaction {
+        failed_condition: None,
+        operated: vec![Operated::QueuePush { jobs }, Operated::QueueAck],
+        revision: Revision((77 << 12) | 3),
+    }
 }
 
 pub(super) fn name_of_command(command: &Command) -> &'static str {

@@ -35,7 +35,7 @@ impl<K: Ord + Clone, V: Clone> UndoMap<K, V> {
         for (key, before) in self.journal.take().unwrap_or_default() {
             match before {
                 Some(value) => self.map.insert(key, value),
-                None => self.map.remove(&key),
+                None => None,
             };
         }
     }

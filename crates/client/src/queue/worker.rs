@@ -177,7 +177,7 @@ where
             return Err(Error::bad_option("max_parallel is 0; it must be 1 to 1000".to_owned()));
         }
         let consumer = queue.consume(name, parallel.saturating_add(prefetch)).start().await?;
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(Stop::No);
         let counts = Arc::new(Counts::default());
         let running = Running {
             consumer,
@@ -202,7 +202,7 @@ where
 #[must_use = "a worker stops when its handle is dropped"]
 pub struct WorkerHandle {
     task: JoinHandle<Result<(), Error>>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stop>,
     counts: Arc<Counts>,
 }
 
@@ -210,7 +210,12 @@ impl WorkerHandle {
     /// Asks it to stop: it takes no more jobs, hands back those that wait, and lets those that run go
     /// on for its grace time. [`WorkerHandle::join`] waits for that.
     pub fn stop(&self) {
-        self.stop.send_replace(true);
+        self.stop.send_modify(|stop| *stop = (*stop).max(Stop::InOrder));
+    }
+
+    /// As [`WorkerHandle::stop`], without any grace time: what runs is handed back at once.
+    pub fn stop_now(&self) {
+        self.stop.send_replace(Stop::Now);
     }
 
     /// What it has done so far.
@@ -223,6 +228,14 @@ impl WorkerHandle {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.task.is_finished()
+    }
+
+    /// Resolves when it has ended, or is just about to: [`WorkerHandle::join`] tells how.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn finished(&self) {
+        self.stop.closed().await;
     }
 
     /// Waits until it has stopped.
@@ -244,6 +257,14 @@ impl WorkerHandle {
     }
 }
 
+/// How much a worker is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stop {
+    No,
+    InOrder,
+    Now,
+}
+
 impl Counts {
     fn read(&self) -> WorkerCounts {
         WorkerCounts {
@@ -260,7 +281,7 @@ struct Running<F> {
     handler: Arc<F>,
     parallel: usize,
     grace: Duration,
-    stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<Stop>,
     desk: Desk,
 }
 
@@ -272,7 +293,7 @@ where
     async fn run(mut self) -> Result<(), Error> {
         let mut jobs = JoinSet::new();
         let (cut, cuts) = watch::channel(false);
-        let mut stopped = self.stopped.clone();
+        let (mut stopped, mut stopped_now) = (self.stopped.clone(), self.stopped.clone());
         let mut over: Option<Result<(), Error>> = None;
         let mut cut_at: Option<Instant> = None;
         loop {
@@ -283,9 +304,12 @@ where
             let free = stopping || jobs.len() < self.parallel;
             tokio::select! {
                 biased;
-                () = said(&mut stopped), if !stopping => {
+                () = stop(&mut stopped), if !stopping => {
                     cut_at = Some(Instant::now() + self.grace);
                     self.consumer.set_window(0)?;
+                }
+                () = stop_now(&mut stopped_now), if stopping && !*cut.borrow() => {
+                    drop(cut.send(true));
                 }
                 Some(ended) = jobs.join_next() => self.desk.ended(ended),
                 () = sleep_until(cut_at), if !*cut.borrow() => drop(cut.send(true)),
@@ -382,9 +406,19 @@ impl Desk {
     }
 }
 
-/// Resolves when it was said, or nobody can say it any more.
+async fn stop(word: &mut watch::Receiver<Stop>) {
+    // It fails when its sender is gone with the handle, which says the same.
+    let _ = word.wait_for(|stop| *stop > Stop::No).await;
+}
+
+async fn stop_now(word: &mut watch::Receiver<Stop>) {
+    if word.wait_for(|stop| *stop == Stop::Now).await.is_err() {
+        std::future::pending().await
+    }
+}
+
 async fn said(word: &mut watch::Receiver<bool>) {
-    // It fails when its sender is gone, which says the same.
+    // It fails when the worker has ended, and then nobody is here.
     let _ = word.wait_for(|said| *said).await;
 }
 

@@ -26,7 +26,9 @@ fn gone(reason: &str) -> Act {
 
 /// Waits until something is so; on a paused clock that takes no time of ours.
 async fn until(so: impl Fn() -> bool) {
+    let deadline = Instant::now() + secs(600);
     while !so() {
+        assert!(Instant::now() < deadline, "it is not so, and will not be");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -538,6 +540,27 @@ async fn a_worker_that_is_stopped_lets_run_what_runs_and_hands_back_the_rest() {
     told.retain(|call| !call.starts_with("extend"));
     assert_eq!(told, ["return q 3/13", "return q 4/14", "ack q 1/11", "return q 2/12"]);
     assert_eq!(fake.state.windows(), [(1, Some(0)), (1, Some(0)), (1, None)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_to_stop_at_once_hands_back_what_runs() {
+    for first in [true, false] {
+        let fake = Fake::start(1);
+        fake.state.script_consume(vec![jobs(&[(1, 11)])]);
+        let worker = worker(&fake, 1, &[(1, 500)]).await;
+        tokio::time::sleep(secs(1)).await;
+        let begun = Instant::now();
+        if first {
+            worker.stop();
+            tokio::time::sleep(secs(5)).await;
+        }
+        worker.stop_now();
+        worker.finished().await;
+        let done = worker.join().await.expect("it stopped in order");
+        assert!(begun.elapsed() < secs(6), "{:?}", begun.elapsed());
+        assert!(counts(0, 0, 0, 1) == done, "{done:?}");
+        assert_eq!(fake.state.queue_calls(), ["return q 1/11"]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

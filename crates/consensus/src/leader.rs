@@ -10,8 +10,8 @@ use crate::types::Raft;
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver as _;
 use quorate_state::{
-    Caller, Command, Envelope, Event, GroupId, HeldLock, LeaseId, LockDetachNode, LockExpire,
-    NodeId, Outcome, SessionExpire, query,
+    Caller, Command, ConsumerDetachNode, Envelope, Event, GroupId, HeldLock, LeaseId,
+    LockDetachNode, LockExpire, NodeId, Outcome, SessionExpire, Stamp, query,
 };
 use quorate_storage::state::StateReader;
 use std::collections::BTreeSet;
@@ -41,6 +41,8 @@ const CONFIRM: Duration = Duration::from_secs(1);
 struct Looks {
     /// No deadline is earlier: what lies before was deleted, and a look would walk over it.
     from_ms: u64,
+    /// As `from_ms`, of what waits for a wall time.
+    wall_from_ms: u64,
     /// When the log was last moved for the clocks' sake.
     ticked: Instant,
     /// When this node began to lead.
@@ -117,7 +119,13 @@ impl LeaderTask {
         let mut looked = tokio::time::interval(LOOK);
         looked.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let now = Instant::now();
-        let mut looks = Looks { from_ms: 0, ticked: now, led: now, unreachable: BTreeSet::new() };
+        let mut looks = Looks {
+            from_ms: 0,
+            wall_from_ms: 0,
+            ticked: now,
+            led: now,
+            unreachable: BTreeSet::new(),
+        };
         let mut metrics = self.raft.server_metrics();
         while self.leads(term) {
             tokio::select! {
@@ -140,8 +148,12 @@ impl LeaderTask {
         Ok(())
     }
 
+    fn now(&self, clock: &TermClock) -> Stamp {
+        clock.sample(quorum_acked(&self.raft), self.wall.now_ms())
+    }
+
     fn now_ms(&self, clock: &TermClock) -> u64 {
-        clock.sample(quorum_acked(&self.raft), self.wall.now_ms()).lease_ms
+        self.now(clock).lease_ms
     }
 
     /// Leases of an earlier term were cleared when it ended.
@@ -194,13 +206,17 @@ impl LeaderTask {
                 Event::LeaseRecorded { lease, remaining_ms } => {
                     self.leases.recorded(*lease, *remaining_ms);
                 }
-                Event::TicketChanged { .. } => {}
+                Event::TicketChanged { .. }
+                | Event::JobAssigned { .. }
+                | Event::JobWithdrawn { .. }
+                | Event::ConsumerLeft { .. }
+                | Event::PullChanged { .. } => {}
             }
         }
     }
 
     fn look(&self, clock: &TermClock, looks: &mut Looks) -> Result<(), Failure> {
-        let now_ms = self.now_ms(clock);
+        let Stamp { lease_ms: now_ms, wall_ms } = self.now(clock);
         let run_out = self.leases.run_out(now_ms);
         if !run_out.is_empty() {
             self.propose_expiry(run_out);
@@ -215,14 +231,19 @@ impl LeaderTask {
             query::next_deadline_ms(view.tables.as_ref(), self.group, within)
                 .map_err(|e| unreadable(&e))
         };
-        let applied_ms =
-            query::clocks(view.tables.as_ref(), self.group).map_err(|e| unreadable(&e))?.lease_ms;
+        let applied =
+            query::clocks(view.tables.as_ref(), self.group).map_err(|e| unreadable(&e))?;
         let due = next(looks.from_ms..=now_ms)?;
         // What is scheduled from here on lies above the clock of this view.
-        looks.from_ms = due.unwrap_or(now_ms).min(applied_ms);
+        looks.from_ms = due.unwrap_or(now_ms).min(applied.lease_ms);
+        // A clock that was set back, or is held back, is not there yet.
+        let wall_within = looks.wall_from_ms..=wall_ms.max(looks.wall_from_ms);
+        let wall_due = query::next_wall_deadline_ms(view.tables.as_ref(), self.group, wall_within)
+            .map_err(|e| unreadable(&e))?;
+        looks.wall_from_ms = wall_due.unwrap_or(wall_ms).min(applied.wall_ms);
         let stale = looks.ticked.elapsed() >= TICK
             && (!self.leases.is_empty() || next(looks.from_ms..=u64::MAX)?.is_some());
-        if due.is_some() || stale {
+        if due.is_some() || wall_due.is_some() || stale {
             looks.ticked = Instant::now();
             // What is due is found again at the next look if this fails.
             self.propose_unheard(Command::Tick);
@@ -239,7 +260,7 @@ impl LeaderTask {
     }
 
     /// A node that can't be reached can't tell its waiters anything; nor may they be connected to
-    /// it any more. Whoever waits for a lock there is passed over until it is heard of again.
+    /// it any more. Whoever waits or consumes there is passed over until it is heard of again.
     fn look_for_unreachable(&self, looks: &mut Looks) {
         use openraft::Instant as _;
         let metrics = self.raft.metrics();
@@ -259,17 +280,20 @@ impl LeaderTask {
         tracing::info!(%node, "the node can't be reached: who waits there is passed over");
         let proposer = self.proposer.clone();
         tokio::spawn(async move {
-            loop {
-                let command = own(Command::LockDetachNode(LockDetachNode { node }));
-                match proposer.propose(command, Instant::now() + PROPOSAL).await {
-                    Ok(Committed { outcome: Outcome::LockDetachNode { more: true }, .. }) => {}
-                    // There was no quorum for it, or no room: it is as needed as before.
-                    Err(Failure { reason: Reason::Deadline | Reason::Overloaded, .. }) => {
-                        tokio::time::sleep(LOOK).await;
+            for command in detachments(node) {
+                loop {
+                    let command = own(command.clone());
+                    match proposer.propose(command, Instant::now() + PROPOSAL).await {
+                        Ok(Committed { outcome, .. }) if detaches_more(&outcome) => {}
+                        Ok(_) => break,
+                        // There was no quorum for it, or no room: it is as needed as before.
+                        Err(Failure { reason: Reason::Deadline | Reason::Overloaded, .. }) => {
+                            tokio::time::sleep(LOOK).await;
+                        }
+                        // A failure of another kind means that this node leads no more; the next
+                        // leader looks too.
+                        Err(_) => return,
                     }
-                    // A failure of another kind means that this node leads no more; the next leader
-                    // looks too.
-                    Ok(_) | Err(_) => return,
                 }
             }
         });
@@ -322,6 +346,23 @@ fn settle_expiry(
             }
         }
     }
+}
+
+/// What says that nobody waits or consumes on a node any more; each is to be said again as long as
+/// it [`detaches_more`].
+pub(crate) fn detachments(node: NodeId) -> [Command; 2] {
+    [
+        Command::LockDetachNode(LockDetachNode { node }),
+        Command::ConsumerDetachNode(ConsumerDetachNode { node }),
+    ]
+}
+
+/// Whether there may be more than one entry detached.
+pub(crate) fn detaches_more(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::LockDetachNode { more: true } | Outcome::ConsumerDetachNode { more: true }
+    )
 }
 
 /// A command of the leader's own.

@@ -9,8 +9,8 @@ use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use quorate_state::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
 use quorate_state::{
-    Batch, Caller, Command, EntryBody, Envelope, HeldLock, LogIndex, Operation, Outcome,
-    Transaction,
+    Batch, Caller, Command, DeadLetters, EntryBody, Envelope, HeldLock, LogIndex, NewJob,
+    Operation, Outcome, Transaction,
 };
 use quorate_storage::Histogram;
 use std::collections::VecDeque;
@@ -27,8 +27,8 @@ const ENTRIES_IN_FLIGHT: usize = 4;
 const QUEUE_LEN: usize = 65_536;
 /// Bytes an envelope takes besides its key and value.
 const ENVELOPE_BYTES: usize = 128;
-/// Bytes that a step of a transaction counts for besides its key and value: by its work, so that an
-/// entry has no more steps than it may have commands.
+/// Bytes that a step of a transaction, or a job of a push or pull, counts for besides what is in it:
+/// by its work, so that an entry has no more of them than it may have commands.
 const STEP_BYTES: usize = ENTRY_BYTES_MAX / ENTRY_COMMANDS_MAX;
 /// Bytes that a transaction counts for which reads: its answer may have a megabyte
 /// ([`quorate_state::limits::TRANSACTION_READ_BYTES_MAX`]), and those of an entry are held together.
@@ -231,7 +231,9 @@ fn grows(command: &Command) -> bool {
         | Command::KvIncrement(_)
         | Command::KvIncrementFloat(_)
         | Command::LockAcquire(_)
-        | Command::SessionOpen(_) => true,
+        | Command::SessionOpen(_)
+        | Command::QueuePush(_)
+        | Command::QueueProgress(_) => true,
         Command::Tick
         | Command::KvDelete(_)
         | Command::KvDeletePattern(_)
@@ -245,7 +247,22 @@ fn grows(command: &Command) -> bool {
         | Command::LockDetachNode(_)
         | Command::LockExpire(_)
         | Command::LeaseCheckpoint(_)
-        | Command::MemberPublish(_) => false,
+        | Command::MemberPublish(_)
+        // Whoever takes jobs and is done with them frees room, and what that takes is small.
+        | Command::QueuePull(_)
+        | Command::ConsumerAttach(_)
+        | Command::ConsumerDetach(_)
+        | Command::ConsumerDetachNode(_)
+        | Command::ConsumerResize(_)
+        | Command::QueueAck(_)
+        | Command::QueueNack(_)
+        | Command::QueueExtend(_)
+        | Command::QueueCancel(_)
+        | Command::QueueUpdate(_)
+        | Command::QueuePause(_)
+        | Command::QueuePurge(_)
+        | Command::QueueDelete(_)
+        | Command::QueueRedrive(_) => false,
         Command::Transaction(transaction) => {
             let mut operations = transaction.then.iter().chain(&transaction.otherwise);
             operations.any(|operation| match operation {
@@ -318,14 +335,50 @@ pub(crate) fn size(envelope: &Envelope) -> usize {
             let locks = checkpoint.locks.iter().map(|(lock, _)| held(lock));
             checkpoint.sessions.len() * 16 + locks.sum::<usize>()
         }
+        Command::QueuePush(push) => {
+            push.queue.len() + push.jobs.iter().map(job_size).sum::<usize>()
+        }
+        // By its work: each job it takes is moved as one that is pushed.
+        Command::QueuePull(pull) => {
+            pull.request.queue.len() + pull.request.count as usize * STEP_BYTES
+        }
+        Command::ConsumerAttach(attach) => attach.queue.len(),
+        Command::QueueAck(ack) => ack.job.queue.len(),
+        Command::QueueNack(nack) => nack.job.queue.len() + nack.error.len(),
+        Command::QueueExtend(extend) => extend.job.queue.len(),
+        Command::QueueProgress(progress) => progress.job.queue.len() + progress.note.len(),
+        Command::QueueCancel(cancel) => cancel.queue.len(),
+        Command::QueueUpdate(update) => {
+            let to = match &update.change.dead_letters {
+                Some(DeadLetters::To(to)) => to.len(),
+                _ => 0,
+            };
+            update.queue.len() + to
+        }
+        Command::QueuePause(pause) => pause.queue.len(),
+        Command::QueuePurge(purge) => purge.queue.len(),
+        Command::QueueDelete(delete) => delete.queue.len(),
+        // As a step of a `DeletePattern`.
+        Command::QueueRedrive(_) => ENTRY_BYTES_MAX,
         Command::Tick
         | Command::SessionOpen(_)
         | Command::SessionClose(_)
         | Command::LockCancel(_)
         | Command::LockAttach(_)
-        | Command::LockDetachNode(_) => 0,
+        | Command::LockDetachNode(_)
+        | Command::ConsumerDetach(_)
+        | Command::ConsumerDetachNode(_)
+        | Command::ConsumerResize(_) => 0,
     };
     ENVELOPE_BYTES + envelope.namespace.len() + caller + guard + command
+}
+
+/// What a job counts for in a push: its bytes and its work.
+fn job_size(job: &NewJob) -> usize {
+    let headers = job.headers.iter().map(|(name, value)| name.len() + value.len());
+    let keys = job.group.as_ref().map_or(0, |group| group.len())
+        + job.dedupe.as_ref().map_or(0, |dedupe| dedupe.key.len());
+    STEP_BYTES + job.payload.len() + job.content_type.len() + headers.sum::<usize>() + keys
 }
 
 fn transaction_size(transaction: &Transaction) -> usize {
@@ -481,7 +534,7 @@ pub(crate) fn quorum_acked(raft: &Raft) -> Option<Instant> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_state::{KvDelete, KvIncrement};
+    use quorate_state::{KvDelete, KvIncrement, PullRequest, QueuePull, QueuePush};
 
     fn add() -> Operation {
         Operation::KvIncrement(KvIncrement { key: "n".into(), by: 1 })
@@ -529,6 +582,22 @@ mod tests {
         }
         // However large it is, an entry takes one.
         assert_eq!(taken(&transaction(vec![add(); 128], vec![get(); 128]), 2), 1);
+    }
+
+    #[test]
+    fn an_entry_has_so_many_jobs_however_many_are_pushed_or_pulled_at_once() {
+        for count in [1, 16, 128] {
+            let jobs = vec![NewJob::default(); count];
+            let push = Command::QueuePush(QueuePush { queue: "q".into(), jobs });
+            let request = PullRequest { queue: "q".into(), count: 0, wait_ms: 0 };
+            let request = PullRequest { count: u32::try_from(count).unwrap(), ..request };
+            let pull = Command::QueuePull(QueuePull { request, attachment: Default::default() });
+            for command in [push, pull] {
+                let entry = taken(&command, 1_000) * count;
+                assert!(entry <= ENTRY_COMMANDS_MAX, "{entry} jobs, {count} at a time");
+                assert!(entry >= ENTRY_COMMANDS_MAX / 2, "{entry} jobs, {count} at a time");
+            }
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A field of a few bytes can become a struct of a few hundred in memory. The bound on a message's
 //! bytes alone would let two megabytes grow to two hundred.
 
-use crate::v1::PipelineRequest;
+use crate::v1::{PipelineRequest, PushRequest};
 use prost::Message;
 use std::any::TypeId;
 use std::marker::PhantomData;
@@ -15,10 +15,15 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 /// 1 024 calls or 2 048 forwarded requests.
 pub const FIELDS_MAX: usize = 4_096;
 
-/// Fields of all requests in one message of a pipeline: there a request is two messages deep, and
-/// some repeat fields of their own. The Rust client sends 128 KiB in a message, which can't hold as
-/// many; in memory they are some ten megabytes.
+/// Fields of all requests in one message of a pipeline, and of all jobs that are pushed: there a
+/// request is two messages deep, and some repeat fields of their own, as jobs do. The Rust client
+/// sends 128 KiB in a message, which can't hold as many; in memory they are some ten megabytes.
 pub const CALL_FIELDS_MAX: usize = 65_536;
+
+/// The number of `PipelineCall.queue_push`.
+const QUEUE_PUSH: u64 = 96;
+/// The number of `PushRequest.jobs`.
+const JOBS: u64 = 4;
 
 /// Encodes `T`, decodes `U`.
 #[derive(Clone, Debug)]
@@ -76,6 +81,13 @@ impl<U: Message + Default + 'static> Decoder for BoundedDecoder<U> {
                 "the calls of the message have more than {CALL_FIELDS_MAX} fields; send less at once"
             )));
         }
+        if TypeId::of::<U>() == TypeId::of::<PushRequest>()
+            && job_fields(buffer.chunk()).nth(CALL_FIELDS_MAX).is_some()
+        {
+            return Err(Status::invalid_argument(format!(
+                "the jobs have more than {CALL_FIELDS_MAX} fields; push less at once"
+            )));
+        }
         self.0.decode(buffer)
     }
 
@@ -89,26 +101,39 @@ fn within(bytes: &[u8], max: usize) -> bool {
     Fields(bytes).nth(max).is_none()
 }
 
-/// Whether the requests of a [`PipelineRequest`] have at most `max` fields together.
+/// Whether the requests of a [`PipelineRequest`], and the jobs they push, have at most `max` fields
+/// together.
 fn calls_within(bytes: &[u8], max: usize) -> bool {
     // Whatever is bytes in these two levels is a message.
-    let requests = Fields(bytes).flatten().flat_map(|call| Fields(call).flatten());
-    requests.flat_map(Fields).nth(max).is_none()
+    let calls = Fields(bytes).filter_map(|(_, call)| call);
+    let requests = calls.flat_map(Fields).filter_map(|(kind, request)| Some((kind, request?)));
+    let fields = requests.flat_map(|(kind, request)| {
+        let jobs = job_fields(if kind == QUEUE_PUSH { request } else { &[] });
+        Fields(request).chain(jobs)
+    });
+    fields.take(max + 1).count() <= max
 }
 
-/// The fields of a message; those that are bytes or a message with what they hold. Ends where
-/// something is malformed.
+/// The fields of all jobs of a [`PushRequest`].
+fn job_fields(push: &[u8]) -> impl Iterator<Item = (u64, Option<&[u8]>)> {
+    let jobs = Fields(push).filter_map(|(number, job)| job.filter(|_| number == JOBS));
+    jobs.flat_map(Fields)
+}
+
+/// The fields of a message: their numbers, and of those that are bytes or a message what they hold.
+/// Ends where something is malformed.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
-    type Item = Option<&'a [u8]>;
+    type Item = (u64, Option<&'a [u8]>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let tag = varint(&mut self.0)?;
+        let number = tag >> 3;
         let (length, holds) = match tag & 7 {
             0 => {
                 varint(&mut self.0);
-                return Some(None);
+                return Some((number, None));
             }
             1 => (8, false),
             2 => (varint(&mut self.0).unwrap_or(u64::MAX), true),
@@ -121,7 +146,7 @@ impl<'a> Iterator for Fields<'a> {
             return None;
         };
         self.0 = rest;
-        Some(holds.then_some(field))
+        Some((number, holds.then_some(field)))
     }
 }
 
@@ -192,6 +217,29 @@ mod tests {
     }
 
     #[test]
+    fn the_fields_of_jobs_are_counted_wherever_they_are_pushed() {
+        let push = |jobs, headers| {
+            let headers = vec![v1::JobHeader::default(); headers];
+            let job = v1::NewJob { payload: vec![0x0a; 99].into(), headers, ..Default::default() };
+            PushRequest { jobs: vec![job; jobs], ..Default::default() }
+        };
+        let frame = |push| {
+            let request = Some(v1::pipeline_call::Request::QueuePush(push));
+            let call = v1::PipelineCall { id: 300, timeout_ms: 7, request };
+            v1::PipelineRequest { calls: vec![call], cancelled: Vec::new() }.encode_to_vec()
+        };
+        for (jobs, headers) in [(1, 0), (1, 7), (128, 64)] {
+            let fields = jobs * (1 + headers);
+            assert_eq!(job_fields(&push(jobs, headers).encode_to_vec()).count(), fields);
+            // In a pipeline each job is also a field of its request.
+            let frame = frame(push(jobs, headers));
+            assert!(calls_within(&frame, jobs + fields), "{jobs} {headers}");
+            assert!(!calls_within(&frame, jobs + fields - 1), "{jobs} {headers}");
+        }
+        assert!(!calls_within(&frame(push(1, 1 << 20)), CALL_FIELDS_MAX));
+    }
+
+    #[test]
     fn garbage_ends_the_count_and_never_panics() {
         let mut state = 7_u64;
         for length in 0..2_000 {
@@ -203,6 +251,7 @@ mod tests {
                 .collect();
             within(&garbage, 16);
             calls_within(&garbage, 16);
+            job_fields(&garbage).count();
         }
         assert!(within(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01], 1));
     }

@@ -91,6 +91,8 @@ pub(crate) struct ConnectionState {
     pub(crate) lists: Arc<Semaphore>,
     /// Turns to watch keys.
     pub(crate) watches: Arc<Semaphore>,
+    /// Turns to consume queues.
+    pub(crate) consumers: Arc<Semaphore>,
 }
 
 impl ConnectionState {
@@ -98,6 +100,8 @@ impl ConnectionState {
     pub(crate) const LISTS_MAX: usize = 4;
     /// Watches at once: a quarter of the streams, so that calls find room beside them.
     pub(crate) const WATCHES_MAX: usize = 256;
+    /// Consumers at once: one takes as many jobs as a process works on, of one queue.
+    pub(crate) const CONSUMERS_MAX: usize = 64;
 }
 
 impl Connected for Counted {
@@ -106,7 +110,8 @@ impl Connected for Counted {
     fn connect_info(&self) -> Arc<ConnectionState> {
         let lists = Arc::new(Semaphore::new(ConnectionState::LISTS_MAX));
         let watches = Arc::new(Semaphore::new(ConnectionState::WATCHES_MAX));
-        Arc::new(ConnectionState { lists, watches })
+        let consumers = Arc::new(Semaphore::new(ConnectionState::CONSUMERS_MAX));
+        Arc::new(ConnectionState { lists, watches, consumers })
     }
 }
 

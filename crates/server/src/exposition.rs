@@ -4,7 +4,7 @@
 //! way of a request. Each node has a registry of its own, because a simulation runs several in one
 //! process.
 
-use crate::metrics::{Counters, Port, Watches};
+use crate::metrics::{Consumers, Counters, Port, Watches};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -91,6 +91,7 @@ impl Page<'_> {
         let help = "Pipelines ended because their client did not read.";
         self.counter("slow_readers_cut", help, None, counters.slow_readers_cut.get())?;
         self.watches(&counters.watches)?;
+        self.consumers(&counters.consumers)?;
         let ports =
             [("client", &counters.client), ("peer", &counters.peer), ("http", &counters.http)];
         self.ports(&ports)
@@ -113,6 +114,14 @@ impl Page<'_> {
             one.encode_counter::<NoLabelSet, _, u64>(&count.get(), None)?;
         }
         Ok(())
+    }
+
+    fn consumers(&mut self, consumers: &Consumers) -> fmt::Result {
+        self.gauge("consumers", "Open streams that consume queues.", consumers.open.get())?;
+        let help = "Jobs handed over to streams that consume queues.";
+        self.counter("consumer_deliveries", help, None, consumers.deliveries.get())?;
+        let help = "Streams that consume queues ended because their client did not read.";
+        self.counter("consumers_cut", help, None, consumers.slow_readers_cut.get())
     }
 
     fn ports(&mut self, ports: &[(&str, &Arc<Port>)]) -> fmt::Result {

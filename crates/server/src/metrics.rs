@@ -17,6 +17,8 @@ pub(crate) struct Counters {
     pub(crate) slow_readers_cut: Counter,
     /// Watches of keys.
     pub(crate) watches: Watches,
+    /// Streams that consume queues.
+    pub(crate) consumers: Consumers,
     /// The port of clients.
     pub(crate) client: Arc<Port>,
     /// The port of the other nodes.
@@ -40,6 +42,17 @@ pub(crate) struct Watches {
     pub(crate) without_quorum: Counter,
 }
 
+/// What happens to streams that consume queues.
+#[derive(Debug, Default)]
+pub(crate) struct Consumers {
+    /// Open ones.
+    pub(crate) open: Gauge,
+    /// Jobs handed over.
+    pub(crate) deliveries: Counter,
+    /// Those that were ended because their client did not read.
+    pub(crate) slow_readers_cut: Counter,
+}
+
 /// How often something happened.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -47,7 +60,12 @@ pub(crate) struct Counter(AtomicU64);
 impl Counter {
     /// Once more.
     pub(crate) fn count(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add(1);
+    }
+
+    /// So often more.
+    pub(crate) fn add(&self, times: u64) {
+        self.0.fetch_add(times, Ordering::Relaxed);
     }
 
     /// How often so far.

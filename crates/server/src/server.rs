@@ -60,6 +60,8 @@ pub struct Server {
     probes: Probes,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// What has to be said in the log before consensus stops.
+    calls_that_wait: TaskTracker,
 }
 
 impl Server {
@@ -80,7 +82,7 @@ impl Server {
         stop: CancellationToken,
     ) -> Self {
         let ServerOptions { node, client_incoming, http_incoming, limits, .. } = options;
-        let context = Context::new(
+        let (context, strays) = Context::new(
             node.replica().clone(),
             limits,
             Arc::clone(probes.counters()),
@@ -88,6 +90,8 @@ impl Server {
             stop.clone(),
         );
         tokio::spawn(Arc::clone(context.news()).follow(node.replica().follow()));
+        tokio::spawn(grpc::look_after(context.clone(), strays));
+        let calls_that_wait = context.calls_that_wait().clone();
         probes.started(node.replica().clone());
         let port = Arc::clone(&probes.counters().client);
         let clients =
@@ -104,7 +108,7 @@ impl Server {
             tasks.spawn(http::serve(incoming, probes.clone(), stop.clone()));
         }
         tasks.close();
-        Self { node, probes, stop, tasks }
+        Self { node, probes, stop, tasks, calls_that_wait }
     }
 
     /// Pipeline streams that hold anything now.
@@ -142,6 +146,10 @@ impl Server {
         let drain_until = deadline.checked_sub(NODE_STOP_TIMEOUT).unwrap_or(deadline);
         if tokio::time::timeout_at(drain_until, self.tasks.wait()).await.is_err() {
             tracing::warn!("requests were still under way when the time to finish them was over");
+        }
+        self.calls_that_wait.close();
+        if tokio::time::timeout_at(drain_until, self.calls_that_wait.wait()).await.is_err() {
+            tracing::warn!("not all that waited on this node could be told of");
         }
         let rest = deadline.saturating_duration_since(Instant::now()).min(NODE_STOP_TIMEOUT);
         if tokio::time::timeout(rest, self.node.shutdown(rest / 2)).await.is_err() {

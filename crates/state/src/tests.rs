@@ -23,7 +23,7 @@ use proptest::strategy::Strategy;
 use proptest::test_runner::{RngSeed, TestCaseResult, TestRunner};
 
 /// Runs a property over `cases` values of `strategy`, from a seed that is printed.
-fn property<S: Strategy>(
+pub(crate) fn property<S: Strategy>(
     name: &str,
     cases: u32,
     strategy: &S,

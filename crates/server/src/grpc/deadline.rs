@@ -41,6 +41,11 @@ impl Deadline {
         Self(Instant::now() + budget_of_wait(said, wait_ms))
     }
 
+    /// So long from now.
+    pub(super) fn within(time: Duration) -> Self {
+        Self(Instant::now() + time)
+    }
+
     /// When that is.
     pub(super) fn at(self) -> Instant {
         self.0

@@ -105,7 +105,7 @@ impl KvService for Service {
         let deadline = Deadline::of(request.metadata());
         let places = watch_stream::places(&self.0.watches, request.extensions())?;
         let watch = wire::watch::watch(request.into_inner()).map_err(Refused::from)?;
-        Ok(Response::new(watch_stream::Watch::begin(&self.0, watch, places, deadline).await?))
+        Ok(Response::new(watch_stream::begin(&self.0, watch, places, deadline).await?))
     }
 }
 

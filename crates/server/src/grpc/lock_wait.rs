@@ -5,25 +5,13 @@
 //! in the log (`LockDetach`), so that nothing is granted to nobody. It notices when it was taken for
 //! gone itself, and says that it is there (`LockAttach`).
 
-use super::{Context, Deadline, Refused};
+use super::{Context, Deadline, Refused, say};
 use crate::news::{Listener, Topic};
 use crate::wire;
 use quorate_proto::v1;
 use quorate_state::query::{self, TicketStanding};
-use quorate_state::{
-    Attachment, Caller, Command, Envelope, LockAttach, LockDetach, Outcome, TicketId,
-};
-use std::time::Duration;
+use quorate_state::{Attachment, Command, Envelope, LockAttach, LockDetach, Outcome, TicketId};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
-
-/// How long one attempt to say that a call is over, or still there, may take.
-const SAY: Duration = Duration::from_secs(5);
-/// How long a call that is over is tried to be told of. Later its node is taken for unreachable, or
-/// has no quorum, and then nothing is granted either.
-const SAY_UNTIL: Duration = Duration::from_secs(60);
-/// Between two such attempts.
-const SAY_AGAIN: Duration = Duration::from_millis(100);
 
 type Answer = Result<v1::LockAcquireResponse, Refused>;
 
@@ -40,7 +28,7 @@ pub(super) async fn acquire(
     let envelope = wire::lock::acquire(request, attachment)?;
     let (reply, answer) = oneshot::channel();
     let call = Call { context: context.clone(), attachment, deadline };
-    tokio::spawn(call.run(envelope, reply));
+    context.calls_that_wait.spawn(call.run(envelope, reply));
     answer.await.unwrap_or_else(|_| Err(Refused::Mismatched("no answer".to_owned())))
 }
 
@@ -189,7 +177,7 @@ impl Call {
         let committed = self
             .context
             .replica
-            .propose(self.own(Command::LockAttach(attach)), self.deadline.remaining().min(SAY))
+            .propose(say::own(Command::LockAttach(attach)), self.deadline.remaining().min(say::SAY))
             .await?;
         let index = committed.index;
         // This node's own view must have it, or it would be said again.
@@ -200,32 +188,12 @@ impl Call {
     /// Says that the call is over.
     async fn detach(&self, ticket: TicketId) {
         let detach = Command::LockDetach(LockDetach { calls: vec![(ticket, self.attachment)] });
-        let until = Instant::now() + SAY_UNTIL;
-        while Instant::now() < until {
-            let said = self.context.replica.propose(self.own(detach.clone()), SAY).await;
-            match said {
-                Ok(_) => return,
-                Err(failure) => {
-                    tracing::debug!(%ticket, %failure, "could not say that a waiter is gone");
-                }
-            }
-            tokio::time::sleep(SAY_AGAIN).await;
-        }
+        say::until_applied(&self.context, detach).await;
     }
 
     /// The ticket of a request whose fate is open: asked again it has the same answer.
     async fn find(&self, envelope: Envelope) -> Option<TicketId> {
-        let until = Instant::now() + SAY_UNTIL;
-        while Instant::now() < until {
-            match self.context.replica.propose(envelope.clone(), SAY).await {
-                Ok(committed) => return self.at_once(committed.outcome).err(),
-                Err(_) => tokio::time::sleep(SAY_AGAIN).await,
-            }
-        }
-        None
-    }
-
-    fn own(&self, command: Command) -> Envelope {
-        Envelope { namespace: String::new(), caller: Caller::Anonymous, guard: None, command }
+        let found = say::find(&self.context, envelope).await?;
+        self.at_once(found.outcome).err()
     }
 }

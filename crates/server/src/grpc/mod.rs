@@ -13,18 +13,24 @@ mod lock;
 mod lock_wait;
 mod lock_watch;
 mod pipeline;
+mod queue;
+mod queue_consume;
+mod queue_pull;
 mod refusals;
+mod say;
 mod session;
+mod slow_reader;
 mod status;
 mod txn;
 mod watch_stream;
 
 pub(crate) use descriptors::public_methods;
+pub(crate) use queue_consume::look_after;
 pub(crate) use status::Refused;
 
 use crate::http::Probes;
 use crate::metrics::Counters;
-use crate::news::News;
+use crate::news::{News, Stray};
 use crate::watch::Watches;
 use crate::wire;
 use deadline::Deadline;
@@ -36,17 +42,19 @@ use quorate_proto::v1::cluster_service_server::ClusterServiceServer;
 use quorate_proto::v1::kv_service_server::KvServiceServer;
 use quorate_proto::v1::lock_service_server::LockServiceServer;
 use quorate_proto::v1::pipeline_service_server::PipelineServiceServer;
+use quorate_proto::v1::queue_service_server::QueueServiceServer;
 use quorate_proto::v1::session_service_server::SessionServiceServer;
 use quorate_proto::v1::txn_service_server::TxnServiceServer;
-use quorate_state::limits::{Limits, TRANSACTION_READ_BYTES_MAX};
+use quorate_state::limits::{Limits, PULL_BODY_BYTES_MAX, TRANSACTION_READ_BYTES_MAX};
 use quorate_state::{Attachment, Envelope, Outcome, Revision};
 use quorate_storage::state::View;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic_health::pb::health_server::HealthServer;
@@ -63,6 +71,8 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// Bytes of answers beyond the largest value: keys, numbers, names.
 const ANSWER_BYTES_EXTRA: usize = 64 << 10;
+/// Bytes of answers with jobs beyond what is in those: 128 of them with 64 headers and a group each.
+const JOBS_BYTES_EXTRA: usize = 128 << 10;
 /// Bytes of a request for health or reflection: a name.
 const NAME_BYTES_MAX: usize = 16 << 10;
 /// Streams that a client reset before we took them up; beyond it the connection is closed
@@ -84,20 +94,26 @@ pub(crate) struct Context {
     hashing: Arc<Semaphore>,
     /// Who waits for what this node applies.
     news: Arc<News>,
+    /// Turns to consume queues.
+    consumers: Arc<Semaphore>,
+    /// Calls and consumers of which something is to be said in the log when they are over.
+    calls_that_wait: TaskTracker,
     /// Numbers of calls that wait. Begins anywhere, so that those of an earlier process differ.
     calls: Arc<AtomicU64>,
 }
 
 impl Context {
+    /// What the services need, and the consumers that are to be looked after ([`look_after`]).
     pub(crate) fn new(
         replica: Replica,
         limits: Limits,
         counters: Arc<Counters>,
         slow_reader_max: Duration,
         stop: CancellationToken,
-    ) -> Self {
+    ) -> (Self, mpsc::Receiver<Stray>) {
         let watches = Watches::new(replica.clone(), Arc::clone(&counters), stop.clone());
-        Self {
+        let (news, strays) = News::of(replica.node_id());
+        let context = Self {
             replica,
             limits: Arc::new(limits),
             leader: Arc::default(),
@@ -106,14 +122,22 @@ impl Context {
             watches,
             stop,
             hashing: Arc::new(Semaphore::new(1)),
-            news: Arc::default(),
+            news,
+            consumers: Arc::new(Semaphore::new(queue_consume::CONSUMERS_MAX)),
+            calls_that_wait: TaskTracker::new(),
             calls: Arc::new(AtomicU64::new(runtime::random_u64())),
-        }
+        };
+        (context, strays)
     }
 
     /// Who waits for what this node applies; somebody has to follow that for them.
     pub(crate) fn news(&self) -> &Arc<News> {
         &self.news
+    }
+
+    /// What a server that stops has to wait for: that others hear of the calls that end with it.
+    pub(crate) fn calls_that_wait(&self) -> &TaskTracker {
+        &self.calls_that_wait
     }
 
     /// A place to wait at, for one call.
@@ -167,6 +191,9 @@ pub(crate) fn routes(context: &Context, probes: &Probes) -> Routes {
     // Several small values together may be more than the largest one.
     let value_max = context.limits.value_bytes_max.max(TRANSACTION_READ_BYTES_MAX);
     let answer_max = bytes(value_max) + ANSWER_BYTES_EXTRA;
+    // The last job that a pull takes may be as large as the others together.
+    let job_max = value_max.max(PULL_BODY_BYTES_MAX);
+    let jobs_max = bytes(PULL_BODY_BYTES_MAX + job_max) + JOBS_BYTES_EXTRA;
     Routes::new(
         KvServiceServer::new(kv::Service(context.clone()))
             .max_decoding_message_size(request_max)
@@ -175,7 +202,12 @@ pub(crate) fn routes(context: &Context, probes: &Probes) -> Routes {
     .add_service(
         PipelineServiceServer::new(pipeline::Service(context.clone()))
             .max_decoding_message_size(request_max)
-            .max_encoding_message_size(answer_max),
+            .max_encoding_message_size(answer_max.max(jobs_max) + ANSWER_BYTES_EXTRA),
+    )
+    .add_service(
+        QueueServiceServer::new(queue::Service(context.clone()))
+            .max_decoding_message_size(request_max)
+            .max_encoding_message_size(jobs_max),
     )
     .add_service(
         SessionServiceServer::new(session::Service(context.clone()))

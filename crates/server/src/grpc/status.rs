@@ -41,6 +41,8 @@ pub(crate) enum Refused {
     WaitCancelled,
     /// The call's time was over before that of the wait for a lock.
     StillWaiting,
+    /// The call is over before a pull was answered that waits.
+    PullWaiting,
     /// This node's tables can't be read.
     Unreadable(String),
     /// The replica answered with the outcome of another command; a bug that must be seen.
@@ -123,6 +125,14 @@ impl From<Refused> for Status {
                 message: "the call is over, the wait for the lock is not: ask again under the same session and sequence to go on, or cancel it".to_owned(),
                 version: None,
             },
+            // Asked again it waits on; what it was given goes back meanwhile.
+            Refused::PullWaiting => Row {
+                code: Code::Unavailable,
+                reason: "PULL_WAITING",
+                outcome: UNKNOWN,
+                message: "the call is over, the wait for jobs is not: ask again under the same session and sequence, or idempotency key, to go on; without one nothing was taken".to_owned(),
+                version: None,
+            },
             // Another node can answer, and clients go there on UNAVAILABLE.
             Refused::Unreadable(fatal) => Row {
                 code: Code::Unavailable,
@@ -202,6 +212,11 @@ fn rejected(rejection: &Rejection) -> Row {
         Rejection::LockLost { .. } => (Code::FailedPrecondition, "LOCK_LOST", NOT_APPLIED),
         Rejection::LockHeld { .. } => (Code::FailedPrecondition, "LOCK_HELD", NOT_APPLIED),
         Rejection::Cancelled => (Code::Aborted, "LOCK_WAIT_CANCELLED", NOT_APPLIED),
+        Rejection::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL", NOT_APPLIED),
+        Rejection::QueueUnknown { .. } => (Code::NotFound, "QUEUE_UNKNOWN", NOT_APPLIED),
+        Rejection::JobUnknown { .. } => (Code::NotFound, "JOB_UNKNOWN", NOT_APPLIED),
+        Rejection::JobLeaseLost { .. } => (Code::FailedPrecondition, "JOB_LEASE_LOST", NOT_APPLIED),
+        Rejection::ConsumerGone(_) => (Code::NotFound, "CONSUMER_GONE", NOT_APPLIED),
     };
     Row { code, reason, outcome, message: rejection.to_string(), version }
 }
@@ -229,7 +244,7 @@ fn failed(failure: Failure) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_state::{FencingToken, Sequence, SessionId};
+    use quorate_state::{ConsumerId, FencingToken, JobId, JobLease, Sequence, SessionId};
 
     fn seen(refused: Refused) -> (Code, String, String, Option<String>) {
         let status = Status::from(refused);
@@ -306,6 +321,26 @@ mod tests {
                 row(Code::Aborted, "LOCK_WAIT_CANCELLED", no, None),
             ),
             (
+                Refused::Rejected(Rejection::QueueFull { queue: "q".into(), limit: 7 }),
+                row(Code::ResourceExhausted, "QUEUE_FULL", no, None),
+            ),
+            (
+                Refused::Rejected(Rejection::QueueUnknown { queue: "q".into() }),
+                row(Code::NotFound, "QUEUE_UNKNOWN", no, None),
+            ),
+            (
+                Refused::Rejected(Rejection::JobUnknown { queue: "q".into(), id: JobId(7) }),
+                row(Code::NotFound, "JOB_UNKNOWN", no, None),
+            ),
+            (
+                Refused::Rejected(Rejection::JobLeaseLost { id: JobId(7), lease: JobLease(9) }),
+                row(Code::FailedPrecondition, "JOB_LEASE_LOST", no, None),
+            ),
+            (
+                Refused::Rejected(Rejection::ConsumerGone(ConsumerId(7))),
+                row(Code::NotFound, "CONSUMER_GONE", no, None),
+            ),
+            (
                 Refused::Rejected(Rejection::RequestMismatch("idempotency key".into())),
                 row(Code::InvalidArgument, "REQUEST_MISMATCH", no, None),
             ),
@@ -347,11 +382,12 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_for_a_lock_has_its_rows() {
+    fn waits_have_their_rows() {
         for (refused, code, reason, outcome) in [
             (Refused::WaitTimeout, Code::DeadlineExceeded, "LOCK_WAIT_TIMEOUT", NOT_APPLIED),
             (Refused::WaitCancelled, Code::Aborted, "LOCK_WAIT_CANCELLED", NOT_APPLIED),
             (Refused::StillWaiting, Code::Unavailable, "LOCK_WAITING", UNKNOWN),
+            (Refused::PullWaiting, Code::Unavailable, "PULL_WAITING", UNKNOWN),
         ] {
             assert_eq!(seen(refused), row(code, reason, outcome, None));
         }

@@ -1,26 +1,21 @@
 //! Watches as streams: a part of the changes whenever the connection asks for the next message.
-//!
-//! A client that does not read is not asked for, so it costs one message. A watchman takes even that,
-//! and its place, after a while.
 
+use super::slow_reader::Watched;
 use super::status::not_applied;
 use super::{Context, Deadline, Refused};
 use crate::connections::ConnectionState;
 use crate::metrics::Counters;
 use crate::watch::{Ended, NO_QUORUM_MAX, Subscription, WATCHES_MAX, Watches};
 use crate::wire;
+use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt as _};
 use http::Extensions;
 use quorate_consensus::{Failure, Reason};
 use quorate_proto::v1::WatchResponse;
 use quorate_state::{GroupId, HistoryPosition, query};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context as TaskContext, Poll};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
 use tonic::{Code, Status};
 
 /// What a watch holds of the bounds.
@@ -51,90 +46,37 @@ pub(super) fn places(watches: &Watches, extensions: &Extensions) -> Result<Place
 }
 
 /// The messages of one watch.
-pub(super) struct Watch {
-    shared: Arc<Mutex<Watched>>,
-    slow_reader_max: Duration,
-}
+pub(super) type Watch = Watched<WatchResponse>;
 
-struct Watched {
-    /// None once it is over.
-    messages: Option<BoxStream<'static, Result<WatchResponse, Status>>>,
-    /// When a message was handed over; none once the next one was asked for.
-    handed_over: Option<Instant>,
-}
-
-impl Watch {
-    /// Begins a watch, behind a read barrier.
-    pub(super) async fn begin(
-        context: &Context,
-        watch: wire::watch::Watch,
-        places: Places,
-        deadline: Deadline,
-    ) -> Result<Self, Refused> {
-        let wire::watch::Watch { watched, from, values } = watch;
-        let Places { of_node, of_connection } = places;
-        let group = context.replica.group();
-        // Also for what is older: a node that hears from no leader would have nothing new to say.
-        let view = context.replica.read(deadline.remaining()).await?;
-        let after = match from {
-            None => HistoryPosition::behind(query::revision(&*view.tables, group)?),
-            Some(from) => {
-                let oldest = query::oldest_revision(&*view.tables, group)?;
-                if from < oldest {
-                    context.counters.watches.compacted.count();
-                    return Err(Refused::Compacted { oldest });
-                }
-                HistoryPosition::before(from)
+/// Begins a watch, behind a read barrier.
+pub(super) async fn begin(
+    context: &Context,
+    watch: wire::watch::Watch,
+    places: Places,
+    deadline: Deadline,
+) -> Result<Watch, Refused> {
+    let wire::watch::Watch { watched, from, values } = watch;
+    let Places { of_node, of_connection } = places;
+    let group = context.replica.group();
+    // Also for what is older: a node that hears from no leader would have nothing new to say.
+    let view = context.replica.read(deadline.remaining()).await?;
+    let after = match from {
+        None => HistoryPosition::behind(query::revision(&*view.tables, group)?),
+        Some(from) => {
+            let oldest = query::oldest_revision(&*view.tables, group)?;
+            if from < oldest {
+                context.counters.watches.compacted.count();
+                return Err(Refused::Compacted { oldest });
             }
-        };
-        drop(view);
-        let subscription = context.watches.begin(watched, values, after, of_node);
-        let messages = messages(subscription, group, Arc::clone(&context.counters), of_connection);
-        Ok(Self::guard(messages, context.slow_reader_max, Arc::clone(&context.counters)))
-    }
-
-    fn guard(
-        messages: BoxStream<'static, Result<WatchResponse, Status>>,
-        slow_reader_max: Duration,
-        counters: Arc<Counters>,
-    ) -> Self {
-        let watched = Watched { messages: Some(messages), handed_over: None };
-        let shared = Arc::new(Mutex::new(watched));
-        let watched = Arc::downgrade(&shared);
-        // Ends a round after the stream is gone.
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(slow_reader_max / 2).await;
-                let Some(watched) = watched.upgrade() else { return };
-                let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
-                let since = watched.handed_over.map_or(Duration::ZERO, |at| at.elapsed());
-                if since >= slow_reader_max && watched.messages.take().is_some() {
-                    counters.watches.slow_readers_cut.count();
-                    return;
-                }
-            }
-        });
-        Self { shared, slow_reader_max }
-    }
-}
-
-impl Stream for Watch {
-    type Item = Result<WatchResponse, Status>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        let mut watched = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.handed_over = None;
-        let Some(messages) = &mut watched.messages else {
-            return Poll::Ready(Some(Err(slow_reader(self.slow_reader_max))));
-        };
-        let next = messages.poll_next_unpin(cx);
-        match &next {
-            Poll::Pending => {}
-            Poll::Ready(Some(Ok(_))) => watched.handed_over = Some(Instant::now()),
-            Poll::Ready(Some(Err(_)) | None) => watched.messages = None,
+            HistoryPosition::before(from)
         }
-        next
-    }
+    };
+    drop(view);
+    let subscription = context.watches.begin(watched, values, after, of_node);
+    let counters = Arc::clone(&context.counters);
+    let messages = messages(subscription, group, Arc::clone(&counters), of_connection);
+    let cut = move || counters.watches.slow_readers_cut.count();
+    Ok(Watched::new(messages, context.slow_reader_max, slow_reader, cut))
 }
 
 /// First that the watch has begun, then its parts, at the end why there are no more.

@@ -4,6 +4,7 @@
 pub(crate) mod cluster;
 pub(crate) mod kv;
 pub(crate) mod lock;
+pub(crate) mod queue;
 pub(crate) mod session;
 pub(crate) mod txn;
 pub(crate) mod watch;

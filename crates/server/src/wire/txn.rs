@@ -62,7 +62,7 @@ pub(crate) fn commit(request: v1::TxnRequest, limits: &Limits) -> Result<Commit,
 }
 
 /// Converts a list; a refusal names the place in it.
-fn each<T, U>(
+pub(super) fn each<T, U>(
     list: &str,
     items: Vec<T>,
     convert: impl Fn(T) -> Result<U, Invalid>,

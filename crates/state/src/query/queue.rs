@@ -237,6 +237,21 @@ pub struct JobItem {
     pub body: Option<JobBody>,
 }
 
+impl JobItem {
+    /// Bytes of what is in it, as far as that is shown, and of what was noted of it.
+    fn counted_bytes(&self) -> usize {
+        let body = self.body.as_ref().map_or(0, |body| {
+            let headers = body.headers.iter().map(|(name, value)| name.len() + value.len());
+            body.payload.len() + body.content_type.len() + headers.sum::<usize>()
+        });
+        let failures = self.failures.iter().map(|failure| failure.error.len());
+        let progress = self.progress.as_ref().map_or(0, |progress| progress.note.len());
+        let keys =
+            self.group.as_ref().map_or(0, Bytes::len) + self.from.as_ref().map_or(0, String::len);
+        body + failures.sum::<usize>() + progress + keys
+    }
+}
+
 /// What is in a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobBody {
@@ -387,6 +402,21 @@ pub fn pull(
     }))
 }
 
+/// Where a consumer is; none inside: nowhere, it may come back. None when it has ended.
+///
+/// # Errors
+/// When the tables fail.
+pub fn consumer(
+    tables: &dyn Read,
+    group: GroupId,
+    id: ConsumerId,
+) -> Result<Option<Option<Attachment>>, Fatal> {
+    match tables.get(&keys::consumer(group, id))? {
+        Some(bytes) => Ok(Some(rows::decode::<ConsumerRow>("consumer row", &bytes)?.attachment)),
+        None => Ok(None),
+    }
+}
+
 /// Whether anybody consumes on a node, or waits for a pull.
 ///
 /// # Errors
@@ -448,8 +478,11 @@ pub struct JobList {
     pub after: Option<JobId>,
     /// At most so many; one at least.
     pub items_max: usize,
-    /// A page ends once what is in its jobs has so many bytes; 0: without it.
-    pub bodies_bytes_max: usize,
+    /// Whether with what is in them.
+    pub bodies: bool,
+    /// A page ends once its jobs have so many bytes, those of what is in them and of what was noted
+    /// of them.
+    pub bytes_max: usize,
 }
 
 /// A page of the jobs of a queue; none when there is no such queue.
@@ -495,19 +528,19 @@ pub fn jobs(
     let mut page = JobPage { jobs: Vec::with_capacity(found.len()), cursor };
     let mut bytes = 0;
     for (id, row) in found {
-        if list.bodies_bytes_max > 0 && bytes > list.bodies_bytes_max {
+        if bytes >= list.bytes_max && !page.jobs.is_empty() {
             page.cursor = page.jobs.last().map(|job: &JobItem| job.id);
             break;
         }
-        let item = job_item(tables, group, id, row, now, list.bodies_bytes_max > 0)?;
-        bytes += item.body.as_ref().map_or(0, |body| body.payload.len());
+        let item = job_item(tables, group, id, row, now, list.bodies)?;
+        bytes += item.counted_bytes();
         page.jobs.push(item);
     }
     Ok(Some(page))
 }
 
-/// The jobs that come next, as far as they are shown ([`crate::limits::PEEK_MAX`]); none when there
-/// is no such queue.
+/// The jobs that come next, as far as they are shown ([`crate::limits::PEEK_MAX`]), with what is in
+/// them, which is left out once they have `bytes_max`; none when there is no such queue.
 ///
 /// # Errors
 /// When the tables fail.
@@ -517,14 +550,18 @@ pub fn peek(
     namespace: &str,
     queue: &str,
     items_max: usize,
+    bytes_max: u64,
 ) -> Result<Option<Vec<JobItem>>, Fatal> {
     let Some(of) = queue_row(tables, group, namespace, queue)? else { return Ok(None) };
     let next = queue_counts(tables, group, &of)?.next;
     let now = clocks(tables, group)?;
     let mut jobs = Vec::new();
+    let mut bytes = 0;
     for id in next.into_iter().take(items_max) {
         if let Some(row) = job_row(tables, group, of.era, id)? {
-            jobs.push(job_item(tables, group, id, row, now, true)?);
+            let with_body = bytes == 0 || bytes + row.body_bytes <= bytes_max;
+            bytes += if with_body { row.body_bytes } else { 0 };
+            jobs.push(job_item(tables, group, id, row, now, with_body)?);
         }
     }
     Ok(Some(jobs))

@@ -5,8 +5,8 @@
 //! invariant must hold after every entry.
 //!
 //! Words, beside one for each command of the machine (`set`, `del`, `del-pattern`, `incr`,
-//! `incr-float`, `txn`, `lock`, `session`, `checkpoint`, `publish`, `tick`; see `script.rs`), each
-//! of which is an entry of its own:
+//! `incr-float`, `txn`, `lock`, `queue`, `consumer`, `session`, `checkpoint`, `publish`, `tick`; see
+//! `script.rs`), each of which is an entry of its own:
 //!
 //! | word | what it does |
 //! |---|---|
@@ -20,6 +20,7 @@
 //! | `history "a*" "b*" key=.. from=r1.0 bytes=.. values=no` | all pages of the changes of these keys |
 //! | `read-txn "exists a" "get a" else "get b"` | a transaction as a query |
 //! | `lock-info l`, `locks "a*" items=..`, `ticket r3.0`, `lock-leases` | queries of locks |
+//! | `queue-info q`, `queues "a*" items=..`, `job q 7`, `jobs q items=.. after=.. show=ready`, `peek q`, `pull-info 9` | queries of queues |
 //! | `get k`, `clocks`, `revision`, `next-deadline`, `sessions`, `member 1` | queries |
 //! | `dump` | all rows; `events`: all events so far |
 //!
@@ -32,11 +33,11 @@ use super::render::{self, Names};
 use super::script::{self, millis, positional};
 use super::{GROUP, Tables, read};
 use crate::limits::ENTRY_COMMANDS_MAX;
-use crate::query::{KvHistory, KvList, KvShow, KvWatched};
+use crate::query::{JobFilter, JobList, KvHistory, KvList, KvShow, KvWatched};
 use crate::{
-    Applied, Batch, Caller, Command, Envelope, Event, Expect, HistoryPosition, KeySelector, KvSet,
-    LogIndex, Machine, NodeId, Outcome, Read, Revision, SessionId, Stamp, TableError, Txn, codec,
-    invariants, keys, query, rows,
+    Applied, Batch, Caller, Command, ConsumerId, Envelope, Event, Expect, HistoryPosition, JobId,
+    KeySelector, KvSet, LogIndex, Machine, NodeId, Outcome, Read, Revision, SessionId, Stamp,
+    TableError, Txn, codec, invariants, keys, query, rows,
 };
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -53,7 +54,7 @@ const MANY_PER_ENTRY: usize = 500;
 type Text = Result<String, Box<dyn Error>>;
 
 /// The areas that have scripts.
-pub const AREAS: [&str; 6] = ["clock", "dedupe", "history", "kv", "lock", "session"];
+pub const AREAS: [&str; 7] = ["clock", "dedupe", "history", "kv", "lock", "queue", "session"];
 
 /// Runs every script of an area over tables that `make` makes.
 ///
@@ -382,6 +383,77 @@ impl<T: Tables> Runner<T> {
         })
     }
 
+    fn query_queue(
+        &self,
+        word: &str,
+        namespace: &str,
+        args: &mut goldenscript::ArgumentConsumer<'_>,
+    ) -> Text {
+        let subject = script::string(positional(args, "queue")?)?;
+        let items_max = args.take_key("items").map_or(Ok(usize::MAX), str::parse)?;
+        let after = args.take_key("after");
+        let lines = |jobs: &[query::JobItem]| -> String {
+            jobs.iter().map(|job| render::job(job) + "\n").collect()
+        };
+        read(&self.tables, |view| {
+            Ok(match word {
+                "queue-info" => match query::queue(view, GROUP, namespace, &subject)? {
+                    Some(queue) => render::queue(&queue),
+                    None => "unknown".to_owned(),
+                },
+                "queues" => {
+                    let pattern = KeySelector::Pattern(script::text(&subject)?).select()?;
+                    let page = query::queues(view, GROUP, namespace, &pattern, after, items_max)?;
+                    let mut text = String::new();
+                    for (name, queue) in &page.queues {
+                        writeln!(text, "{name:?} {}", render::queue(queue))?;
+                    }
+                    text + &page.cursor.map_or_else(String::new, |at| format!("cursor={at:?}"))
+                }
+                "job" => {
+                    let id = JobId(positional(args, "job")?.parse()?);
+                    match query::job(view, GROUP, namespace, &subject, id)? {
+                        Some((queue, job)) => format!("in {queue:?}: {}", render::job(&job)),
+                        None => "unknown".to_owned(),
+                    }
+                }
+                "jobs" => {
+                    let filter = match args.take_key("show") {
+                        None => JobFilter::All,
+                        Some("ready") => JobFilter::Ready,
+                        Some("delayed") => JobFilter::Delayed,
+                        Some("leased") => JobFilter::Leased,
+                        Some("done") => JobFilter::Done,
+                        Some(other) => return Err(format!("can't show {other}").into()),
+                    };
+                    let after = after.map(str::parse).transpose()?.map(JobId);
+                    let bytes_max = args.take_key("bytes").map(str::parse).transpose()?;
+                    let (bodies, bytes_max) =
+                        (bytes_max.is_some(), bytes_max.unwrap_or(usize::MAX));
+                    let list = JobList { filter, after, items_max, bodies, bytes_max };
+                    match query::jobs(view, GROUP, namespace, &subject, &list)? {
+                        Some(page) => {
+                            let cursor = page.cursor;
+                            lines(&page.jobs)
+                                + &cursor.map_or_else(String::new, |at| format!("cursor={at}"))
+                        }
+                        None => "unknown".to_owned(),
+                    }
+                }
+                "peek" => match query::peek(view, GROUP, namespace, &subject, items_max, u64::MAX)?
+                {
+                    Some(jobs) => lines(&jobs),
+                    None => "unknown".to_owned(),
+                },
+                "pull-info" => match query::pull(view, GROUP, ConsumerId(subject.parse()?))? {
+                    Some(standing) => render::pull(&standing),
+                    None => "forgotten".to_owned(),
+                },
+                other => return Err(format!("no such word: {other}").into()),
+            })
+        })
+    }
+
     fn query(
         &self,
         line: &goldenscript::Command,
@@ -391,6 +463,9 @@ impl<T: Tables> Runner<T> {
         match line.name.as_str() {
             "list" => return self.list(&namespace, args),
             "history" => return self.history(&namespace, args),
+            "queue-info" | "queues" | "job" | "jobs" | "peek" | "pull-info" => {
+                return self.query_queue(&line.name, &namespace, args);
+            }
             _ => {}
         }
         if line.name == "read-txn" {

@@ -1,13 +1,14 @@
 //! Rows, outcomes and events as a reader of a golden script sees them.
 
 use crate::Operated;
-use crate::keys::{self, DeadlineKind, Key};
+use crate::keys::{self, Clock, DeadlineKind, Key};
 use crate::query::{
     Compacted, KvChange, KvEvent, KvHistoryPage, KvItem, KvPage, KvShow, LockItem, TicketStanding,
 };
 use crate::rows::{
-    self, Answer, AnswerRow, HistoryChange, HistoryMetaRow, HistoryRow, Holder, IdempotencyRow,
-    KvRow, LockRow, MemberAddrRow, MetaRow, SessionRow, TicketRow, TicketState,
+    self, Answer, AnswerRow, DedupeRow, HistoryChange, HistoryMetaRow, HistoryRow, Holder,
+    IdempotencyRow, JobBodyRow, KvRow, LockRow, MemberAddrRow, MetaRow, QueuesMetaRow, SessionRow,
+    TicketRow, TicketState,
 };
 use crate::{
     Attachment, DeleteCause, Event, GroupId, HeldLock, HistoryPosition, LeaseId, Outcome,
@@ -16,6 +17,10 @@ use crate::{
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::error::Error;
+
+mod queue;
+
+pub(crate) use queue::{job, pull, queue};
 
 type Rendered = Result<String, Box<dyn Error>>;
 
@@ -91,7 +96,39 @@ pub(crate) fn outcome(outcome: &Outcome, names: &Names) -> String {
         Outcome::LockRelease { released, revision: at } => {
             format!("lock released={released} at {}", revision(*at))
         }
-        Outcome::LockDetachNode { more } => format!("node detached more={more}"),
+        Outcome::LockDetachNode { more } | Outcome::ConsumerDetachNode { more } => {
+            format!("node detached more={more}")
+        }
+        Outcome::QueuePush { jobs, revision: at } => {
+            format!("pushed {} at {}", queue::pushed(jobs), revision(*at))
+        }
+        Outcome::QueuePull { jobs, revision: at } => {
+            format!("pulled {} at {}", queue::assigned(jobs), revision(*at))
+        }
+        Outcome::QueuePullWaits { consumer } => format!("pull waits as {consumer}"),
+        Outcome::ConsumerAttach { consumer, held } => {
+            format!("attached as {consumer} held={}", queue::assigned(held))
+        }
+        Outcome::QueueAck { revision: at } => format!("acked at {}", revision(*at)),
+        Outcome::QueueNack { fate, revision: at } => {
+            format!("nacked {} at {}", queue::fate(*fate), revision(*at))
+        }
+        Outcome::QueueExtend { lease_ms, revision: at } => {
+            format!("extended {lease_ms}ms at {}", revision(*at))
+        }
+        Outcome::QueueCancel { cancelled, was_leased, revision: at } => {
+            format!("cancelled={cancelled} was_leased={was_leased} at {}", revision(*at))
+        }
+        Outcome::QueueUpdate { created, revision: at } => {
+            format!("updated created={created} at {}", revision(*at))
+        }
+        Outcome::QueuePurge { found, jobs, revision: at } => {
+            format!("purged found={found} jobs={jobs} at {}", revision(*at))
+        }
+        Outcome::QueueRedrive { moved, cursor, revision: at } => {
+            let cursor = cursor.map_or_else(String::new, |id| format!("cursor={id} "));
+            format!("redriven moved={moved} {cursor}at {}", revision(*at))
+        }
         Outcome::AppliedResultDropped => "applied before, result dropped".to_owned(),
         Outcome::Transaction { failed_condition, operated, revision: at } => {
             let branch = match failed_condition {
@@ -156,6 +193,11 @@ fn rejection(why: &Rejection, names: &Names) -> String {
         Rejection::LockLost { .. } => "LockLost",
         Rejection::LockHeld { .. } => "LockHeld",
         Rejection::Cancelled => "Cancelled",
+        Rejection::QueueFull { .. } => "QueueFull",
+        Rejection::QueueUnknown { .. } => "QueueUnknown",
+        Rejection::JobUnknown { .. } => "JobUnknown",
+        Rejection::JobLeaseLost { .. } => "JobLeaseLost",
+        Rejection::ConsumerGone(_) => "ConsumerGone",
     };
     format!("rejected {kind}: {why}")
 }
@@ -182,6 +224,18 @@ pub(crate) fn event(event: &Event, names: &Names) -> String {
             };
             format!("event: lease of {lease} recorded{}", remaining(*remaining_ms))
         }
+        Event::JobAssigned { consumer, attachment: at, job } => {
+            let at = attachment(Some(*at));
+            format!("event: consumer {consumer} {at} given {}", queue::one_assigned(job))
+        }
+        Event::JobWithdrawn { consumer, attachment: at, id, lease } => {
+            let at = attachment(Some(*at));
+            format!("event: consumer {consumer} {at} deprived of {id} lease={lease}")
+        }
+        Event::ConsumerLeft { consumer, attachment: at } => {
+            format!("event: consumer {consumer} left {}", attachment(Some(*at)))
+        }
+        Event::PullChanged { consumer } => format!("event: pull {consumer} changed"),
     }
 }
 
@@ -293,7 +347,7 @@ pub(crate) fn history(found: &Result<KvHistoryPage, Compacted>) -> String {
 /// A key's table, for summaries.
 pub(crate) fn table(group: GroupId, key: &[u8]) -> &'static str {
     match keys::parse(group, key) {
-        Some(Key::Meta | Key::Digest | Key::HistoryMeta) => "meta",
+        Some(Key::Meta | Key::Digest | Key::HistoryMeta | Key::QueuesMeta) => "meta",
         Some(Key::Kv { .. }) => "kv",
         Some(Key::Deadline { .. }) => "deadline",
         Some(Key::Session(_)) => "session",
@@ -304,6 +358,14 @@ pub(crate) fn table(group: GroupId, key: &[u8]) -> &'static str {
         Some(Key::Owned(..)) => "session-key",
         Some(Key::Lock { .. }) => "lock",
         Some(Key::Ticket(_)) => "ticket",
+        Some(Key::Queue { .. }) => "queue",
+        Some(Key::QueueCounts(_)) => "counts",
+        Some(Key::Job(..)) => "job",
+        Some(Key::JobBody(_)) => "body",
+        Some(Key::JobNote(_)) => "note",
+        Some(Key::Consumer(_)) => "consumer",
+        Some(Key::Dedupe(..)) => "dedupe",
+        Some(Key::OldEra(_)) => "old-era",
         None => "unknown",
     }
 }
@@ -314,8 +376,12 @@ pub(crate) fn key(group: GroupId, key: &[u8], names: &Names) -> String {
         Some(Key::Meta) => "meta".to_owned(),
         Some(Key::Digest) => "digest".to_owned(),
         Some(Key::Kv { namespace, key }) => format!("kv {}", named(namespace, key)),
-        Some(Key::Deadline { deadline_ms, kind, id }) => {
-            format!("deadline {deadline_ms}ms {}", deadline(group, kind, id, names))
+        Some(Key::Deadline { clock, deadline_ms, kind, id }) => {
+            let clock = match clock {
+                Clock::Lease => "",
+                Clock::Wall => "wall ",
+            };
+            format!("deadline {clock}{deadline_ms}ms {}", deadline(group, kind, id, names))
         }
         Some(Key::Session(id)) => format!("session {}", session(id, names)),
         Some(Key::SessionAnswer(id, index)) => {
@@ -335,6 +401,17 @@ pub(crate) fn key(group: GroupId, key: &[u8], names: &Names) -> String {
             format!("lock {}", named(namespace, name.as_bytes()))
         }
         Some(Key::Ticket(id)) => format!("ticket {}", ticket(id)),
+        Some(Key::QueuesMeta) => "queues-meta".to_owned(),
+        Some(Key::Queue { namespace, name }) => {
+            format!("queue {}", named(namespace, name.as_bytes()))
+        }
+        Some(Key::QueueCounts(id)) => format!("counts {id}"),
+        Some(Key::Job(era, id)) => format!("job {era}/{id}"),
+        Some(Key::JobBody(id)) => format!("body {id}"),
+        Some(Key::JobNote(id)) => format!("note {id}"),
+        Some(Key::Consumer(id)) => format!("consumer {id}"),
+        Some(Key::Dedupe(queue, key)) => format!("dedupe {queue} {}", bytes(key)),
+        Some(Key::OldEra(era)) => format!("old-era {era}"),
         None => format!("unknown {}", bytes(key)),
     }
 }
@@ -456,7 +533,21 @@ pub(crate) fn row(group: GroupId, row_key: &[u8], value: &[u8], names: &Names) -
             let row: TicketRow = rows::decode("ticket row", value)?;
             ticket_row(&row, names)
         }
-        Some(Key::Owned(..) | Key::Deadline { .. }) | None => String::new(),
+        Some(Key::QueuesMeta) => {
+            let row: QueuesMetaRow = rows::decode("queues meta row", value)?;
+            format!(" id={} lease={} jobs={}", row.id, row.lease, row.jobs)
+        }
+        Some(Key::Queue { .. }) => queue::queue_row(&rows::decode("queue row", value)?),
+        Some(Key::QueueCounts(_)) => queue::counts_row(&rows::decode("queue counts row", value)?),
+        Some(Key::Job(..)) => queue::job_row(&rows::decode("job row", value)?),
+        Some(Key::JobBody(_)) => queue::body_row(&JobBodyRow::decode(value)?),
+        Some(Key::JobNote(_)) => queue::note_row(&rows::decode("job note row", value)?),
+        Some(Key::Consumer(_)) => queue::consumer_row(&rows::decode("consumer row", value)?, names),
+        Some(Key::Dedupe(..)) => {
+            let row: DedupeRow = rows::decode("dedupe row", value)?;
+            format!(" job={} deadline={}ms", row.job, row.deadline_ms)
+        }
+        Some(Key::Owned(..) | Key::Deadline { .. } | Key::OldEra(_)) | None => String::new(),
     };
     Ok(format!("{}{contents}", key(group, row_key, names)))
 }

@@ -12,6 +12,8 @@ use goldenscript::ArgumentConsumer;
 use std::collections::BTreeMap;
 use std::error::Error;
 
+mod queue;
+
 type Parsed<T> = Result<T, Box<dyn Error>>;
 
 /// A line of a script as a request; none when its word is not a command of the machine. A
@@ -72,6 +74,8 @@ pub(crate) fn envelope(
         },
         "txn" => Command::Transaction(transaction(&mut args)?),
         "lock" => lock(&mut args, sessions)?,
+        "queue" => queue::queue(&mut args)?,
+        "consumer" => queue::consumer(&mut args, sessions)?,
         "checkpoint" => {
             let remaining_ms = args.take_key("remaining").map(millis).transpose()?;
             let id = args.take_key("session").map(|name| session(name, sessions)).transpose()?;

@@ -28,6 +28,11 @@ fn lock_scripts() {
 }
 
 #[test]
+fn queue_scripts() {
+    golden::run_area("queue", InMemory::default);
+}
+
+#[test]
 fn session_scripts() {
     golden::run_area("session", InMemory::default);
 }

@@ -3,8 +3,8 @@
 use super::property;
 use crate::keys::{self, Clock, DeadlineKind, Key};
 use crate::{
-    GroupId, HistoryPosition, LogIndex, MemoryTables, NodeId, Read, Revision, SessionId, TicketId,
-    Txn,
+    ConsumerId, Era, GroupId, HistoryPosition, JobId, LogIndex, MemoryTables, NodeId, QueueId,
+    Read, Revision, SessionId, TicketId, Txn,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -28,6 +28,17 @@ enum Made {
     TicketDeadline(u64, u64),
     HistoryMeta,
     History(u64, u32),
+    QueuesMeta,
+    Queue(String, String),
+    QueueCounts(u64),
+    Job(u64, u64),
+    JobBody(u64),
+    JobNote(u64),
+    Consumer(u64),
+    Dedupe(u64, Vec<u8>),
+    OldEra(u64),
+    /// Of a queue, or of what belongs to one; by the wall clock or not.
+    QueueDeadline(bool, u64, Box<Made>),
 }
 
 fn position(revision: u64, event: u32) -> HistoryPosition {
@@ -68,6 +79,27 @@ impl Made {
                 let expiring = keys::ticket(group, TicketId(*id));
                 keys::deadline(group, Clock::Lease, *at_ms, DeadlineKind::Ticket, &expiring)
             }
+            Self::QueuesMeta => keys::queues_meta(group),
+            Self::Queue(namespace, name) => keys::queue(group, namespace, name),
+            Self::QueueCounts(id) => keys::queue_counts(group, QueueId(*id)),
+            Self::Job(era, id) => keys::job(group, Era(*era), JobId(*id)),
+            Self::JobBody(id) => keys::job_body(group, JobId(*id)),
+            Self::JobNote(id) => keys::job_note(group, JobId(*id)),
+            Self::Consumer(id) => keys::consumer(group, ConsumerId(*id)),
+            Self::Dedupe(queue, key) => keys::dedupe(group, QueueId(*queue), key),
+            Self::OldEra(era) => keys::old_era(group, Era(*era)),
+            Self::QueueDeadline(wall, at_ms, of) => {
+                let clock = if *wall { Clock::Wall } else { Clock::Lease };
+                let kind = match **of {
+                    Self::Job(..) => DeadlineKind::Job,
+                    Self::Consumer(_) => DeadlineKind::Consumer,
+                    Self::Dedupe(..) => DeadlineKind::Dedupe,
+                    Self::Queue(..) => DeadlineKind::Queue,
+                    Self::OldEra(_) => DeadlineKind::OldEra,
+                    _ => panic!("{of:?} has no deadline of these"),
+                };
+                keys::deadline(group, clock, *at_ms, kind, &of.bytes(group))
+            }
         }
     }
 
@@ -76,8 +108,15 @@ impl Made {
             Key::Meta => Self::Meta,
             Key::Digest => Self::Digest,
             Key::Kv { namespace, key } => Self::Kv(namespace.to_owned(), key.to_vec()),
-            Key::Deadline { deadline_ms, kind, id } => {
+            Key::Deadline { clock, deadline_ms, kind, id } => {
+                let wall = clock == Clock::Wall;
                 match Self::parsed(group, &keys::expiring(group, kind, id))? {
+                    of @ (Self::Job(..)
+                    | Self::Consumer(_)
+                    | Self::Dedupe(..)
+                    | Self::Queue(..)
+                    | Self::OldEra(_)) => Self::QueueDeadline(wall, deadline_ms, Box::new(of)),
+                    _ if wall => return None,
                     Self::Kv(namespace, key) => Self::KvDeadline(deadline_ms, namespace, key),
                     Self::Idempotency(namespace, key) => {
                         Self::IdempotencyDeadline(deadline_ms, namespace, key)
@@ -100,12 +139,21 @@ impl Made {
             },
             Key::Lock { namespace, name } => Self::Lock(namespace.to_owned(), name.to_owned()),
             Key::Ticket(id) => Self::Ticket(id.0),
+            Key::QueuesMeta => Self::QueuesMeta,
+            Key::Queue { namespace, name } => Self::Queue(namespace.to_owned(), name.to_owned()),
+            Key::QueueCounts(id) => Self::QueueCounts(id.0),
+            Key::Job(era, id) => Self::Job(era.0, id.0),
+            Key::JobBody(id) => Self::JobBody(id.0),
+            Key::JobNote(id) => Self::JobNote(id.0),
+            Key::Consumer(id) => Self::Consumer(id.0),
+            Key::Dedupe(queue, key) => Self::Dedupe(queue.0, key.to_vec()),
+            Key::OldEra(era) => Self::OldEra(era.0),
         })
     }
 
     fn table(&self) -> u8 {
         match self {
-            Self::Meta | Self::Digest | Self::HistoryMeta => keys::table::META,
+            Self::Meta | Self::Digest | Self::HistoryMeta | Self::QueuesMeta => keys::table::META,
             Self::Kv(..) => keys::table::KV,
             Self::KvDeadline(..) | Self::IdempotencyDeadline(..) | Self::TicketDeadline(..) => {
                 keys::table::DEADLINE
@@ -118,6 +166,16 @@ impl Made {
             Self::SessionKey(..) => keys::table::SESSION_KEY,
             Self::Lock(..) => keys::table::LOCK,
             Self::Ticket(_) => keys::table::TICKET,
+            Self::Queue(..) => keys::table::QUEUE,
+            Self::QueueCounts(_) => keys::table::QUEUE_COUNTS,
+            Self::Job(..) => keys::table::JOB,
+            Self::JobBody(_) => keys::table::JOB_BODY,
+            Self::JobNote(_) => keys::table::JOB_NOTE,
+            Self::Consumer(_) => keys::table::CONSUMER,
+            Self::Dedupe(..) => keys::table::DEDUPE,
+            Self::OldEra(_) => keys::table::OLD_ERA,
+            Self::QueueDeadline(false, ..) => keys::table::DEADLINE,
+            Self::QueueDeadline(true, ..) => keys::table::WALL_DEADLINE,
         }
     }
 }
@@ -157,6 +215,23 @@ fn made() -> impl Strategy<Value = Made> {
         ("[ab]{0,3}", "[ab\u{e9}]{0,3}").prop_map(|(n, l)| Made::Lock(n, l)),
         number().prop_map(Made::Ticket),
         (number(), number()).prop_map(|(d, t)| Made::TicketDeadline(d, t)),
+        Just(Made::QueuesMeta),
+        number().prop_map(Made::QueueCounts),
+        number().prop_map(Made::JobBody),
+        number().prop_map(Made::JobNote),
+        has_queue_deadline(),
+        (any::<bool>(), number(), has_queue_deadline())
+            .prop_map(|(wall, at_ms, of)| Made::QueueDeadline(wall, at_ms, Box::new(of))),
+    ]
+}
+
+fn has_queue_deadline() -> impl Strategy<Value = Made> {
+    prop_oneof![
+        ("[ab]{0,3}", "[ab\u{e9}]{0,3}").prop_map(|(n, q)| Made::Queue(n, q)),
+        (number(), number()).prop_map(|(era, id)| Made::Job(era, id)),
+        number().prop_map(Made::Consumer),
+        (number(), name()).prop_map(|(queue, key)| Made::Dedupe(queue, key)),
+        number().prop_map(Made::OldEra),
     ]
 }
 
@@ -172,7 +247,7 @@ fn keys_parse_to_what_they_were_made_of() {
 
 #[test]
 fn any_bytes_parse_or_do_not() {
-    let bytes = (0..13u8, vec(any::<u8>(), 0..40));
+    let bytes = (0..22u8, vec(any::<u8>(), 0..40));
     property("any_bytes_parse_or_do_not", 2_000, &bytes, |(table, rest)| {
         let key: Vec<u8> = [0, 0, 0, 1, table].into_iter().chain(rest).collect();
         // What parses is made of what it parses to: no two keys mean the same.

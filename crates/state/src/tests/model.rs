@@ -2,19 +2,22 @@
 //! swept. Whatever random clients ask, both answer the same and then hold the same.
 
 use super::{property, requests};
-use crate::query::{KvItem, KvList, KvPage, KvShow, SessionItem};
+use crate::query::{KvItem, KvList, KvPage, KvShow, PullStanding, SessionItem};
 use crate::testing::GROUP;
 use crate::{
-    Attachment, Batch, Caller, Command, Condition, Envelope, Event, Expect, Float, KeySelector,
-    KvDeletePattern, LockAcquire, LockCancel, LockGuard, LogIndex, Machine, MemoryTables, Operated,
-    Operation, Outcome, Rejection, Revision, Sequence, SessionId, TicketId, Transaction,
-    TransactionStep, invariants, query,
+    Applied, Attachment, Batch, Caller, Command, Condition, Envelope, Event, Expect, Float,
+    JobFate, KeySelector, KvDeletePattern, LockAcquire, LockCancel, LockGuard, LogIndex, Machine,
+    MemoryTables, Operated, Operation, Outcome, QueuePull, QueueTotals, Rejection, Revision,
+    Sequence, SessionId, Stamp, TicketId, Transaction, TransactionStep, invariants, query,
 };
 use locks::Locks;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use queues::Queues;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 mod locks;
+mod queues;
 
 #[derive(Clone)]
 struct Item {
@@ -61,6 +64,9 @@ impl Request {
             Command::LockAcquire(acquire) => {
                 Command::LockAcquire(LockAcquire { attachment: Attachment::default(), ..acquire })
             }
+            Command::QueuePull(pull) => {
+                Command::QueuePull(QueuePull { attachment: Attachment::default(), ..pull })
+            }
             other => other,
         };
         Self { namespace, guard, command }
@@ -76,6 +82,7 @@ struct Remembered {
 #[derive(Default)]
 struct Model {
     now_ms: u64,
+    wall_ms: u64,
     /// Of the newest command.
     newest: Revision,
     items: BTreeMap<(String, Vec<u8>), Item>,
@@ -83,16 +90,19 @@ struct Model {
     remembered: BTreeMap<(String, Vec<u8>), Remembered>,
     addresses: Option<(String, String)>,
     locks: Locks,
+    queues: Queues,
     events: Vec<Event>,
 }
 
 impl Model {
     fn apply(&mut self, index: u64, batch: &Batch) -> Vec<Outcome> {
         self.now_ms = self.now_ms.max(batch.stamp.lease_ms);
+        self.wall_ms = self.wall_ms.max(batch.stamp.wall_ms);
         let now_ms = self.now_ms;
         self.items.retain(|_, item| item.deadline_ms.is_none_or(|at_ms| at_ms > now_ms));
         self.remembered.retain(|_, remembered| remembered.until_ms > now_ms);
         self.locks.pass_time(now_ms, self.newest);
+        self.queues.pass_time(self.clocks());
         let revisions = (0..).map(|position| Revision(index * 4096 + position));
         let asked = revisions.zip(&batch.commands);
         asked
@@ -101,6 +111,10 @@ impl Model {
                 self.ask(at, envelope)
             })
             .collect()
+    }
+
+    fn clocks(&self) -> Stamp {
+        Stamp { lease_ms: self.now_ms, wall_ms: self.wall_ms }
     }
 
     fn ask(&mut self, at: Revision, envelope: &Envelope) -> Outcome {
@@ -330,6 +344,11 @@ impl Model {
                 }
                 Ok(Outcome::Done)
             }
+            queues => {
+                let sessions = self.sessions.keys().copied().collect();
+                let when = (self.clocks(), at);
+                self.queues.execute(when, namespace, &sessions, queues)
+            }
         });
         outcome.unwrap_or_else(Outcome::Rejected)
     }
@@ -540,6 +559,7 @@ impl Model {
             self.events.push(Event::SessionEnded { id });
             self.items.retain(|_, item| item.owner != Some(id));
             self.locks.session_ended((self.now_ms, at), id);
+            self.queues.session_ended(self.clocks(), id);
         }
         ended
     }
@@ -602,6 +622,7 @@ fn compare(
     model: &Model,
     tickets: &[TicketId],
 ) -> Result<(), TestCaseError> {
+    model.queues.compare(tables, model.clocks())?;
     for id in tickets {
         let standing = query::ticket(tables, GROUP, *id).unwrap();
         prop_assert_eq!(standing, model.locks.standing(*id), "ticket {}", id);
@@ -641,13 +662,88 @@ fn compare(
     prop_assert_eq!(query::clocks(tables, GROUP).unwrap().lease_ms, model.now_ms);
     let deadlines = model.items.values().filter_map(|item| item.deadline_ms);
     let deadlines = deadlines.chain(model.remembered.values().map(|r| r.until_ms));
-    let deadlines = deadlines.chain(model.locks.deadlines());
+    let deadlines = deadlines.chain(model.locks.deadlines()).chain(model.queues.deadlines());
     prop_assert_eq!(query::next_deadline_ms(tables, GROUP, 0..=u64::MAX).unwrap(), deadlines.min());
     Ok(())
 }
 
+/// What the random requests must come to, or they show nothing.
+const REACHED: [&str; 22] = [
+    "push",
+    "duplicate",
+    "full",
+    "pull",
+    "pull answered later",
+    "pull timed out",
+    "assigned at once",
+    "assigned by an ack",
+    "came back with jobs",
+    "withdrawn",
+    "left",
+    "ack",
+    "ack too late",
+    "ack of nothing",
+    "nack ready",
+    "nack delayed",
+    "nack dead",
+    "expired",
+    "lapsed",
+    "dropped",
+    "purged",
+    "redriven",
+];
+
+fn reached(tables: &MemoryTables, applied: &Applied) -> Vec<&'static str> {
+    let of_outcomes = applied.outcomes.iter().filter_map(|outcome| {
+        Some(match outcome {
+            Outcome::QueuePush { jobs, .. } if jobs.iter().any(|job| job.duplicate) => "duplicate",
+            Outcome::QueuePush { .. } => "push",
+            Outcome::QueuePull { jobs, .. } if !jobs.is_empty() => "pull",
+            Outcome::ConsumerAttach { held, .. } if !held.is_empty() => "came back with jobs",
+            Outcome::QueueAck { .. } => "ack",
+            Outcome::QueueNack { fate: JobFate::Ready, .. } => "nack ready",
+            Outcome::QueueNack { fate: JobFate::Delayed { .. }, .. } => "nack delayed",
+            Outcome::QueueNack { fate: JobFate::Dead, .. } => "nack dead",
+            Outcome::QueuePurge { jobs: 1.., .. } => "purged",
+            Outcome::QueueRedrive { moved: 1.., .. } => "redriven",
+            Outcome::Rejected(Rejection::QueueFull { .. }) => "full",
+            Outcome::Rejected(Rejection::JobLeaseLost { .. }) => "ack too late",
+            Outcome::Rejected(Rejection::JobUnknown { .. }) => "ack of nothing",
+            _ => return None,
+        })
+    });
+    let acks = applied.outcomes.iter().any(|outcome| matches!(outcome, Outcome::QueueAck { .. }));
+    let of_events = applied.events.iter().filter_map(|event| {
+        Some(match event {
+            Event::JobAssigned { .. } if acks => "assigned by an ack",
+            Event::JobAssigned { .. } => "assigned at once",
+            Event::JobWithdrawn { .. } => "withdrawn",
+            Event::ConsumerLeft { .. } => "left",
+            Event::PullChanged { consumer } => {
+                match query::pull(tables, GROUP, *consumer).unwrap()? {
+                    PullStanding::Answered(..) => "pull answered later",
+                    PullStanding::TimedOut => "pull timed out",
+                    PullStanding::Waiting(_) => return None,
+                }
+            }
+            _ => return None,
+        })
+    });
+    let of_queues = ["q", "r"].iter().filter_map(|name| {
+        let queue = query::queue(tables, GROUP, "", name).unwrap()?;
+        Some(match queue.totals {
+            QueueTotals { dropped: 1.., .. } => "dropped",
+            QueueTotals { lapsed: 1.., .. } => "lapsed",
+            QueueTotals { died, nacked: 0, .. } if died > 0 => "expired",
+            _ => return None,
+        })
+    });
+    of_outcomes.chain(of_events).chain(of_queues).collect()
+}
+
 #[test]
 fn machine_and_model_agree() {
+    let all_reached = RefCell::new(BTreeSet::new());
     property("machine_and_model_agree", 1_500, &requests::entries(), |entries| {
         let mut author = requests::Author::default();
         let mut model = Model::default();
@@ -663,6 +759,7 @@ fn machine_and_model_agree() {
             let of_sessions: Vec<Event> = of_sessions.cloned().collect();
             prop_assert_eq!(of_sessions, std::mem::take(&mut model.events));
             author.learn(&applied);
+            all_reached.borrow_mut().extend(reached(&tables, &applied));
             for Envelope { namespace, command, .. } in &batch.commands {
                 // What only reads is answered by a view as by an entry.
                 if let Command::Transaction(asked) = command
@@ -680,4 +777,7 @@ fn machine_and_model_agree() {
         }
         Ok(())
     });
+    let all_reached = all_reached.into_inner();
+    let missed = REACHED.iter().filter(|what| !all_reached.contains(*what));
+    assert_eq!(missed.collect::<Vec<_>>(), Vec::<&&str>::new(), "never came about");
 }

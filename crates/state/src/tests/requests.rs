@@ -13,6 +13,8 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+mod queues;
+
 /// One entry, before sessions and repetitions are known.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
@@ -49,6 +51,7 @@ enum What {
     /// A key that ends with a session.
     SetOwned(Bytes, prop::sample::Index),
     Lock(LockWhat, prop::sample::Index),
+    Queue(queues::What),
 }
 
 /// What to do with one of the locks, tickets or sessions so far.
@@ -67,6 +70,7 @@ pub(super) fn entries() -> impl Strategy<Value = Vec<Entry>> {
         4 => Just(0),
         4 => 1..6i64,
         1 => -5..0i64,
+        1 => Just(1_000),
         1 => Just(300_000),
         1 => Just(599_999),
     ];
@@ -153,6 +157,7 @@ fn what() -> impl Strategy<Value = What> {
         7 => acquire(),
         7 => (lock(), any::<prop::sample::Index>())
             .prop_map(|(what, which)| What::Lock(what, which)),
+        20 => queues::what().prop_map(What::Queue),
         1 => lock_name().prop_map(|name| {
             What::Command(Command::LockForceRelease(LockForceRelease { name }))
         }),
@@ -259,6 +264,7 @@ pub(super) struct Author {
     locks: Vec<HeldLock>,
     /// All that there ever were.
     tickets: Vec<TicketId>,
+    queues: queues::Known,
 }
 
 impl Author {
@@ -278,7 +284,7 @@ impl Author {
                     name: name.clone(),
                     token: *token,
                 }),
-                _ => {}
+                other => self.queues.learn_event(other),
             }
         }
         for outcome in &applied.outcomes {
@@ -287,6 +293,7 @@ impl Author {
             {
                 self.tickets.push(*ticket);
             }
+            self.queues.learn(outcome);
         }
     }
 
@@ -312,6 +319,8 @@ impl Author {
             },
             Request::New { namespace, caller, guard, what } => Envelope {
                 namespace: match namespace {
+                    // Jobs are acknowledged where they were pushed, now and then.
+                    1 if matches!(what, What::Queue(_)) => String::new(),
                     0 => String::new(),
                     1 => "a".to_owned(),
                     _ => "n".repeat(256),
@@ -369,6 +378,7 @@ impl Author {
                 owner: Some(self.session(which)),
             }),
             What::Lock(what, which) => self.lock_command(what, which),
+            What::Queue(what) => self.queues.command(what, &self.sessions),
         }
     }
 

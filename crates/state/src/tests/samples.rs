@@ -19,6 +19,8 @@ use crate::{
 };
 use bytes::Bytes;
 
+mod queue;
+
 pub(super) fn commands() -> Vec<(String, Command)> {
     let set = |ttl_ms: Option<u64>, expect| {
         let owner = ttl_ms.map(SessionId);
@@ -112,7 +114,7 @@ pub(super) fn commands() -> Vec<(String, Command)> {
             locks: vec![(held, Some(500))],
         }),
     ];
-    numbered(all, name_of_command)
+    numbered(all.into_iter().chain(queue::commands()), name_of_command)
 }
 
 fn name_of_command(command: &Command) -> &'static str {
@@ -137,6 +139,22 @@ fn name_of_command(command: &Command) -> &'static str {
         Command::LockDetachNode(_) => "lock_detach_node",
         Command::LockExpire(_) => "lock_expire",
         Command::LeaseCheckpoint(_) => "lease_checkpoint",
+        Command::QueuePush(_)
+        | Command::QueuePull(_)
+        | Command::ConsumerAttach(_)
+        | Command::ConsumerDetach(_)
+        | Command::ConsumerDetachNode(_)
+        | Command::ConsumerResize(_)
+        | Command::QueueAck(_)
+        | Command::QueueNack(_)
+        | Command::QueueExtend(_)
+        | Command::QueueProgress(_)
+        | Command::QueueCancel(_)
+        | Command::QueueUpdate(_)
+        | Command::QueuePause(_)
+        | Command::QueuePurge(_)
+        | Command::QueueDelete(_)
+        | Command::QueueRedrive(_) => queue::name_of_command(command),
     }
 }
 
@@ -217,7 +235,7 @@ pub(super) fn outcomes() -> Vec<(String, Outcome)> {
         Outcome::LockRelease { released: 1, revision },
         Outcome::LockDetachNode { more: true },
     ];
-    numbered(all, |outcome| match outcome {
+    numbered(all.into_iter().chain(queue::outcomes()), |outcome| match outcome {
         Outcome::Rejected(_) => "rejected",
         Outcome::Done => "done",
         Outcome::KvSet { .. } => "kv_set",
@@ -235,6 +253,18 @@ pub(super) fn outcomes() -> Vec<(String, Outcome)> {
         Outcome::LockQueued { .. } => "lock_queued",
         Outcome::LockRelease { .. } => "lock_release",
         Outcome::LockDetachNode { .. } => "lock_detach_node",
+        Outcome::QueuePush { .. }
+        | Outcome::QueuePull { .. }
+        | Outcome::QueuePullWaits { .. }
+        | Outcome::ConsumerAttach { .. }
+        | Outcome::ConsumerDetachNode { .. }
+        | Outcome::QueueAck { .. }
+        | Outcome::QueueNack { .. }
+        | Outcome::QueueExtend { .. }
+        | Outcome::QueueCancel { .. }
+        | Outcome::QueueUpdate { .. }
+        | Outcome::QueuePurge { .. }
+        | Outcome::QueueRedrive { .. } => queue::name_of_outcome(outcome),
     })
 }
 
@@ -256,7 +286,7 @@ pub(super) fn rejections() -> Vec<(String, Rejection)> {
         Rejection::LockHeld { name: "lock".to_owned(), token: None },
         Rejection::Cancelled,
     ];
-    numbered(all, |rejection| match rejection {
+    numbered(all.into_iter().chain(queue::rejections()), |rejection| match rejection {
         Rejection::LimitExceeded { .. } => "limit_exceeded",
         Rejection::Invalid(_) => "invalid",
         Rejection::ConditionFailed { .. } => "condition_failed",
@@ -269,6 +299,11 @@ pub(super) fn rejections() -> Vec<(String, Rejection)> {
         Rejection::LockLost { .. } => "lock_lost",
         Rejection::LockHeld { .. } => "lock_held",
         Rejection::Cancelled => "cancelled",
+        Rejection::QueueFull { .. } => "queue_full",
+        Rejection::QueueUnknown { .. } => "queue_unknown",
+        Rejection::JobUnknown { .. } => "job_unknown",
+        Rejection::JobLeaseLost { .. } => "job_lease_lost",
+        Rejection::ConsumerGone(_) => "consumer_gone",
     })
 }
 
@@ -375,7 +410,8 @@ pub(super) fn rows() -> Vec<(String, Vec<u8>, Vec<u8>)> {
         ),
         ("member_addr", keys::member_addr(group, NodeId(3)), codec::encode(&addr)),
     ];
-    all.into_iter().map(|(name, key, value)| (name.to_owned(), key, value)).collect()
+    let all = all.into_iter().chain(queue::rows(group));
+    all.map(|(name, key, value)| (name.to_owned(), key, value)).collect()
 }
 
 fn numbered<T>(

@@ -6,8 +6,8 @@
 use super::{LogEntry, Payload, record};
 use bytes::Bytes;
 use quorate_state::{
-    Attachment, Batch, Command, Condition, EntryBody, Envelope, HeldLock, LogIndex, Operation,
-    SessionId, TicketId, Transaction,
+    Attachment, Batch, Command, Condition, EntryBody, Envelope, HeldLock, JobId, LogIndex, NewJob,
+    Operation, QueueRedrive, Redriven, SessionId, TicketId, Transaction,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,6 +19,8 @@ const NODE_BYTES: usize = 1 << 10;
 const STRING_OVERHEAD_BYTES: usize = 64;
 /// Byte strings of a step of a transaction, at most: a key and a value.
 const STEP_STRINGS: usize = 2;
+/// Byte strings of a job, at most, headers apart: payload, content type, group and dedupe key.
+const JOB_STRINGS: usize = 4;
 /// Byte strings of a command, at most: namespace, idempotency key, guard, and two of its own. A
 /// command with more needs a line in [`decoded_bytes`].
 const STRINGS: usize = 5;
@@ -84,6 +86,16 @@ fn decoded_bytes(batch: &Batch, encoded_len: usize) -> usize {
         Command::LeaseCheckpoint(checkpoint) => {
             checkpoint.sessions.capacity() * size_of::<(SessionId, Option<u64>)>()
                 + checkpoint.locks.capacity() * (HELD_LOCK_BYTES + size_of::<Option<u64>>())
+        }
+        Command::QueuePush(push) => {
+            let headers = push.jobs.iter().map(|job| {
+                job.headers.capacity() * (size_of::<(String, Bytes)>() + 2 * STRING_OVERHEAD_BYTES)
+            });
+            push.jobs.capacity() * (size_of::<NewJob>() + JOB_STRINGS * STRING_OVERHEAD_BYTES)
+                + headers.sum::<usize>()
+        }
+        Command::QueueRedrive(QueueRedrive { which: Redriven::Jobs(ids), .. }) => {
+            ids.capacity() * size_of::<JobId>()
         }
         _ => 0,
     });
@@ -182,7 +194,8 @@ impl TailCache {
 mod tests {
     use super::*;
     use quorate_state::{
-        Caller, Expect, KvSet, LogPosition, SessionExpire, Stamp, Term, codec::encode_batch,
+        Caller, Expect, KvSet, LogPosition, QueuePush, SessionExpire, Stamp, Term,
+        codec::encode_batch,
     };
 
     fn entry(index: u64, payload: Payload) -> LogEntry {
@@ -298,6 +311,13 @@ mod tests {
             "{} for {least}",
             cost(&transaction)
         );
+        // Some ten bytes each in the encoding, and two for each header.
+        let headers = vec![(String::new(), Bytes::new()); 16];
+        let job = NewJob { headers, ..NewJob::default() };
+        let push = QueuePush { queue: "q".to_owned(), jobs: vec![job; 100] };
+        let push = commands(vec![Command::QueuePush(push)]);
+        let least = 100 * (size_of::<NewJob>() + 16 * size_of::<(String, Bytes)>());
+        assert!((least..8 * least).contains(&cost(&push)), "{} for {least}", cost(&push));
     }
 
     /// A value that is a slice of a large buffer does not keep the buffer.

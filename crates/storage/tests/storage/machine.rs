@@ -170,6 +170,11 @@ fn golden_scripts_of_sessions() {
 }
 
 #[test]
+fn queue_scripts() {
+    golden_scripts("queue");
+}
+
+#[test]
 fn no_area_of_golden_scripts_is_left_out() {
-    assert_eq!(golden::AREAS, ["clock", "dedupe", "history", "kv", "lock", "session"]);
+    assert_eq!(golden::AREAS, ["clock", "dedupe", "history", "kv", "lock", "queue", "session"]);
 }

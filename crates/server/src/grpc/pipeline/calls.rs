@@ -2,14 +2,16 @@
 //! outcome, or what went wrong, becomes an answer.
 
 use super::work::{CALLS_MAX, WAITS_MAX};
-use crate::grpc::{Context, Deadline, Refused, cluster, kv, lock, lock_wait, session, status};
+use crate::grpc::{
+    Context, Deadline, Refused, cluster, kv, lock, lock_wait, queue, session, status,
+};
 use crate::wire;
 use quorate_proto::metadata::{OUTCOME, REASON, VERSION};
 use quorate_proto::v1::cluster_service_server::ClusterService;
 use quorate_proto::v1::pipeline_answer::Answer;
 use quorate_proto::v1::pipeline_call::Request as Call;
 use quorate_proto::v1::{self, PipelineAnswer, PipelineError};
-use quorate_state::Outcome;
+use quorate_state::{GroupId, Outcome};
 use std::time::Duration;
 use tonic::{Request, Status};
 
@@ -68,6 +70,21 @@ pub(super) async fn call_unary(
             let group = context.replica.group();
             Ok(Answer::LockForceRelease(wire::lock::force_released(outcome, group)?))
         }
+        Call::QueuePeek(asked) => {
+            Ok(Answer::QueuePeek(queue::Service(context).peeked(asked, deadline).await?))
+        }
+        Call::QueueGetJob(asked) => {
+            Ok(Answer::QueueGetJob(queue::Service(context).job(asked, deadline).await?))
+        }
+        Call::QueueListJobs(asked) => {
+            Ok(Answer::QueueListJobs(queue::Service(context).jobs(asked, deadline).await?))
+        }
+        Call::QueueStats(asked) => {
+            Ok(Answer::QueueStats(queue::Service(context).counted(asked, deadline).await?))
+        }
+        Call::QueueList(asked) => {
+            Ok(Answer::QueueList(queue::Service(context).queues(asked, deadline).await?))
+        }
         Call::ClusterStatus(asked) => cluster!(asked, ClusterStatus, status),
         Call::ClusterMembers(asked) => cluster!(asked, ClusterMembers, members),
         Call::ClusterHashState(asked) => cluster!(asked, ClusterHashState, hash_state),
@@ -75,7 +92,7 @@ pub(super) async fn call_unary(
         Call::ClusterTransferLeader(asked) => {
             cluster!(asked, ClusterTransferLeader, transfer_leader)
         }
-        // Those go through the lane, or share a barrier.
+        // Those go through the lane, or share a barrier, or wait.
         Call::KvGet(_)
         | Call::KvSet(_)
         | Call::KvDelete(_)
@@ -85,9 +102,20 @@ pub(super) async fn call_unary(
         | Call::TxnCommit(_)
         | Call::LockRelease(_)
         | Call::SessionOpen(_)
-        | Call::SessionClose(_) => {
-            Err(Status::internal("a call went the wrong way; this is a bug"))
-        }
+        | Call::SessionClose(_)
+        | Call::QueuePush(_)
+        | Call::QueuePull(_)
+        | Call::QueueAck(_)
+        | Call::QueueNack(_)
+        | Call::QueueExtend(_)
+        | Call::QueueProgress(_)
+        | Call::QueueCancel(_)
+        | Call::QueuePause(_)
+        | Call::QueueResume(_)
+        | Call::QueuePurge(_)
+        | Call::QueueRedrive(_)
+        | Call::QueueUpdate(_)
+        | Call::QueueDelete(_) => Err(Status::internal("a call went the wrong way; this is a bug")),
     }
 }
 
@@ -121,11 +149,57 @@ pub(super) fn method(call: &Call) -> &'static str {
         Call::ClusterCounters(_) => "ClusterService/Counters",
         Call::ClusterTransferLeader(_) => "ClusterService/TransferLeader",
         Call::TxnCommit(_) => "TxnService/Commit",
+        Call::QueuePush(_) => "QueueService/Push",
+        Call::QueuePull(_) => "QueueService/Pull",
+        Call::QueueAck(_) => "QueueService/Ack",
+        Call::QueueNack(_) => "QueueService/Nack",
+        Call::QueueExtend(_) => "QueueService/Extend",
+        Call::QueueProgress(_) => "QueueService/Progress",
+        Call::QueuePeek(_) => "QueueService/Peek",
+        Call::QueueGetJob(_) => "QueueService/GetJob",
+        Call::QueueListJobs(_) => "QueueService/ListJobs",
+        Call::QueueCancel(_) => "QueueService/Cancel",
+        Call::QueueStats(_) => "QueueService/Stats",
+        Call::QueueList(_) => "QueueService/ListQueues",
+        Call::QueuePause(_) => "QueueService/Pause",
+        Call::QueueResume(_) => "QueueService/Resume",
+        Call::QueuePurge(_) => "QueueService/Purge",
+        Call::QueueRedrive(_) => "QueueService/Redrive",
+        Call::QueueUpdate(_) => "QueueService/UpdateQueue",
+        Call::QueueDelete(_) => "QueueService/DeleteQueue",
     }
 }
 
-/// The answer to a mutation, of the kind that its outcome is of.
-pub(super) fn mutated(outcome: Outcome, group: quorate_state::GroupId) -> Result<Answer, Refused> {
+/// How an outcome becomes the answer to the call that it is of.
+pub(super) type Answers = fn(Outcome, GroupId) -> Result<Answer, Refused>;
+
+/// The answers to calls whose outcomes are not of them alone.
+pub(super) fn progressed(outcome: Outcome, group: GroupId) -> Result<Answer, Refused> {
+    Ok(Answer::QueueProgress(wire::queue::progressed(outcome, group)?))
+}
+
+pub(super) fn paused(outcome: Outcome, group: GroupId) -> Result<Answer, Refused> {
+    Ok(Answer::QueuePause(wire::queue::paused(outcome, group)?))
+}
+
+pub(super) fn resumed(outcome: Outcome, group: GroupId) -> Result<Answer, Refused> {
+    Ok(Answer::QueueResume(wire::queue::resumed(outcome, group)?))
+}
+
+pub(super) fn purged(outcome: Outcome, group: GroupId) -> Result<Answer, Refused> {
+    Ok(Answer::QueuePurge(wire::queue::purged(outcome, group)?))
+}
+
+pub(super) fn deleted_queue(outcome: Outcome, group: GroupId) -> Result<Answer, Refused> {
+    Ok(Answer::QueueDelete(wire::queue::deleted(outcome, group)?))
+}
+
+pub(super) fn updated(outcome: Outcome, group: GroupId) -> Result<Answer, Refused> {
+    Ok(Answer::QueueUpdate(wire::queue::updated(outcome, group)?))
+}
+
+/// The answer to any other mutation, of the kind that its outcome is of.
+pub(super) fn mutated(outcome: Outcome, group: GroupId) -> Result<Answer, Refused> {
     Ok(match outcome {
         Outcome::KvSet { .. } => Answer::KvSet(wire::kv::was_set(outcome, group)?),
         Outcome::KvDelete { .. } => Answer::KvDelete(wire::kv::deleted(outcome, group)?),
@@ -140,6 +214,14 @@ pub(super) fn mutated(outcome: Outcome, group: quorate_state::GroupId) -> Result
         Outcome::SessionOpen { .. } => Answer::SessionOpen(wire::session::opened(outcome, group)?),
         Outcome::SessionClose { .. } => Answer::SessionClose(wire::session::closed(outcome)?),
         Outcome::Transaction { .. } => Answer::TxnCommit(wire::txn::committed(outcome, group)?),
+        Outcome::QueuePush { .. } => Answer::QueuePush(wire::queue::pushed(outcome, group)?),
+        Outcome::QueueAck { .. } => Answer::QueueAck(wire::queue::acked(outcome, group)?),
+        Outcome::QueueNack { .. } => Answer::QueueNack(wire::queue::nacked(outcome, group)?),
+        Outcome::QueueExtend { .. } => Answer::QueueExtend(wire::queue::extended(outcome, group)?),
+        Outcome::QueueCancel { .. } => Answer::QueueCancel(wire::queue::cancelled(outcome, group)?),
+        Outcome::QueueRedrive { .. } => {
+            Answer::QueueRedrive(wire::queue::redriven(outcome, group)?)
+        }
         other => return Err(wire::unexpected(other)),
     })
 }
@@ -180,7 +262,9 @@ pub(super) fn too_many_waits() -> Status {
     status::not_applied(
         tonic::Code::ResourceExhausted,
         "TOO_MANY_WAITS",
-        format!("{WAITS_MAX} calls wait for locks on this stream already; use another connection"),
+        format!(
+            "{WAITS_MAX} calls wait for locks or jobs on this stream already; use another connection"
+        ),
     )
 }
 

@@ -1,21 +1,21 @@
 //! What is going on in one pipeline stream, from its requests to its messages.
 
 use super::calls::{
-    GET, answered, call_unary, duplicate_id, method, mutated, over_credit, refused, too_many_waits,
-    unknown_call,
+    self, GET, answered, call_unary, duplicate_id, method, mutated, over_credit, refused,
+    too_many_waits, unknown_call,
 };
-use crate::grpc::{Context, Deadline, Refused, refusals};
+use crate::grpc::{Context, Deadline, Refused, queue_pull, refusals};
 use crate::metrics::{self, Counters, Method};
 use crate::wire;
 use futures::StreamExt;
 use futures::future::{AbortHandle, Aborted, BoxFuture};
 use futures::stream::FuturesUnordered;
 use prost::Message as _;
-use quorate_consensus::{Failure, Lane, Submission};
+use quorate_consensus::{Committed, Failure, Lane, Submission};
 use quorate_proto::v1::pipeline_answer::Answer;
 use quorate_proto::v1::pipeline_call::Request as Call;
 use quorate_proto::v1::{self, PipelineAnswer, PipelineRequest, PipelineResponse};
-use quorate_state::{NodeId, query};
+use quorate_state::{NodeId, Outcome, query};
 use quorate_storage::state::View;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future as _;
@@ -51,8 +51,8 @@ pub(super) struct Work {
     /// None once the client has sent everything.
     requests: Option<Streaming<PipelineRequest>>,
     lane: Lane,
-    /// As what the commands in the lane are counted.
-    commands: HashMap<u64, Method>,
+    /// The commands in the lane.
+    commands: HashMap<u64, Commanded>,
     /// As what reads are counted.
     get: Method,
     /// Reads that wait for a barrier: one for all that came together.
@@ -61,15 +61,33 @@ pub(super) struct Work {
     reading: usize,
     /// Reads that can be answered.
     readable: VecDeque<Readable>,
+    /// Pulls that were given their jobs: what is in those is read when there is room for it.
+    pulled: VecDeque<(Method, u64, queue_pull::Taken)>,
     /// Everything else.
-    others: FuturesUnordered<BoxFuture<'static, (Method, PipelineAnswer)>>,
-    /// Those of them that wait for locks, which may take long, and ends when they are cancelled.
+    others: FuturesUnordered<BoxFuture<'static, (Method, u64, Came)>>,
+    /// Those of them that wait for locks or jobs, which may take long, and ends when they are
+    /// cancelled.
     waits: HashMap<u64, AbortHandle>,
     /// Known answers for the next message.
     answers: Answers,
     welcomed: bool,
     /// The leader as the client was told last.
     leader: Option<NodeId>,
+}
+
+/// A command in the lane.
+struct Commanded {
+    /// As what it is counted.
+    method: Method,
+    answers: calls::Answers,
+    deadline: Deadline,
+}
+
+/// What a call of its own came to.
+enum Came {
+    Answered(PipelineAnswer),
+    /// A pull, to these jobs.
+    Pulled(queue_pull::Taken),
 }
 
 /// Reads that came together, and what their barrier came to.
@@ -114,11 +132,11 @@ impl Answers {
         }
         let mut bytes = 0;
         let mut taken = Vec::new();
-        while bytes < MESSAGE_BYTES
-            && let Some(answer) = self.known.pop_front()
+        while let Some(next) = self.known.front().map(PipelineAnswer::encoded_len)
+            && (taken.is_empty() || bytes + next <= MESSAGE_BYTES)
         {
-            bytes += answer.encoded_len();
-            taken.push(answer);
+            bytes += next;
+            taken.extend(self.known.pop_front());
         }
         self.bytes -= bytes;
         taken
@@ -141,6 +159,7 @@ impl Work {
             barriers: FuturesUnordered::new(),
             reading: 0,
             readable: VecDeque::new(),
+            pulled: VecDeque::new(),
             others: FuturesUnordered::new(),
             waits: HashMap::new(),
             answers: Answers { known: VecDeque::new(), bytes: 0, counters },
@@ -151,7 +170,7 @@ impl Work {
 
     fn unanswered(&self) -> usize {
         let readable: usize = self.readable.iter().map(|reads| reads.gets.len()).sum();
-        self.lane.len() + self.reading + readable + self.others.len()
+        self.lane.len() + self.reading + readable + self.pulled.len() + self.others.len()
     }
 
     /// Its client does not read, so it is taken away.
@@ -177,20 +196,30 @@ impl Work {
         if let Poll::Ready(answers) = self.lane.poll_answers(cx) {
             let group = self.context.replica.group();
             for (id, answer) in answers {
+                let Some(Commanded { method, answers, deadline }) = self.commands.remove(&id)
+                else {
+                    continue;
+                };
                 let answer = match answer {
-                    Ok(committed) => mutated(committed.outcome, group),
+                    Ok(pull) if matches!(pull.outcome, Outcome::QueuePull { .. }) => {
+                        self.taken_apart(id, method, pull, deadline);
+                        continue;
+                    }
+                    Ok(committed) => answers(committed.outcome, group),
                     Err(failure) => Err(Refused::from(failure)),
                 };
-                if let Some(method) = self.commands.remove(&id) {
-                    self.answers.push(method, answered(id, answer));
-                }
+                self.answers.push(method, answered(id, answer));
             }
         }
-        while let Poll::Ready(Some((method, answer))) = self.others.poll_next_unpin(cx) {
-            self.waits.remove(&answer.id);
-            self.answers.push(method, answer);
+        while let Poll::Ready(Some((method, id, came))) = self.others.poll_next_unpin(cx) {
+            self.waits.remove(&id);
+            match came {
+                Came::Answered(answer) => self.answers.push(method, answer),
+                Came::Pulled(taken) => self.pulled.push_back((method, id, taken)),
+            }
         }
         self.read();
+        self.read_pulled();
         if let Some(message) = self.message() {
             return Poll::Ready(Some(Ok(message)));
         }
@@ -251,6 +280,7 @@ impl Work {
             }
             room -= 1;
             let limits = &self.context.limits;
+            let mut answers: calls::Answers = mutated;
             let command = match request {
                 Some(Call::KvSet(set)) => wire::kv::set(set, limits),
                 Some(Call::KvDelete(delete)) => wire::kv::delete(delete, limits),
@@ -281,8 +311,41 @@ impl Work {
                     }
                     Err(invalid) => Err(invalid),
                 },
-                Some(Call::LockAcquire(acquire)) => {
-                    self.wait_apart(id, method, acquire, timeout_ms);
+                Some(Call::QueuePush(push)) => wire::queue::push(push, limits),
+                Some(Call::QueueAck(ack)) => wire::queue::ack(ack),
+                Some(Call::QueueNack(nack)) => wire::queue::nack(nack),
+                Some(Call::QueueExtend(extend)) => wire::queue::extend(extend),
+                Some(Call::QueueCancel(cancel)) => wire::queue::cancel(cancel),
+                Some(Call::QueueRedrive(redrive)) => wire::queue::redrive(redrive),
+                Some(Call::QueueProgress(progress)) => {
+                    answers = calls::progressed;
+                    wire::queue::progress(progress)
+                }
+                Some(Call::QueuePause(pause)) => {
+                    answers = calls::paused;
+                    wire::queue::pause(pause)
+                }
+                Some(Call::QueueResume(resume)) => {
+                    answers = calls::resumed;
+                    wire::queue::resume(resume)
+                }
+                Some(Call::QueuePurge(purge)) => {
+                    answers = calls::purged;
+                    wire::queue::purge(purge)
+                }
+                Some(Call::QueueUpdate(update)) => {
+                    answers = calls::updated;
+                    wire::queue::update(update)
+                }
+                Some(Call::QueueDelete(delete)) => {
+                    answers = calls::deleted_queue;
+                    wire::queue::delete(delete)
+                }
+                Some(Call::QueuePull(pull)) if pull.wait_ms == 0 => {
+                    wire::queue::pull(pull, self.context.attachment())
+                }
+                Some(wait @ (Call::LockAcquire(_) | Call::QueuePull(_))) => {
+                    self.wait_apart(id, method, wait, timeout_ms);
                     continue;
                 }
                 Some(other) => {
@@ -299,9 +362,9 @@ impl Work {
                     self.answers.push(method, refused(id, duplicate_id(id)));
                 }
                 Ok(envelope) => {
-                    let deadline = Deadline::in_ms(timeout_ms).at();
-                    commands.push(Submission { tag: id, envelope, deadline });
-                    self.commands.insert(id, method);
+                    let deadline = Deadline::in_ms(timeout_ms);
+                    commands.push(Submission { tag: id, envelope, deadline: deadline.at() });
+                    self.commands.insert(id, Commanded { method, answers, deadline });
                 }
                 Err(invalid) => {
                     self.answers.push(method, answered(id, Err(Refused::from(invalid))));
@@ -364,12 +427,30 @@ impl Work {
         }
     }
 
+    /// Reads what is in the jobs of pulls until the message is full.
+    fn read_pulled(&mut self) {
+        while self.answers.bytes < MESSAGE_BYTES
+            && let Some((method, id, taken)) = self.pulled.pop_front()
+        {
+            let pulled = taken.read(&self.context).map(Answer::QueuePull);
+            self.answers.push(method, answered(id, pulled));
+        }
+    }
+
+    /// A pull that was in the lane: this node may not have applied it yet.
+    fn taken_apart(&mut self, id: u64, method: Method, pull: Committed, deadline: Deadline) {
+        let context = self.context.clone();
+        self.others.push(Box::pin(async move {
+            (method, id, came(id, queue_pull::taken(&context, pull, deadline).await))
+        }));
+    }
+
     /// A read that need not, or not only, wait for a barrier.
     fn read_apart(&mut self, id: u64, get: wire::kv::Get, deadline: Deadline) {
         let (context, method) = (self.context.clone(), self.get);
         self.others.push(Box::pin(async move {
             let got = crate::grpc::kv::Service(context).read(get, deadline).await;
-            (method, answered(id, got.map(Answer::KvGet)))
+            (method, id, Came::Answered(answered(id, got.map(Answer::KvGet))))
         }));
     }
 
@@ -384,7 +465,7 @@ impl Work {
         let context = self.context.clone();
         self.others.push(Box::pin(async move {
             let read = crate::grpc::txn::Service(context).read(read, deadline).await;
-            (method, answered(id, read.map(Answer::TxnCommit)))
+            (method, id, Came::Answered(answered(id, read.map(Answer::TxnCommit))))
         }));
     }
 
@@ -397,18 +478,12 @@ impl Work {
                 Ok(answer) => PipelineAnswer { id, answer: Some(answer) },
                 Err(status) => refused(id, status),
             };
-            (method, answer)
+            (method, id, Came::Answered(answer))
         }));
     }
 
-    /// A call that may wait for a lock, until it is cancelled.
-    fn wait_apart(
-        &mut self,
-        id: u64,
-        method: Method,
-        acquire: v1::LockAcquireRequest,
-        timeout_ms: u32,
-    ) {
+    /// A call that may wait for a lock or jobs, until it is cancelled.
+    fn wait_apart(&mut self, id: u64, method: Method, call: Call, timeout_ms: u32) {
         if self.waits.len() >= WAITS_MAX {
             self.answers.push(method, refused(id, too_many_waits()));
             return;
@@ -418,19 +493,32 @@ impl Work {
             return;
         }
         let context = self.context.clone();
-        let deadline = Deadline::in_ms(timeout_ms);
-        let call = Call::LockAcquire(acquire);
-        let (call, abort) =
-            futures::future::abortable(call_unary(context, call, deadline, timeout_ms));
+        let over = if let Call::QueuePull(_) = call {
+            Refused::PullWaiting
+        } else {
+            Refused::StillWaiting
+        };
+        let call = async move {
+            match call {
+                Call::QueuePull(pull) => {
+                    let deadline = Deadline::in_ms_of_wait(timeout_ms, pull.wait_ms);
+                    came(id, queue_pull::take(&context, pull, deadline).await)
+                }
+                call => {
+                    let deadline = Deadline::in_ms(timeout_ms);
+                    Came::Answered(match call_unary(context, call, deadline, timeout_ms).await {
+                        Ok(answer) => PipelineAnswer { id, answer: Some(answer) },
+                        Err(status) => refused(id, status),
+                    })
+                }
+            }
+        };
+        let (call, abort) = futures::future::abortable(call);
         self.waits.insert(id, abort);
         self.others.push(Box::pin(async move {
-            let answer = match call.await {
-                Ok(Ok(answer)) => PipelineAnswer { id, answer: Some(answer) },
-                Ok(Err(status)) => refused(id, status),
-                // Nobody waits for this answer; it says what is so all the same.
-                Err(Aborted) => refused(id, Refused::StillWaiting.into()),
-            };
-            (method, answer)
+            // Nobody waits for this answer; it says what is so all the same.
+            let over = |Aborted| Came::Answered(refused(id, over.into()));
+            (method, id, call.await.unwrap_or_else(over))
         }));
     }
 
@@ -454,6 +542,14 @@ impl Work {
         }
         let answers = self.answers.take();
         Some(PipelineResponse { answers, welcome, leader })
+    }
+}
+
+/// What a pull came to.
+fn came(id: u64, taken: Result<queue_pull::Taken, Refused>) -> Came {
+    match taken {
+        Ok(taken) => Came::Pulled(taken),
+        Err(why) => Came::Answered(answered(id, Err(why))),
     }
 }
 

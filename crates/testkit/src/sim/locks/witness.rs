@@ -118,7 +118,11 @@ impl Witness {
             }
             Event::SessionOpened { .. }
             | Event::LeaseRecorded { .. }
-            | Event::TicketChanged { .. } => {}
+            | Event::TicketChanged { .. }
+            | Event::JobAssigned { .. }
+            | Event::JobWithdrawn { .. }
+            | Event::ConsumerLeft { .. }
+            | Event::PullChanged { .. } => {}
         }
     }
 

@@ -208,9 +208,9 @@ mod tests {
     #[test]
     fn help_lists_the_commands_and_the_exit_status() {
         let help = Cli::command().render_long_help().to_string();
-        for word in
-            ["serve", "dev", "kv", "txn", "lock", "queue", "session", "cluster", "config", "version"]
-        {
+        for word in [
+            "serve", "dev", "kv", "txn", "lock", "queue", "session", "cluster", "config", "version",
+        ] {
             assert!(help.contains(word), "{word} is not in\n{help}");
         }
         assert!(help.contains("Exit status: 0 ok") && help.contains("lock not acquired"), "{help}");

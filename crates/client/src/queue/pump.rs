@@ -42,6 +42,8 @@ enum Ended {
     Closed,
     /// Another node may do better.
     Broken(String),
+    /// The consumer has ended; perhaps its queue has, too.
+    Gone,
     /// For good.
     Failed(Error),
 }
@@ -132,6 +134,14 @@ impl Pump {
                 Ended::Broken(why) => {
                     tracing::debug!(queue = &self.name[..], why, "a consumer's stream broke");
                 }
+                // One that has no name to come back by would make the queue again.
+                Ended::Gone if self.was.is_none() => {
+                    if let Err(error @ Error::NotFound { .. }) = self.queue.stats(&*self.name).await
+                    {
+                        break Err(error);
+                    }
+                }
+                Ended::Gone => {}
             }
         };
         let rest = self.holder.drain();
@@ -236,12 +246,13 @@ impl Pump {
 fn judge(status: &Status) -> Ended {
     let failure = Failure::from_status("the node", status, false);
     // What is gone, or reads slowly, begins again; the next opening tells if it can't.
-    let begins_again = failure.is_worth_retrying()
-        || failure.is_session_lost()
-        || matches!(failure.reason.as_str(), "CONSUMER_GONE" | "SLOW_READER");
-    match begins_again {
-        true => Ended::Broken(failure.message),
-        false => Ended::Failed(failure.into()),
+    match failure.reason.as_str() {
+        "CONSUMER_GONE" => Ended::Gone,
+        "SLOW_READER" => Ended::Broken(failure.message),
+        _ if failure.is_worth_retrying() || failure.is_session_lost() => {
+            Ended::Broken(failure.message)
+        }
+        _ => Ended::Failed(failure.into()),
     }
 }
 

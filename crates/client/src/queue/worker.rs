@@ -309,10 +309,10 @@ where
                     self.consumer.set_window(0)?;
                 }
                 () = stop_now(&mut stopped_now), if stopping && !*cut.borrow() => {
-                    drop(cut.send(true));
+                    cut.send_replace(true);
                 }
                 Some(ended) = jobs.join_next() => self.desk.ended(ended),
-                () = sleep_until(cut_at), if !*cut.borrow() => drop(cut.send(true)),
+                () = sleep_until(cut_at), if !*cut.borrow() => drop(cut.send_replace(true)),
                 next = self.consumer.next(), if free && over.is_none() => match next {
                     // What waited for its turn goes back without one.
                     Some(Ok(job)) if stopping => drop(jobs.spawn(hand_back(job, self.desk.clone()))),

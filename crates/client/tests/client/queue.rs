@@ -631,6 +631,27 @@ async fn a_queue_that_is_deleted_ends_its_consumers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_consumer_without_a_session_does_not_make_a_deleted_queue_again() {
+    for deleted in [true, false] {
+        let fake = Fake::start(1);
+        let end = status(Code::NotFound, NOT_APPLIED, "CONSUMER_GONE");
+        fake.state.script_consume(vec![Said::Pause(secs(1)), Said::Fail(end)]);
+        fake.state.script_consume(vec![jobs(&[(1, 11)])]);
+        if deleted {
+            fake.script("stats", [fail(Code::NotFound, NOT_APPLIED, "QUEUE_UNKNOWN")]);
+        }
+        let client = fake.options().one_shot(true).connect().expect("good options");
+        let mut consumer = client.queue().consume("q", 9).start().await.expect("it starts");
+        let next = consumer.next().await.expect("something");
+        match deleted {
+            true => assert!(matches!(next, Err(Error::NotFound { .. })), "{next:?}"),
+            false => assert_eq!(next.expect("a job").leave(), 11),
+        }
+        assert_eq!(fake.state.consumes().len(), if deleted { 1 } else { 2 });
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_ends_every_stream_is_not_hammered() {
     let fake = Fake::start(1);
     for _ in 0..1_000 {

@@ -40,7 +40,9 @@ impl Cancel {
         )?;
         match done.cancelled {
             true => Ok(()),
-            false => Err(Failure::NotFound(format!("queue {queue:?} has no job {job_id} to cancel"))),
+            false => {
+                Err(Failure::NotFound(format!("queue {queue:?} has no job {job_id} to cancel")))
+            }
         }
     }
 }

@@ -65,7 +65,11 @@ fn text(job: &JobInfo) -> String {
     }
     if let Some(progress) = &job.progress {
         let note = one_line(&progress.note);
-        lines.push(format!("{:.1} % {} {note}", progress.fraction * 100.0, when::text(progress.at)));
+        lines.push(format!(
+            "{:.1} % {} {note}",
+            progress.fraction * 100.0,
+            when::text(progress.at)
+        ));
     }
     for failure in &job.failures {
         let (attempt, at) = (failure.attempt, when::text(failure.at));

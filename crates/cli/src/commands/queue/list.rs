@@ -52,7 +52,8 @@ impl List {
             if self.stale {
                 list = list.stale();
             }
-            let limit = self.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+            let limit =
+                self.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
             let jobs = list.stream().take(limit);
             output.items(jobs, HEADER, |job| shown(job, self.payloads), |job| vec![row(job)]).await
         })

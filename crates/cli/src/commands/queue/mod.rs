@@ -180,7 +180,9 @@ fn shown(job: &JobInfo, payload: bool) -> Value {
     put("queue", job.queue.as_str().into());
     put("state", state(job.state).into());
     match job.state {
-        JobState::Delayed if job.not_before.is_none() => put("ready_in_ms", millis(job.state_for).into()),
+        JobState::Delayed if job.not_before.is_none() => {
+            put("ready_in_ms", millis(job.state_for).into())
+        }
         JobState::Leased => put("lease_ms", millis(job.state_for).into()),
         JobState::Done => put("kept_ms", millis(job.state_for).into()),
         _ => {}

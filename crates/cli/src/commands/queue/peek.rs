@@ -26,7 +26,9 @@ impl Peek {
             Ok(if stale { peek.stale().await? } else { peek.await? })
         })?;
         if output.is_json() {
-            return jobs.iter().try_for_each(|job| output.line(&super::shown(job, true).to_string()));
+            return jobs
+                .iter()
+                .try_for_each(|job| output.line(&super::shown(job, true).to_string()));
         }
         if jobs.is_empty() {
             output.note("no job is ready");

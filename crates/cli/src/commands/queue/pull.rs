@@ -62,7 +62,9 @@ impl Pull {
                 return Ok(());
             }
             let rows: Vec<_> = jobs.iter().map(row).collect();
-            jobs.into_iter().for_each(|job| drop(job.leave()));
+            for job in jobs {
+                let _ = job.leave();
+            }
             output.line(&table(&["ID", "LEASE", "ATTEMPT", "LEASED FOR", "PAYLOAD"], &rows))
         })
     }

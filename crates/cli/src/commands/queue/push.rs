@@ -96,7 +96,11 @@ impl Push {
         let pushed = connect.run(async |client| {
             let push = client.queue().push_many(&self.queue, [job]);
             let pushed = guarded!(push, self.guarded).await?;
-            pushed.first().copied().context("the push was answered without a job").map_err(Into::into)
+            pushed
+                .first()
+                .copied()
+                .context("the push was answered without a job")
+                .map_err(Into::into)
         })?;
         if pushed.duplicate {
             output.note("duplicate");

@@ -67,7 +67,8 @@ impl Stats {
             let now = Instant::now();
             next = now + self.every;
             let queue = self.ask(client).await?;
-            let rates = before.as_ref().map(|(at, before)| Rates::between(before, &queue, now - *at));
+            let rates =
+                before.as_ref().map(|(at, before)| Rates::between(before, &queue, now - *at));
             if output.is_json() {
                 let mut object = shown(&queue);
                 if let Some(rates) = &rates {
@@ -246,7 +247,13 @@ fn in_full(queue: &QueueInfo, rates: Option<&Rates>) -> String {
     let oldest = queue.oldest_ready.map_or_else(|| "-".to_owned(), age);
     let rows = [
         row("ready", queue.ready.to_string(), "pushed", totals.pushed, per_second(|r| r.pushed)),
-        row("delayed", queue.delayed.to_string(), "delivered", totals.delivered, per_second(|r| r.delivered)),
+        row(
+            "delayed",
+            queue.delayed.to_string(),
+            "delivered",
+            totals.delivered,
+            per_second(|r| r.delivered),
+        ),
         row("leased", queue.leased.to_string(), "acked", totals.acked, per_second(|r| r.acked)),
         row("done", queue.done.to_string(), "nacked", totals.nacked, per_second(|r| r.failed)),
         row("dead", queue.dead.to_string(), "lapsed", totals.lapsed, String::new()),
@@ -283,9 +290,14 @@ mod tests {
 
     #[test]
     fn an_age_has_one_unit() {
-        for (ms, text) in
-            [(5, "5ms"), (1_999, "1s"), (119_000, "119s"), (120_000, "2m"), (7_200_000, "2h"), (400_000_000, "4d")]
-        {
+        for (ms, text) in [
+            (5, "5ms"),
+            (1_999, "1s"),
+            (119_000, "119s"),
+            (120_000, "2m"),
+            (7_200_000, "2h"),
+            (400_000_000, "4d"),
+        ] {
             assert_eq!(age(Duration::from_millis(ms)), text);
         }
     }

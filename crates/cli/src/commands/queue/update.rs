@@ -102,9 +102,8 @@ fn parse_rate(text: &str) -> Result<Rate, String> {
 
 impl Update {
     pub(super) fn run(self, connect: &Connect, output: Output) -> Result<(), Failure> {
-        let done = connect.run(async |client| {
-            Ok(self.change(client.queue().update(&self.queue)).await?)
-        })?;
+        let done = connect
+            .run(async |client| Ok(self.change(client.queue().update(&self.queue)).await?))?;
         output.done(
             || json!({ "queue": self.queue, "created": done.created, "revision": done.revision }),
             || (if done.created { "created" } else { "updated" }).to_owned(),

@@ -104,7 +104,6 @@ async fn answer(node: &Arc<Node>, call: PipelineCall) -> PipelineResponse {
         | Call::QueueGetJob(_)
         | Call::QueueListJobs(_)
         | Call::QueueCancel(_)
-        | Call::QueueStats(_)
         | Call::QueueList(_)
         | Call::QueuePause(_)
         | Call::QueueResume(_)
@@ -121,6 +120,7 @@ async fn answer(node: &Arc<Node>, call: PipelineCall) -> PipelineResponse {
         Call::QueueProgress(progress) => {
             make!(progress, QueueProgress by QueueService::progress)
         }
+        Call::QueueStats(stats) => make!(stats, QueueStats by QueueService::stats),
         Call::QueueRedrive(redrive) => make!(redrive, QueueRedrive by QueueService::redrive),
         Call::SessionOpen(open) => make!(open, SessionOpen by SessionService::open),
         Call::SessionKeepAlive(keep) => {

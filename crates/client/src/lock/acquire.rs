@@ -101,11 +101,9 @@ impl Acquire {
     async fn send(self) -> Result<Lock, Error> {
         let inner = Arc::clone(&self.locks.inner);
         let cell = inner.cell(&self.locks.namespace)?;
-        let mut plan = inner.plan("lock acquire", Effect::Once, &self.options);
+        let plan = inner.plan("lock acquire", Effect::Once, &self.options);
         let until_sent = plan.deadline;
-        plan.deadline += self.wait.min(WAIT_MAX);
-        // Silence is what waiting sounds like. A node that is gone is noticed by the connection.
-        plan.attempt_timeout += self.wait.min(WAIT_MAX);
+        let plan = plan.waiting(self.wait.min(WAIT_MAX));
         let mut sessions_lost = 0;
         loop {
             let ticket = cell.ticket(&inner.engine, plan.what, until_sent).await?;

@@ -102,6 +102,12 @@ methods! {
     RedriveRequest => RedriveResponse as QueueRedrive by QueueServiceClient::redrive;
     UpdateQueueRequest => UpdateQueueResponse as QueueUpdate by QueueServiceClient::update_queue;
     DeleteQueueRequest => DeleteQueueResponse as QueueDelete by QueueServiceClient::delete_queue;
+    PutScheduleRequest => PutScheduleResponse as QueuePutSchedule
+        by QueueServiceClient::put_schedule;
+    DeleteScheduleRequest => DeleteScheduleResponse as QueueDeleteSchedule
+        by QueueServiceClient::delete_schedule;
+    ListSchedulesRequest => ListSchedulesResponse as QueueListSchedules
+        by QueueServiceClient::list_schedules;
     StatusRequest => StatusResponse as ClusterStatus by ClusterServiceClient::status;
     MembersRequest => MembersResponse as ClusterMembers by ClusterServiceClient::members;
     HashStateRequest => HashStateResponse as ClusterHashState by ClusterServiceClient::hash_state;

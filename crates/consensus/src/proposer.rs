@@ -233,7 +233,8 @@ fn grows(command: &Command) -> bool {
         | Command::LockAcquire(_)
         | Command::SessionOpen(_)
         | Command::QueuePush(_)
-        | Command::QueueProgress(_) => true,
+        | Command::QueueProgress(_)
+        | Command::SchedulePut(_) => true,
         Command::Tick
         | Command::KvDelete(_)
         | Command::KvDeletePattern(_)
@@ -262,17 +263,21 @@ fn grows(command: &Command) -> bool {
         | Command::QueuePause(_)
         | Command::QueuePurge(_)
         | Command::QueueDelete(_)
-        | Command::QueueRedrive(_) => false,
+        | Command::QueueRedrive(_)
+        | Command::ScheduleNext(_)
+        | Command::ScheduleDelete(_) => false,
         Command::Transaction(transaction) => {
             let mut operations = transaction.then.iter().chain(&transaction.otherwise);
             operations.any(|operation| match operation {
                 Operation::KvSet(_)
                 | Operation::KvIncrement(_)
                 | Operation::KvIncrementFloat(_)
-                | Operation::LockAcquire { .. } => true,
-                Operation::KvGet { .. } | Operation::KvDelete(_) | Operation::LockRelease(_) => {
-                    false
-                }
+                | Operation::LockAcquire { .. }
+                | Operation::QueuePush(_) => true,
+                Operation::KvGet { .. }
+                | Operation::KvDelete(_)
+                | Operation::LockRelease(_)
+                | Operation::QueueAck(_) => false,
             })
         }
     }
@@ -363,6 +368,9 @@ pub(crate) fn size(envelope: &Envelope) -> usize {
         Command::QueueDelete(delete) => delete.queue.len(),
         // As a step of a `DeletePattern`.
         Command::QueueRedrive(_) => ENTRY_BYTES_MAX,
+        Command::SchedulePut(put) => put.name.len() + put.queue.len() + job_size(&put.job),
+        Command::ScheduleNext(next) => next.name.len(),
+        Command::ScheduleDelete(delete) => delete.name.len(),
         Command::Tick
         | Command::SessionOpen(_)
         | Command::SessionClose(_)
@@ -378,17 +386,14 @@ pub(crate) fn size(envelope: &Envelope) -> usize {
 
 /// What a job counts for in a push: its bytes and its work.
 fn job_size(job: &NewJob) -> usize {
-    let headers = job.headers.iter().map(|(name, value)| name.len() + value.len());
-    let keys = job.group.as_ref().map_or(0, |group| group.len())
-        + job.dedupe.as_ref().map_or(0, |dedupe| dedupe.key.len());
-    STEP_BYTES + job.payload.len() + job.content_type.len() + headers.sum::<usize>() + keys
+    STEP_BYTES + job.bytes()
 }
 
 fn transaction_size(transaction: &Transaction) -> usize {
     let Transaction { conditions, then, otherwise } = transaction;
     let mut operations = then.iter().chain(otherwise);
     let reads = operations.any(|operation| matches!(operation, Operation::KvGet { .. }));
-    let steps = conditions.len() + then.len() + otherwise.len();
+    let steps = conditions.len() + then.len() + otherwise.len() + transaction.jobs();
     transaction.bytes() + steps * STEP_BYTES + if reads { READING_BYTES } else { 0 }
 }
 

@@ -7,9 +7,7 @@ use croner::parser::{CronParser, Seconds};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use quorate_consensus::{Applied, Replica};
-use quorate_state::{
-    Caller, Command, Envelope, Event, Repeats, ScheduleNext, query,
-};
+use quorate_state::{Caller, Command, Envelope, Event, Repeats, ScheduleNext, query};
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -43,7 +41,8 @@ pub(crate) fn next_unix_ms(
             format!("there is no time zone {name:?}; name one as Europe/Berlin, or none for UTC")
         })?,
     };
-    let after = i64::try_from(after_unix_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let after =
+        i64::try_from(after_unix_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     let Some(after) = after else { return Ok(None) };
     match cron.find_next_occurrence(&after.to_zoned(zone), false) {
         Ok(next) => Ok(u64::try_from(next.timestamp().as_millisecond()).ok()),

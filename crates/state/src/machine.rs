@@ -113,7 +113,7 @@ pub enum Event {
         /// Where it was.
         attachment: Attachment,
     },
-    /// A schedule was due, and nobody has said yet when it is next.
+    /// A schedule was put, or was due, and asks when it is next.
     ScheduleDue {
         /// Its namespace.
         namespace: String,

@@ -216,8 +216,8 @@ pub enum Outcome {
     SchedulePut {
         /// Whether there was none of that name.
         created: bool,
-        /// When it is due first, as Unix time in milliseconds.
-        next_wall_ms: u64,
+        /// When it is due first, as Unix time in milliseconds; none: that is being worked out.
+        next_wall_ms: Option<u64>,
         /// When.
         revision: Revision,
     },

@@ -20,6 +20,7 @@ mod pump;
 mod purge;
 mod push;
 mod redrive;
+mod schedule;
 mod stats;
 mod stream;
 mod update;
@@ -43,6 +44,7 @@ pub use pull::Pull;
 pub use purge::{Purge, Purged};
 pub use push::{NewJob, Push, PushMany, PushedJob};
 pub use redrive::{Redrive, Redriven};
+pub use schedule::{ListSchedules, PutSchedule, Repeats, Schedule, ScheduleInfo, Unschedule};
 pub use stats::Stats;
 pub use update::{UpdateQueue, UpdatedQueue};
 pub use worker::{JobError, Worker, WorkerCounts, WorkerHandle};
@@ -248,6 +250,38 @@ impl Queue {
     /// Makes a queue, or changes how it works; see [`UpdateQueue`].
     pub fn update(&self, queue: impl Into<String>) -> UpdateQueue {
         UpdateQueue::new(self.clone(), queue.into())
+    }
+
+    /// Pushes a job into a queue again and again, one for each time, whoever leads then. Times that
+    /// passed while nobody led count as one. A schedule of that name is replaced.
+    ///
+    /// ```no_run
+    /// # use quorate_client::queue::{NewJob, Repeats};
+    /// # async fn example(client: quorate_client::Client) -> Result<(), quorate_client::Error> {
+    /// let report = NewJob::new("daily");
+    /// let workdays = Repeats::cron_in("0 6 * * MON-FRI", "Europe/Berlin");
+    /// client.queue().schedule("daily-report", "reports", report, workdays).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn schedule(
+        &self,
+        name: impl Into<String>,
+        queue: impl Into<String>,
+        job: NewJob,
+        repeats: Repeats,
+    ) -> Schedule {
+        Schedule::new(self.clone(), name.into(), queue.into(), job, repeats)
+    }
+
+    /// Deletes a schedule; jobs that it pushed stay.
+    pub fn unschedule(&self, name: impl Into<String>) -> Unschedule {
+        Unschedule::new(self.clone(), name.into())
+    }
+
+    /// The schedules whose names match a pattern.
+    pub fn schedules(&self, pattern: impl AsRef<[u8]>) -> ListSchedules {
+        ListSchedules::new(self.clone(), pattern.as_ref())
     }
 
     /// Deletes a queue with all its jobs; its consumers end. Its dead letters stay.

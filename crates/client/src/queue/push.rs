@@ -88,6 +88,10 @@ macro_rules! job_settings {
 
 impl NewJob {
     job_settings!(wire);
+
+    pub(crate) fn into_wire(self) -> v1::NewJob {
+        self.wire
+    }
 }
 
 /// A job is in the queue.

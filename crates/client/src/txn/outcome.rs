@@ -2,6 +2,7 @@
 
 use crate::Entry;
 use bytes::Bytes;
+use quorate_proto::v1;
 use quorate_proto::v1::txn_result::Result as Came;
 use quorate_proto::v1::{TxnResponse, TxnResult as Wire};
 use std::time::Duration;
@@ -61,6 +62,15 @@ pub enum TxnResult {
         /// Whether it was held under that token.
         released: bool,
     },
+    /// A job was pushed.
+    Pushed {
+        /// Its id; that of the first one if it is a duplicate.
+        job_id: u64,
+        /// Whether it had been pushed before, under the same dedupe key.
+        duplicate: bool,
+    },
+    /// A job is done.
+    Acked,
 }
 
 impl TxnOutcome {
@@ -116,7 +126,19 @@ impl TxnOutcome {
             | TxnResult::IncrementedFloat { version, .. } => Some(*version),
             TxnResult::Deleted { .. }
             | TxnResult::LockAcquired { .. }
-            | TxnResult::LockReleased { .. } => None,
+            | TxnResult::LockReleased { .. }
+            | TxnResult::Pushed { .. }
+            | TxnResult::Acked => None,
+        }
+    }
+
+    /// The id of the job that the operation at `position` pushed; `None` when the operation there is
+    /// another one.
+    #[must_use]
+    pub fn job_id(&self, position: usize) -> Option<u64> {
+        match self.results.get(position)? {
+            TxnResult::Pushed { job_id, .. } => Some(*job_id),
+            _ => None,
         }
     }
 
@@ -154,6 +176,11 @@ fn result_of(result: Wire, key: Option<Bytes>) -> Result<TxnResult, String> {
         (Came::LockRelease(release), None) => {
             TxnResult::LockReleased { released: release.released }
         }
+        (Came::QueuePush(pushed), None) => match pushed.jobs[..] {
+            [v1::PushedJob { job_id, duplicate }] => TxnResult::Pushed { job_id, duplicate },
+            ref jobs => return Err(format!("{} jobs were pushed in place of one", jobs.len())),
+        },
+        (Came::QueueAck(_), None) => TxnResult::Acked,
         (other, _) => return Err(format!("{other:?} is the result of another operation")),
     })
 }

@@ -3,12 +3,14 @@
 use super::Transaction;
 use crate::kv::{millis, owned};
 use crate::lock::LockGuard;
+use crate::queue::{Job, NewJob};
 use bytes::Bytes;
 use quorate_proto::v1::txn_condition::Condition;
 use quorate_proto::v1::txn_operation::Operation;
 use quorate_proto::v1::{
     LockMode, TxnKvAbsent, TxnKvDelete, TxnKvExists, TxnKvGet, TxnKvIncrement, TxnKvIncrementFloat,
     TxnKvSet, TxnKvValue, TxnKvVersion, TxnLockAcquire, TxnLockFree, TxnLockHeld, TxnLockRelease,
+    TxnQueueAck, TxnQueueJobs, TxnQueuePush,
 };
 use std::time::Duration;
 
@@ -44,6 +46,12 @@ impl Transaction {
     /// Only when nobody holds the lock.
     pub fn when_lock_free(self, name: impl Into<String>) -> Self {
         self.when(Condition::LockFree(TxnLockFree { name: name.into() }))
+    }
+
+    /// Only when the queue has so many jobs at most that are not done; one that was never made has
+    /// none.
+    pub fn when_queue_at_most(self, queue: impl Into<String>, jobs: u64) -> Self {
+        self.when(Condition::QueueJobs(TxnQueueJobs { queue: queue.into(), at_most: jobs }))
     }
 
     fn when(mut self, condition: Condition) -> Self {
@@ -125,6 +133,20 @@ impl Transaction {
             let LockGuard { name, fencing_token } = held.clone();
             Operation::LockRelease(TxnLockRelease { name, fencing_token })
         };
+        /// Adds a job to a queue: with what else happens, or not at all. All pushes of a transaction
+        /// have 128 jobs at most.
+        push, or_push(queue: impl Into<String>, job: NewJob) => {
+            let jobs = vec![job.into_wire()];
+            Operation::QueuePush(TxnQueuePush { queue: queue.into(), jobs })
+        };
+        /// Says that a job is done, together with what else happens. When it is not leased under its
+        /// lease (any more) the transaction fails, and nothing has happened. The job itself is to be
+        /// told: [`Job::leave`](crate::queue::Job::leave) it afterwards.
+        ack, or_ack(job: &Job) => Operation::QueueAck(TxnQueueAck {
+            queue: job.queue().to_owned(),
+            job_id: job.id(),
+            lease: job.lease(),
+        });
     }
 }
 

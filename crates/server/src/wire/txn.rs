@@ -1,7 +1,9 @@
 //! Transactions: their requests and answers.
 
 use super::kv::{self, Freshness, freshness};
-use super::{Invalid, caller, guard, invalid, key, lock, lock_name, namespace, unexpected, value};
+use super::{
+    Invalid, caller, guard, invalid, key, lock, lock_name, namespace, queue, unexpected, value,
+};
 use crate::grpc::Refused;
 use quorate_proto::v1;
 use quorate_proto::v1::txn_condition::Condition as Asked;
@@ -11,7 +13,7 @@ use quorate_proto::v1::txn_result::Result as Came;
 use quorate_state::limits::Limits;
 use quorate_state::{
     Caller, Command, Condition, Envelope, Expect, GroupId, KvDelete, KvIncrement, KvIncrementFloat,
-    KvSet, LockRelease, Operated, Operation, Outcome, Transaction,
+    KvSet, LockRelease, Operated, Operation, Outcome, QueueAck, Transaction,
 };
 
 /// A checked `Commit`.
@@ -100,6 +102,9 @@ fn condition(asked: v1::TxnCondition, limits: &Limits) -> Result<Condition, Inva
             Condition::LockHeld { name: lock_name(of.name)?, token: lock::token(of.fencing_token)? }
         }
         Asked::LockFree(of) => Condition::LockFree { name: lock_name(of.name)? },
+        Asked::QueueJobs(of) => {
+            Condition::QueueJobs { queue: queue::queue_name(of.queue)?, at_most: of.at_most }
+        }
     })
 }
 
@@ -151,6 +156,13 @@ fn operation(
             name: lock_name(release.name)?,
             token: lock::token(release.fencing_token)?,
         }),
+        Step::QueuePush(push) => {
+            Operation::QueuePush(queue::new_jobs(push.queue, push.jobs, limits)?)
+        }
+        Step::QueueAck(ack) => {
+            let job = queue::leased(ack.queue, ack.job_id, ack.lease)?;
+            Operation::QueueAck(QueueAck { job })
+        }
     })
 }
 
@@ -189,6 +201,10 @@ fn result(operated: Operated) -> v1::TxnResult {
         Operated::LockRelease { released } => {
             Came::LockRelease(v1::TxnLockReleaseResult { released })
         }
+        Operated::QueuePush { jobs } => {
+            Came::QueuePush(v1::TxnQueuePushResult { jobs: queue::pushed_jobs(jobs) })
+        }
+        Operated::QueueAck => Came::QueueAck(v1::TxnQueueAckResult {}),
     };
     v1::TxnResult { result: Some(result) }
 }

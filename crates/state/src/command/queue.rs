@@ -384,8 +384,8 @@ pub struct SchedulePut {
     pub job: NewJob,
     /// When.
     pub repeats: Repeats,
-    /// The first time, as Unix time in milliseconds; none: one period from now, which is for
-    /// [`Repeats::Every`] alone.
+    /// The first time, as Unix time in milliseconds; none: one period from now, or what the text
+    /// says, as soon as somebody has worked that out.
     pub next_wall_ms: Option<u64>,
 }
 

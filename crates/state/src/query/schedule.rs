@@ -9,6 +9,9 @@ use crate::session::each_row;
 use crate::{GroupId, KeySelection, NewJob, Read, Repeats, ScheduleId};
 use std::ops::ControlFlow;
 
+/// A page ends once its schedules have so many bytes.
+const PAGE_BYTES: usize = 256 << 10;
+
 /// A schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScheduleItem {
@@ -75,9 +78,10 @@ pub fn schedules(
     if let Some(after) = after {
         from = from.max(keys::successor(keys::schedule(group, namespace, after)));
     }
-    let (mut steps, mut passed, mut failed) = (0, None, None);
+    let (mut steps, mut bytes, mut passed, mut failed) = (0, 0, None, None);
     tables.scan(&from, &to, &mut |key, value| {
-        if page.schedules.len() >= items_max.max(1) || steps > SCAN_STEPS_MAX {
+        let full = page.schedules.len() >= items_max.max(1) || bytes > PAGE_BYTES;
+        if full || steps > SCAN_STEPS_MAX {
             page.cursor = passed.take();
             return ControlFlow::Break(());
         }
@@ -88,7 +92,10 @@ pub fn schedules(
         steps += SCAN_ROW_STEPS + key.len() + value.len();
         if selection.takes(name.as_bytes(), &mut steps) {
             match rows::decode("schedule row", value) {
-                Ok(row) => page.schedules.push((name.to_owned(), item(row))),
+                Ok(row) => {
+                    bytes += key.len() + value.len();
+                    page.schedules.push((name.to_owned(), item(row)));
+                }
                 Err(fatal) => {
                     failed = Some(fatal);
                     return ControlFlow::Break(());

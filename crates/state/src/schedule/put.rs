@@ -7,9 +7,9 @@ use crate::limits::{
 use crate::queue;
 use crate::rows::ScheduleRow;
 use crate::scope::{Failure, Scope, at_most, within};
-use crate::{Outcome, Rejection, Repeats, ScheduleId, SchedulePut};
+use crate::{Event, Outcome, Rejection, Repeats, ScheduleId, SchedulePut};
 
-/// Its counts begin anew.
+/// Its counts begin anew. One that names no first time asks for it, if it can't work it out.
 pub(crate) fn apply(
     scope: &mut Scope<'_>,
     namespace: &str,
@@ -27,17 +27,15 @@ pub(crate) fn apply(
                 ))));
             }
             at_most("time between two jobs in milliseconds", *ms, SCHEDULE_EVERY_MS_MAX)?;
-            next_ms.unwrap_or(now_ms.saturating_add(*ms))
+            Some(next_ms.unwrap_or(now_ms.saturating_add(*ms)))
         }
         (Repeats::Cron { text, zone }, next_ms) => {
             within("bytes of a schedule's text", text.len(), SCHEDULE_TEXT_BYTES_MAX)?;
             within("bytes of a time zone's name", zone.len(), SCHEDULE_TEXT_BYTES_MAX)?;
-            next_ms.ok_or_else(|| {
-                Rejection::Invalid("the schedule does not say when it is due first".to_owned())
-            })?
+            next_ms
         }
     };
-    let ahead_ms = next_ms.saturating_sub(now_ms);
+    let ahead_ms = next_ms.unwrap_or(now_ms).saturating_sub(now_ms);
     at_most("time until a schedule is due in milliseconds", ahead_ms, SCHEDULE_EVERY_MS_MAX)?;
 
     let key = key(scope, namespace, &put.name);
@@ -54,13 +52,17 @@ pub(crate) fn apply(
         queue: put.queue.clone(),
         job: put.job.clone(),
         repeats: put.repeats.clone(),
-        next_wall_ms: Some(next_ms),
-        asks: false,
+        next_wall_ms: next_ms,
+        asks: next_ms.is_none(),
         pushed: 0,
         refused: 0,
         last_wall_ms: None,
     };
     write(scope, &key, &row);
+    if row.asks {
+        let (namespace, name) = (namespace.to_owned(), put.name.clone());
+        scope.events.push(Event::ScheduleDue { namespace, name });
+    }
     let revision = scope.revision;
     Ok(Outcome::SchedulePut { created: before.is_none(), next_wall_ms: next_ms, revision })
 }

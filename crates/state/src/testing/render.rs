@@ -126,7 +126,8 @@ pub(crate) fn outcome(outcome: &Outcome, names: &Names) -> String {
             format!("purged found={found} jobs={jobs} at {}", revision(*at))
         }
         Outcome::SchedulePut { created, next_wall_ms, revision: at } => {
-            format!("scheduled created={created} next={next_wall_ms}ms at {}", revision(*at))
+            let next = next_wall_ms.map_or_else(|| "asked".to_owned(), |ms| format!("{ms}ms"));
+            format!("scheduled created={created} next={next} at {}", revision(*at))
         }
         Outcome::ScheduleDelete { deleted, revision: at } => {
             format!("schedule deleted={deleted} at {}", revision(*at))

@@ -15,6 +15,7 @@ mod purge;
 mod push;
 mod queues;
 mod redrive;
+mod schedule;
 mod stats;
 mod update;
 mod work;
@@ -71,6 +72,8 @@ enum Command {
     Purge(purge::Purge),
     /// Put dead letters back into the queue they came from.
     Redrive(redrive::Redrive),
+    /// Push a job again and again.
+    Schedule(schedule::Schedule),
     /// Take a job out of its queue, whatever it is doing; exit status 3 if it is not in it.
     Cancel(cancel::Cancel),
     /// Make a queue, or change how it works.
@@ -98,6 +101,7 @@ impl Queue {
             Command::Pause(pause) => pause.run(&connect, output),
             Command::Resume(resume) => resume.run(&connect, output),
             Command::Purge(purge) => purge.run(&connect, output),
+            Command::Schedule(schedule) => schedule.run(&connect, output),
             Command::Redrive(redrive) => redrive.run(&connect, output),
             Command::Cancel(cancel) => cancel.run(&connect, output),
             Command::Update(update) => update.run(&connect, output),

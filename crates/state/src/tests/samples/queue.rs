@@ -208,7 +208,7 @@ pub(super) fn outcomes() -> Vec<Outcome> {
         Outcome::QueueUpdate { created: true, revision },
         Outcome::QueuePurge { found: true, jobs: 300, revision },
         Outcome::QueueRedrive { moved: 3, cursor: Some(JobId(300)), revision },
-        Outcome::SchedulePut { created: true, next_wall_ms: 1_700_000_000_000, revision },
+        Outcome::SchedulePut { created: true, next_wall_ms: Some(1_700_000_000_000), revision },
         Outcome::ScheduleDelete { deleted: true, revision },
     ]
 }

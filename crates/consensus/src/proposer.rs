@@ -268,8 +268,11 @@ fn grows(command: &Command) -> bool {
             operations.any(|operation| match operation {
                 Operation::KvSet(_)
                 | Operation::KvIncrement(_)
-                | Operation::KvIncrementFloat(_) => true,
-                Operation::KvGet { .. } | Operation::KvDelete(_) => false,
+                | Operation::KvIncrementFloat(_)
+                | Operation::LockAcquire { .. } => true,
+                Operation::KvGet { .. } | Operation::KvDelete(_) | Operation::LockRelease(_) => {
+                    false
+                }
             })
         }
     }
@@ -534,7 +537,9 @@ pub(crate) fn quorum_acked(raft: &Raft) -> Option<Instant> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_state::{KvDelete, KvIncrement, PullRequest, QueuePull, QueuePush};
+    use quorate_state::{
+        FencingToken, KvDelete, KvIncrement, LockRelease, PullRequest, QueuePull, QueuePush, Share,
+    };
 
     fn add() -> Operation {
         Operation::KvIncrement(KvIncrement { key: "n".into(), by: 1 })
@@ -607,5 +612,10 @@ mod tests {
         assert!(!grows(&transaction(vec![get(), delete()], vec![delete()])));
         assert!(grows(&transaction(vec![get(), delete()], vec![add()])));
         assert!(grows(&transaction(vec![delete(), add()], vec![])));
+        let release = LockRelease { name: "l".to_owned(), token: FencingToken(7) };
+        assert!(!grows(&transaction(vec![Operation::LockRelease(release)], vec![])));
+        let (name, share) = ("l".to_owned(), Share::Exclusive);
+        let acquire = Operation::LockAcquire { name, share, ttl_ms: 30_000 };
+        assert!(grows(&transaction(vec![delete(), acquire], vec![])));
     }
 }

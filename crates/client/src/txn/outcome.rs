@@ -4,6 +4,7 @@ use crate::Entry;
 use bytes::Bytes;
 use quorate_proto::v1::txn_result::Result as Came;
 use quorate_proto::v1::{TxnResponse, TxnResult as Wire};
+use std::time::Duration;
 
 /// One of the branches of a transaction happened, all of it at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +47,19 @@ pub enum TxnResult {
         value: f64,
         /// The key's version after it.
         version: u64,
+    },
+    /// A lock was taken.
+    LockAcquired {
+        /// What it is held under.
+        fencing_token: u64,
+        /// It is lost when it is not renewed for this long, counted from before the transaction was
+        /// sent; or with its session.
+        ttl: Duration,
+    },
+    /// A lock was given back.
+    LockReleased {
+        /// Whether it was held under that token.
+        released: bool,
     },
 }
 
@@ -100,7 +114,19 @@ impl TxnOutcome {
             TxnResult::Set { version }
             | TxnResult::Incremented { version, .. }
             | TxnResult::IncrementedFloat { version, .. } => Some(*version),
-            TxnResult::Deleted { .. } => None,
+            TxnResult::Deleted { .. }
+            | TxnResult::LockAcquired { .. }
+            | TxnResult::LockReleased { .. } => None,
+        }
+    }
+
+    /// What the lock is held under that the operation at `position` took; `None` when the operation
+    /// there is another one.
+    #[must_use]
+    pub fn fencing_token(&self, position: usize) -> Option<u64> {
+        match self.results.get(position)? {
+            TxnResult::LockAcquired { fencing_token, .. } => Some(*fencing_token),
+            _ => None,
         }
     }
 }
@@ -120,6 +146,13 @@ fn result_of(result: Wire, key: Option<Bytes>) -> Result<TxnResult, String> {
         }
         (Came::KvIncrementFloat(sum), None) => {
             TxnResult::IncrementedFloat { value: sum.value, version: sum.version }
+        }
+        (Came::LockAcquire(granted), None) => TxnResult::LockAcquired {
+            fencing_token: granted.fencing_token,
+            ttl: Duration::from_millis(granted.ttl_ms),
+        },
+        (Came::LockRelease(release), None) => {
+            TxnResult::LockReleased { released: release.released }
         }
         (other, _) => return Err(format!("{other:?} is the result of another operation")),
     })

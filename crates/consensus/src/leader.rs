@@ -351,7 +351,7 @@ fn settle_expiry(
 
 /// What says that nobody waits or consumes on a node any more; each is to be said again as long as
 /// it [`detaches_more`].
-pub(crate) fn detachments(node: NodeId) -> [Command; 2] {
+fn detachments(node: NodeId) -> [Command; 2] {
     [
         Command::LockDetachNode(LockDetachNode { node }),
         Command::ConsumerDetachNode(ConsumerDetachNode { node }),
@@ -359,7 +359,7 @@ pub(crate) fn detachments(node: NodeId) -> [Command; 2] {
 }
 
 /// Whether there may be more than one entry detached.
-pub(crate) fn detaches_more(outcome: &Outcome) -> bool {
+fn detaches_more(outcome: &Outcome) -> bool {
     matches!(
         outcome,
         Outcome::LockDetachNode { more: true } | Outcome::ConsumerDetachNode { more: true }

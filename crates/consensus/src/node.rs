@@ -5,7 +5,7 @@ use crate::bootstrap::{StartError, bootstrap, cluster_id};
 use crate::clock::WallClock;
 use crate::forward::Forwarder;
 use crate::io::{Dialer, Incoming};
-use crate::leader::{LeaderTask, detaches_more, detachments, own};
+use crate::leader::{LeaderTask, own};
 use crate::leases::Leases;
 use crate::log_adapter::LogAdapter;
 use crate::machine_adapter::{MachineAdapter, MachineParts};
@@ -20,7 +20,9 @@ use openraft::async_runtime::WatchReceiver as _;
 use openraft::{Config, SnapshotPolicy};
 use quorate_proto::peer::peer_service_server::PeerServiceServer;
 use quorate_state::limits::Limits;
-use quorate_state::{Command, GroupId, Member, MemberPublish, Membership, NodeId, query};
+use quorate_state::{
+    Command, GroupId, LockDetachNode, Member, MemberPublish, Membership, NodeId, Outcome, query,
+};
 use quorate_storage::{Histogram, Stores};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -436,7 +438,7 @@ fn behind(shared: &Shared) -> bool {
 }
 
 /// Makes known that this node has started: where it is reached now, and that the calls that waited
-/// or consumed here before are gone.
+/// here before are gone.
 async fn announce(replica: Replica) {
     let shared = Arc::clone(&replica.0);
     let known = |replica: &Replica| {
@@ -447,19 +449,18 @@ async fn announce(replica: Replica) {
     };
     let own_addresses = (shared.client_addr.clone(), shared.http_addr.clone());
     let mut detached = false;
-    let are_here = |replica: &Replica| {
-        let (view, node) = (replica.stale(), replica.node_id());
-        let tables = view.tables.as_ref();
-        let waits = query::waits_on(tables, replica.group(), node);
-        let consumes = query::consumes_on(tables, replica.group(), node);
-        waits.is_ok_and(|waits| waits) || consumes.is_ok_and(|consumes| consumes)
-    };
     // After a restart the state may lag behind its log: look at it as it is for everybody.
     loop {
         if replica.read(Duration::from_secs(10)).await.is_ok() {
-            if !detached && are_here(&replica) {
+            let node = replica.node_id();
+            let waits = query::waits_on(replica.stale().tables.as_ref(), replica.group(), node);
+            if !detached && waits.is_ok_and(|waits| waits) {
                 // Those of this process among them notice, and come back.
-                detached = detach_all(&replica).await;
+                let detach = own(Command::LockDetachNode(LockDetachNode { node }));
+                let done = replica.propose(detach, Duration::from_secs(10)).await;
+                detached = done.is_ok_and(|done| {
+                    !matches!(done.outcome, Outcome::LockDetachNode { more: true })
+                });
                 continue;
             }
             if known(&replica).as_ref() == Some(&own_addresses) {
@@ -478,17 +479,6 @@ async fn announce(replica: Replica) {
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
-}
-
-/// Says that whoever waited or consumed on this node is gone; whether that is said of all.
-async fn detach_all(replica: &Replica) -> bool {
-    for command in detachments(replica.node_id()) {
-        let said = replica.propose(own(command), Duration::from_secs(10)).await;
-        if !said.is_ok_and(|said| !detaches_more(&said.outcome)) {
-            return false;
-        }
-    }
-    true
 }
 
 /// Waits until the log has Raft's first record (a vote, or an entry) on disk.

@@ -98,7 +98,9 @@ pub(crate) struct Context {
     consumers: Arc<Semaphore>,
     /// Calls and consumers of which something is to be said in the log when they are over.
     calls_that_wait: TaskTracker,
-    /// Numbers of calls that wait. Begins anywhere, so that those of an earlier process differ.
+    /// Numbers of calls that wait: the first, and the next. The first is any number, so that those
+    /// of an earlier process differ.
+    first_call: u64,
     calls: Arc<AtomicU64>,
 }
 
@@ -113,6 +115,7 @@ impl Context {
     ) -> (Self, mpsc::Receiver<Stray>) {
         let watches = Watches::new(replica.clone(), Arc::clone(&counters), stop.clone());
         let (news, strays) = News::of(replica.node_id());
+        let first_call = runtime::random_u64();
         let context = Self {
             replica,
             limits: Arc::new(limits),
@@ -125,7 +128,8 @@ impl Context {
             news,
             consumers: Arc::new(Semaphore::new(queue_consume::CONSUMERS_MAX)),
             calls_that_wait: TaskTracker::new(),
-            calls: Arc::new(AtomicU64::new(runtime::random_u64())),
+            first_call,
+            calls: Arc::new(AtomicU64::new(first_call)),
         };
         (context, strays)
     }
@@ -144,6 +148,12 @@ impl Context {
     fn attachment(&self) -> Attachment {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         Attachment { node: self.replica.node_id(), call }
+    }
+
+    /// Whether a place is one of this process.
+    fn is_own(&self, at: Attachment) -> bool {
+        let issued = self.calls.load(Ordering::Relaxed).wrapping_sub(self.first_call);
+        at.node == self.replica.node_id() && at.call.wrapping_sub(self.first_call) < issued
     }
 
     /// A view that is as fresh as a read asks for.

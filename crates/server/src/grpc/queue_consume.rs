@@ -55,6 +55,9 @@ const MESSAGE_JOBS: usize = 256;
 /// Messages of a client that are looked at before it is told something again.
 const HEARD_AT_ONCE: usize = 64;
 
+/// Consumers of an earlier process that are sent away at once.
+const SAID_AT_ONCE: usize = 64;
+
 /// The messages of one stream.
 pub(super) type Deliveries = Watched<v1::ConsumeResponse>;
 
@@ -614,11 +617,13 @@ fn slow_reader(max: Duration) -> Status {
     )
 }
 
-/// Sends consumers away that are given jobs here and have no stream here: what was to be said of
-/// them when they ended was not heard.
+/// Sends consumers away that have no stream here: first those of an earlier process of this node,
+/// then whoever is given jobs here all the same, because what was to be said of it when it ended was
+/// not heard.
 pub(crate) async fn look_after(context: Context, mut strays: mpsc::Receiver<Stray>) {
     let stop = context.stop.clone();
     let look_after = async {
+        send_predecessors_away(&context).await;
         while let Some(stray) = strays.recv().await {
             send_away(&context, stray).await;
         }
@@ -627,6 +632,33 @@ pub(crate) async fn look_after(context: Context, mut strays: mpsc::Receiver<Stra
         () = look_after => {}
         () = stop.cancelled() => {}
     }
+}
+
+/// A process that ended in order has said so of its consumers and pulls itself.
+async fn send_predecessors_away(context: &Context) {
+    let view = loop {
+        match context.replica.read(say::SAY).await {
+            Ok(view) => break view,
+            Err(_) => tokio::time::sleep(say::SAY_AGAIN).await,
+        }
+    };
+    let node = context.replica.node_id();
+    let here = match query::consumers_on(&*view.tables, context.replica.group(), node) {
+        Ok(here) => here,
+        Err(error) => {
+            tracing::warn!(%error, "who consumed on this node before can't be read");
+            return;
+        }
+    };
+    drop(view);
+    let before = here.into_iter().filter(|(_, at)| !context.is_own(*at));
+    let said = before.map(|(consumer, attachment)| {
+        // What was handed over nobody knows any more.
+        let delivered = JobLease(u64::MAX);
+        let detach = ConsumerDetach { consumer, attachment, delivered };
+        say::until_applied(context, Command::ConsumerDetach(detach))
+    });
+    futures::stream::iter(said).buffer_unordered(SAID_AT_ONCE).for_each(async |()| {}).await;
 }
 
 async fn send_away(context: &Context, stray: Stray) {

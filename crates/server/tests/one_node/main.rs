@@ -3,11 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy exempts test functions, not their fixture")]
 
+mod consumers;
 mod fixture;
 mod lists;
 mod locks;
 mod operations;
 mod pipeline;
+mod queues;
 mod services;
 mod txn;
 mod watches;

@@ -429,18 +429,34 @@ pub fn consumer(
     }
 }
 
-/// Whether anybody consumes on a node, or waits for a pull.
+/// Who consumes on a node, or waits for a pull there, and at which place.
 ///
 /// # Errors
 /// When the tables fail.
-pub fn consumes_on(tables: &dyn Read, group: GroupId, node: NodeId) -> Result<bool, Fatal> {
-    let mut consumes = false;
-    each_row(tables, group, keys::table::CONSUMER, |_, value| {
+pub fn consumers_on(
+    tables: &dyn Read,
+    group: GroupId,
+    node: NodeId,
+) -> Result<Vec<(ConsumerId, Attachment)>, Fatal> {
+    let mut there = Vec::new();
+    each_row(tables, group, keys::table::CONSUMER, |key, value| {
+        let Some(Key::Consumer(id)) = keys::parse(group, key) else {
+            return Err(Fatal::Invariant(format!("CONSUMER holds the key {key:02x?}")));
+        };
         let row: ConsumerRow = rows::decode("consumer row", value)?;
-        consumes |= row.attachment.is_some_and(|attachment| attachment.node == node);
+        let over = matches!(
+            row.wants,
+            Wants::Pull { state: PullState::Answered(_) | PullState::TimedOut, .. }
+        );
+        if let Some(attachment) = row.attachment
+            && attachment.node == node
+            && !over
+        {
+            there.push((id, attachment));
+        }
         Ok(())
     })?;
-    Ok(consumes)
+    Ok(there)
 }
 
 /// Which jobs a list shows.

@@ -121,16 +121,16 @@ enum Stage {
 /// The next message; the stream is over after an error.
 async fn next(stage: Option<Stage>) -> Option<(Item, Option<Stage>)> {
     let next = match stage? {
-        Stage::New(new) => new.open().await.map(|consumer| (consumer.opened(), consumer)),
+        Stage::New(new) => new.open().await.map(|consumer| (Some(consumer.opened()), consumer)),
         Stage::Open(mut consumer) => consumer.next().await.map(|told| (told, consumer)),
     };
-    Some(match next {
+    match next {
         Ok((told, consumer)) => {
-            let message = v1::ConsumeResponse { response: Some(told) };
-            (Ok(message), Some(Stage::Open(consumer)))
+            let message = v1::ConsumeResponse { response: Some(told?) };
+            Some((Ok(message), Some(Stage::Open(consumer))))
         }
-        Err(status) => (Err(status), None),
-    })
+        Err(status) => Some((Err(status), None)),
+    }
 }
 
 /// A stream that is not open yet.
@@ -357,8 +357,8 @@ impl Consumer {
         Told::Opened(v1::ConsumeOpened { consumer_id: self.id.0, group_id })
     }
 
-    /// What its client is told next.
-    async fn next(&mut self) -> Result<Told, Status> {
+    /// What its client is told next; none once it can't want anything more.
+    async fn next(&mut self) -> Result<Option<Told>, Status> {
         loop {
             self.listen()?;
             let mailbox = self.presence.mailbox();
@@ -368,11 +368,15 @@ impl Consumer {
             }
             let withdrawn = self.withdrawn.pop_front().or_else(|| mailbox.next_withdrawn());
             if let Some((JobId(job_id), JobLease(lease))) = withdrawn {
-                return Ok(Told::Withdrawn(v1::JobWithdrawn { job_id, lease }));
+                return Ok(Some(Told::Withdrawn(v1::JobWithdrawn { job_id, lease })));
             }
             let jobs = self.jobs()?;
             if !jobs.is_empty() {
-                return Ok(Told::Jobs(v1::DeliveredJobs { jobs }));
+                return Ok(Some(Told::Jobs(v1::DeliveredJobs { jobs })));
+            }
+            // Everything that was sent can be read before the end; what comes still is handed back.
+            if self.requests.is_none() && self.attach.window == 0 && self.window == 0 {
+                return Ok(None);
             }
             match self.woken().await {
                 Woken::News => {}

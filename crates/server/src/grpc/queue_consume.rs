@@ -357,7 +357,7 @@ impl Consumer {
         Told::Opened(v1::ConsumeOpened { consumer_id: self.id.0, group_id })
     }
 
-    /// What its client is told next; nothing more once it can't want anything.
+    /// What its client is told next; none once it can't want anything more.
     async fn next(&mut self) -> Result<Option<Told>, Status> {
         loop {
             self.listen()?;

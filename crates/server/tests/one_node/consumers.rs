@@ -181,6 +181,38 @@ async fn a_consumer_has_as_many_jobs_as_its_window_and_an_ack_brings_the_next() 
     assert_eq!(payloads(&worker.jobs(1).await), ["g"]);
 }
 
+/// What it was sent it can hand back; what it was not goes back by itself.
+#[tokio::test]
+async fn a_client_that_wants_no_more_is_sent_what_it_has_and_then_the_end() {
+    let fixture = Fixture::start().await;
+    let queue = Queue::of(&fixture, "q").await;
+    for round in 0..20 {
+        let mut worker = Worker::open(&fixture, open("q", 10)).await;
+        queue.push_all((0..20).map(|n| job(&n.to_string())).collect()).await.unwrap();
+        let mut jobs = worker.jobs(10).await;
+        // It may be given more at the same time.
+        let done: Vec<_> = jobs.drain(..5).collect();
+        let acks = futures::future::join_all(done.iter().map(|job| queue.ack(job)));
+        let ends = async {
+            worker.window(0).await;
+            worker.requests = None;
+            let mut more = Vec::new();
+            while let Some(message) = worker.stream.message().await.unwrap() {
+                let Some(Told::Jobs(told)) = message.response else { panic!("{message:?}") };
+                more.extend(told.jobs);
+            }
+            more
+        };
+        let (acked, more) = futures::join!(acks, ends);
+        assert!(acked.iter().all(Result::is_ok), "{acked:?}");
+        jobs.extend(more);
+        let leased = jobs.len() as u64;
+        until(async || queue.stats().await.leased == leased).await;
+        assert_eq!(queue.stats().await.ready, 15 - leased, "in round {round}");
+        queue.purge().await;
+    }
+}
+
 #[tokio::test]
 async fn jobs_are_shared_among_consumers_and_messages_are_bounded() {
     let fixture = Fixture::start().await;

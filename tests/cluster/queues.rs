@@ -137,7 +137,8 @@ async fn a_job_is_pushed_pulled_and_settled() {
 
     // Handed back, it is as if it had not been delivered; then it fails, waits, and is given up.
     let lease = text(&jobs[0], "lease");
-    let back = quorate.run(&format!("queue nack q {urgent} --lease {lease} --return -o json")).await;
+    let back =
+        quorate.run(&format!("queue nack q {urgent} --lease {lease} --return -o json")).await;
     assert_eq!(text(&back.expect(0).json(), "state"), "ready");
     let job = pull(&quorate, "q").await.remove(0);
     assert_eq!(job["attempt"], 1);
@@ -152,7 +153,10 @@ async fn a_job_is_pushed_pulled_and_settled() {
     assert_eq!(text(&dead.expect(0).json(), "state"), "dead");
     let letter = quorate.run(&format!("queue get q {urgent} -o json")).await.expect(0).json();
     assert_eq!((text(&letter, "queue"), text(&letter, "from_queue")), ("q.dead", "q"));
-    assert_eq!((text(&letter, "death_cause"), text(&letter["failures"][0], "error")), ("rejected", "oh"));
+    assert_eq!(
+        (text(&letter, "death_cause"), text(&letter["failures"][0], "error")),
+        ("rejected", "oh")
+    );
     let redriven = quorate.run(&format!("queue redrive q {urgent} -o json")).await.expect(0).json();
     assert_eq!(redriven["moved"], 1);
     let job = pull(&quorate, "q").await.remove(0);
@@ -288,16 +292,17 @@ async fn a_queue_is_made_changed_paused_purged_and_deleted() {
     let listed = quorate.run("queue queues o* -o json").await.expect(0).json();
     assert_eq!((text(&listed, "queue"), &listed["ready"]), ("other", &json!(1)));
     let seen = quorate.run("queue stats q").await.expect(0).text();
-    assert!(seen.contains("visibility 60s, 2 attempts"), "{seen}");
+    assert!(seen.contains("visibility 1m, 2 attempts, backoff 1s doubling to 2m"), "{seen}");
 
     // Again and again: not on a terminal, so a line each.
-    let watched = quorate.run("queue stats q --watch --every 100ms --count 3").await.expect(0).text();
+    let watched =
+        quorate.run("queue stats q --watch --every 100ms --count 3").await.expect(0).text();
     assert_eq!(watched.lines().count(), 3, "{watched}");
     assert!(!watched.contains('\u{1b}') && watched.contains("acked 0.0/s"), "{watched}");
     let watched =
         quorate.run("queue stats q --watch --every 100ms --count 2 -o json").await.expect(0).text();
-    let last: Value = serde_json::from_str(watched.lines().last().expect("there are two"))
-        .expect("it is JSON");
+    let last: Value =
+        serde_json::from_str(watched.lines().last().expect("there are two")).expect("it is JSON");
     assert_eq!(last["per_second"]["pushed"], 0.0);
 
     let purged = quorate.run("queue purge q -o json").await.expect(0).json();
@@ -404,7 +409,8 @@ async fn the_jobs_of_a_worker_that_is_killed_are_done_by_others() {
     let (cluster, quorate) = nodes(3).await;
     quorate.run("queue update q --visibility 12h --backoff 0s").await.expect(0);
     let delivered = push(&quorate, "q delivered").await;
-    let (mut victim, mut stdout) = work(&quorate, "q --session-ttl 2s", "echo begun; exec sleep 600");
+    let (mut victim, mut stdout) =
+        work(&quorate, "q --session-ttl 2s", "echo begun; exec sleep 600");
     assert_eq!(line(&mut stdout).await, "begun");
     let killed = Instant::now();
     send(&victim, Signal::SIGKILL);

@@ -142,11 +142,11 @@ impl Transaction {
         /// Says that a job is done, together with what else happens. When it is not leased under its
         /// lease (any more) the transaction fails, and nothing has happened. The job itself is to be
         /// told: [`Job::leave`](crate::queue::Job::leave) it afterwards.
-        ack, or_ack(job: &Job) => Operation::QueueAck(TxnQueueAck {
-            queue: job.queue().to_owned(),
-            job_id: job.id(),
-            lease: job.lease(),
-        });
+        ack, or_ack(job: &Job) => ack(job.queue().to_owned(), job.id(), job.lease());
+        /// As [`Transaction::ack`], of a job of which only the lease is known.
+        ack_job, or_ack_job(queue: impl Into<String>, job_id: u64, lease: u64) => {
+            ack(queue.into(), job_id, lease)
+        };
     }
 }
 
@@ -157,4 +157,8 @@ fn set(key: Bytes, value: Bytes, ttl: Option<Duration>) -> Operation {
 fn acquire(name: String, ttl: Duration, mode: LockMode, permits: u32) -> Operation {
     let (ttl_ms, mode) = (millis(ttl), mode.into());
     Operation::LockAcquire(TxnLockAcquire { name, ttl_ms, mode, permits })
+}
+
+fn ack(queue: String, job_id: u64, lease: u64) -> Operation {
+    Operation::QueueAck(TxnQueueAck { queue, job_id, lease })
 }

@@ -5,7 +5,7 @@ use crate::commands::lock::parse_ttl;
 use crate::duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use quorate_client::{LockGuard, Transaction, TxnOutcome};
+use quorate_client::{LockGuard, NewJob, Transaction, TxnOutcome};
 use serde::Deserialize;
 use serde_json::Number;
 use std::time::Duration;
@@ -26,6 +26,8 @@ enum Condition {
     Key(Vec<u8>, Is),
     Held(LockGuard),
     Free(String),
+    /// The queue, and how many jobs it may have.
+    AtMost(String, u64),
 }
 
 #[derive(Debug, PartialEq)]
@@ -41,6 +43,8 @@ enum Step {
     Key(Vec<u8>, Does),
     Acquire { name: String, ttl: Duration, share: Share },
     Release(LockGuard),
+    Push { queue: String, payload: Vec<u8> },
+    Ack { queue: String, job: u64, lease: u64 },
 }
 
 #[derive(Debug, PartialEq)]
@@ -65,6 +69,7 @@ enum Share {
 pub(super) enum Subject<'a> {
     Key(&'a [u8]),
     Lock(&'a str),
+    Queue(&'a str),
 }
 
 impl Document {
@@ -93,6 +98,7 @@ impl Document {
                 Condition::Key(key, Is::Value(value)) => transaction.when_value(key, value.clone()),
                 Condition::Held(guard) => transaction.when_lock_held(guard),
                 Condition::Free(name) => transaction.when_lock_free(name),
+                Condition::AtMost(queue, jobs) => transaction.when_queue_at_most(queue, *jobs),
             });
         let transaction = self.then.iter().fold(transaction, |transaction, step| match step {
             Step::Key(key, does) => match does {
@@ -109,6 +115,8 @@ impl Document {
                 Share::Permits(permits) => transaction.acquire_permit(name, *ttl, *permits),
             },
             Step::Release(guard) => transaction.release_lock(guard),
+            Step::Push { queue, payload } => transaction.push(queue, NewJob::new(payload.clone())),
+            Step::Ack { queue, job, lease } => transaction.ack_job(queue, *job, *lease),
         });
         self.otherwise.iter().fold(transaction, |transaction, step| match step {
             Step::Key(key, does) => match does {
@@ -125,6 +133,10 @@ impl Document {
                 Share::Permits(permits) => transaction.or_acquire_permit(name, *ttl, *permits),
             },
             Step::Release(guard) => transaction.or_release_lock(guard),
+            Step::Push { queue, payload } => {
+                transaction.or_push(queue, NewJob::new(payload.clone()))
+            }
+            Step::Ack { queue, job, lease } => transaction.or_ack_job(queue, *job, *lease),
         })
     }
 
@@ -132,7 +144,7 @@ impl Document {
     pub(super) fn lock_ttl(&self) -> Option<Duration> {
         let ttl = |step: &Step| match step {
             Step::Acquire { ttl, .. } => Some(*ttl),
-            Step::Key(..) | Step::Release(_) => None,
+            Step::Key(..) | Step::Release(_) | Step::Push { .. } | Step::Ack { .. } => None,
         };
         self.then.iter().chain(&self.otherwise).filter_map(ttl).max()
     }
@@ -140,13 +152,19 @@ impl Document {
     /// What the operations are about that happened.
     pub(super) fn subjects_of(&self, outcome: &TxnOutcome) -> Vec<Subject<'_>> {
         let steps = if outcome.succeeded() { &self.then } else { &self.otherwise };
-        let subject = |step| match step {
-            Step::Key(key, _) => Subject::Key(&key[..]),
-            Step::Acquire { name, .. } | Step::Release(LockGuard { name, .. }) => {
+        steps.iter().map(Step::subject).collect()
+    }
+}
+
+impl Step {
+    fn subject(&self) -> Subject<'_> {
+        match self {
+            Self::Key(key, _) => Subject::Key(key),
+            Self::Acquire { name, .. } | Self::Release(LockGuard { name, .. }) => {
                 Subject::Lock(name)
             }
-        };
-        steps.iter().map(subject).collect()
+            Self::Push { queue, .. } | Self::Ack { queue, .. } => Subject::Queue(queue),
+        }
     }
 }
 
@@ -184,12 +202,14 @@ struct WrittenCondition {
     value: Option<String>,
     value_base64: Option<String>,
     token: Option<u64>,
+    queue: Option<String>,
+    jobs: Option<u64>,
 }
 
 impl WrittenCondition {
     fn check(self) -> Result<Condition, String> {
-        let Self { key, key_base64, mut lock, is, mut version, value, value_base64, mut token } =
-            self;
+        let Self { key, key_base64, mut lock, is, mut version, value, value_base64, .. } = self;
+        let (mut token, mut queue, mut jobs) = (self.token, self.queue, self.jobs);
         let mut key = bytes("key", key, key_base64)?;
         let mut value = bytes("value", value, value_base64)?;
         let mut key_is = |is| Ok::<_, String>(Condition::Key(required("key", key.take())?, is));
@@ -200,10 +220,14 @@ impl WrittenCondition {
             "exists" => key_is(Is::Exists)?,
             "held" => Condition::Held(guard(lock.take(), token.take())?),
             "free" => Condition::Free(required("lock", lock.take())?),
+            "at-most" => {
+                let queue = required("queue", queue.take())?;
+                Condition::AtMost(queue, required("jobs", jobs.take())?)
+            }
             other => {
                 return Err(format!(
                     "nothing can be {other:?}; a key can be version, absent, exists or value, a \
-                     lock held or free"
+                     lock held or free, a queue at-most so many jobs long"
                 ));
             }
         };
@@ -215,6 +239,8 @@ impl WrittenCondition {
                 ("version", version.is_some()),
                 ("value", value.is_some()),
                 ("token", token.is_some()),
+                ("queue", queue.is_some()),
+                ("jobs", jobs.is_some()),
             ],
         )?;
         Ok(asked)
@@ -235,12 +261,19 @@ struct WrittenStep {
     token: Option<u64>,
     shared: Option<bool>,
     permits: Option<u32>,
+    queue: Option<String>,
+    payload: Option<String>,
+    payload_base64: Option<String>,
+    job: Option<String>,
+    lease: Option<String>,
 }
 
 impl WrittenStep {
     fn check(self) -> Result<Step, String> {
         let Self { op, key, key_base64, mut lock, value, value_base64, mut ttl, mut by, .. } = self;
         let (mut token, mut shared, mut permits) = (self.token, self.shared, self.permits);
+        let (mut queue, mut job, mut lease) = (self.queue, self.job, self.lease);
+        let mut payload = bytes("payload", self.payload, self.payload_base64)?;
         let mut key = bytes("key", key, key_base64)?;
         let mut value = bytes("value", value, value_base64)?;
         let mut to_key = |does| Ok::<_, String>(Step::Key(required("key", key.take())?, does));
@@ -270,10 +303,19 @@ impl WrittenStep {
                 share: share(shared.take(), permits.take())?,
             },
             "release" => Step::Release(guard(lock.take(), token.take())?),
+            "push" => Step::Push {
+                queue: required("queue", queue.take())?,
+                payload: required("payload", payload.take())?,
+            },
+            "ack" => Step::Ack {
+                queue: required("queue", queue.take())?,
+                job: id("job", job.take())?,
+                lease: id("lease", lease.take())?,
+            },
             other => {
                 return Err(format!(
                     "there is no operation {other:?}; there are get, set, delete, increment, \
-                     increment-float, acquire and release"
+                     increment-float, acquire, release, push and ack"
                 ));
             }
         };
@@ -288,10 +330,20 @@ impl WrittenStep {
                 ("token", token.is_some()),
                 ("shared", shared.is_some()),
                 ("permits", permits.is_some()),
+                ("queue", queue.is_some()),
+                ("payload", payload.is_some()),
+                ("job", job.is_some()),
+                ("lease", lease.is_some()),
             ],
         )?;
         Ok(step)
     }
+}
+
+/// An id, which is text as in all answers.
+fn id(name: &str, text: Option<String>) -> Result<u64, String> {
+    let text = required(name, text)?;
+    text.parse().map_err(|_| format!("{name} is {text:?}, which is no number"))
 }
 
 /// A lock and its token.
@@ -408,6 +460,36 @@ mod tests {
         // Its session lives as long as the longest of its locks.
         let longest = document.map(|document| document.lock_ttl());
         assert_eq!(longest, Ok(Some(Duration::from_secs(60))));
+    }
+
+    #[test]
+    fn jobs_are_read() {
+        let json = r#"{
+            "conditions": [{"queue": "q", "is": "at-most", "jobs": 9}],
+            "then": [{"op": "push", "queue": "q", "payload": "x"},
+                     {"op": "ack", "queue": "q", "job": "7", "lease": "9"}],
+            "otherwise": [{"op": "push", "queue": "q", "payload_base64": "/w=="}]
+        }"#;
+        let q = || "q".to_owned();
+        let expected = Document {
+            conditions: vec![Condition::AtMost(q(), 9)],
+            then: vec![
+                Step::Push { queue: q(), payload: b"x".to_vec() },
+                Step::Ack { queue: q(), job: 7, lease: 9 },
+            ],
+            otherwise: vec![Step::Push { queue: q(), payload: vec![0xff] }],
+        };
+        assert_eq!(Document::parse(json.as_bytes()), Ok(expected));
+        for (json, says) in [
+            (r#"{"then": [{"op": "push", "queue": "q"}]}"#, "then[0]: payload is missing"),
+            (r#"{"then": [{"op": "ack", "queue": "q", "job": "7"}]}"#, "lease is missing"),
+            (r#"{"then": [{"op": "ack", "queue": "q", "job": "x", "lease": "1"}]}"#, "no number"),
+            (r#"{"then": [{"op": "get", "key": "a", "queue": "q"}]}"#, "get has no queue"),
+            (r#"{"conditions": [{"queue": "q", "is": "at-most"}]}"#, "jobs is missing"),
+        ] {
+            let text = wrong(json);
+            assert!(text.contains(says), "{json}\n{text}");
+        }
     }
 
     #[test]

@@ -27,18 +27,21 @@ const AFTER_HELP: &str = r#"The document:
                   {"key": "c", "is": "exists"},
                   {"key": "d", "is": "value", "value": "x"},
                   {"lock": "l", "is": "held", "token": 7},
-                  {"lock": "m", "is": "free"}],
+                  {"lock": "m", "is": "free"},
+                  {"queue": "q", "is": "at-most", "jobs": 100}],
    "then":       [{"op": "get", "key": "a"},
                   {"op": "set", "key": "a", "value": "1", "ttl": "30s"},
                   {"op": "delete", "key": "b"},
                   {"op": "increment", "key": "n", "by": 1},
                   {"op": "increment-float", "key": "f", "by": 0.5},
                   {"op": "acquire", "lock": "m", "ttl": "30s"},
-                  {"op": "release", "lock": "l", "token": 7}],
+                  {"op": "release", "lock": "l", "token": 7},
+                  {"op": "push", "queue": "q", "payload": "x"},
+                  {"op": "ack", "queue": "q", "job": "12", "lease": "34"}],
    "otherwise":  [{"op": "get", "key": "a"}]}
 
 When all conditions hold, `then` happens, all of it or nothing; else `otherwise`. Each list may be
-left out. What is not text is given as key_base64 and value_base64. The answer is JSON in either
+left out. What is not text is given as key_base64, value_base64 and payload_base64. The answer is JSON in either
 output format, also when a condition does not hold (exit status 4).
 
 A lock is taken now or not at all: when one is held by another, nothing happens (exit status 4). It
@@ -153,6 +156,8 @@ fn shown_result(result: &TxnResult, subject: Subject<'_>) -> Value {
         TxnResult::IncrementedFloat { .. } => "increment-float",
         TxnResult::LockAcquired { .. } => "acquire",
         TxnResult::LockReleased { .. } => "release",
+        TxnResult::Pushed { .. } => "push",
+        TxnResult::Acked => "ack",
         _ => "unknown",
     };
     object.insert("op".to_owned(), op.into());
@@ -160,6 +165,9 @@ fn shown_result(result: &TxnResult, subject: Subject<'_>) -> Value {
         Subject::Key(key) => put_bytes(&mut object, "key", key),
         Subject::Lock(name) => {
             object.insert("lock".to_owned(), name.into());
+        }
+        Subject::Queue(name) => {
+            object.insert("queue".to_owned(), name.into());
         }
     }
     match result {
@@ -190,6 +198,10 @@ fn shown_result(result: &TxnResult, subject: Subject<'_>) -> Value {
         }
         TxnResult::LockReleased { released } => {
             object.insert("released".to_owned(), (*released).into());
+        }
+        TxnResult::Pushed { job_id, duplicate } => {
+            object.insert("job".to_owned(), id(*job_id));
+            object.insert("duplicate".to_owned(), (*duplicate).into());
         }
         _ => {}
     }

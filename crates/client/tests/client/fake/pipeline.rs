@@ -110,6 +110,9 @@ async fn answer(node: &Arc<Node>, call: PipelineCall) -> PipelineResponse {
         | Call::QueuePurge(_)
         | Call::QueueUpdate(_)
         | Call::QueueDelete(_)
+        | Call::QueuePutSchedule(_)
+        | Call::QueueDeleteSchedule(_)
+        | Call::QueueListSchedules(_)
         | Call::ClusterCounters(_) => Err(Status::unimplemented("no test asks for it")),
         Call::TxnCommit(txn) => make!(txn, TxnCommit by TxnService::commit),
         Call::QueuePush(push) => make!(push, QueuePush by QueueService::push),

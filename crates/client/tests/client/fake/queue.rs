@@ -348,6 +348,27 @@ impl QueueService for Node {
         Err(Status::unimplemented("no test asks for it"))
     }
 
+    async fn put_schedule(
+        &self,
+        _: Request<PutScheduleRequest>,
+    ) -> Result<Response<PutScheduleResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn delete_schedule(
+        &self,
+        _: Request<DeleteScheduleRequest>,
+    ) -> Result<Response<DeleteScheduleResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn list_schedules(
+        &self,
+        _: Request<ListSchedulesRequest>,
+    ) -> Result<Response<ListSchedulesResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
     async fn delete_queue(
         &self,
         _: Request<DeleteQueueRequest>,

@@ -8,6 +8,7 @@ mod garbage;
 mod identity;
 mod limits;
 mod locks;
+mod queues;
 mod quorum;
 mod shutdown;
 mod single;

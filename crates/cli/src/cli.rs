@@ -1,11 +1,11 @@
 //! The command line's own grammar: the top level; each command has its arguments in its file.
 
-use crate::commands::{bench, cluster, config, dev, kv, lock, serve, session, txn};
+use crate::commands::{bench, cluster, config, dev, kv, lock, queue, serve, session, txn};
 use crate::output::Format;
 use clap::{Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
-Exit status: 0 ok, 1 error, 2 usage, 3 not found, 4 condition failed or lock not acquired,
+Exit status: 0 ok, 1 error, 2 usage, 3 not found, 4 condition failed, lock not acquired or lease lost,
 5 unavailable, 6 outcome unknown (the write may have happened; read before repeating it).";
 
 /// A clustered, replicated broker in one binary.
@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Txn(txn::Txn),
     /// Locks with fencing tokens: mutual exclusion, leader election.
     Lock(lock::Lock),
+    /// Task queues: jobs that are done at least once.
+    Queue(queue::Queue),
     /// Sessions, which own locks.
     Session(session::Session),
     /// The cluster: status, members, leadership.
@@ -104,6 +106,34 @@ mod tests {
             "quorate kv incr k --by-float 2 --guard a:b:7",
             "quorate kv del-pattern k* --guard l:7",
             "quorate txn - --guard l:7",
+            "quorate queue push q p --delay 5s --priority 9 --dedupe-key k --dedupe-window 1m",
+            "quorate queue push q - --not-before 2026-01-31T18:30:00Z --group g --ttl 1h --header a=b --header c=d --content-type text/plain --guard l:7 -o json",
+            "quorate queue push q -5",
+            "quorate queue push q --lines",
+            "quorate queue pull q --count 3 --wait 5s -o json",
+            "quorate queue work q --parallel 4 --max-jobs 9 -- sh -c exit",
+            "quorate queue ack q 17 --lease 23",
+            "quorate queue nack q 17 --lease 23 --delay 5s --error why",
+            "quorate queue nack q 17 --lease 23 --dead",
+            "quorate queue nack q 17 --lease 23 --return",
+            "quorate queue extend q 17 --lease 23 --for 1m",
+            "quorate queue progress q 17 --lease 23 0.5 half",
+            "quorate queue peek q --count 16",
+            "quorate queue get q 17",
+            "quorate queue list q --state ready --payloads --limit 5 -o json",
+            "quorate queue stats q -o json",
+            "quorate queue stats q --watch --every 1s --count 2",
+            "quorate queue queues",
+            "quorate queue queues mail.*",
+            "quorate queue pause q",
+            "quorate queue resume q",
+            "quorate queue purge q",
+            "quorate queue redrive q",
+            "quorate queue redrive q 17 18",
+            "quorate queue cancel q 17",
+            "quorate queue update q --visibility 1m --attempts 3 --backoff 1s..5m --jitter 50 --dead-to d --keep-done 1h --jobs-max 9 --when-full drop-oldest --parallel-max 2 --rate 100/1s --dedupe-window 5m",
+            "quorate queue delete q",
+            "quorate bench queue --clients 4 --in-flight 8 --seconds 5 --value-bytes 256 --queue q -o json",
             "quorate session list -o json",
             "quorate session close 7",
             "quorate cluster transfer-leader",
@@ -146,6 +176,27 @@ mod tests {
             ("quorate lock run l true", "true"),
             ("quorate kv set k v --guard l", "report:17"),
             ("quorate txn - --guard 7", "report:17"),
+            ("quorate queue push q", "PAYLOAD"),
+            ("quorate queue push q p --lines", "cannot be used with"),
+            ("quorate queue push q p --delay 5", "5s"),
+            ("quorate queue push q p --delay 5s --not-before 7", "cannot be used with"),
+            ("quorate queue push q p --not-before tomorrow", "2026-01-31T18:30:00Z"),
+            ("quorate queue push q p --dedupe-window 5s", "--dedupe-key"),
+            ("quorate queue push q p --header a", "trace=17"),
+            ("quorate queue push q p --priority 256", "256"),
+            ("quorate queue pull q --count 129", "129"),
+            ("quorate queue pull q --wait 2h", "1h"),
+            ("quorate queue work q", "CMD"),
+            ("quorate queue ack q 17", "--lease"),
+            ("quorate queue ack q x --lease 23", "x"),
+            ("quorate queue nack q 17 --lease 23 --dead --return", "cannot be used with"),
+            ("quorate queue nack q 17 --lease 23 --dead --delay 5s", "cannot be used with"),
+            ("quorate queue progress q 17 --lease 23 50", "0.25"),
+            ("quorate queue stats q --count 2", "--watch"),
+            ("quorate queue update q --backoff 5m..1s", "longer"),
+            ("quorate queue update q --rate 100", "100/1s"),
+            ("quorate queue update q --jitter 50", "--backoff"),
+            ("quorate queue update q --dead-to d --dead-discard", "cannot be used with"),
             ("quorate session close x", "x"),
         ] {
             let error = parse(line).expect_err(line);
@@ -157,8 +208,9 @@ mod tests {
     #[test]
     fn help_lists_the_commands_and_the_exit_status() {
         let help = Cli::command().render_long_help().to_string();
-        for word in ["serve", "dev", "kv", "txn", "lock", "session", "cluster", "config", "version"]
-        {
+        for word in [
+            "serve", "dev", "kv", "txn", "lock", "queue", "session", "cluster", "config", "version",
+        ] {
             assert!(help.contains(word), "{word} is not in\n{help}");
         }
         assert!(help.contains("Exit status: 0 ok") && help.contains("lock not acquired"), "{help}");

@@ -46,9 +46,12 @@ impl Failure {
             Self::Ran(status) | Self::Run { status, .. } => *status,
             Self::Client(error) => match error {
                 ClientError::NotFound { .. } => 3,
+                // It is gone, while one whose lease is lost is still there.
+                ClientError::JobLost { reason, .. } if reason == "JOB_UNKNOWN" => 3,
                 ClientError::ConditionFailed { .. }
                 | ClientError::NotAcquired { .. }
-                | ClientError::LockLost { .. } => 4,
+                | ClientError::LockLost { .. }
+                | ClientError::JobLost { .. } => 4,
                 ClientError::Unavailable { .. } => 5,
                 ClientError::Indeterminate { .. } => 6,
                 _ => 1,
@@ -171,6 +174,10 @@ mod tests {
             message: message.clone(),
         });
         assert_eq!((lost.status(), &lost.json()["reason"]), (4, &json!("LOCK_LOST")));
+        for (reason, status) in [("JOB_LEASE_LOST", 4), ("JOB_UNKNOWN", 3)] {
+            let reason = reason.to_owned();
+            assert_eq!(client(ClientError::JobLost { reason, message: message.clone() }), status);
+        }
         let compacted = ClientError::Compacted {
             oldest: 4_097,
             reason: reason.clone(),

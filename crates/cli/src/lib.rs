@@ -8,18 +8,20 @@
 //!   commands are JSON, one object per line.
 //! - A command that changes something and is repeated by its own retries has one effect: it
 //!   carries an idempotency key. Only `lock acquire` and `lock run` have a session, which owns the
-//!   lock.
+//!   lock, and `queue work` has one, which owns what it works on.
 //!
 //! # Deliberately absent
 //! - Anything a program would link: this is a library only so that two binaries can share it
 //!   (`quorate`, and for tests `quorate-planted`).
 
+mod child;
 mod cli;
 mod commands;
 mod connect;
 mod duration;
 mod exit;
 mod output;
+mod when;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -111,6 +111,12 @@ impl Output {
         Ok(stdout.flush()?)
     }
 
+    /// For what is shown again and again.
+    #[allow(clippy::unused_self, reason = "whoever writes has been given the output")]
+    pub(crate) fn screen(self) -> Screen {
+        Screen { in_place: io::stdout().is_terminal(), lines: 0 }
+    }
+
     /// A line on stderr. Nobody reading it is no reason to fail.
     #[allow(clippy::unused_self, reason = "whoever writes has been given the output")]
     pub(crate) fn note(self, line: &str) {
@@ -124,6 +130,37 @@ impl Output {
             failure if self.is_json() => self.note(&failure.json().to_string()),
             failure => self.note(&format!("quorate: {}", failure.text())),
         }
+    }
+}
+
+/// Something that is shown again and again: in place on a terminal, else line by line.
+#[derive(Debug)]
+pub(crate) struct Screen {
+    in_place: bool,
+    /// How many there are above the cursor.
+    lines: usize,
+}
+
+impl Screen {
+    /// Shows how it is now: `full` in place of what was there before, or `line` behind it.
+    pub(crate) fn show(
+        &mut self,
+        full: impl FnOnce() -> String,
+        line: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        if !self.in_place {
+            writeln!(stdout, "{}", line())?;
+            return Ok(stdout.flush()?);
+        }
+        if self.lines > 0 {
+            // Up, and everything below is cleared.
+            write!(stdout, "\x1b[{}A\x1b[J", self.lines)?;
+        }
+        let full = full();
+        self.lines = full.lines().count();
+        writeln!(stdout, "{full}")?;
+        Ok(stdout.flush()?)
     }
 }
 

@@ -63,6 +63,16 @@ pub(crate) struct Plan {
     pub(crate) only: Option<String>,
 }
 
+impl Plan {
+    /// The plan of a call whose answer may take so much longer. Silence is what waiting sounds like;
+    /// a node that is gone is noticed by the connection.
+    pub(crate) fn waiting(mut self, wait: Duration) -> Self {
+        self.deadline += wait;
+        self.attempt_timeout += wait;
+        self
+    }
+}
+
 /// What all handles of a client share to make calls. It knows nothing of sessions.
 pub(crate) struct Engine {
     pub(crate) pool: Pool,

@@ -7,7 +7,7 @@ use crate::lock::LockGuard;
 use crate::method::Method;
 use crate::options::REQUEST_TIMEOUT_MAX;
 use crate::session::SessionCell;
-use crate::{Cluster, Error, KeyValue, Locks, Options, Sessions, Transaction};
+use crate::{Cluster, Error, KeyValue, Locks, Options, Queue, Sessions, Transaction};
 use bytes::Bytes;
 use quorate_proto::v1::Origin;
 use std::collections::BTreeMap;
@@ -96,6 +96,18 @@ impl Client {
         Locks::new(Arc::clone(&self.inner), namespace.into().into())
     }
 
+    /// Task queues, in the client's namespace.
+    #[must_use]
+    pub fn queue(&self) -> Queue {
+        Queue::new(Arc::clone(&self.inner), Arc::clone(&self.namespace))
+    }
+
+    /// Task queues, in another namespace.
+    #[must_use]
+    pub fn queue_in(&self, namespace: impl Into<String>) -> Queue {
+        Queue::new(Arc::clone(&self.inner), namespace.into().into())
+    }
+
     /// Sessions of the client's namespace, of this client and of others.
     #[must_use]
     pub fn sessions(&self) -> Sessions {
@@ -165,9 +177,10 @@ pub(crate) struct CallOptions {
 /// What the handles share.
 pub(crate) struct Inner {
     pub(crate) engine: Arc<Engine>,
-    request_timeout: Duration,
+    pub(crate) request_timeout: Duration,
     session_ttl: Duration,
-    one_shot: bool,
+    /// Whether mutations have keys instead of a session, and nothing is bound to one.
+    pub(crate) one_shot: bool,
     /// By namespace. Dropped with the last handle, which ends the keep-alives.
     cells: Mutex<BTreeMap<String, Arc<SessionCell>>>,
 }
@@ -218,6 +231,18 @@ impl Inner {
         options: &CallOptions,
         request: impl Fn(Origin) -> M,
     ) -> Result<M::Answer, Error> {
+        self.mutate_waiting(what, namespace, options, Duration::ZERO, request).await
+    }
+
+    /// As [`Inner::mutate`], for what may be answered so much later than anything else.
+    pub(crate) async fn mutate_waiting<M: Method>(
+        &self,
+        what: &'static str,
+        namespace: &str,
+        options: &CallOptions,
+        wait: Duration,
+        request: impl Fn(Origin) -> M,
+    ) -> Result<M::Answer, Error> {
         let guard = options.guard.as_ref().map(LockGuard::to_wire);
         let request = |origin: Origin| request(Origin { guard: guard.clone(), ..origin });
         let by_client = || match self.one_shot {
@@ -227,7 +252,8 @@ impl Inner {
         match options.identity.clone().unwrap_or_else(by_client) {
             Identity::Session => {
                 let plan = self.plan(what, Effect::Once, options);
-                self.mutate_in_session(&plan, namespace, request).await
+                let until_sent = plan.deadline;
+                self.mutate_in_session(&plan.waiting(wait), until_sent, namespace, request).await
             }
             Identity::Key(key) => {
                 if !IDEMPOTENCY_KEY_BYTES.contains(&key.len()) {
@@ -239,12 +265,12 @@ impl Inner {
                         ),
                     });
                 }
-                let plan = self.plan(what, Effect::Once, options);
+                let plan = self.plan(what, Effect::Once, options).waiting(wait);
                 let origin = Origin { idempotency_key: key, ..Origin::default() };
                 Ok(self.engine.call(&plan, || request(origin.clone())).await?)
             }
             Identity::Anonymous => {
-                let plan = self.plan(what, Effect::EachTime, options);
+                let plan = self.plan(what, Effect::EachTime, options).waiting(wait);
                 Ok(self.engine.call(&plan, || request(Origin::default())).await?)
             }
         }
@@ -253,13 +279,14 @@ impl Inner {
     async fn mutate_in_session<M: Method>(
         &self,
         plan: &Plan,
+        until_sent: Instant,
         namespace: &str,
         request: impl Fn(Origin) -> M,
     ) -> Result<M::Answer, Error> {
         let cell = self.cell(namespace)?;
         let mut sessions_lost = 0;
         loop {
-            let ticket = cell.ticket(&self.engine, plan.what, plan.deadline).await?;
+            let ticket = cell.ticket(&self.engine, plan.what, until_sent).await?;
             let answer = self.engine.call(plan, || request(ticket.origin())).await;
             let failure: Failure = match answer {
                 Ok(answer) => return Ok(answer),

@@ -81,6 +81,15 @@ pub enum Error {
         /// The text.
         message: String,
     },
+    /// A job is not leased under the lease that was named: its time ran out, it was cancelled or
+    /// purged, or it was settled before. Nothing was done to it; somebody else may be working on it.
+    #[error("{message}")]
+    JobLost {
+        /// The stable word: `JOB_LEASE_LOST` when the job is still in its queue, else `JOB_UNKNOWN`.
+        reason: String,
+        /// The text.
+        message: String,
+    },
     /// The client's session was lost again and again before the request could be sent under it;
     /// nothing was changed. It may be called again.
     #[error("{message}")]
@@ -147,6 +156,7 @@ impl Error {
             | Self::SessionExpired { reason, message }
             | Self::NotAcquired { reason, message }
             | Self::LockLost { reason, message }
+            | Self::JobLost { reason, message }
             | Self::Internal { reason, message } => (reason, message),
         }
     }
@@ -184,6 +194,11 @@ impl From<Failure> for Error {
             }
             Code::FailedPrecondition | Code::NotFound if reason == "LOCK_LOST" => {
                 Self::LockLost { reason, message }
+            }
+            Code::FailedPrecondition | Code::NotFound
+                if matches!(reason.as_str(), "JOB_LEASE_LOST" | "JOB_UNKNOWN") =>
+            {
+                Self::JobLost { reason, message }
             }
             Code::FailedPrecondition | Code::DeadlineExceeded | Code::Aborted
                 if matches!(

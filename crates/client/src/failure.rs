@@ -152,6 +152,10 @@ impl Failure {
                     | "LOCK_LOST"
                     | "LOCK_WAIT_TIMEOUT"
                     | "LOCK_WAIT_CANCELLED"
+                    | "QUEUE_UNKNOWN"
+                    | "QUEUE_FULL"
+                    | "JOB_UNKNOWN"
+                    | "JOB_LEASE_LOST"
             )
     }
 

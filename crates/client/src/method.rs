@@ -6,6 +6,7 @@ use quorate_proto::v1::kv_service_client::KvServiceClient;
 use quorate_proto::v1::lock_service_client::LockServiceClient;
 use quorate_proto::v1::pipeline_answer::Answer;
 use quorate_proto::v1::pipeline_call::Request as Call;
+use quorate_proto::v1::queue_service_client::QueueServiceClient;
 use quorate_proto::v1::session_service_client::SessionServiceClient;
 use quorate_proto::v1::txn_service_client::TxnServiceClient;
 use std::future::Future;
@@ -83,6 +84,30 @@ methods! {
         by LockServiceClient::force_release;
     LockInspectRequest => LockInspectResponse as LockInspect by LockServiceClient::inspect;
     LockListRequest => LockListResponse as LockList by LockServiceClient::list;
+    PushRequest => PushResponse as QueuePush by QueueServiceClient::push;
+    PullRequest => PullResponse as QueuePull by QueueServiceClient::pull;
+    AckRequest => AckResponse as QueueAck by QueueServiceClient::ack;
+    NackRequest => NackResponse as QueueNack by QueueServiceClient::nack;
+    ExtendRequest => ExtendResponse as QueueExtend by QueueServiceClient::extend;
+    ProgressRequest => ProgressResponse as QueueProgress by QueueServiceClient::progress;
+    PeekRequest => PeekResponse as QueuePeek by QueueServiceClient::peek;
+    GetJobRequest => GetJobResponse as QueueGetJob by QueueServiceClient::get_job;
+    ListJobsRequest => ListJobsResponse as QueueListJobs by QueueServiceClient::list_jobs;
+    CancelRequest => CancelResponse as QueueCancel by QueueServiceClient::cancel;
+    StatsRequest => StatsResponse as QueueStats by QueueServiceClient::stats;
+    ListQueuesRequest => ListQueuesResponse as QueueList by QueueServiceClient::list_queues;
+    PauseRequest => PauseResponse as QueuePause by QueueServiceClient::pause;
+    ResumeRequest => ResumeResponse as QueueResume by QueueServiceClient::resume;
+    PurgeRequest => PurgeResponse as QueuePurge by QueueServiceClient::purge;
+    RedriveRequest => RedriveResponse as QueueRedrive by QueueServiceClient::redrive;
+    UpdateQueueRequest => UpdateQueueResponse as QueueUpdate by QueueServiceClient::update_queue;
+    DeleteQueueRequest => DeleteQueueResponse as QueueDelete by QueueServiceClient::delete_queue;
+    PutScheduleRequest => PutScheduleResponse as QueuePutSchedule
+        by QueueServiceClient::put_schedule;
+    DeleteScheduleRequest => DeleteScheduleResponse as QueueDeleteSchedule
+        by QueueServiceClient::delete_schedule;
+    ListSchedulesRequest => ListSchedulesResponse as QueueListSchedules
+        by QueueServiceClient::list_schedules;
     StatusRequest => StatusResponse as ClusterStatus by ClusterServiceClient::status;
     MembersRequest => MembersResponse as ClusterMembers by ClusterServiceClient::members;
     HashStateRequest => HashStateResponse as ClusterHashState by ClusterServiceClient::hash_state;

@@ -118,6 +118,10 @@ impl Session {
         }
     }
 
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
     fn window(&self) -> MutexGuard<'_, Window> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,7 +130,8 @@ impl Session {
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lose(&self) {
+    /// The cluster does not know it any more.
+    pub(crate) fn lose(&self) {
         self.life().lost = true;
         self.changed.notify_one();
     }
@@ -180,6 +185,25 @@ impl SessionCell {
                 () = session.changed.notified() => {}
                 () = tokio::time::sleep_until(deadline.min(expires_at)) => {}
             }
+        }
+    }
+
+    /// The session itself, for what ends with it; opened if there is none.
+    ///
+    /// # Cancel safety
+    /// As [`SessionCell::ticket`].
+    pub(crate) async fn session(
+        &self,
+        engine: &Arc<Engine>,
+        what: &'static str,
+        deadline: Instant,
+    ) -> Result<Arc<Session>, Failure> {
+        let Ok(_turn) = tokio::time::timeout_at(deadline, self.turn.lock()).await else {
+            return Err(self.no_turn(what));
+        };
+        match self.live(Instant::now()) {
+            Some((session, _)) => Ok(session),
+            None => Ok(self.open(engine, deadline).await?.0),
         }
     }
 

@@ -210,6 +210,7 @@ impl LeaderTask {
                 | Event::JobAssigned { .. }
                 | Event::JobWithdrawn { .. }
                 | Event::ConsumerLeft { .. }
+                | Event::ScheduleDue { .. }
                 | Event::PullChanged { .. } => {}
             }
         }

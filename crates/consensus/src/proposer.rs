@@ -233,7 +233,8 @@ fn grows(command: &Command) -> bool {
         | Command::LockAcquire(_)
         | Command::SessionOpen(_)
         | Command::QueuePush(_)
-        | Command::QueueProgress(_) => true,
+        | Command::QueueProgress(_)
+        | Command::SchedulePut(_) => true,
         Command::Tick
         | Command::KvDelete(_)
         | Command::KvDeletePattern(_)
@@ -262,14 +263,21 @@ fn grows(command: &Command) -> bool {
         | Command::QueuePause(_)
         | Command::QueuePurge(_)
         | Command::QueueDelete(_)
-        | Command::QueueRedrive(_) => false,
+        | Command::QueueRedrive(_)
+        | Command::ScheduleNext(_)
+        | Command::ScheduleDelete(_) => false,
         Command::Transaction(transaction) => {
             let mut operations = transaction.then.iter().chain(&transaction.otherwise);
             operations.any(|operation| match operation {
                 Operation::KvSet(_)
                 | Operation::KvIncrement(_)
-                | Operation::KvIncrementFloat(_) => true,
-                Operation::KvGet { .. } | Operation::KvDelete(_) => false,
+                | Operation::KvIncrementFloat(_)
+                | Operation::LockAcquire { .. }
+                | Operation::QueuePush(_) => true,
+                Operation::KvGet { .. }
+                | Operation::KvDelete(_)
+                | Operation::LockRelease(_)
+                | Operation::QueueAck(_) => false,
             })
         }
     }
@@ -360,6 +368,9 @@ pub(crate) fn size(envelope: &Envelope) -> usize {
         Command::QueueDelete(delete) => delete.queue.len(),
         // As a step of a `DeletePattern`.
         Command::QueueRedrive(_) => ENTRY_BYTES_MAX,
+        Command::SchedulePut(put) => put.name.len() + put.queue.len() + job_size(&put.job),
+        Command::ScheduleNext(next) => next.name.len(),
+        Command::ScheduleDelete(delete) => delete.name.len(),
         Command::Tick
         | Command::SessionOpen(_)
         | Command::SessionClose(_)
@@ -375,17 +386,14 @@ pub(crate) fn size(envelope: &Envelope) -> usize {
 
 /// What a job counts for in a push: its bytes and its work.
 fn job_size(job: &NewJob) -> usize {
-    let headers = job.headers.iter().map(|(name, value)| name.len() + value.len());
-    let keys = job.group.as_ref().map_or(0, |group| group.len())
-        + job.dedupe.as_ref().map_or(0, |dedupe| dedupe.key.len());
-    STEP_BYTES + job.payload.len() + job.content_type.len() + headers.sum::<usize>() + keys
+    STEP_BYTES + job.bytes()
 }
 
 fn transaction_size(transaction: &Transaction) -> usize {
     let Transaction { conditions, then, otherwise } = transaction;
     let mut operations = then.iter().chain(otherwise);
     let reads = operations.any(|operation| matches!(operation, Operation::KvGet { .. }));
-    let steps = conditions.len() + then.len() + otherwise.len();
+    let steps = conditions.len() + then.len() + otherwise.len() + transaction.jobs();
     transaction.bytes() + steps * STEP_BYTES + if reads { READING_BYTES } else { 0 }
 }
 
@@ -534,7 +542,9 @@ pub(crate) fn quorum_acked(raft: &Raft) -> Option<Instant> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_state::{KvDelete, KvIncrement, PullRequest, QueuePull, QueuePush};
+    use quorate_state::{
+        FencingToken, KvDelete, KvIncrement, LockRelease, PullRequest, QueuePull, QueuePush, Share,
+    };
 
     fn add() -> Operation {
         Operation::KvIncrement(KvIncrement { key: "n".into(), by: 1 })
@@ -607,5 +617,10 @@ mod tests {
         assert!(!grows(&transaction(vec![get(), delete()], vec![delete()])));
         assert!(grows(&transaction(vec![get(), delete()], vec![add()])));
         assert!(grows(&transaction(vec![delete(), add()], vec![])));
+        let release = LockRelease { name: "l".to_owned(), token: FencingToken(7) };
+        assert!(!grows(&transaction(vec![Operation::LockRelease(release)], vec![])));
+        let (name, share) = ("l".to_owned(), Share::Exclusive);
+        let acquire = Operation::LockAcquire { name, share, ttl_ms: 30_000 };
+        assert!(grows(&transaction(vec![delete(), acquire], vec![])));
     }
 }

@@ -28,6 +28,7 @@ pub mod logging;
 mod metrics;
 mod news;
 pub mod process;
+mod schedules;
 mod server;
 mod watch;
 mod wire;

@@ -134,7 +134,8 @@ impl News {
                 }
                 Event::SessionOpened { .. }
                 | Event::SessionEnded { .. }
-                | Event::LeaseRecorded { .. } => {}
+                | Event::LeaseRecorded { .. }
+                | Event::ScheduleDue { .. } => {}
             }
         }
     }

@@ -3,6 +3,7 @@
 use crate::connections;
 use crate::grpc::{self, Context};
 use crate::http::{self, Probes};
+use crate::schedules;
 use quorate_consensus::io::Incoming;
 use quorate_consensus::{Node, Replica};
 use quorate_state::limits::Limits;
@@ -90,6 +91,7 @@ impl Server {
             stop.clone(),
         );
         tokio::spawn(Arc::clone(context.news()).follow(node.replica().follow()));
+        tokio::spawn(schedules::follow(node.replica().clone(), node.replica().follow()));
         tokio::spawn(grpc::look_after(context.clone(), strays));
         let calls_that_wait = context.calls_that_wait().clone();
         probes.started(node.replica().clone());

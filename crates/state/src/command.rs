@@ -142,6 +142,12 @@ pub enum Command {
     QueueDelete(QueueDelete),
     /// Puts dead letters back.
     QueueRedrive(QueueRedrive),
+    /// Makes or replaces a schedule.
+    SchedulePut(SchedulePut),
+    /// Says when a schedule is due next.
+    ScheduleNext(ScheduleNext),
+    /// Deletes a schedule.
+    ScheduleDelete(ScheduleDelete),
 }
 
 /// What a write expects of the key.
@@ -431,6 +437,25 @@ pub enum Condition {
         /// Its value.
         value: Bytes,
     },
+    /// The lock is held under exactly this token.
+    LockHeld {
+        /// The lock.
+        name: String,
+        /// What it must be held under.
+        token: FencingToken,
+    },
+    /// Nobody holds the lock.
+    LockFree {
+        /// The lock.
+        name: String,
+    },
+    /// The queue has so many jobs at most that are not done; one that was never made has none.
+    QueueJobs {
+        /// The queue.
+        queue: String,
+        /// How many.
+        at_most: u64,
+    },
 }
 
 /// What a transaction does.
@@ -449,10 +474,40 @@ pub enum Operation {
     KvIncrement(KvIncrement),
     /// Adds to a number that need not be whole.
     KvIncrementFloat(KvIncrementFloat),
+    /// Takes a lock for the session that sends the transaction, now or not at all.
+    LockAcquire {
+        /// 1 byte to 1 KiB.
+        name: String,
+        /// With whom.
+        share: Share,
+        /// It is lost when it is not renewed for this long, in lease time.
+        ttl_ms: u64,
+    },
+    /// Gives a lock back.
+    LockRelease(LockRelease),
+    /// Adds jobs to a queue.
+    QueuePush(QueuePush),
+    /// Says that a job is done.
+    QueueAck(QueueAck),
 }
 
 impl Transaction {
-    /// Bytes of all its keys and values.
+    /// Jobs that the larger of its branches pushes.
+    #[must_use]
+    pub fn jobs(&self) -> usize {
+        let of = |operations: &[Operation]| -> usize {
+            operations
+                .iter()
+                .map(|operation| match operation {
+                    Operation::QueuePush(push) => push.jobs.len(),
+                    _ => 0,
+                })
+                .sum()
+        };
+        of(&self.then).max(of(&self.otherwise))
+    }
+
+    /// Bytes of all its keys, values, jobs, and names of locks and queues.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let conditions = self.conditions.iter().map(Condition::bytes);
@@ -476,6 +531,8 @@ impl Condition {
                 key.len()
             }
             Self::KvValue { key, value } => key.len() + value.len(),
+            Self::LockHeld { name, .. } | Self::LockFree { name } => name.len(),
+            Self::QueueJobs { queue, .. } => queue.len(),
         }
     }
 }
@@ -488,6 +545,12 @@ impl Operation {
             Self::KvDelete(delete) => delete.key.len(),
             Self::KvIncrement(increment) => increment.key.len(),
             Self::KvIncrementFloat(increment) => increment.key.len(),
+            Self::LockAcquire { name, .. } => name.len(),
+            Self::LockRelease(release) => release.name.len(),
+            Self::QueuePush(push) => {
+                push.queue.len() + push.jobs.iter().map(NewJob::bytes).sum::<usize>()
+            }
+            Self::QueueAck(ack) => ack.job.queue.len(),
         }
     }
 }

@@ -99,6 +99,8 @@ fn bounded(outcome: &Outcome) -> Outcome {
         | Outcome::QueueUpdate { .. }
         | Outcome::QueuePurge { .. }
         | Outcome::QueueRedrive { .. }
+        | Outcome::SchedulePut { .. }
+        | Outcome::ScheduleDelete { .. }
         | Outcome::AppliedResultDropped => outcome.clone(),
         Outcome::Rejected(_)
         | Outcome::Transaction { .. }

@@ -9,7 +9,7 @@ use crate::dedupe::idempotency;
 use crate::keys::{self, Clock, DeadlineKind};
 use crate::limits::EXPIRE_PER_ENTRY_MAX;
 use crate::scope::Scope;
-use crate::{Fatal, GroupId, Read, Txn, kv, lock, queue};
+use crate::{Fatal, GroupId, Read, Txn, kv, lock, queue, schedule};
 use std::ops::{ControlFlow, RangeInclusive};
 
 /// Makes something become of the row at `expiring_key` at `deadline_ms`.
@@ -104,6 +104,7 @@ fn sweep_clock(scope: &mut Scope<'_>, clock: Clock, items_max: usize) -> Result<
             DeadlineKind::Dedupe => queue::due::dedupe(scope, &expiring),
             DeadlineKind::Queue => queue::due::queue(scope, &expiring)?,
             DeadlineKind::OldEra => queue::due::old_era(scope, &expiring)?,
+            DeadlineKind::Schedule => schedule::due::apply(scope, &expiring)?,
         }
     }
     Ok(left)

@@ -67,6 +67,10 @@ id! {
     ConsumerId(u64)
 }
 id! {
+    /// A schedule as it was put; one that replaces it has another.
+    ScheduleId(u64)
+}
+id! {
     /// The jobs of a queue since it was last emptied. They are stored under it, so that emptying a
     /// queue is to give it a new one.
     Era(u64)

@@ -214,7 +214,8 @@ impl Seen {
             | Key::JobNote(_)
             | Key::Consumer(_)
             | Key::Dedupe(..)
-            | Key::OldEra(_) => {
+            | Key::OldEra(_)
+            | Key::Schedule { .. } => {
                 self.queues.row(group, key, parsed, value, &mut self.deadlines_due)?;
             }
         }

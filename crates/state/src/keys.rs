@@ -26,9 +26,11 @@
 //! | 18  | DEDUPE         | `[queue: u64 BE][key]`                         | `DedupeRow`              |
 //! | 19  | OLD_ERA        | `[era: u64 BE]`                                | empty                    |
 //! | 20  | WALL_DEADLINE  | `[deadline_ms: u64 BE][kind: u8][id]`          | empty                    |
+//! | 21  | SCHEDULE       | `[len: u8][namespace][name]`                   | `ScheduleRow`            |
 //!
 //! The id of a deadline is the rest of the key of the row that expires, in the table that its kind
-//! names: 1 KV, 2 IDEMPOTENCY, 3 TICKET, 4 JOB, 5 CONSUMER, 6 DEDUPE, 7 QUEUE, 8 OLD_ERA. Deadlines
+//! names: 1 KV, 2 IDEMPOTENCY, 3 TICKET, 4 JOB, 5 CONSUMER, 6 DEDUPE, 7 QUEUE, 8 OLD_ERA,
+//! 9 SCHEDULE. Deadlines
 //! in lease time are in DEADLINE, those in wall time in WALL_DEADLINE. The id in a row of HISTORY is
 //! the rest of the key of the row of KV that changed. The events of one revision count from 0.
 
@@ -62,6 +64,7 @@ pub(crate) mod table {
     pub(crate) const DEDUPE: u8 = 18;
     pub(crate) const OLD_ERA: u8 = 19;
     pub(crate) const WALL_DEADLINE: u8 = 20;
+    pub(crate) const SCHEDULE: u8 = 21;
     pub(crate) const NONE: u8 = 0xFF;
 }
 
@@ -81,6 +84,7 @@ pub(crate) enum DeadlineKind {
     Dedupe = 6,
     Queue = 7,
     OldEra = 8,
+    Schedule = 9,
 }
 
 /// Which of the replicated clocks a deadline goes by.
@@ -112,6 +116,7 @@ impl DeadlineKind {
             Self::Dedupe => table::DEDUPE,
             Self::Queue => table::QUEUE,
             Self::OldEra => table::OLD_ERA,
+            Self::Schedule => table::SCHEDULE,
         }
     }
 }
@@ -159,6 +164,10 @@ pub(crate) enum Key<'a> {
     Consumer(ConsumerId),
     Dedupe(QueueId, &'a [u8]),
     OldEra(Era),
+    Schedule {
+        namespace: &'a str,
+        name: &'a str,
+    },
 }
 
 fn start(group: GroupId, table: u8, rest_bytes: usize) -> Vec<u8> {
@@ -397,6 +406,16 @@ pub(crate) fn old_era(group: GroupId, era: Era) -> Vec<u8> {
     numbered(group, table::OLD_ERA, era.0)
 }
 
+/// `namespace` must be within its limit.
+pub(crate) fn schedule(group: GroupId, namespace: &str, name: &str) -> Vec<u8> {
+    named(group, table::SCHEDULE, namespace, name.as_bytes())
+}
+
+/// `[from, to)` around the schedules of a namespace (within its limit) that begin with `prefix`.
+pub(crate) fn schedule_range(group: GroupId, namespace: &str, prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    above(named(group, table::SCHEDULE, namespace, prefix))
+}
+
 /// `[from, to)` around all keys of a table.
 pub(crate) fn table_range(group: GroupId, table: u8) -> (Vec<u8>, Vec<u8>) {
     (start(group, table, 0), start(group, table + 1, 0))
@@ -436,6 +455,7 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
                 6 => DeadlineKind::Dedupe,
                 7 => DeadlineKind::Queue,
                 8 => DeadlineKind::OldEra,
+                9 => DeadlineKind::Schedule,
                 _ => return None,
             };
             Key::Deadline { clock, deadline_ms, kind, id }
@@ -491,6 +511,10 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
             Key::Dedupe(QueueId(queue), key)
         }
         table::OLD_ERA => Key::OldEra(Era(parse_whole_u64(rest)?)),
+        table::SCHEDULE => {
+            let (namespace, name) = parse_named(rest)?;
+            Key::Schedule { namespace, name: std::str::from_utf8(name).ok()? }
+        }
         _ => return None,
     })
 }

@@ -15,7 +15,8 @@
 //! - **One effect per request.** A request with a session's sequence or an idempotency key is
 //!   executed at most once; a repetition gets the outcome of the first, rejections included.
 //! - **All or nothing.** A command checks everything before it writes anything; the writes of a
-//!   [`Transaction`] are kept aside until all of its operations went through.
+//!   [`Transaction`] are kept aside until all of its operations went through, and what it changed
+//!   in memory is put back when one did not.
 //! - **Every change has its event.** A key's change and its row in the history are one batch; the
 //!   events of a command share its revision, and replaying them gives the keys
 //!   ([`query::kv_history`]).
@@ -99,6 +100,7 @@ mod overlay;
 pub mod query;
 mod queue;
 mod rows;
+mod schedule;
 mod scope;
 mod selector;
 mod session;

@@ -176,6 +176,14 @@ pub const PEEK_MAX: usize = 16;
 pub const RATE_JOBS_MAX: u32 = 1_000_000;
 /// Milliseconds of that unit of time.
 pub const RATE_PER_MS_MAX: u64 = 86_400_000;
+/// Schedules per group; those that are due together are worked off by one entry.
+pub const SCHEDULES_MAX: u64 = 10_000;
+/// Milliseconds between two jobs of a schedule at least: what repeats faster is no schedule.
+pub const SCHEDULE_EVERY_MS_MIN: u64 = 1_000;
+/// Milliseconds between two jobs of a schedule, and until its first one, ten years.
+pub const SCHEDULE_EVERY_MS_MAX: u64 = TTL_MS_MAX;
+/// Bytes of the text of a schedule, and of its time zone.
+pub const SCHEDULE_TEXT_BYTES_MAX: u64 = 255;
 /// Bytes of an address in a `MemberPublish`.
 pub const ADDRESS_BYTES_MAX: u64 = 255;
 
@@ -235,6 +243,7 @@ impl Limits {
             ("job_delay_ms_max", JOB_DELAY_MS_MAX),
             ("job_visibility_ms_max", JOB_VISIBILITY_MS_MAX),
             ("consumer_window_max", CONSUMER_WINDOW_MAX.into()),
+            ("schedules_max", SCHEDULES_MAX),
             ("consumers_max", CONSUMERS_MAX),
             ("pull_wait_ms_max", PULL_WAIT_MS_MAX),
             ("pattern_bytes_max", PATTERN_BYTES_MAX),

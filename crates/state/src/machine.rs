@@ -13,7 +13,7 @@ use crate::session::Sessions;
 use crate::{
     AssignedJob, Attachment, Batch, Command, ConsumerId, Envelope, FencingToken, GroupId, JobId,
     JobLease, LogIndex, Outcome, Read, Revision, SessionId, TableError, TicketId, Txn, expiry, kv,
-    member, session, transaction,
+    member, schedule, session, transaction,
 };
 
 /// A failure that is not the user's: the node must stop.
@@ -112,6 +112,13 @@ pub enum Event {
         consumer: ConsumerId,
         /// Where it was.
         attachment: Attachment,
+    },
+    /// A schedule was put, or was due, and asks when it is next.
+    ScheduleDue {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
     },
     /// Something became of a pull that waits: [`crate::query::pull`] tells what.
     PullChanged {
@@ -301,7 +308,7 @@ fn execute(scope: &mut Scope<'_>, envelope: &Envelope) -> Result<Outcome, Failur
         Command::KvIncrementFloat(increment) => {
             kv::increment_float::apply(scope, namespace, increment)
         }
-        Command::Transaction(asked) => transaction::apply(scope, namespace, asked),
+        Command::Transaction(asked) => transaction::apply(scope, namespace, caller, asked),
         Command::LockAcquire(acquire) => lock::acquire::apply(scope, namespace, caller, acquire),
         Command::LockRelease(release) => lock::release::apply(scope, namespace, release),
         Command::LockForceRelease(release) => lock::force_release::apply(scope, namespace, release),
@@ -327,5 +334,8 @@ fn execute(scope: &mut Scope<'_>, envelope: &Envelope) -> Result<Outcome, Failur
         Command::QueuePurge(purge) => queue::purge::apply(scope, namespace, purge),
         Command::QueueDelete(delete) => queue::delete::apply(scope, namespace, delete),
         Command::QueueRedrive(redrive) => queue::redrive::apply(scope, namespace, redrive),
+        Command::SchedulePut(put) => schedule::put::apply(scope, namespace, put),
+        Command::ScheduleNext(next) => schedule::next::apply(scope, namespace, next),
+        Command::ScheduleDelete(delete) => schedule::delete::apply(scope, namespace, delete),
     }
 }

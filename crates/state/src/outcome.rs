@@ -212,6 +212,22 @@ pub enum Outcome {
         /// When.
         revision: Revision,
     },
+    /// `SchedulePut` happened.
+    SchedulePut {
+        /// Whether there was none of that name.
+        created: bool,
+        /// When it is due first, as Unix time in milliseconds; none: that is being worked out.
+        next_wall_ms: Option<u64>,
+        /// When.
+        revision: Revision,
+    },
+    /// `ScheduleDelete` happened.
+    ScheduleDelete {
+        /// Whether there was one.
+        deleted: bool,
+        /// When.
+        revision: Revision,
+    },
 }
 
 /// As [`CONSUMER_WINDOW_MAX`]: what a consumer may hold. A window that was made smaller does not
@@ -283,6 +299,26 @@ pub enum Operated {
         /// The key's version after it.
         version: u64,
     },
+    /// The lock was taken.
+    LockAcquire {
+        /// What it is held under.
+        token: FencingToken,
+        /// It is lost when it is not renewed for this long.
+        ttl_ms: u64,
+    },
+    /// The lock is not held under that token.
+    LockRelease {
+        /// Whether it was.
+        released: bool,
+    },
+    /// The jobs are in the queue.
+    QueuePush {
+        /// What each came to, in their order.
+        #[serde(deserialize_with = "bounded::list::<JOBS_PER_CALL_MAX, _, _>")]
+        jobs: Vec<PushedJob>,
+    },
+    /// The job is done.
+    QueueAck,
 }
 
 /// A part of a transaction, counted from 0 in its list.
@@ -371,11 +407,12 @@ pub enum Rejection {
         token: FencingToken,
     },
     /// `LockAcquire` with no time to wait, of a lock that is held or waited for.
-    #[error("lock {name:?} is held{}; wait for it, or try again later", match token { Some(token) => format!(" under token {token}"), None => " by those who waited for it".to_owned() })]
+    #[error("lock {name:?} is held{}; wait for it, or try again later", match token { Some(token) => format!(" under token {token}"), None => " by one who waited for it, or by the same transaction".to_owned() })]
     LockHeld {
         /// The lock.
         name: String,
-        /// Of its first holder; none while it passes to one who waited for it.
+        /// Of its first holder; none while it passes to one who waited for it, and when it was
+        /// granted by the transaction itself: that token is taken back with it.
         token: Option<FencingToken>,
     },
     /// The request was cancelled by its session before it came.

@@ -17,6 +17,7 @@ mod kv_history;
 mod kv_list;
 mod lock;
 mod queue;
+mod schedule;
 mod transaction;
 
 pub use kv_history::*;
@@ -24,6 +25,7 @@ pub use kv_list::*;
 use lock::count_locks;
 pub use lock::*;
 pub use queue::*;
+pub use schedule::*;
 pub use transaction::transaction;
 
 /// A key as a reader sees it.

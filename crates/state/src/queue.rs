@@ -207,20 +207,16 @@ impl Queues {
         self.each_map(Journal::Begin);
     }
 
-    pub(crate) fn keep(&mut self) {
-        self.each_map(Journal::Keep);
-    }
-
-    pub(crate) fn undo(&mut self) {
-        self.each_map(Journal::Undo);
+    /// Closes them; the changes since then stay, or are taken back.
+    pub(crate) fn end(&mut self, keep: bool) {
+        self.each_map(Journal::End { keep });
     }
 
     fn each_map(&mut self, what: Journal) {
         fn one<K: Ord + Clone, V: Clone>(map: &mut UndoMap<K, V>, what: Journal) {
             match what {
                 Journal::Begin => map.begin(),
-                Journal::Keep => map.keep(),
-                Journal::Undo => map.undo(),
+                Journal::End { keep } => map.end(keep),
             }
         }
         let Self { meta: _, names, queues, eras, ready, groups, consumers, free, held, owned } =
@@ -237,7 +233,7 @@ impl Queues {
     }
 
     /// The next number for something new.
-    fn next_id(&mut self) -> u64 {
+    pub(crate) fn next_id(&mut self) -> u64 {
         self.meta.id += 1;
         self.meta.id
     }
@@ -272,8 +268,7 @@ impl Queues {
 #[derive(Clone, Copy)]
 enum Journal {
     Begin,
-    Keep,
-    Undo,
+    End { keep: bool },
 }
 
 impl Default for QueueOptions {

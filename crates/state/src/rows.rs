@@ -3,8 +3,8 @@
 use crate::codec::{self, CodecError};
 use crate::{
     AssignedJob, Attachment, ConsumerId, DeleteCause, Era, Fatal, FencingToken, GroupId,
-    HistoryPosition, JobId, JobLease, Outcome, QueueId, QueueOptions, Read, Revision, Sequence,
-    SessionId, Share, Stamp, keys,
+    HistoryPosition, JobId, JobLease, NewJob, Outcome, QueueId, QueueOptions, Read, Repeats,
+    Revision, ScheduleId, Sequence, SessionId, Share, Stamp, keys,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
@@ -206,6 +206,8 @@ pub(crate) struct QueuesMetaRow {
     pub(crate) lease: JobLease,
     /// Rows of JOB, but for those of old eras.
     pub(crate) jobs: u64,
+    /// Rows of SCHEDULE.
+    pub(crate) schedules: u64,
 }
 
 /// A queue; written when it is made or changed.
@@ -437,6 +439,25 @@ pub(crate) enum PullState {
 pub(crate) struct DedupeRow {
     pub(crate) job: JobId,
     pub(crate) deadline_ms: u64,
+}
+
+/// What pushes jobs again and again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ScheduleRow {
+    pub(crate) id: ScheduleId,
+    pub(crate) queue: String,
+    pub(crate) job: NewJob,
+    pub(crate) repeats: Repeats,
+    /// Wall time at which it is due; none: nobody has said yet, or never again.
+    pub(crate) next_wall_ms: Option<u64>,
+    /// Whether somebody is to say when it is due next.
+    pub(crate) asks: bool,
+    /// Jobs that it pushed.
+    pub(crate) pushed: u64,
+    /// Times at which it could not, because its queue was full.
+    pub(crate) refused: u64,
+    /// Wall time of the newest one.
+    pub(crate) last_wall_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -172,13 +172,18 @@ impl<'a> Scope<'a> {
             sessions: _,
             key_owners,
             pending: _,
-            // Not put back: no operation of a transaction touches a lock.
-            locks: _,
-            unblocked: _,
+            // By what their maps note of each key that is changed.
+            locks,
+            // Empty before, so emptied.
+            unblocked,
+            queues_due,
             // A queue that was touched in vain is written as it was.
             queues_touched: _,
-            queues_due: _,
         } = self;
+        debug_assert!(
+            unblocked.is_empty() && queues_due.is_empty(),
+            "a command left something that may pass on"
+        );
         let before = (
             **meta,
             **history,
@@ -189,20 +194,22 @@ impl<'a> Scope<'a> {
             queues.meta,
         );
         txn.stage();
+        locks.begin();
         queues.begin();
         let done = work(self);
         self.txn.unstage(done.is_ok());
-        if done.is_ok() {
-            self.queues.keep();
-        } else {
+        self.locks.end(done.is_ok());
+        self.queues.end(done.is_ok());
+        if done.is_err() {
             let (meta, history, earliest, events, allowance, key_owners, queues) = before;
-            self.queues.undo();
             self.queues.meta = queues;
             *self.meta = meta;
             *self.history = history;
             *self.earliest = earliest;
             self.events.truncate(events);
             self.allowance = allowance;
+            self.unblocked.clear();
+            self.queues_due.clear();
             crate::session::undo_key_owners(self, key_owners);
         }
         done

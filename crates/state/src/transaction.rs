@@ -3,40 +3,60 @@
 //! As etcd's `Txn`. A condition that does not hold is no failure but an answer; an operation that
 //! is refused is a failure, and nothing of the transaction remains then.
 
-use crate::kv;
-use crate::limits::{TRANSACTION_BYTES_MAX, TRANSACTION_READ_BYTES_MAX, TRANSACTION_STEPS_MAX};
+use crate::limits::{
+    JOBS_PER_CALL_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_READ_BYTES_MAX, TRANSACTION_STEPS_MAX,
+};
 use crate::query::{self, KvItem};
 use crate::scope::{Failure, Scope, at_most, within};
 use crate::{
-    Condition, Fatal, GroupId, Operated, Operation, Outcome, Read, Rejection, Revision,
-    Transaction, TransactionStep,
+    Attachment, Caller, Condition, Fatal, FencingToken, GroupId, LockAcquire, LockRequest,
+    Operated, Operation, Outcome, Read, Rejection, Revision, Transaction, TransactionStep, kv,
+    lock, queue,
 };
 
 /// A step that is refused is no rejection of its own, because it has a place to be told.
 pub(crate) fn apply(
     scope: &mut Scope<'_>,
     namespace: &str,
+    caller: &Caller,
     transaction: &Transaction,
 ) -> Result<Outcome, Failure> {
     if let Err(refused) = check(transaction)? {
         return Ok(refused);
     }
     let lease_ms = scope.lease_ms();
+    if transaction.conditions.iter().any(|asked| matches!(asked, Condition::QueueJobs { .. })) {
+        // They are held against the tables, where the counts of this entry are not yet.
+        queue::write_touched(scope);
+    }
     let chosen = choose(&scope.txn, scope.group, namespace, lease_ms, transaction)?;
     let mut budget = ReadBudget::default();
     let mut at = 0;
+    let newest_token = scope.meta.fencing_token;
     let operated = scope.atomically(|scope| {
         let mut operated = Vec::with_capacity(chosen.operations.len());
         for (position, operation) in (0..).zip(chosen.operations) {
             at = position;
-            operated.push(operate(scope, namespace, operation, &mut budget)?);
+            operated.push(operate(scope, namespace, caller, operation, &mut budget)?);
         }
         Ok(operated)
     });
     match operated {
         Ok(operated) => Ok(chosen.done(operated, scope.revision)),
-        Err(Failure::Rejected(rejection)) => Ok(chosen.refused(at, rejection)),
+        Err(Failure::Rejected(rejection)) => {
+            Ok(chosen.refused(at, without_tokens_after(newest_token, rejection)))
+        }
         Err(fatal) => Err(fatal),
+    }
+}
+
+/// A token that the transaction itself granted is taken back with it, and will be another's.
+fn without_tokens_after(newest: FencingToken, rejection: Rejection) -> Rejection {
+    match rejection {
+        Rejection::LockHeld { name, token } => {
+            Rejection::LockHeld { name, token: token.filter(|token| *token <= newest) }
+        }
+        other => other,
     }
 }
 
@@ -48,6 +68,7 @@ pub(crate) fn check(transaction: &Transaction) -> Result<Result<(), Outcome>, Re
     within("conditions of a transaction", conditions.len(), limit)?;
     within("operations in then", then.len(), limit)?;
     within("operations in otherwise", otherwise.len(), limit)?;
+    within("jobs of a transaction", transaction.jobs(), JOBS_PER_CALL_MAX as u64)?;
     within(
         "bytes of keys and values in a transaction",
         transaction.bytes(),
@@ -59,7 +80,7 @@ pub(crate) fn check(transaction: &Transaction) -> Result<Result<(), Outcome>, Re
         ));
     }
     for (position, condition) in (0..).zip(conditions) {
-        if let Err(rejection) = kv::check_key(key_of(condition)) {
+        if let Err(rejection) = check_condition(condition) {
             let step = TransactionStep::Condition(position);
             return Ok(Err(Outcome::TransactionFailed { step, rejection }));
         }
@@ -104,12 +125,14 @@ pub(crate) fn choose<'a>(
     Ok(Chosen { operations: &transaction.then, failed_condition: None })
 }
 
-fn key_of(condition: &Condition) -> &[u8] {
+fn check_condition(condition: &Condition) -> Result<(), Rejection> {
     match condition {
         Condition::KvVersion { key, .. }
         | Condition::KvAbsent { key }
         | Condition::KvExists { key }
-        | Condition::KvValue { key, .. } => key,
+        | Condition::KvValue { key, .. } => kv::check_key(key),
+        Condition::LockHeld { name, .. } | Condition::LockFree { name } => lock::check_name(name),
+        Condition::QueueJobs { queue, .. } => queue::check_name(queue),
     }
 }
 
@@ -120,12 +143,20 @@ fn holds(
     lease_ms: u64,
     condition: &Condition,
 ) -> Result<bool, Fatal> {
-    let item = query::item(tables, group, namespace, key_of(condition), || Ok(lease_ms))?;
+    let item = |key: &[u8]| query::item(tables, group, namespace, key, || Ok(lease_ms));
+    let held = |name: &str, token| lock::is_held(tables, group, namespace, name, token);
     Ok(match condition {
-        Condition::KvVersion { version, .. } => item.is_some_and(|item| item.version == *version),
-        Condition::KvAbsent { .. } => item.is_none(),
-        Condition::KvExists { .. } => item.is_some(),
-        Condition::KvValue { value, .. } => item.is_some_and(|item| item.value == value),
+        Condition::KvVersion { key, version } => {
+            item(key)?.is_some_and(|item| item.version == *version)
+        }
+        Condition::KvAbsent { key } => item(key)?.is_none(),
+        Condition::KvExists { key } => item(key)?.is_some(),
+        Condition::KvValue { key, value } => item(key)?.is_some_and(|item| item.value == value),
+        Condition::LockHeld { name, token } => held(name, Some(*token))?,
+        Condition::LockFree { name } => !held(name, None)?,
+        Condition::QueueJobs { queue, at_most } => {
+            query::queue_jobs(tables, group, namespace, queue)? <= *at_most
+        }
     })
 }
 
@@ -158,6 +189,7 @@ pub(crate) fn get(
 fn operate(
     scope: &mut Scope<'_>,
     namespace: &str,
+    caller: &Caller,
     operation: &Operation,
     budget: &mut ReadBudget,
 ) -> Result<Operated, Failure> {
@@ -173,6 +205,15 @@ fn operate(
         Operation::KvIncrementFloat(increment) => {
             kv::increment_float::apply(scope, namespace, increment)?
         }
+        Operation::LockAcquire { name, share, ttl_ms } => {
+            let (share, ttl_ms) = (*share, *ttl_ms);
+            let request = LockRequest { name: name.clone(), share, ttl_ms, wait_ms: 0 };
+            let acquire = LockAcquire { request, attachment: Attachment::default() };
+            lock::acquire::apply(scope, namespace, caller, &acquire)?
+        }
+        Operation::LockRelease(release) => lock::release::apply(scope, namespace, release)?,
+        Operation::QueuePush(push) => queue::push::apply(scope, namespace, push)?,
+        Operation::QueueAck(ack) => queue::ack::apply(scope, namespace, ack)?,
     };
     Ok(match outcome {
         Outcome::KvSet { version, .. } => Operated::KvSet { version },
@@ -181,6 +222,10 @@ fn operate(
         Outcome::KvIncrementFloat { value, version, .. } => {
             Operated::KvIncrementFloat { value, version }
         }
+        Outcome::LockAcquire { token, ttl_ms, .. } => Operated::LockAcquire { token, ttl_ms },
+        Outcome::LockRelease { released, .. } => Operated::LockRelease { released: released > 0 },
+        Outcome::QueuePush { jobs, .. } => Operated::QueuePush { jobs },
+        Outcome::QueueAck { .. } => Operated::QueueAck,
         other => {
             return Err(Failure::Fatal(Fatal::Invariant(format!(
                 "an operation of a transaction came to {other:?}"

@@ -9,9 +9,9 @@ use std::ops::Deref;
 /// A [`BTreeMap`] that, while its journal is open, notes what each key had before it was changed.
 ///
 /// It reads as the map; it is changed only by the methods here, so that nothing goes unnoted. A
-/// key is noted once, as a copy of its whole value, whatever is changed of it: values should be
-/// no larger than what an operation writes of them anyway, or bounded. While the journal is closed,
-/// which it is but for transactions, a change costs one look at that.
+/// value is noted as a whole, once, whatever is changed of it: it should be no larger than what is
+/// written because of the change. While the journal is closed, which it is but for transactions, a
+/// change costs one look at that.
 pub(crate) struct UndoMap<K, V> {
     map: BTreeMap<K, V>,
     /// What the keys had that were changed since it was opened; none: they were absent.
@@ -25,17 +25,16 @@ impl<K: Ord + Clone, V: Clone> UndoMap<K, V> {
         self.journal = Some(BTreeMap::new());
     }
 
-    /// Closes the journal; the changes stay.
-    pub(crate) fn keep(&mut self) {
-        self.journal = None;
-    }
-
-    /// Closes the journal; the changes since it was opened are taken back.
-    pub(crate) fn undo(&mut self) {
-        for (key, before) in self.journal.take().unwrap_or_default() {
+    /// Closes the journal; the changes since it was opened stay, or are taken back.
+    pub(crate) fn end(&mut self, keep: bool) {
+        let journal = self.journal.take().unwrap_or_default();
+        if keep {
+            return;
+        }
+        for (key, before) in journal {
             match before {
                 Some(value) => self.map.insert(key, value),
-                None => self.map.remove(&key),
+                None => None,
             };
         }
     }
@@ -48,18 +47,18 @@ impl<K: Ord + Clone, V: Clone> UndoMap<K, V> {
     pub(crate) fn remove<Q>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
-        Q: Ord + ToOwned<Owned = K> + ?Sized,
+        Q: Ord + ?Sized,
     {
-        self.note(key);
+        self.note_present(key);
         self.map.remove(key)
     }
 
     pub(crate) fn get_mut<Q>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
-        Q: Ord + ToOwned<Owned = K> + ?Sized,
+        Q: Ord + ?Sized,
     {
-        self.note(key);
+        self.note_present(key);
         self.map.get_mut(key)
     }
 
@@ -72,15 +71,26 @@ impl<K: Ord + Clone, V: Clone> UndoMap<K, V> {
         self.map.entry(key).or_default()
     }
 
-    fn note<Q>(&mut self, key: &Q)
-    where
-        K: Borrow<Q>,
-        Q: Ord + ToOwned<Owned = K> + ?Sized,
-    {
+    /// Before a change that may add the key.
+    fn note(&mut self, key: &K) {
         if let Some(journal) = &mut self.journal
             && !journal.contains_key(key)
         {
-            journal.insert(key.to_owned(), self.map.get(key).cloned());
+            journal.insert(key.clone(), self.map.get(key).cloned());
+        }
+    }
+
+    /// Before a change that is none when the key is absent.
+    fn note_present<Q>(&mut self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        if let Some(journal) = &mut self.journal
+            && !journal.contains_key(key)
+            && let Some((key, value)) = self.map.get_key_value(key)
+        {
+            journal.insert(key.clone(), Some(value.clone()));
         }
     }
 }
@@ -176,11 +186,11 @@ mod tests {
                         before = Some(plain.clone());
                     }
                     Step::Keep => {
-                        undoable.keep();
+                        undoable.end(true);
                         before = None;
                     }
                     Step::Undo => {
-                        undoable.undo();
+                        undoable.end(false);
                         plain = before.take().unwrap_or(plain);
                     }
                 }

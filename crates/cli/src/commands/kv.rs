@@ -296,7 +296,7 @@ fn about(key: &OsStr, marks: Value) -> Value {
 }
 
 /// The bytes of an argument; `-` stands for stdin.
-fn payload(argument: OsString) -> Result<Vec<u8>, Failure> {
+pub(super) fn payload(argument: OsString) -> Result<Vec<u8>, Failure> {
     if argument != "-" {
         return Ok(argument.as_bytes().to_vec());
     }

@@ -6,6 +6,7 @@ pub(crate) mod config;
 pub(crate) mod dev;
 pub(crate) mod kv;
 pub(crate) mod lock;
+pub(crate) mod queue;
 pub(crate) mod serve;
 pub(crate) mod session;
 pub(crate) mod txn;
@@ -24,6 +25,7 @@ pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Kv(kv) => kv.run(output),
         Command::Txn(txn) => txn.run(output),
         Command::Lock(lock) => lock.run(output),
+        Command::Queue(queue) => queue.run(output),
         Command::Session(session) => session.run(output),
         Command::Cluster(cluster) => cluster.run(output),
         Command::Bench(bench) => bench.run(output),

@@ -1,5 +1,6 @@
 //! `lock acquire`: takes a lock, or waits in line for it.
 
+use super::held::Grant;
 use super::{Lock, Locks, millis, renew};
 use crate::Error;
 use crate::call::{Effect, Plan};
@@ -100,11 +101,9 @@ impl Acquire {
     async fn send(self) -> Result<Lock, Error> {
         let inner = Arc::clone(&self.locks.inner);
         let cell = inner.cell(&self.locks.namespace)?;
-        let mut plan = inner.plan("lock acquire", Effect::Once, &self.options);
+        let plan = inner.plan("lock acquire", Effect::Once, &self.options);
         let until_sent = plan.deadline;
-        plan.deadline += self.wait.min(WAIT_MAX);
-        // Silence is what waiting sounds like. A node that is gone is noticed by the connection.
-        plan.attempt_timeout += self.wait.min(WAIT_MAX);
+        let plan = plan.waiting(self.wait.min(WAIT_MAX));
         let mut sessions_lost = 0;
         loop {
             let ticket = cell.ticket(&inner.engine, plan.what, until_sent).await?;
@@ -147,7 +146,6 @@ impl Acquire {
         sent_at: Instant,
     ) -> Result<Lock, Error> {
         let ttl = Duration::from_millis(granted.ttl_ms);
-        let session_id = asked.session_id();
         let mut expires_at = (sent_at + ttl).min(asked.session_lives_until());
         let renewed_at = Instant::now();
         if granted.waited || expires_at < renewed_at + ttl * 2 / 3 {
@@ -161,9 +159,14 @@ impl Acquire {
                 }
             }
         }
+        let grant = Grant {
+            token: granted.fencing_token,
+            revision: granted.revision,
+            session_id: asked.session_id(),
+        };
         // The answer has come, so its number is free; and nothing is to be withdrawn any more.
         drop(asked.withdrawn());
-        Ok(Lock::new(self.locks, self.name, session_id, &granted, expires_at))
+        Ok(Lock::new(self.locks, self.name, grant, expires_at))
     }
 
     /// What certainly was not granted needs no care. Anything else is withdrawn before it is told.

@@ -3,7 +3,6 @@
 use super::{LockGuard, Locks, release, renew};
 use crate::Error;
 use crate::client::CallOptions;
-use quorate_proto::v1::LockAcquireResponse;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +26,13 @@ pub struct Lock {
     renewing: JoinHandle<()>,
     /// Whether dropping it gives it back.
     releases: bool,
+}
+
+/// What the cluster says of a grant.
+pub(super) struct Grant {
+    pub(super) token: u64,
+    pub(super) revision: u64,
+    pub(super) session_id: u64,
 }
 
 struct Held {
@@ -64,12 +70,10 @@ impl Lock {
     pub(super) fn new(
         locks: Locks,
         name: String,
-        session_id: u64,
-        granted: &LockAcquireResponse,
+        Grant { token, revision, session_id }: Grant,
         expires_at: Instant,
     ) -> Self {
         let state = watch::Sender::new(State { expires_at, lost: false });
-        let (token, revision) = (granted.fencing_token, granted.revision);
         let held = Arc::new(Held { locks, name, token, revision, session_id, state });
         let renewing = tokio::spawn(keep(Arc::clone(&held)));
         Self { held, renewing, releases: true }

@@ -2,7 +2,7 @@
 
 use super::Locks;
 use crate::Error;
-use crate::call::Effect;
+use crate::call::{Effect, Plan};
 use crate::client::CallOptions;
 use quorate_proto::v1::{self, LockEntry, LockInspectRequest};
 use std::time::Duration;
@@ -79,12 +79,16 @@ pub(super) async fn inspect(
     options: &CallOptions,
 ) -> Result<LockState, Error> {
     let plan = locks.inner.plan("lock inspect", Effect::Read, options);
+    send(locks, &plan, name).await
+}
+
+pub(super) async fn send(locks: &Locks, plan: &Plan, name: &str) -> Result<LockState, Error> {
     let request = || LockInspectRequest {
         namespace: locks.namespace.to_string(),
         name: name.to_owned(),
         ..Default::default()
     };
-    let answer = locks.inner.read(&plan, request).await?;
+    let answer = locks.inner.read(plan, request).await?;
     answer
         .lock
         .map(LockState::from)

@@ -1,6 +1,7 @@
 //! Locks: taken in line, held with a fencing token, renewed in the background.
 
 mod acquire;
+mod adopt;
 mod held;
 mod inspect;
 mod list;
@@ -72,6 +73,24 @@ impl Locks {
         Acquire::new(self.clone(), name.into())
     }
 
+    /// Takes care of a lock of which only the token is known, such as one that a transaction took
+    /// ([`crate::Transaction::acquire_lock`]): renews it, and the session that holds it, and answers
+    /// a [`Lock`] that goes on doing so, and gives it back when it is dropped.
+    ///
+    /// Whoever cares for it already is to [`Lock::leave`] it: when either gives it back, both have
+    /// lost it. It is lost with its session also when that is another client's.
+    ///
+    /// # Errors
+    /// [`Error::LockLost`] when it is not held under that token: it ran out before it was renewed,
+    /// or was given back. Otherwise as a read; it may have been renewed all the same, and ends with
+    /// its ttl.
+    ///
+    /// # Cancel safety
+    /// As after an error.
+    pub async fn adopt(&self, name: impl Into<String>, fencing_token: u64) -> Result<Lock, Error> {
+        adopt::adopt(self, name.into(), fencing_token, &CallOptions::default()).await
+    }
+
     /// Gives back a lock of which only the token is known; answers whether it was held under it.
     /// A [`Lock`] has its own [`Lock::release`].
     ///
@@ -81,8 +100,9 @@ impl Locks {
         release::release(self, name, fencing_token, &CallOptions::default()).await
     }
 
-    /// Renews a lock of which only the token is known, and the session that holds it; answers how
-    /// long it has now, counted from before the call. A [`Lock`] does it by itself.
+    /// Renews a lock of which only the token is known, and the session that holds it, once; answers
+    /// how long it has now, counted from before the call. A [`Lock`] does it by itself; see
+    /// [`Locks::adopt`].
     ///
     /// # Errors
     /// [`Error::LockLost`] when it is not held under that token.

@@ -56,6 +56,12 @@ const STEPS_MAX: usize = 128;
 /// Of one that changes something the cluster remembers the answer for retries only up to 4 KiB; if
 /// the first answer of a larger one is lost, the call fails as [`Error::Indeterminate`] with the
 /// reason `RESULT_DROPPED`, and it has happened. Read what is large apart.
+///
+/// # Locks
+/// One that takes locks ([`Transaction::acquire_lock`] and its kin) must be sent in a session, as it is
+/// by default; under an idempotency key, or of a one-shot client, it is refused with the reason
+/// `NO_SESSION`. What it took is not renewed by itself, and is not given back when its answer is
+/// not waited for: it ends with its ttl then.
 #[derive(Clone)]
 #[must_use = "a transaction is sent when it is committed"]
 pub struct Transaction {

@@ -2,8 +2,10 @@
 
 use crate::Entry;
 use bytes::Bytes;
+use quorate_proto::v1;
 use quorate_proto::v1::txn_result::Result as Came;
 use quorate_proto::v1::{TxnResponse, TxnResult as Wire};
+use std::time::Duration;
 
 /// One of the branches of a transaction happened, all of it at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +49,28 @@ pub enum TxnResult {
         /// The key's version after it.
         version: u64,
     },
+    /// A lock was taken.
+    LockAcquired {
+        /// What it is held under.
+        fencing_token: u64,
+        /// It is lost when it is not renewed for this long, counted from before the transaction was
+        /// sent; or with its session.
+        ttl: Duration,
+    },
+    /// A lock was given back.
+    LockReleased {
+        /// Whether it was held under that token.
+        released: bool,
+    },
+    /// A job was pushed.
+    Pushed {
+        /// Its id; that of the first one if it is a duplicate.
+        job_id: u64,
+        /// Whether it had been pushed before, under the same dedupe key.
+        duplicate: bool,
+    },
+    /// A job is done.
+    Acked,
 }
 
 impl TxnOutcome {
@@ -100,7 +124,31 @@ impl TxnOutcome {
             TxnResult::Set { version }
             | TxnResult::Incremented { version, .. }
             | TxnResult::IncrementedFloat { version, .. } => Some(*version),
-            TxnResult::Deleted { .. } => None,
+            TxnResult::Deleted { .. }
+            | TxnResult::LockAcquired { .. }
+            | TxnResult::LockReleased { .. }
+            | TxnResult::Pushed { .. }
+            | TxnResult::Acked => None,
+        }
+    }
+
+    /// The id of the job that the operation at `position` pushed; `None` when the operation there is
+    /// another one.
+    #[must_use]
+    pub fn job_id(&self, position: usize) -> Option<u64> {
+        match self.results.get(position)? {
+            TxnResult::Pushed { job_id, .. } => Some(*job_id),
+            _ => None,
+        }
+    }
+
+    /// What the lock is held under that the operation at `position` took; `None` when the operation
+    /// there is another one.
+    #[must_use]
+    pub fn fencing_token(&self, position: usize) -> Option<u64> {
+        match self.results.get(position)? {
+            TxnResult::LockAcquired { fencing_token, .. } => Some(*fencing_token),
+            _ => None,
         }
     }
 }
@@ -121,6 +169,18 @@ fn result_of(result: Wire, key: Option<Bytes>) -> Result<TxnResult, String> {
         (Came::KvIncrementFloat(sum), None) => {
             TxnResult::IncrementedFloat { value: sum.value, version: sum.version }
         }
+        (Came::LockAcquire(granted), None) => TxnResult::LockAcquired {
+            fencing_token: granted.fencing_token,
+            ttl: Duration::from_millis(granted.ttl_ms),
+        },
+        (Came::LockRelease(release), None) => {
+            TxnResult::LockReleased { released: release.released }
+        }
+        (Came::QueuePush(pushed), None) => match pushed.jobs[..] {
+            [v1::PushedJob { job_id, duplicate }] => TxnResult::Pushed { job_id, duplicate },
+            ref jobs => return Err(format!("{} jobs were pushed in place of one", jobs.len())),
+        },
+        (Came::QueueAck(_), None) => TxnResult::Acked,
         (other, _) => return Err(format!("{other:?} is the result of another operation")),
     })
 }

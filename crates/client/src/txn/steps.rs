@@ -2,12 +2,15 @@
 
 use super::Transaction;
 use crate::kv::{millis, owned};
+use crate::lock::LockGuard;
+use crate::queue::{Job, NewJob};
 use bytes::Bytes;
 use quorate_proto::v1::txn_condition::Condition;
 use quorate_proto::v1::txn_operation::Operation;
 use quorate_proto::v1::{
-    TxnKvAbsent, TxnKvDelete, TxnKvExists, TxnKvGet, TxnKvIncrement, TxnKvIncrementFloat, TxnKvSet,
-    TxnKvValue, TxnKvVersion,
+    LockMode, TxnKvAbsent, TxnKvDelete, TxnKvExists, TxnKvGet, TxnKvIncrement, TxnKvIncrementFloat,
+    TxnKvSet, TxnKvValue, TxnKvVersion, TxnLockAcquire, TxnLockFree, TxnLockHeld, TxnLockRelease,
+    TxnQueueAck, TxnQueueJobs, TxnQueuePush,
 };
 use std::time::Duration;
 
@@ -33,6 +36,24 @@ impl Transaction {
         self.when(Condition::KvValue(TxnKvValue { key: owned(key), value: value.into() }))
     }
 
+    /// Only when the lock is held under exactly this token. Unlike a [`Transaction::guard`], without
+    /// which nothing happens at all, it chooses a branch.
+    pub fn when_lock_held(self, held: &LockGuard) -> Self {
+        let LockGuard { name, fencing_token } = held.clone();
+        self.when(Condition::LockHeld(TxnLockHeld { name, fencing_token }))
+    }
+
+    /// Only when nobody holds the lock.
+    pub fn when_lock_free(self, name: impl Into<String>) -> Self {
+        self.when(Condition::LockFree(TxnLockFree { name: name.into() }))
+    }
+
+    /// Only when the queue has so many jobs at most that are not done; one that was never made has
+    /// none.
+    pub fn when_queue_at_most(self, queue: impl Into<String>, jobs: u64) -> Self {
+        self.when(Condition::QueueJobs(TxnQueueJobs { queue: queue.into(), at_most: jobs }))
+    }
+
     fn when(mut self, condition: Condition) -> Self {
         self.conditions.push(condition);
         self
@@ -46,16 +67,14 @@ macro_rules! operations {
         $then:ident, $or:ident ($($name:ident: $type:ty),*) => $step:expr;
     )*) => {$(
         $(#[$doc])*
-        pub fn $then(mut self, key: impl AsRef<[u8]> $(, $name: $type)*) -> Self {
-            let step: fn(Bytes $(, $type)*) -> Operation = $step;
-            self.then.push(step(owned(key) $(, $name)*));
+        pub fn $then(mut self $(, $name: $type)*) -> Self {
+            self.then.push($step);
             self
         }
 
         #[doc = concat!("As [`Transaction::", stringify!($then), "`], for when a condition does not hold.")]
-        pub fn $or(mut self, key: impl AsRef<[u8]> $(, $name: $type)*) -> Self {
-            let step: fn(Bytes $(, $type)*) -> Operation = $step;
-            self.otherwise.push(step(owned(key) $(, $name)*));
+        pub fn $or(mut self $(, $name: $type)*) -> Self {
+            self.otherwise.push($step);
             self
         }
     )*};
@@ -65,57 +84,77 @@ macro_rules! operations {
 impl Transaction {
     operations! {
         /// Reads a key.
-        get, or_get() => |key| Operation::KvGet(TxnKvGet { key });
+        get, or_get(key: impl AsRef<[u8]>) => Operation::KvGet(TxnKvGet { key: owned(key) });
+        /// Sets a key. Without a ttl it lives until it is deleted.
+        set, or_set(key: impl AsRef<[u8]>, value: impl Into<Bytes>) => {
+            set(owned(key), value.into(), None)
+        };
+        /// Sets a key that lives this long, 1 ms to ten years; parts of a millisecond count as a
+        /// whole one.
+        set_for, or_set_for(
+            key: impl AsRef<[u8]>,
+            value: impl Into<Bytes>,
+            ttl: Duration
+        ) => set(owned(key), value.into(), Some(ttl));
         /// Deletes a key. A missing key is no error.
-        delete, or_delete() => |key| {
-            Operation::KvDelete(TxnKvDelete { key, if_version: None })
+        delete, or_delete(key: impl AsRef<[u8]>) => {
+            Operation::KvDelete(TxnKvDelete { key: owned(key), if_version: None })
         };
         /// Adds `by`, which may be negative, to a decimal 64-bit integer. A missing key counts as 0.
-        increment, or_increment(by: i64) => |key, by| {
-            Operation::KvIncrement(TxnKvIncrement { key, by })
+        increment, or_increment(key: impl AsRef<[u8]>, by: i64) => {
+            Operation::KvIncrement(TxnKvIncrement { key: owned(key), by })
         };
         /// Adds `by` to a decimal 64-bit floating-point number. A missing key counts as 0.
-        increment_float, or_increment_float(by: f64) => |key, by| {
-            Operation::KvIncrementFloat(TxnKvIncrementFloat { key, by })
+        increment_float, or_increment_float(key: impl AsRef<[u8]>, by: f64) => {
+            Operation::KvIncrementFloat(TxnKvIncrementFloat { key: owned(key), by })
         };
-    }
-
-    /// Sets a key. Without a ttl it lives until it is deleted.
-    pub fn set(mut self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Self {
-        self.then.push(set(owned(key), value.into(), None));
-        self
-    }
-
-    /// As [`Transaction::set`], for when a condition does not hold.
-    pub fn or_set(mut self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Self {
-        self.otherwise.push(set(owned(key), value.into(), None));
-        self
-    }
-
-    /// Sets a key that lives this long, 1 ms to ten years; parts of a millisecond count as a whole
-    /// one.
-    pub fn set_for(
-        mut self,
-        key: impl AsRef<[u8]>,
-        value: impl Into<Bytes>,
-        ttl: Duration,
-    ) -> Self {
-        self.then.push(set(owned(key), value.into(), Some(ttl)));
-        self
-    }
-
-    /// As [`Transaction::set_for`], for when a condition does not hold.
-    pub fn or_set_for(
-        mut self,
-        key: impl AsRef<[u8]>,
-        value: impl Into<Bytes>,
-        ttl: Duration,
-    ) -> Self {
-        self.otherwise.push(set(owned(key), value.into(), Some(ttl)));
-        self
+        /// Takes a lock for the client's session, now or not at all: when it is held, or others wait
+        /// for it, the transaction fails as [`Error::NotAcquired`](crate::Error::NotAcquired). It is
+        /// lost when it is not renewed for `ttl`, 100 ms to 1 h: give its token
+        /// ([`TxnOutcome::fencing_token`](crate::TxnOutcome::fencing_token)) to
+        /// [`Locks::adopt`](crate::Locks::adopt), which does that.
+        acquire_lock, or_acquire_lock(name: impl Into<String>, ttl: Duration) => {
+            acquire(name.into(), ttl, LockMode::Exclusive, 0)
+        };
+        /// As [`Transaction::acquire_lock`], of a lock that is shared with others that ask for it
+        /// shared.
+        acquire_shared_lock, or_acquire_shared_lock(name: impl Into<String>, ttl: Duration) => {
+            acquire(name.into(), ttl, LockMode::Shared, 0)
+        };
+        /// As [`Transaction::acquire_lock`], of a lock that is shared with others that ask for the
+        /// same number of permits, 1 to 1000, while fewer than those hold it.
+        acquire_permit, or_acquire_permit(name: impl Into<String>, ttl: Duration, permits: u32) => {
+            acquire(name.into(), ttl, LockMode::Permit, permits)
+        };
+        /// Gives a lock back; what is not held under the guard's token is no error. A
+        /// [`Lock`](crate::lock::Lock) that renews it is to be told:
+        /// [`Lock::leave`](crate::lock::Lock::leave) it afterwards.
+        release_lock, or_release_lock(held: &LockGuard) => {
+            let LockGuard { name, fencing_token } = held.clone();
+            Operation::LockRelease(TxnLockRelease { name, fencing_token })
+        };
+        /// Adds a job to a queue: with what else happens, or not at all. All pushes of a transaction
+        /// have 128 jobs at most.
+        push, or_push(queue: impl Into<String>, job: NewJob) => {
+            let jobs = vec![job.into_wire()];
+            Operation::QueuePush(TxnQueuePush { queue: queue.into(), jobs })
+        };
+        /// Says that a job is done, together with what else happens. When it is not leased under its
+        /// lease (any more) the transaction fails, and nothing has happened. The job itself is to be
+        /// told: [`Job::leave`](crate::queue::Job::leave) it afterwards.
+        ack, or_ack(job: &Job) => Operation::QueueAck(TxnQueueAck {
+            queue: job.queue().to_owned(),
+            job_id: job.id(),
+            lease: job.lease(),
+        });
     }
 }
 
 fn set(key: Bytes, value: Bytes, ttl: Option<Duration>) -> Operation {
     Operation::KvSet(TxnKvSet { key, value, ttl_ms: ttl.map(millis), expect: None })
+}
+
+fn acquire(name: String, ttl: Duration, mode: LockMode, permits: u32) -> Operation {
+    let (ttl_ms, mode) = (millis(ttl), mode.into());
+    Operation::LockAcquire(TxnLockAcquire { name, ttl_ms, mode, permits })
 }

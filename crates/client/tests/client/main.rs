@@ -4,6 +4,7 @@
 mod cluster;
 mod fake;
 mod outcomes;
+mod queue;
 mod retries;
 mod routing;
 mod sessions;

@@ -170,6 +170,28 @@ impl QueueService for Service {
     ) -> Result<Response<v1::DeleteQueueResponse>, Status> {
         mutate!(self, request, wire::queue::delete, wire::queue::deleted)
     }
+
+    async fn put_schedule(
+        &self,
+        request: Request<v1::PutScheduleRequest>,
+    ) -> Result<Response<v1::PutScheduleResponse>, Status> {
+        let becomes = |asked| wire::queue::put_schedule(asked, &self.0.limits);
+        mutate!(self, request, becomes, wire::queue::schedule_put)
+    }
+
+    async fn delete_schedule(
+        &self,
+        request: Request<v1::DeleteScheduleRequest>,
+    ) -> Result<Response<v1::DeleteScheduleResponse>, Status> {
+        mutate!(self, request, wire::queue::delete_schedule, wire::queue::schedule_deleted)
+    }
+
+    async fn list_schedules(
+        &self,
+        request: Request<v1::ListSchedulesRequest>,
+    ) -> Result<Response<v1::ListSchedulesResponse>, Status> {
+        read!(self, request, schedules)
+    }
 }
 
 /// What a read of a queue that does not exist is told.
@@ -252,5 +274,20 @@ impl Service {
             query::queues(tables, group, &list.namespace, selection, after, list.limit)
         })?;
         Ok(wire::queue::listed_queues(page, query::revision(tables, group)?, group))
+    }
+
+    pub(super) async fn schedules(
+        &self,
+        request: v1::ListSchedulesRequest,
+        deadline: Deadline,
+    ) -> Result<v1::ListSchedulesResponse, Refused> {
+        let list = wire::queue::list_schedules(request)?;
+        let view = self.0.view(list.fresh, deadline).await?;
+        let (tables, group) = (&*view.tables, self.0.replica.group());
+        let (selection, after) = (&list.selection, list.after.as_deref());
+        let page = blocking(|| {
+            query::schedules(tables, group, &list.namespace, selection, after, list.limit)
+        })?;
+        Ok(wire::queue::listed_schedules(page, query::revision(tables, group)?, group))
     }
 }

@@ -18,21 +18,8 @@ pub(crate) fn acquire(
     attachment: Attachment,
 ) -> Result<Envelope, Invalid> {
     let caller = caller(&request.origin)?;
-    if !matches!(caller, Caller::Session { .. }) {
-        return Err(invalid(
-            "NO_SESSION",
-            "a lock is held by a session: open one, and send the request in it with a sequence",
-        ));
-    }
-    let (ttl_ms, wait_ms) = (request.ttl_ms, request.wait_ms);
-    if !(LOCK_TTL_MS_MIN..=LOCK_TTL_MS_MAX).contains(&ttl_ms) {
-        return Err(invalid(
-            "INVALID_TTL",
-            format!(
-                "a lock's ttl of {ttl_ms} ms is out of range; it must be from {LOCK_TTL_MS_MIN} to {LOCK_TTL_MS_MAX} ms"
-            ),
-        ));
-    }
+    in_session(&caller)?;
+    let (ttl_ms, wait_ms) = (ttl(request.ttl_ms)?, request.wait_ms);
     if wait_ms > LOCK_WAIT_MS_MAX {
         return Err(invalid(
             "INVALID_WAIT",
@@ -52,7 +39,30 @@ pub(crate) fn acquire(
     })
 }
 
-fn share(mode: i32, permits: u32) -> Result<Share, Invalid> {
+/// Only a session can hold a lock.
+pub(super) fn in_session(caller: &Caller) -> Result<(), Invalid> {
+    match caller {
+        Caller::Session { .. } => Ok(()),
+        Caller::Anonymous | Caller::Idempotency { .. } => Err(invalid(
+            "NO_SESSION",
+            "a lock is held by a session: open one, and send the request in it with a sequence",
+        )),
+    }
+}
+
+pub(super) fn ttl(ttl_ms: u64) -> Result<u64, Invalid> {
+    if (LOCK_TTL_MS_MIN..=LOCK_TTL_MS_MAX).contains(&ttl_ms) {
+        return Ok(ttl_ms);
+    }
+    Err(invalid(
+        "INVALID_TTL",
+        format!(
+            "a lock's ttl of {ttl_ms} ms is out of range; it must be from {LOCK_TTL_MS_MIN} to {LOCK_TTL_MS_MAX} ms"
+        ),
+    ))
+}
+
+pub(super) fn share(mode: i32, permits: u32) -> Result<Share, Invalid> {
     let mode = v1::LockMode::try_from(mode).map_err(|_| {
         invalid("UNKNOWN_MODE", format!("mode {mode} is unknown to this version; 1 is exclusive"))
     })?;
@@ -250,11 +260,11 @@ pub(crate) fn entry(name: String, item: Option<LockItem>) -> v1::LockEntry {
     v1::LockEntry { name, holders: holders.collect(), waiters: item.waiters }
 }
 
-fn token(token: u64) -> Result<FencingToken, Invalid> {
+pub(super) fn token(token: u64) -> Result<FencingToken, Invalid> {
     match token {
         0 => Err(invalid(
             "NO_TOKEN",
-            "fencing_token is 0; name the token that Acquire answered, which inspect shows too",
+            "fencing_token is 0; name the token that the grant answered, which inspect shows too",
         )),
         some => Ok(FencingToken(some)),
     }

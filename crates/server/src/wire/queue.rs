@@ -3,10 +3,12 @@
 mod jobs;
 mod options;
 mod reads;
+mod schedules;
 
 pub(crate) use jobs::*;
 pub(crate) use options::*;
 pub(crate) use reads::*;
+pub(crate) use schedules::*;
 
 use super::{Invalid, caller, guard, invalid, namespace, unexpected};
 use crate::grpc::Refused;
@@ -22,7 +24,7 @@ use quorate_state::{
 };
 
 /// Checks the name of a queue.
-fn queue_name(name: String) -> Result<String, Invalid> {
+pub(super) fn queue_name(name: String) -> Result<String, Invalid> {
     let length = name.len() as u64;
     if length == 0 {
         return Err(invalid(
@@ -66,7 +68,7 @@ fn job_id(id: u64) -> Result<JobId, Invalid> {
 }
 
 /// A job under the lease of its delivery.
-fn leased(queue: String, id: u64, lease: u64) -> Result<LeasedJob, Invalid> {
+pub(super) fn leased(queue: String, id: u64, lease: u64) -> Result<LeasedJob, Invalid> {
     if lease == 0 {
         return Err(invalid(
             "NO_LEASE",

@@ -1,7 +1,9 @@
 //! Transactions: their requests and answers.
 
 use super::kv::{self, Freshness, freshness};
-use super::{Invalid, caller, guard, invalid, key, namespace, unexpected, value};
+use super::{
+    Invalid, caller, guard, invalid, key, lock, lock_name, namespace, queue, unexpected, value,
+};
 use crate::grpc::Refused;
 use quorate_proto::v1;
 use quorate_proto::v1::txn_condition::Condition as Asked;
@@ -10,8 +12,8 @@ use quorate_proto::v1::txn_operation::Operation as Step;
 use quorate_proto::v1::txn_result::Result as Came;
 use quorate_state::limits::Limits;
 use quorate_state::{
-    Command, Condition, Envelope, Expect, GroupId, KvDelete, KvIncrement, KvIncrementFloat, KvSet,
-    Operated, Operation, Outcome, Transaction,
+    Caller, Command, Condition, Envelope, Expect, GroupId, KvDelete, KvIncrement, KvIncrementFloat,
+    KvSet, LockRelease, Operated, Operation, Outcome, QueueAck, Transaction,
 };
 
 /// A checked `Commit`.
@@ -47,7 +49,7 @@ pub(crate) fn commit(request: v1::TxnRequest, limits: &Limits) -> Result<Commit,
     let caller = caller(&origin)?;
     let guard = guard(origin)?;
     let fresh = freshness(consistency, min_revision)?;
-    let operation = |step| operation(step, limits);
+    let operation = |step| operation(step, &caller, limits);
     let transaction = Transaction {
         conditions: each("conditions", conditions, |asked| condition(asked, limits))?,
         then: each("then", then, operation)?,
@@ -96,10 +98,21 @@ fn condition(asked: v1::TxnCondition, limits: &Limits) -> Result<Condition, Inva
         Asked::KvValue(of) => {
             Condition::KvValue { key: key(of.key, limits)?, value: value(of.value, limits)? }
         }
+        Asked::LockHeld(of) => {
+            Condition::LockHeld { name: lock_name(of.name)?, token: lock::token(of.fencing_token)? }
+        }
+        Asked::LockFree(of) => Condition::LockFree { name: lock_name(of.name)? },
+        Asked::QueueJobs(of) => {
+            Condition::QueueJobs { queue: queue::queue_name(of.queue)?, at_most: of.at_most }
+        }
     })
 }
 
-fn operation(step: v1::TxnOperation, limits: &Limits) -> Result<Operation, Invalid> {
+fn operation(
+    step: v1::TxnOperation,
+    caller: &Caller,
+    limits: &Limits,
+) -> Result<Operation, Invalid> {
     Ok(match step.operation.ok_or_else(|| unknown("operation"))? {
         Step::KvGet(get) => Operation::KvGet { key: key(get.key, limits)? },
         Step::KvSet(set) => {
@@ -131,6 +144,25 @@ fn operation(step: v1::TxnOperation, limits: &Limits) -> Result<Operation, Inval
             key: key(increment.key, limits)?,
             by: kv::finite(increment.by)?,
         }),
+        Step::LockAcquire(acquire) => {
+            lock::in_session(caller)?;
+            Operation::LockAcquire {
+                name: lock_name(acquire.name)?,
+                share: lock::share(acquire.mode, acquire.permits)?,
+                ttl_ms: lock::ttl(acquire.ttl_ms)?,
+            }
+        }
+        Step::LockRelease(release) => Operation::LockRelease(LockRelease {
+            name: lock_name(release.name)?,
+            token: lock::token(release.fencing_token)?,
+        }),
+        Step::QueuePush(push) => {
+            Operation::QueuePush(queue::new_jobs(push.queue, push.jobs, limits)?)
+        }
+        Step::QueueAck(ack) => {
+            let job = queue::leased(ack.queue, ack.job_id, ack.lease)?;
+            Operation::QueueAck(QueueAck { job })
+        }
     })
 }
 
@@ -163,6 +195,16 @@ fn result(operated: Operated) -> v1::TxnResult {
             let value = value.get();
             Came::KvIncrementFloat(v1::TxnKvIncrementFloatResult { value, version })
         }
+        Operated::LockAcquire { token, ttl_ms } => {
+            Came::LockAcquire(v1::TxnLockAcquireResult { fencing_token: token.0, ttl_ms })
+        }
+        Operated::LockRelease { released } => {
+            Came::LockRelease(v1::TxnLockReleaseResult { released })
+        }
+        Operated::QueuePush { jobs } => {
+            Came::QueuePush(v1::TxnQueuePushResult { jobs: queue::pushed_jobs(jobs) })
+        }
+        Operated::QueueAck => Came::QueueAck(v1::TxnQueueAckResult {}),
     };
     v1::TxnResult { result: Some(result) }
 }
@@ -171,7 +213,7 @@ fn result(operated: Operated) -> v1::TxnResult {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use quorate_state::{Caller, Rejection, Revision, TransactionStep};
+    use quorate_state::{FencingToken, Rejection, Revision, Share, TransactionStep};
 
     fn of(then: Vec<Step>, otherwise: Vec<Step>) -> v1::TxnRequest {
         let steps = |steps: Vec<Step>| {
@@ -249,16 +291,68 @@ mod tests {
     }
 
     #[test]
+    fn lock_steps_are_checked_as_those_of_the_lock_service() {
+        let limits = Limits::default();
+        let session = || v1::Origin { session_id: 4, sequence: 1, floor: 1, ..Default::default() };
+        let take = v1::TxnLockAcquire { name: "l".to_owned(), ttl_ms: 30_000, mode: 3, permits: 7 };
+        let acquire = |acquire: &v1::TxnLockAcquire| Step::LockAcquire(acquire.clone());
+        let in_session = |acquired: v1::TxnLockAcquire| v1::TxnRequest {
+            origin: Some(session()),
+            ..of(vec![acquire(&acquired)], vec![])
+        };
+        let Commit::Write(envelope) = commit(in_session(take.clone()), &limits).unwrap() else {
+            panic!("it takes a lock")
+        };
+        let Command::Transaction(transaction) = envelope.command else { panic!("a command") };
+        let (name, share) = ("l".to_owned(), Share::Permit { of: 7 });
+        assert_eq!(transaction.then, [Operation::LockAcquire { name, share, ttl_ms: 30_000 }]);
+
+        let (reason, message) = refused(of(vec![get("a"), acquire(&take)], vec![]));
+        assert_eq!(reason, "NO_SESSION");
+        assert!(message.starts_with("then[1]: a lock is held by a session"), "{message}");
+        for (wrong, reason) in [
+            (v1::TxnLockAcquire { ttl_ms: 99, ..take.clone() }, "INVALID_TTL"),
+            (v1::TxnLockAcquire { permits: 0, ..take.clone() }, "INVALID_PERMITS"),
+            (v1::TxnLockAcquire { mode: 9, ..take.clone() }, "UNKNOWN_MODE"),
+            (v1::TxnLockAcquire { name: String::new(), ..take }, "LOCK_NAME_EMPTY"),
+        ] {
+            assert_eq!(refused(in_session(wrong)).0, reason);
+        }
+        let release = v1::TxnLockRelease { name: "l".to_owned(), fencing_token: 0 };
+        assert_eq!(refused(of(vec![], vec![Step::LockRelease(release)])).0, "NO_TOKEN");
+
+        let held = v1::TxnLockHeld { name: "l".to_owned(), fencing_token: 7 };
+        let free = v1::TxnLockFree { name: "m".to_owned() };
+        let asked = [Asked::LockHeld(held.clone()), Asked::LockFree(free)];
+        let conditions = asked.map(|asked| v1::TxnCondition { condition: Some(asked) }).to_vec();
+        let request = v1::TxnRequest { conditions, ..of(vec![get("a")], vec![]) };
+        let Commit::Read(read) = commit(request, &limits).unwrap() else {
+            panic!("conditions change nothing")
+        };
+        let (name, token) = ("l".to_owned(), FencingToken(7));
+        assert_eq!(read.transaction.conditions[0], Condition::LockHeld { name, token });
+        let held = Asked::LockHeld(v1::TxnLockHeld { fencing_token: 0, ..held });
+        let conditions = vec![v1::TxnCondition { condition: Some(held) }];
+        assert_eq!(refused(v1::TxnRequest { conditions, ..Default::default() }).0, "NO_TOKEN");
+    }
+
+    #[test]
     fn outcomes_become_answers_or_refusals() {
         let revision = Revision(4096);
         let outcome = Outcome::Transaction {
             failed_condition: Some(2),
-            operated: vec![Operated::KvGet(None), Operated::KvIncrement { value: -1, version: 7 }],
+            operated: vec![
+                Operated::KvGet(None),
+                Operated::KvIncrement { value: -1, version: 7 },
+                Operated::LockAcquire { token: FencingToken(9), ttl_ms: 30_000 },
+            ],
             revision,
         };
         let answer = committed(outcome, GroupId(0)).unwrap();
         assert_eq!((answer.succeeded, answer.failed_condition), (false, Some(2)));
-        assert_eq!((answer.results.len(), answer.revision), (2, 4096));
+        assert_eq!((answer.results.len(), answer.revision), (3, 4096));
+        let granted = v1::TxnLockAcquireResult { fencing_token: 9, ttl_ms: 30_000 };
+        assert_eq!(answer.results[2].result, Some(Came::LockAcquire(granted)));
         let outcome =
             Outcome::Transaction { failed_condition: None, operated: Vec::new(), revision };
         assert!(committed(outcome, GroupId(0)).unwrap().succeeded);

@@ -3,7 +3,7 @@
 use super::Attachment;
 use crate::bounded;
 use crate::limits::{JOB_HEADERS_MAX, JOBS_PER_CALL_MAX};
-use crate::{ConsumerId, JobId, JobLease, NodeId, SessionId};
+use crate::{ConsumerId, JobId, JobLease, NodeId, ScheduleId, SessionId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,17 @@ pub struct NewJob {
     pub group: Option<Bytes>,
     /// A job pushed under the same key within the window is taken for the same.
     pub dedupe: Option<Dedupe>,
+}
+
+impl NewJob {
+    /// Bytes of its payload, content type, headers and keys.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        let keys = [self.group.as_ref(), self.dedupe.as_ref().map(|dedupe| &dedupe.key)];
+        let keys = keys.into_iter().flatten().map(Bytes::len);
+        self.payload.len() + self.content_type.len() + headers.chain(keys).sum::<usize>()
+    }
 }
 
 /// When a job is ready.
@@ -360,4 +371,57 @@ pub enum Redriven {
         /// as that.
         jobs_max: u64,
     },
+}
+
+/// `PutSchedule`: pushes a job again and again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchedulePut {
+    /// What it is called, 1 to 512 bytes; one of that name is replaced.
+    pub name: String,
+    /// Where the jobs go.
+    pub queue: String,
+    /// The job; its delay counts from each time.
+    pub job: NewJob,
+    /// When.
+    pub repeats: Repeats,
+    /// The first time, as Unix time in milliseconds; none: one period from now, or what the text
+    /// says, as soon as somebody has worked that out.
+    pub next_wall_ms: Option<u64>,
+}
+
+/// When a schedule pushes a job, by the replicated wall clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Repeats {
+    /// So often.
+    Every {
+        /// At least [`crate::limits::SCHEDULE_EVERY_MS_MIN`].
+        ms: u64,
+    },
+    /// At times that a text says. The state machine does not read it: what a time zone means
+    /// changes with the edition of its tables, so whoever leads says when the next time is
+    /// ([`ScheduleNext`]).
+    Cron {
+        /// What was asked for.
+        text: String,
+        /// The time zone, by its name; empty is UTC.
+        zone: String,
+    },
+}
+
+/// Says when a schedule is due next; proposed by the leader's node alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleNext {
+    /// Which.
+    pub name: String,
+    /// As which it was put: it may have been replaced.
+    pub id: ScheduleId,
+    /// Unix time in milliseconds; none: never again.
+    pub next_wall_ms: Option<u64>,
+}
+
+/// `DeleteSchedule`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleDelete {
+    /// Which.
+    pub name: String,
 }

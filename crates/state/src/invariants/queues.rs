@@ -5,7 +5,7 @@ use crate::keys::{self, Clock, DeadlineKind, Key};
 use crate::queue::{consumers, deadline_of};
 use crate::rows::{
     self, ConsumerRow, DedupeRow, JobBodyRow, JobNoteRow, JobRow, JobState, MetaRow, PullState,
-    QueueCountsRow, QueueRow, QueuesMetaRow, Wants, is_live,
+    QueueCountsRow, QueueRow, QueuesMetaRow, ScheduleRow, Wants, is_live,
 };
 use crate::{ConsumerId, Era, Fatal, GroupId, JobCounts, JobId, QueueId, SessionId};
 use bytes::Bytes;
@@ -25,6 +25,7 @@ pub(super) struct Queues {
     old_eras: BTreeSet<Era>,
     /// Deadlines of jobs of old eras.
     may_have: BTreeSet<Vec<u8>>,
+    schedules: u64,
 }
 
 impl Queues {
@@ -88,6 +89,17 @@ impl Queues {
             }
             Key::OldEra(era) => {
                 self.old_eras.insert(era);
+            }
+            Key::Schedule { name, .. } => {
+                let row: ScheduleRow = rows::decode("schedule row", value)?;
+                if name.is_empty() || row.asks && row.next_wall_ms.is_some() {
+                    return broken(format!("schedule {name:?} has the row {row:?}"));
+                }
+                if let Some(at_ms) = row.next_wall_ms {
+                    let kind = DeadlineKind::Schedule;
+                    due.insert(keys::deadline(group, Clock::Wall, at_ms, kind, key));
+                }
+                self.schedules += 1;
             }
             other => return broken(format!("{other:?} is of no table of queues")),
         }
@@ -165,6 +177,12 @@ impl Queues {
             if said != Some(*counts) {
                 return broken(format!("queue {id} counts {said:?}, there are {counts:?}"));
             }
+        }
+        if self.schedules != self.meta.schedules {
+            return broken(format!(
+                "{} schedules counted, {} there",
+                self.meta.schedules, self.schedules
+            ));
         }
         if all != self.meta.jobs {
             return broken(format!("{} jobs counted, {all} there", self.meta.jobs));

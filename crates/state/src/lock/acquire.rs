@@ -1,6 +1,6 @@
 //! Takes a lock, or a place in its queue.
 
-use super::{Grant, check_name, grant, wait};
+use super::{Grant, check_name, grant, takes, wait};
 use crate::limits::{
     LOCK_HOLDERS_MAX, LOCK_TTL_MS_MAX, LOCK_TTL_MS_MIN, LOCK_WAIT_MS_MAX, LOCKS_MAX, TICKETS_MAX,
 };
@@ -42,21 +42,20 @@ pub(crate) fn apply(
 
     let key = keys::lock(scope.group, namespace, name);
     let now_ms = scope.lease_ms();
-    let known = scope.locks.locks.get(&key);
-    let queued = known.is_some_and(|lock| {
-        let mut tickets = lock.queue.iter().filter_map(|id| scope.locks.tickets.get(id));
-        tickets.any(|ticket| rows::is_live(Some(ticket.deadline_ms), now_ms))
+    let queued = scope.locks.queue(&key, TicketId(0)).any(|id| {
+        let ticket = scope.locks.tickets.get(&id);
+        ticket.is_some_and(|ticket| rows::is_live(Some(ticket.deadline_ms), now_ms))
     });
-    if known.is_none() {
-        at_most("locks", scope.locks.locks.len() as u64 + 1, LOCKS_MAX)?;
+    if !scope.locks.rows.contains_key(&key[..]) {
+        at_most("locks", scope.locks.rows.len() as u64 + 1, LOCKS_MAX)?;
     }
-    if !queued && known.is_none_or(|lock| lock.takes(share)) {
+    let holders = scope.locks.holders(&key);
+    if !queued && takes(holders, share) {
         let token = grant(scope, &key, &Grant { namespace, name, session, share, ttl_ms });
         return Ok(Outcome::LockAcquire { token, ttl_ms, revision: scope.revision });
     }
     if *wait_ms == 0 {
-        let first = known.and_then(|lock| lock.row.holders.first());
-        let token = first.map(|holder| holder.token);
+        let token = holders.first().map(|holder| holder.token);
         return Err(Failure::Rejected(Rejection::LockHeld { name: name.clone(), token }));
     }
     at_most("tickets of locks", scope.locks.tickets.len() as u64 + 1, TICKETS_MAX)?;

@@ -20,7 +20,7 @@ pub(crate) fn apply(scope: &mut Scope<'_>, attach: &LockAttach) -> Result<Outcom
     let waits = row.state == TicketState::Waiting;
     write_ticket(scope, id, TicketRow { attachment: Some(attach.attachment), ..row });
     if waits {
-        scope.locks.locks.entry(key.clone()).or_default().queue.insert(id);
+        scope.locks.enqueue(&key, id);
         pass_on(scope, &key)?;
     }
     Ok(Outcome::Done)

@@ -47,9 +47,7 @@ fn one(scope: &mut Scope<'_>, id: TicketId, attachment: Attachment) -> Result<()
 pub(super) fn from_queue(scope: &mut Scope<'_>, id: TicketId) {
     let Some(row) = scope.locks.tickets.get(&id).cloned() else { return };
     let key = keys::lock(scope.group, &row.namespace, &row.name);
-    if let Some(lock) = scope.locks.locks.get_mut(&key) {
-        lock.queue.remove(&id);
-    }
+    scope.locks.dequeue(&key, id);
     write_ticket(scope, id, TicketRow { attachment: None, ..row });
     scope.events.push(Event::TicketChanged { id });
 }

@@ -12,8 +12,7 @@ pub(crate) fn apply(
 ) -> Result<Outcome, Failure> {
     check_name(&release.name)?;
     let key = keys::lock(scope.group, namespace, &release.name);
-    let holders = scope.locks.locks.get(&key).map(|lock| &lock.row.holders[..]);
-    let tokens: Vec<_> = holders.unwrap_or_default().iter().map(|holder| holder.token).collect();
+    let tokens: Vec<_> = scope.locks.holders(&key).iter().map(|holder| holder.token).collect();
     for token in &tokens {
         free(scope, &key, *token)?;
     }

@@ -50,6 +50,18 @@ pub fn queue(
     Ok(Some(queue_item(tables, group, (namespace, name), row, lease_ms)?))
 }
 
+/// How many jobs a queue has that are not done.
+pub(crate) fn queue_jobs(
+    tables: &dyn Read,
+    group: GroupId,
+    namespace: &str,
+    name: &str,
+) -> Result<u64, Fatal> {
+    let Some(row) = queue_row(tables, group, namespace, name)? else { return Ok(0) };
+    let jobs = queue_counts(tables, group, &row)?.jobs;
+    Ok(jobs.ready + jobs.delayed + jobs.leased)
+}
+
 fn queue_row(
     tables: &dyn Read,
     group: GroupId,

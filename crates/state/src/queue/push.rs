@@ -1,6 +1,6 @@
 //! Adds jobs to a queue.
 
-use super::{At, dispatch, length, make, make_room, may_make, put_in};
+use super::{At, check_name, dispatch, length, make, make_room, may_make, put_in};
 use crate::keys::{self, Clock, DeadlineKind};
 use crate::limits::{
     DEDUPE_WINDOW_MS_MAX, JOB_CONTENT_TYPE_BYTES_MAX, JOB_DELAY_MS_MAX, JOB_HEADER_BYTES_MAX,
@@ -21,8 +21,19 @@ pub(crate) fn apply(
     namespace: &str,
     push: &QueuePush,
 ) -> Result<Outcome, Failure> {
-    may_make(scope, namespace, &push.queue)?;
+    check_name(&push.queue)?;
     check_jobs(&push.jobs)?;
+    let jobs = push_all(scope, namespace, push)?;
+    Ok(Outcome::QueuePush { jobs, revision: scope.revision })
+}
+
+/// Pushes jobs that were checked.
+pub(crate) fn push_all(
+    scope: &mut Scope<'_>,
+    namespace: &str,
+    push: &QueuePush,
+) -> Result<Vec<PushedJob>, Failure> {
+    may_make(scope, namespace, &push.queue)?;
     let known = scope.queues.names.get(&keys::queue(scope.group, namespace, &push.queue)).copied();
     let duplicates = duplicates(scope, known, &push.jobs)?;
     let fresh = duplicates.iter().filter(|of| matches!(of, Known::No)).count() as u64;
@@ -44,7 +55,7 @@ pub(crate) fn apply(
         pushed.push(PushedJob { id, duplicate: true });
     }
     dispatch(scope, at.id)?;
-    Ok(Outcome::QueuePush { jobs: pushed, revision: scope.revision })
+    Ok(pushed)
 }
 
 fn check_jobs(jobs: &[NewJob]) -> Result<(), Rejection> {
@@ -55,7 +66,7 @@ fn check_jobs(jobs: &[NewJob]) -> Result<(), Rejection> {
     jobs.iter().try_for_each(check)
 }
 
-fn check(job: &NewJob) -> Result<(), Rejection> {
+pub(crate) fn check(job: &NewJob) -> Result<(), Rejection> {
     within("payload bytes of a job", job.payload.len(), JOB_PAYLOAD_BYTES_MAX)?;
     within("content type bytes", job.content_type.len(), JOB_CONTENT_TYPE_BYTES_MAX)?;
     within("headers of a job", job.headers.len(), JOB_HEADERS_MAX as u64)?;

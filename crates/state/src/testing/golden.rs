@@ -5,7 +5,7 @@
 //! invariant must hold after every entry.
 //!
 //! Words, beside one for each command of the machine (`set`, `del`, `del-pattern`, `incr`,
-//! `incr-float`, `txn`, `lock`, `queue`, `consumer`, `session`, `checkpoint`, `publish`, `tick`; see
+//! `incr-float`, `txn`, `lock`, `queue`, `consumer`, `schedule`, `session`, `checkpoint`, `publish`, `tick`; see
 //! `script.rs`), each of which is an entry of its own:
 //!
 //! | word | what it does |

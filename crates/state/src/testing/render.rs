@@ -125,6 +125,13 @@ pub(crate) fn outcome(outcome: &Outcome, names: &Names) -> String {
         Outcome::QueuePurge { found, jobs, revision: at } => {
             format!("purged found={found} jobs={jobs} at {}", revision(*at))
         }
+        Outcome::SchedulePut { created, next_wall_ms, revision: at } => {
+            let next = next_wall_ms.map_or_else(|| "asked".to_owned(), |ms| format!("{ms}ms"));
+            format!("scheduled created={created} next={next} at {}", revision(*at))
+        }
+        Outcome::ScheduleDelete { deleted, revision: at } => {
+            format!("schedule deleted={deleted} at {}", revision(*at))
+        }
         Outcome::QueueRedrive { moved, cursor, revision: at } => {
             let cursor = cursor.map_or_else(String::new, |id| format!("cursor={id} "));
             format!("redriven moved={moved} {cursor}at {}", revision(*at))
@@ -154,6 +161,10 @@ fn operation(operated: &Operated) -> String {
         Operated::KvIncrementFloat { value, version } => {
             format!("incr-float value={value} version={version}")
         }
+        Operated::LockAcquire { token, ttl_ms } => format!("lock token={token} ttl={ttl_ms}ms"),
+        Operated::QueuePush { jobs } => format!("push {}", queue::pushed(jobs)),
+        Operated::QueueAck => "ack".to_owned(),
+        Operated::LockRelease { released } => format!("lock released={released}"),
     }
 }
 
@@ -234,6 +245,9 @@ pub(crate) fn event(event: &Event, names: &Names) -> String {
         }
         Event::ConsumerLeft { consumer, attachment: at } => {
             format!("event: consumer {consumer} left {}", attachment(Some(*at)))
+        }
+        Event::ScheduleDue { namespace, name } => {
+            format!("event: schedule {} was due", named(namespace, name.as_bytes()))
         }
         Event::PullChanged { consumer } => format!("event: pull {consumer} changed"),
     }
@@ -366,6 +380,7 @@ pub(crate) fn table(group: GroupId, key: &[u8]) -> &'static str {
         Some(Key::Consumer(_)) => "consumer",
         Some(Key::Dedupe(..)) => "dedupe",
         Some(Key::OldEra(_)) => "old-era",
+        Some(Key::Schedule { .. }) => "schedule",
         None => "unknown",
     }
 }
@@ -412,6 +427,9 @@ pub(crate) fn key(group: GroupId, key: &[u8], names: &Names) -> String {
         Some(Key::Consumer(id)) => format!("consumer {id}"),
         Some(Key::Dedupe(queue, key)) => format!("dedupe {queue} {}", bytes(key)),
         Some(Key::OldEra(era)) => format!("old-era {era}"),
+        Some(Key::Schedule { namespace, name }) => {
+            format!("schedule {}", named(namespace, name.as_bytes()))
+        }
         None => format!("unknown {}", bytes(key)),
     }
 }
@@ -535,7 +553,8 @@ pub(crate) fn row(group: GroupId, row_key: &[u8], value: &[u8], names: &Names) -
         }
         Some(Key::QueuesMeta) => {
             let row: QueuesMetaRow = rows::decode("queues meta row", value)?;
-            format!(" id={} lease={} jobs={}", row.id, row.lease, row.jobs)
+            let schedules = row.schedules;
+            format!(" id={} lease={} jobs={} schedules={schedules}", row.id, row.lease, row.jobs)
         }
         Some(Key::Queue { .. }) => queue::queue_row(&rows::decode("queue row", value)?),
         Some(Key::QueueCounts(_)) => queue::counts_row(&rows::decode("queue counts row", value)?),
@@ -543,6 +562,7 @@ pub(crate) fn row(group: GroupId, row_key: &[u8], value: &[u8], names: &Names) -
         Some(Key::JobBody(_)) => queue::body_row(&JobBodyRow::decode(value)?),
         Some(Key::JobNote(_)) => queue::note_row(&rows::decode("job note row", value)?),
         Some(Key::Consumer(_)) => queue::consumer_row(&rows::decode("consumer row", value)?, names),
+        Some(Key::Schedule { .. }) => queue::schedule_row(&rows::decode("schedule row", value)?),
         Some(Key::Dedupe(..)) => {
             let row: DedupeRow = rows::decode("dedupe row", value)?;
             format!(" job={} deadline={}ms", row.job, row.deadline_ms)

@@ -1,11 +1,12 @@
 //! The words of golden scripts: one command of the machine each.
 
 use crate::{
-    Attachment, Caller, Command, Condition, Envelope, Expect, FencingToken, Float, HeldLock,
-    KeySelector, KvDelete, KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet, LeaseCheckpoint,
-    LockAcquire, LockAttach, LockCancel, LockDetach, LockDetachNode, LockExpire, LockForceRelease,
-    LockGuard, LockRelease, LockRequest, LogIndex, MemberPublish, NodeId, Operation, Revision,
-    Sequence, SessionClose, SessionExpire, SessionId, SessionOpen, Share, TicketId, Transaction,
+    Attachment, Caller, Command, Condition, Envelope, Expect, FencingToken, Float, HeldLock, JobId,
+    JobLease, KeySelector, KvDelete, KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet,
+    LeaseCheckpoint, LeasedJob, LockAcquire, LockAttach, LockCancel, LockDetach, LockDetachNode,
+    LockExpire, LockForceRelease, LockGuard, LockRelease, LockRequest, LogIndex, MemberPublish,
+    NewJob, NodeId, Operation, QueueAck, QueuePush, Revision, Sequence, SessionClose,
+    SessionExpire, SessionId, SessionOpen, Share, TicketId, Transaction,
 };
 use bytes::Bytes;
 use goldenscript::ArgumentConsumer;
@@ -75,6 +76,7 @@ pub(crate) fn envelope(
         "txn" => Command::Transaction(transaction(&mut args)?),
         "lock" => lock(&mut args, sessions)?,
         "queue" => queue::queue(&mut args)?,
+        "schedule" => queue::schedule(&mut args)?,
         "consumer" => queue::consumer(&mut args, sessions)?,
         "checkpoint" => {
             let remaining_ms = args.take_key("remaining").map(millis).transpose()?;
@@ -110,11 +112,7 @@ fn lock(
         "acquire" => Command::LockAcquire(LockAcquire {
             request: LockRequest {
                 name: string(subject)?,
-                share: match args.take_key("share") {
-                    None => Share::Exclusive,
-                    Some("shared") => Share::Shared,
-                    Some(of) => Share::Permit { of: of.parse()? },
-                },
+                share: share(args.take_key("share"))?,
                 ttl_ms: args.take_key("ttl").map_or(Ok(10_000), millis)?,
                 wait_ms: args.take_key("wait").map_or(Ok(0), millis)?,
             },
@@ -142,6 +140,15 @@ fn lock(
             Command::LockExpire(LockExpire { locks: vec![held(&namespace, subject)?] })
         }
         other => return Err(format!("no such lock command: {other}").into()),
+    })
+}
+
+/// `shared`, or how many permits there are.
+fn share(text: Option<&str>) -> Parsed<Share> {
+    Ok(match text {
+        None => Share::Exclusive,
+        Some("shared") => Share::Shared,
+        Some(of) => Share::Permit { of: of.parse()? },
     })
 }
 
@@ -291,12 +298,20 @@ fn condition(step: &str) -> Parsed<Option<Condition>> {
         }
         ["absent", key] => Condition::KvAbsent { key: text(key)? },
         ["exists", key] => Condition::KvExists { key: text(key)? },
+        ["jobs", queue, at_most] => {
+            Condition::QueueJobs { queue: string(queue)?, at_most: at_most.parse()? }
+        }
         ["value", key, value] => Condition::KvValue { key: text(key)?, value: text(value)? },
+        ["held", name, token] => {
+            Condition::LockHeld { name: string(name)?, token: FencingToken(token.parse()?) }
+        }
+        ["free", name] => Condition::LockFree { name: string(name)? },
         _ => return Ok(None),
     }))
 }
 
-/// An operation of a transaction in one word of a script, such as `"set k v 5s"`.
+/// An operation of a transaction in one word of a script, such as `"set k v 5s"` or
+/// `"acquire l 5s shared"`.
 fn operation(step: &str) -> Parsed<Operation> {
     let words: Vec<&str> = step.split(' ').collect();
     Ok(match words[..] {
@@ -323,6 +338,28 @@ fn operation(step: &str) -> Parsed<Operation> {
             key: text(key)?,
             by: Float::new(by.parse()?),
         }),
+        ["acquire", name] | ["acquire", name, _] | ["acquire", name, _, _] => {
+            Operation::LockAcquire {
+                name: string(name)?,
+                share: share(words.get(3).copied())?,
+                ttl_ms: words.get(2).map_or(Ok(10_000), |ttl| millis(ttl))?,
+            }
+        }
+        ["release", name, token] => Operation::LockRelease(LockRelease {
+            name: string(name)?,
+            token: FencingToken(token.parse()?),
+        }),
+        ["push", queue, ref payloads @ ..] => {
+            let job = |payload: &&str| -> Parsed<NewJob> {
+                Ok(NewJob { payload: text(payload)?, ..NewJob::default() })
+            };
+            let jobs = payloads.iter().map(job).collect::<Parsed<_>>()?;
+            Operation::QueuePush(QueuePush { queue: string(queue)?, jobs })
+        }
+        ["ack", queue, id, lease] => {
+            let (id, lease) = (JobId(id.parse()?), JobLease(lease.parse()?));
+            Operation::QueueAck(QueueAck { job: LeasedJob { queue: string(queue)?, id, lease } })
+        }
         _ => return Err(format!("no such step of a transaction: {step}").into()),
     })
 }

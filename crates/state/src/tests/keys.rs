@@ -37,6 +37,7 @@ enum Made {
     Consumer(u64),
     Dedupe(u64, Vec<u8>),
     OldEra(u64),
+    Schedule(String, String),
     /// Of a queue, or of what belongs to one; by the wall clock or not.
     QueueDeadline(bool, u64, Box<Made>),
 }
@@ -88,6 +89,7 @@ impl Made {
             Self::Consumer(id) => keys::consumer(group, ConsumerId(*id)),
             Self::Dedupe(queue, key) => keys::dedupe(group, QueueId(*queue), key),
             Self::OldEra(era) => keys::old_era(group, Era(*era)),
+            Self::Schedule(namespace, name) => keys::schedule(group, namespace, name),
             Self::QueueDeadline(wall, at_ms, of) => {
                 let clock = if *wall { Clock::Wall } else { Clock::Lease };
                 let kind = match **of {
@@ -96,6 +98,7 @@ impl Made {
                     Self::Dedupe(..) => DeadlineKind::Dedupe,
                     Self::Queue(..) => DeadlineKind::Queue,
                     Self::OldEra(_) => DeadlineKind::OldEra,
+                    Self::Schedule(..) => DeadlineKind::Schedule,
                     _ => panic!("{of:?} has no deadline of these"),
                 };
                 keys::deadline(group, clock, *at_ms, kind, &of.bytes(group))
@@ -115,7 +118,8 @@ impl Made {
                     | Self::Consumer(_)
                     | Self::Dedupe(..)
                     | Self::Queue(..)
-                    | Self::OldEra(_)) => Self::QueueDeadline(wall, deadline_ms, Box::new(of)),
+                    | Self::OldEra(_)
+                    | Self::Schedule(..)) => Self::QueueDeadline(wall, deadline_ms, Box::new(of)),
                     _ if wall => return None,
                     Self::Kv(namespace, key) => Self::KvDeadline(deadline_ms, namespace, key),
                     Self::Idempotency(namespace, key) => {
@@ -148,6 +152,9 @@ impl Made {
             Key::Consumer(id) => Self::Consumer(id.0),
             Key::Dedupe(queue, key) => Self::Dedupe(queue.0, key.to_vec()),
             Key::OldEra(era) => Self::OldEra(era.0),
+            Key::Schedule { namespace, name } => {
+                Self::Schedule(namespace.to_owned(), name.to_owned())
+            }
         })
     }
 
@@ -174,6 +181,7 @@ impl Made {
             Self::Consumer(_) => keys::table::CONSUMER,
             Self::Dedupe(..) => keys::table::DEDUPE,
             Self::OldEra(_) => keys::table::OLD_ERA,
+            Self::Schedule(..) => keys::table::SCHEDULE,
             Self::QueueDeadline(false, ..) => keys::table::DEADLINE,
             Self::QueueDeadline(true, ..) => keys::table::WALL_DEADLINE,
         }
@@ -232,6 +240,7 @@ fn has_queue_deadline() -> impl Strategy<Value = Made> {
         number().prop_map(Made::Consumer),
         (number(), name()).prop_map(|(queue, key)| Made::Dedupe(queue, key)),
         number().prop_map(Made::OldEra),
+        ("[ab]{0,3}", "[ab\u{e9}]{0,3}").prop_map(|(n, s)| Made::Schedule(n, s)),
     ]
 }
 
@@ -247,7 +256,7 @@ fn keys_parse_to_what_they_were_made_of() {
 
 #[test]
 fn any_bytes_parse_or_do_not() {
-    let bytes = (0..22u8, vec(any::<u8>(), 0..40));
+    let bytes = (0..23u8, vec(any::<u8>(), 0..40));
     property("any_bytes_parse_or_do_not", 2_000, &bytes, |(table, rest)| {
         let key: Vec<u8> = [0, 0, 0, 1, table].into_iter().chain(rest).collect();
         // What parses is made of what it parses to: no two keys mean the same.

@@ -5,11 +5,13 @@ use super::{property, requests};
 use crate::query::{KvItem, KvList, KvPage, KvShow, PullStanding, SessionItem};
 use crate::testing::GROUP;
 use crate::{
-    Applied, Attachment, Batch, Caller, Command, Condition, Envelope, Event, Expect, Float,
-    JobFate, KeySelector, KvDeletePattern, LockAcquire, LockCancel, LockGuard, LogIndex, Machine,
-    MemoryTables, Operated, Operation, Outcome, QueuePull, QueueTotals, Rejection, Revision,
-    Sequence, SessionId, Stamp, TicketId, Transaction, TransactionStep, invariants, query,
+    Applied, Attachment, Batch, Caller, Command, Condition, Envelope, Event, Expect, FencingToken,
+    Float, HeldLock, JobFate, KeySelector, KvDeletePattern, LockAcquire, LockCancel, LockGuard,
+    LockRequest, LogIndex, Machine, MemoryTables, Operated, Operation, Outcome, QueuePull,
+    QueueTotals, Rejection, Revision, Sequence, SessionId, Stamp, TicketId, Transaction,
+    TransactionStep, invariants, query,
 };
+use bytes::Bytes;
 use locks::Locks;
 use proptest::prelude::*;
 use queues::Queues;
@@ -83,8 +85,6 @@ struct Remembered {
 struct Model {
     now_ms: u64,
     wall_ms: u64,
-    /// Of the newest command.
-    newest: Revision,
     items: BTreeMap<(String, Vec<u8>), Item>,
     sessions: BTreeMap<SessionId, Session>,
     remembered: BTreeMap<(String, Vec<u8>), Remembered>,
@@ -101,16 +101,12 @@ impl Model {
         let now_ms = self.now_ms;
         self.items.retain(|_, item| item.deadline_ms.is_none_or(|at_ms| at_ms > now_ms));
         self.remembered.retain(|_, remembered| remembered.until_ms > now_ms);
-        self.locks.pass_time(now_ms, self.newest);
+        // What time brings about has the revision of the entry's first command.
+        self.locks.pass_time(now_ms, Revision(index * 4096));
         self.queues.pass_time(self.clocks());
         let revisions = (0..).map(|position| Revision(index * 4096 + position));
         let asked = revisions.zip(&batch.commands);
-        asked
-            .map(|(at, envelope)| {
-                self.newest = at;
-                self.ask(at, envelope)
-            })
-            .collect()
+        asked.map(|(at, envelope)| self.ask(at, envelope)).collect()
     }
 
     fn clocks(&self) -> Stamp {
@@ -291,7 +287,9 @@ impl Model {
                 let value = Float::new(sum.parse().unwrap());
                 Ok(Outcome::KvIncrementFloat { value, version, revision: at })
             }
-            Command::Transaction(transaction) => Ok(self.transaction(at, namespace, transaction)),
+            Command::Transaction(transaction) => {
+                Ok(self.transaction(at, namespace, caller, transaction))
+            }
             Command::MemberPublish(publish) => {
                 if publish.client_addr.is_empty() {
                     return Err(Rejection::Invalid(
@@ -353,8 +351,14 @@ impl Model {
         outcome.unwrap_or_else(Outcome::Rejected)
     }
 
-    /// Works on the items themselves, and puts back a copy of all of them when it failed.
-    fn transaction(&mut self, at: Revision, namespace: &str, asked: &Transaction) -> Outcome {
+    /// Works on the items and locks themselves, and puts back a copy of all of them when it failed.
+    fn transaction(
+        &mut self,
+        at: Revision,
+        namespace: &str,
+        caller: &Caller,
+        asked: &Transaction,
+    ) -> Outcome {
         let failed = |step, rejection| Outcome::TransactionFailed { step, rejection };
         let Transaction { conditions, then, otherwise } = asked;
         if conditions.is_empty() && then.is_empty() && otherwise.is_empty() {
@@ -363,37 +367,26 @@ impl Model {
         }
         let mut failed_condition = None;
         for (position, condition) in (0..).zip(conditions) {
-            let (Condition::KvVersion { key, .. }
-            | Condition::KvAbsent { key }
-            | Condition::KvExists { key }
-            | Condition::KvValue { key, .. }) = condition;
-            if let Err(rejection) = key_fits(key) {
-                return failed(TransactionStep::Condition(position), rejection);
-            }
-            let item = self.items.get(&(namespace.to_owned(), key.to_vec()));
-            let holds = match condition {
-                Condition::KvVersion { version, .. } => {
-                    item.map(|item| item.version) == Some(*version)
-                }
-                Condition::KvAbsent { .. } => item.is_none(),
-                Condition::KvExists { .. } => item.is_some(),
-                Condition::KvValue { value, .. } => item.is_some_and(|item| item.value == *value),
-            };
-            if !holds && failed_condition.is_none() {
-                failed_condition = Some(position);
+            match self.holds(namespace, condition) {
+                Ok(true) => {}
+                Ok(false) => failed_condition = failed_condition.or(Some(position)),
+                Err(rejection) => return failed(TransactionStep::Condition(position), rejection),
             }
         }
         let (operations, step): (_, fn(u32) -> _) = match failed_condition {
             None => (then, TransactionStep::Then),
             Some(_) => (otherwise, TransactionStep::Otherwise),
         };
-        let before = self.items.clone();
+        let before = (self.items.clone(), self.locks.clone(), self.queues.clone());
         let mut operated = Vec::new();
         for (position, operation) in (0..).zip(operations) {
-            match self.operate(at, namespace, operation) {
+            match self.operate(at, namespace, caller, operation) {
                 Ok(done) => operated.push(done),
-                Err(rejection) => {
-                    self.items = before;
+                Err(mut rejection) => {
+                    (self.items, self.locks, self.queues) = before;
+                    if let Rejection::LockHeld { token, .. } = &mut rejection {
+                        *token = token.filter(|token| *token <= self.locks.newest_token());
+                    }
                     return failed(step(position), rejection);
                 }
             }
@@ -401,10 +394,35 @@ impl Model {
         Outcome::Transaction { failed_condition, operated, revision: at }
     }
 
+    fn holds(&self, namespace: &str, condition: &Condition) -> Result<bool, Rejection> {
+        let item = |key: &Bytes| {
+            key_fits(key)?;
+            Ok(self.items.get(&(namespace.to_owned(), key.to_vec())))
+        };
+        Ok(match condition {
+            Condition::KvVersion { key, version } => {
+                item(key)?.map(|item| item.version) == Some(*version)
+            }
+            Condition::KvAbsent { key } => item(key)?.is_none(),
+            Condition::KvExists { key } => item(key)?.is_some(),
+            Condition::KvValue { key, value } => {
+                item(key)?.is_some_and(|item| item.value == *value)
+            }
+            Condition::LockHeld { name, token } => {
+                self.locks.is_held(namespace, name, Some(*token))?
+            }
+            Condition::LockFree { name } => !self.locks.is_held(namespace, name, None)?,
+            Condition::QueueJobs { queue, at_most } => {
+                self.queues.length(namespace, queue)? <= *at_most
+            }
+        })
+    }
+
     fn operate(
         &mut self,
         at: Revision,
         namespace: &str,
+        caller: &Caller,
         operation: &Operation,
     ) -> Result<Operated, Rejection> {
         let command = match operation.clone() {
@@ -417,13 +435,16 @@ impl Model {
             Operation::KvDelete(delete) => Command::KvDelete(delete),
             Operation::KvIncrement(increment) => Command::KvIncrement(increment),
             Operation::KvIncrementFloat(increment) => Command::KvIncrementFloat(increment),
+            Operation::LockAcquire { name, share, ttl_ms } => {
+                let request = LockRequest { name, share, ttl_ms, wait_ms: 0 };
+                Command::LockAcquire(LockAcquire { request, attachment: Attachment::default() })
+            }
+            Operation::LockRelease(release) => Command::LockRelease(release),
+            Operation::QueuePush(push) => Command::QueuePush(push),
+            Operation::QueueAck(ack) => Command::QueueAck(ack),
         };
-        let envelope = Envelope {
-            namespace: namespace.to_owned(),
-            caller: Caller::Anonymous,
-            guard: None,
-            command,
-        };
+        let (namespace, caller) = (namespace.to_owned(), caller.clone());
+        let envelope = Envelope { namespace, caller, guard: None, command };
         match self.execute(at, &envelope) {
             Outcome::KvSet { version, .. } => Ok(Operated::KvSet { version }),
             Outcome::KvDelete { deleted, .. } => Ok(Operated::KvDelete { deleted }),
@@ -433,6 +454,14 @@ impl Model {
             Outcome::KvIncrementFloat { value, version, .. } => {
                 Ok(Operated::KvIncrementFloat { value, version })
             }
+            Outcome::LockAcquire { token, ttl_ms, .. } => {
+                Ok(Operated::LockAcquire { token, ttl_ms })
+            }
+            Outcome::LockRelease { released, .. } => {
+                Ok(Operated::LockRelease { released: released == 1 })
+            }
+            Outcome::QueuePush { jobs, .. } => Ok(Operated::QueuePush { jobs }),
+            Outcome::QueueAck { .. } => Ok(Operated::QueueAck),
             Outcome::Rejected(rejection) => Err(rejection),
             other => panic!("{other:?}"),
         }
@@ -668,7 +697,7 @@ fn compare(
 }
 
 /// What the random requests must come to, or they show nothing.
-const REACHED: [&str; 22] = [
+const REACHED: [&str; 25] = [
     "push",
     "duplicate",
     "full",
@@ -691,6 +720,9 @@ const REACHED: [&str; 22] = [
     "dropped",
     "purged",
     "redriven",
+    "push in a transaction",
+    "ack in a transaction",
+    "push taken back",
 ];
 
 fn reached(tables: &MemoryTables, applied: &Applied) -> Vec<&'static str> {
@@ -706,6 +738,19 @@ fn reached(tables: &MemoryTables, applied: &Applied) -> Vec<&'static str> {
             Outcome::QueueNack { fate: JobFate::Dead, .. } => "nack dead",
             Outcome::QueuePurge { jobs: 1.., .. } => "purged",
             Outcome::QueueRedrive { moved: 1.., .. } => "redriven",
+            Outcome::Transaction { operated, .. } => {
+                let is_push = |one: &Operated| matches!(one, Operated::QueuePush { .. });
+                match operated.contains(&Operated::QueueAck) {
+                    true => "ack in a transaction",
+                    false if operated.iter().any(is_push) => "push in a transaction",
+                    false => return None,
+                }
+            }
+            // A push was taken back, or the number would be the first of all.
+            Outcome::TransactionFailed {
+                step: TransactionStep::Then(1..),
+                rejection: Rejection::JobUnknown { .. } | Rejection::JobLeaseLost { .. },
+            } => "push taken back",
             Outcome::Rejected(Rejection::QueueFull { .. }) => "full",
             Outcome::Rejected(Rejection::JobLeaseLost { .. }) => "ack too late",
             Outcome::Rejected(Rejection::JobUnknown { .. }) => "ack of nothing",
@@ -741,12 +786,40 @@ fn reached(tables: &MemoryTables, applied: &Applied) -> Vec<&'static str> {
     of_outcomes.chain(of_events).chain(of_queues).collect()
 }
 
+/// What listeners know of locks who believe every event: it has to be what the tables hold.
+#[derive(Default)]
+struct Told(BTreeMap<FencingToken, HeldLock>);
+
+impl Told {
+    fn hear(&mut self, events: &[Event], tables: &MemoryTables) -> Result<(), TestCaseError> {
+        for event in events {
+            match event.clone() {
+                Event::LockGranted { namespace, name, token, .. } => {
+                    let before = self.0.insert(token, HeldLock { namespace, name, token });
+                    prop_assert_eq!(before, None, "granted twice");
+                }
+                Event::LockFreed { namespace, name, token } => {
+                    let before = self.0.remove(&token);
+                    prop_assert_eq!(before, Some(HeldLock { namespace, name, token }));
+                }
+                _ => {}
+            }
+        }
+        let leases = query::lock_leases(tables, GROUP).unwrap();
+        let held: BTreeMap<_, _> =
+            leases.into_iter().map(|lease| (lease.held.token, lease.held)).collect();
+        prop_assert_eq!(&self.0, &held);
+        Ok(())
+    }
+}
+
 #[test]
 fn machine_and_model_agree() {
     let all_reached = RefCell::new(BTreeSet::new());
     property("machine_and_model_agree", 1_500, &requests::entries(), |entries| {
         let mut author = requests::Author::default();
         let mut model = Model::default();
+        let mut told = Told::default();
         let mut tables = MemoryTables::default();
         let mut machine = Machine::open(GROUP, &tables).unwrap();
         for (index, entry) in (1..).zip(&entries) {
@@ -758,6 +831,7 @@ fn machine_and_model_agree() {
             });
             let of_sessions: Vec<Event> = of_sessions.cloned().collect();
             prop_assert_eq!(of_sessions, std::mem::take(&mut model.events));
+            told.hear(&applied.events, &tables)?;
             author.learn(&applied);
             all_reached.borrow_mut().extend(reached(&tables, &applied));
             for Envelope { namespace, command, .. } in &batch.commands {
@@ -768,7 +842,8 @@ fn machine_and_model_agree() {
                 {
                     let read = query::transaction(&tables, GROUP, namespace, asked).unwrap();
                     let at = query::revision(&tables, GROUP).unwrap();
-                    prop_assert_eq!(read, model.transaction(at, namespace, asked), "{:?}", asked);
+                    let expected = model.transaction(at, namespace, &Caller::Anonymous, asked);
+                    prop_assert_eq!(read, expected, "{:?}", asked);
                 }
             }
             machine.check(&tables).unwrap();

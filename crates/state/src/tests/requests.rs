@@ -2,16 +2,17 @@
 //! meet each other often; and repetitions of earlier ones.
 
 use crate::{
-    Applied, Attachment, Batch, Caller, Command, Condition, Envelope, Event, Expect, Float,
-    HeldLock, KeySelector, KvDelete, KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet,
-    LeaseCheckpoint, LockAcquire, LockAttach, LockCancel, LockDetach, LockDetachNode, LockExpire,
-    LockForceRelease, LockGuard, LockRelease, LockRequest, MemberPublish, NodeId, Operation,
-    Outcome, Sequence, SessionClose, SessionExpire, SessionId, SessionOpen, Share, Stamp, TicketId,
-    Transaction,
+    Applied, Attachment, Batch, Caller, Command, Condition, Envelope, Event, Expect, FencingToken,
+    Float, HeldLock, JobId, JobLease, KeySelector, KvDelete, KvDeletePattern, KvIncrement,
+    KvIncrementFloat, KvSet, LeaseCheckpoint, LeasedJob, LockAcquire, LockAttach, LockCancel,
+    LockDetach, LockDetachNode, LockExpire, LockForceRelease, LockGuard, LockRelease, LockRequest,
+    MemberPublish, NodeId, Operation, Outcome, QueueAck, Sequence, SessionClose, SessionExpire,
+    SessionId, SessionOpen, Share, Stamp, TicketId, Transaction,
 };
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 mod queues;
 
@@ -39,7 +40,15 @@ enum Request {
 #[derive(Clone, Debug)]
 enum Who {
     Anonymous,
-    Session { which: prop::sample::Index, sequence: u64, floor: u64 },
+    Session {
+        which: prop::sample::Index,
+        sequence: u64,
+        floor: u64,
+    },
+    /// One of the newest sessions, with the number that a client would give it.
+    Next {
+        which: prop::sample::Index,
+    },
     Idempotency(u8),
 }
 
@@ -52,6 +61,8 @@ enum What {
     SetOwned(Bytes, prop::sample::Index),
     Lock(LockWhat, prop::sample::Index),
     Queue(queues::What),
+    /// A transaction that gives back a lock which somebody waited for, and does this after it.
+    HandOver(prop::sample::Index, Vec<Operation>),
 }
 
 /// What to do with one of the locks, tickets or sessions so far.
@@ -65,7 +76,17 @@ enum LockWhat {
     Checkpoint(Option<u64>),
 }
 
+/// Nearly always begins with two sessions, without which most requests are refused.
 pub(super) fn entries() -> impl Strategy<Value = Vec<Entry>> {
+    let open = || {
+        let open = Command::SessionOpen(SessionOpen { ttl_ms: 1_000 });
+        let (caller, what) = (Who::Anonymous, What::Command(open));
+        Request::New { namespace: 0, caller, guard: None, what }
+    };
+    let sessions = prop_oneof![
+        1 => Just(Vec::new()),
+        8 => Just(vec![Entry { later_ms: 0, requests: vec![open(), open()] }]),
+    ];
     let later_ms = prop_oneof![
         4 => Just(0),
         4 => 1..6i64,
@@ -75,13 +96,15 @@ pub(super) fn entries() -> impl Strategy<Value = Vec<Entry>> {
         1 => Just(599_999),
     ];
     let entry = (later_ms, vec(request(), 0..6));
-    vec(entry.prop_map(|(later_ms, requests)| Entry { later_ms, requests }), 1..60)
+    let entry = entry.prop_map(|(later_ms, requests)| Entry { later_ms, requests });
+    (sessions, vec(entry, 1..60)).prop_map(|(sessions, entries)| [sessions, entries].concat())
 }
 
 fn request() -> impl Strategy<Value = Request> {
+    let namespace = prop_oneof![6 => Just(0u8), 3 => Just(1), 1 => Just(2)];
     let again_floor = prop_oneof![3 => Just(None), 1 => (0..12u64).prop_map(Some)];
     prop_oneof![
-        3 => (0..3u8, who(), prop::option::weighted(0.1, any::<prop::sample::Index>()), what())
+        3 => (namespace, who(), prop::option::weighted(0.1, any::<prop::sample::Index>()), what())
             .prop_map(|(namespace, caller, guard, what)| {
                 Request::New { namespace, caller, guard, what }
             }),
@@ -97,6 +120,7 @@ fn who() -> impl Strategy<Value = Who> {
     prop_oneof![
         3 => Just(Who::Anonymous),
         5 => session.prop_map(|(which, sequence, floor)| Who::Session { which, sequence, floor }),
+        8 => any::<prop::sample::Index>().prop_map(|which| Who::Next { which }),
         2 => (0..3u8).prop_map(Who::Idempotency),
     ]
 }
@@ -180,6 +204,7 @@ fn what() -> impl Strategy<Value = What> {
         2 => session_ttl_ms
             .prop_map(|ttl_ms| What::Command(Command::SessionOpen(SessionOpen { ttl_ms }))),
         4 => transaction().prop_map(|asked| What::Command(Command::Transaction(asked))),
+        3 => hand_over(),
         1 => any::<prop::sample::Index>().prop_map(What::Close),
         1 => any::<prop::sample::Index>().prop_map(What::Expire),
         1 => Just(What::Command(Command::Tick)),
@@ -190,7 +215,8 @@ fn what() -> impl Strategy<Value = What> {
     ]
 }
 
-/// Up to two conditions and three operations in each branch, on few keys, so that many fail in the middle.
+/// Up to two conditions and four operations in each branch, on few keys and locks, so that many fail
+/// in the middle. What names a lock by its token is given one of those that were granted.
 fn transaction() -> impl Strategy<Value = Transaction> {
     let key = || prop_oneof![8 => Just("a"), 8 => Just("ab"), 1 => Just("")].prop_map(Bytes::from);
     let condition = prop_oneof![
@@ -198,6 +224,10 @@ fn transaction() -> impl Strategy<Value = Transaction> {
         key().prop_map(|key| Condition::KvAbsent { key }),
         key().prop_map(|key| Condition::KvExists { key }),
         key().prop_map(|key| Condition::KvValue { key, value: "1".into() }),
+        (lock_name(), token()).prop_map(|(name, token)| Condition::LockHeld { name, token }),
+        lock_name().prop_map(|name| Condition::LockFree { name }),
+        (queues::name(), 0..4u64)
+            .prop_map(|(queue, at_most)| Condition::QueueJobs { queue, at_most }),
     ];
     let operation = prop_oneof![
         key().prop_map(|key| Operation::KvGet { key }),
@@ -212,14 +242,48 @@ fn transaction() -> impl Strategy<Value = Transaction> {
         key().prop_map(|key| {
             Operation::KvIncrementFloat(KvIncrementFloat { key, by: Float::new(0.5) })
         }),
+        (lock_name(), share(), prop_oneof![16 => Just(100), 1 => Just(99)])
+            .prop_map(|(name, share, ttl_ms)| Operation::LockAcquire { name, share, ttl_ms }),
+        (lock_name(), token())
+            .prop_map(|(name, token)| Operation::LockRelease(LockRelease { name, token })),
+        queues::push().prop_map(Operation::QueuePush),
+        queues::push().prop_map(Operation::QueuePush),
+        queues::name().prop_map(|queue| {
+            let job = LeasedJob { queue, id: JobId(0), lease: JobLease(0) };
+            Operation::QueueAck(QueueAck { job })
+        }),
     ];
-    let operations = || vec(operation.clone(), 0..4);
+    let operations = || vec(operation.clone(), 0..5);
     (vec(condition, 0..3), operations(), operations())
         .prop_map(|(conditions, then, otherwise)| Transaction { conditions, then, otherwise })
 }
 
+/// Gives back a lock that somebody waits for, and takes some.
+fn hand_over() -> impl Strategy<Value = What> {
+    let acquire = (lock_name(), share()).prop_map(|(name, share)| Operation::LockAcquire {
+        name,
+        share,
+        ttl_ms: 100,
+    });
+    (any::<prop::sample::Index>(), vec(acquire, 0..3))
+        .prop_map(|(which, acquires)| What::HandOver(which, acquires))
+}
+
 fn lock_name() -> impl Strategy<Value = String> {
     prop_oneof![8 => Just("l"), 8 => Just("m"), 1 => Just("")].prop_map(str::to_owned)
+}
+
+/// Stands for one of the locks that were granted, counted from the newest; 0 for none of them.
+fn token() -> impl Strategy<Value = FencingToken> {
+    prop_oneof![1 => Just(0), 4 => 1..3u64, 4 => 3..8u64].prop_map(FencingToken)
+}
+
+fn share() -> impl Strategy<Value = Share> {
+    prop_oneof![
+        6 => Just(Share::Exclusive),
+        3 => Just(Share::Shared),
+        3 => (0..4u32).prop_map(|of| Share::Permit { of }),
+    ]
 }
 
 fn attachment() -> impl Strategy<Value = Attachment> {
@@ -227,14 +291,9 @@ fn attachment() -> impl Strategy<Value = Attachment> {
 }
 
 fn acquire() -> impl Strategy<Value = What> {
-    let share = prop_oneof![
-        6 => Just(Share::Exclusive),
-        3 => Just(Share::Shared),
-        3 => (0..4u32).prop_map(|of| Share::Permit { of }),
-    ];
     let ttl_ms = prop_oneof![8 => Just(100u64), 1 => Just(99), 1 => Just(3_600_001)];
     let wait_ms = prop_oneof![1 => Just(0), 3 => 1..8u64, 3 => Just(1_000)];
-    (lock_name(), share, ttl_ms, wait_ms, attachment()).prop_map(
+    (lock_name(), share(), ttl_ms, wait_ms, attachment()).prop_map(
         |(name, share, ttl_ms, wait_ms, attachment)| {
             let request = LockRequest { name, share, ttl_ms, wait_ms };
             What::Command(Command::LockAcquire(LockAcquire { request, attachment }))
@@ -260,8 +319,12 @@ pub(super) struct Author {
     sent: Vec<Envelope>,
     /// All that were ever opened, ended ones too.
     sessions: Vec<SessionId>,
+    /// The numbers that their next requests have.
+    next: BTreeMap<SessionId, u64>,
     /// All that were ever granted.
     locks: Vec<HeldLock>,
+    /// Namespaces and names of those that were ever waited for, as often as they were.
+    waited_for: Vec<(String, String)>,
     /// All that there ever were.
     tickets: Vec<TicketId>,
     queues: queues::Known,
@@ -287,11 +350,14 @@ impl Author {
                 other => self.queues.learn_event(other),
             }
         }
-        for outcome in &applied.outcomes {
-            if let Outcome::LockQueued { ticket } = outcome
+        let batch = &self.sent[self.sent.len() - applied.outcomes.len()..];
+        for (envelope, outcome) in batch.iter().zip(&applied.outcomes) {
+            if let (Command::LockAcquire(acquire), Outcome::LockQueued { ticket }) =
+                (&envelope.command, outcome)
                 && !self.tickets.contains(ticket)
             {
                 self.tickets.push(*ticket);
+                self.waited_for.push((envelope.namespace.clone(), acquire.request.name.clone()));
             }
             self.queues.learn(outcome);
         }
@@ -309,6 +375,9 @@ impl Author {
                 {
                     *old = Sequence(*new);
                 }
+                if let Caller::Session { id, floor, .. } = again.caller {
+                    self.note_floor(id, floor);
+                }
                 again
             }
             Request::Again { .. } => Envelope {
@@ -318,12 +387,13 @@ impl Author {
                 command: Command::Tick,
             },
             Request::New { namespace, caller, guard, what } => Envelope {
-                namespace: match namespace {
+                namespace: match (self.handed_over(what), namespace) {
+                    (Some(held), _) => held.namespace,
                     // Jobs are acknowledged where they were pushed, now and then.
-                    1 if matches!(what, What::Queue(_)) => String::new(),
-                    0 => String::new(),
-                    1 => "a".to_owned(),
-                    _ => "n".repeat(256),
+                    (None, 1) if matches!(what, What::Queue(_)) => String::new(),
+                    (None, 0) => String::new(),
+                    (None, 1) => "a".to_owned(),
+                    (None, _) => "n".repeat(256),
                 },
                 caller: self.caller(caller),
                 guard: guard
@@ -337,29 +407,58 @@ impl Author {
         envelope
     }
 
-    fn caller(&self, who: &Who) -> Caller {
+    fn caller(&mut self, who: &Who) -> Caller {
         match who {
             Who::Anonymous => Caller::Anonymous,
-            Who::Session { which, sequence, floor } => Caller::Session {
-                id: self.session(which),
-                sequence: Sequence(*sequence),
-                floor: Sequence(*floor),
-            },
+            Who::Session { which, sequence, floor } => {
+                let (id, sequence, floor) =
+                    (self.session(which), Sequence(*sequence), Sequence(*floor));
+                self.note_floor(id, floor);
+                Caller::Session { id, sequence, floor }
+            }
+            Who::Next { which } => {
+                let newest = &self.sessions[self.sessions.len().saturating_sub(2)..];
+                let id = match newest.len() {
+                    0 => SessionId(1),
+                    count => newest[which.index(count)],
+                };
+                let next = self.next.entry(id).or_insert(1);
+                let sequence = Sequence(*next);
+                *next += 1;
+                Caller::Session { id, sequence, floor: Sequence(0) }
+            }
             Who::Idempotency(0) => Caller::Idempotency { key: Bytes::new() },
             Who::Idempotency(key) => Caller::Idempotency { key: vec![*key].into() },
         }
     }
 
+    fn note_floor(&mut self, id: SessionId, floor: Sequence) {
+        let next = self.next.entry(id).or_insert(1);
+        *next = floor.0.max(*next);
+    }
+
     fn command(&self, what: &What) -> Command {
         match what {
             What::Command(Command::Transaction(asked)) => {
-                // Some of its keys end with a session, which may be over by now.
                 let mut asked = asked.clone();
+                for condition in &mut asked.conditions {
+                    if let Condition::LockHeld { name, token } = condition {
+                        self.name_granted(name, token);
+                    }
+                }
                 for operation in asked.then.iter_mut().chain(&mut asked.otherwise) {
-                    if let Operation::KvSet(KvSet { key, ttl_ms: None, owner, .. }) = operation
-                        && key[..] == *b"ab"
-                    {
-                        *owner = self.sessions.last().copied();
+                    match operation {
+                        // Some of its keys end with a session, which may be over by now.
+                        Operation::KvSet(KvSet { key, ttl_ms: None, owner, .. })
+                            if key[..] == *b"ab" =>
+                        {
+                            *owner = self.sessions.last().copied();
+                        }
+                        Operation::LockRelease(LockRelease { name, token }) => {
+                            self.name_granted(name, token);
+                        }
+                        Operation::QueueAck(QueueAck { job }) => self.queues.name_delivered(job),
+                        _ => {}
                     }
                 }
                 Command::Transaction(asked)
@@ -379,6 +478,13 @@ impl Author {
             }),
             What::Lock(what, which) => self.lock_command(what, which),
             What::Queue(what) => self.queues.command(what, &self.sessions),
+            What::HandOver(_, operations) => {
+                let release = self.handed_over(what).map(|HeldLock { name, token, .. }| {
+                    Operation::LockRelease(LockRelease { name, token })
+                });
+                let then = release.into_iter().chain(operations.iter().cloned()).collect();
+                Command::Transaction(Transaction { then, ..Transaction::default() })
+            }
         }
     }
 
@@ -412,6 +518,28 @@ impl Author {
                 sessions: vec![(self.session(which), *remaining_ms)],
                 locks: self.lock(which).into_iter().map(|held| (held, *remaining_ms)).collect(),
             }),
+        }
+    }
+
+    /// The newest grant of a lock that was waited for lately, when that is asked for.
+    fn handed_over(&self, what: &What) -> Option<HeldLock> {
+        let What::HandOver(which, _) = what else { return None };
+        let lately = &self.waited_for[self.waited_for.len().saturating_sub(3)..];
+        let (namespace, name) = match lately.len() {
+            0 => return None,
+            count => &lately[which.index(count)],
+        };
+        let mut newest = self.locks.iter().rev();
+        newest.find(|held| (&held.namespace, &held.name) == (namespace, name)).cloned()
+    }
+
+    /// Puts a lock that was granted in the place of what [`token`] drew.
+    fn name_granted(&self, name: &mut String, token: &mut FencingToken) {
+        let from_newest = usize::try_from(token.0).unwrap();
+        if let Some(at) = self.locks.len().checked_sub(from_newest)
+            && let Some(held) = self.locks.get(at)
+        {
+            (*name, *token) = (held.name.clone(), held.token);
         }
     }
 

@@ -31,6 +31,8 @@ pub(super) fn commands() -> Vec<(String, Command)> {
         let attachment = Attachment { node: NodeId(3), call: 1 << 60 };
         Command::LockAcquire(LockAcquire { request, attachment })
     };
+    let take =
+        |name: &str, share| Operation::LockAcquire { name: name.to_owned(), share, ttl_ms: 30_000 };
     let held =
         HeldLock { namespace: "ns".to_owned(), name: "lock".to_owned(), token: FencingToken(33) };
     let delete = |expect| Command::KvDelete(KvDelete { key: "key".into(), expect });
@@ -94,6 +96,21 @@ pub(super) fn commands() -> Vec<(String, Command)> {
             otherwise: vec![Operation::KvGet { key: "a".into() }],
         }),
         Command::Transaction(Transaction::default()),
+        Command::Transaction(Transaction {
+            conditions: vec![
+                Condition::LockHeld { name: "lock".to_owned(), token: FencingToken(33) },
+                Condition::LockFree { name: "other".to_owned() },
+            ],
+            then: vec![
+                take("lock", Share::Exclusive),
+                take("lock", Share::Permit { of: 3 }),
+                Operation::LockRelease(LockRelease {
+                    name: "other".to_owned(),
+                    token: FencingToken(300),
+                }),
+            ],
+            otherwise: vec![take("other", Share::Shared)],
+        }),
         acquire(Share::Exclusive, 0),
         acquire(Share::Shared, 10_000),
         acquire(Share::Permit { of: 3 }, 10_000),
@@ -114,7 +131,8 @@ pub(super) fn commands() -> Vec<(String, Command)> {
             locks: vec![(held, Some(500))],
         }),
     ];
-    numbered(all.into_iter().chain(queue::commands()), name_of_command)
+    let all = all.into_iter().chain(queue::commands()).chain([queue::transaction()]);
+    numbered(all, name_of_command)
 }
 
 fn name_of_command(command: &Command) -> &'static str {
@@ -154,7 +172,10 @@ fn name_of_command(command: &Command) -> &'static str {
         | Command::QueuePause(_)
         | Command::QueuePurge(_)
         | Command::QueueDelete(_)
-        | Command::QueueRedrive(_) => queue::name_of_command(command),
+        | Command::QueueRedrive(_)
+        | Command::SchedulePut(_)
+        | Command::ScheduleNext(_)
+        | Command::ScheduleDelete(_) => queue::name_of_command(command),
     }
 }
 
@@ -230,12 +251,25 @@ pub(super) fn outcomes() -> Vec<(String, Outcome)> {
             rejection: Rejection::ConditionFailed { version: None },
         },
         Outcome::Transaction { failed_condition: Some(300), operated: Vec::new(), revision },
+        Outcome::Transaction {
+            failed_condition: None,
+            operated: vec![
+                Operated::LockAcquire { token: FencingToken(33), ttl_ms: 30_000 },
+                Operated::LockRelease { released: true },
+            ],
+            revision,
+        },
+        Outcome::TransactionFailed {
+            step: TransactionStep::Then(1),
+            rejection: Rejection::LockHeld { name: "lock".to_owned(), token: None },
+        },
         Outcome::LockAcquire { token: FencingToken(33), ttl_ms: 30_000, revision },
         Outcome::LockQueued { ticket: TicketId(8192) },
         Outcome::LockRelease { released: 1, revision },
         Outcome::LockDetachNode { more: true },
     ];
-    numbered(all.into_iter().chain(queue::outcomes()), |outcome| match outcome {
+    let all = all.into_iter().chain(queue::outcomes()).chain([queue::transacted()]);
+    numbered(all, |outcome| match outcome {
         Outcome::Rejected(_) => "rejected",
         Outcome::Done => "done",
         Outcome::KvSet { .. } => "kv_set",
@@ -264,7 +298,9 @@ pub(super) fn outcomes() -> Vec<(String, Outcome)> {
         | Outcome::QueueCancel { .. }
         | Outcome::QueueUpdate { .. }
         | Outcome::QueuePurge { .. }
-        | Outcome::QueueRedrive { .. } => queue::name_of_outcome(outcome),
+        | Outcome::QueueRedrive { .. }
+        | Outcome::SchedulePut { .. }
+        | Outcome::ScheduleDelete { .. } => queue::name_of_outcome(outcome),
     })
 }
 

@@ -36,7 +36,7 @@ impl Latencies {
         self.0.value_at_quantile(share)
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         json!({
             "min": self.0.min(),
             "p50": self.at(0.5),

@@ -4,6 +4,7 @@ mod kv;
 mod lock;
 mod measured;
 mod plot;
+mod queue;
 mod running;
 
 use crate::exit::Failure;
@@ -23,6 +24,8 @@ enum Command {
     Kv(kv::Kv),
     /// Acquires and releases locks.
     Lock(lock::Lock),
+    /// Pushes jobs, takes and acknowledges them.
+    Queue(queue::Queue),
 }
 
 impl Bench {
@@ -30,6 +33,7 @@ impl Bench {
         match self.command {
             Command::Kv(kv) => kv.run(output),
             Command::Lock(lock) => lock.run(output),
+            Command::Queue(queue) => queue.run(output),
         }
     }
 }

@@ -3,10 +3,12 @@
 mod net;
 mod node;
 mod pipeline;
+mod queue;
 mod state;
 
 pub(crate) use net::{Net, Reach};
 pub(crate) use node::{Act, Node, Seen, Sent};
+pub(crate) use queue::Said;
 pub(crate) use state::State;
 
 use quorate_client::{Client, Options};

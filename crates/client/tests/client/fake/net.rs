@@ -7,6 +7,7 @@ use quorate_client::{Dial, Io};
 use quorate_proto::v1::cluster_service_server::ClusterServiceServer;
 use quorate_proto::v1::kv_service_server::KvServiceServer;
 use quorate_proto::v1::pipeline_service_server::PipelineServiceServer;
+use quorate_proto::v1::queue_service_server::QueueServiceServer;
 use quorate_proto::v1::session_service_server::SessionServiceServer;
 use quorate_proto::v1::txn_service_server::TxnServiceServer;
 use std::collections::BTreeMap;
@@ -53,6 +54,7 @@ impl Net {
             .max_concurrent_streams(4_096)
             .add_service(KvServiceServer::from_arc(Arc::clone(&node)))
             .add_service(PipelineServiceServer::new(Pipeline(Arc::clone(&node))))
+            .add_service(QueueServiceServer::from_arc(Arc::clone(&node)))
             .add_service(SessionServiceServer::from_arc(Arc::clone(&node)))
             .add_service(TxnServiceServer::from_arc(Arc::clone(&node)))
             .add_service(ClusterServiceServer::from_arc(node));

@@ -64,8 +64,8 @@ pub(crate) struct Seen {
 
 pub(crate) struct Node {
     pub(crate) addr: String,
-    state: Arc<State>,
-    net: Arc<Net>,
+    pub(super) state: Arc<State>,
+    pub(super) net: Arc<Net>,
     inner: Mutex<Inner>,
 }
 
@@ -95,7 +95,7 @@ impl Node {
     }
 
     /// Takes a request in, and does with it what the script says.
-    async fn serve<T: Send + 'static>(
+    pub(super) async fn serve<T: Send + 'static>(
         &self,
         method: &'static str,
         (origin, timeout, consistency): (Origin, Duration, Option<Consistency>),
@@ -162,7 +162,7 @@ impl Node {
 }
 
 /// What is kept of a request: who sent it, and how long it will wait.
-fn head<T>(
+pub(super) fn head<T>(
     request: &Request<T>,
     origin: Option<Origin>,
     consistency: Option<Consistency>,

@@ -9,6 +9,7 @@ use quorate_proto::v1::kv_service_server::KvService;
 use quorate_proto::v1::pipeline_answer::Answer;
 use quorate_proto::v1::pipeline_call::Request as Call;
 use quorate_proto::v1::pipeline_service_server::PipelineService;
+use quorate_proto::v1::queue_service_server::QueueService;
 use quorate_proto::v1::session_service_server::SessionService;
 use quorate_proto::v1::txn_service_server::TxnService;
 use quorate_proto::v1::{
@@ -99,8 +100,28 @@ async fn answer(node: &Arc<Node>, call: PipelineCall) -> PipelineResponse {
         | Call::LockForceRelease(_)
         | Call::LockInspect(_)
         | Call::LockList(_)
+        | Call::QueuePeek(_)
+        | Call::QueueGetJob(_)
+        | Call::QueueListJobs(_)
+        | Call::QueueCancel(_)
+        | Call::QueueList(_)
+        | Call::QueuePause(_)
+        | Call::QueueResume(_)
+        | Call::QueuePurge(_)
+        | Call::QueueUpdate(_)
+        | Call::QueueDelete(_)
         | Call::ClusterCounters(_) => Err(Status::unimplemented("no test asks for it")),
         Call::TxnCommit(txn) => make!(txn, TxnCommit by TxnService::commit),
+        Call::QueuePush(push) => make!(push, QueuePush by QueueService::push),
+        Call::QueuePull(pull) => make!(pull, QueuePull by QueueService::pull),
+        Call::QueueAck(ack) => make!(ack, QueueAck by QueueService::ack),
+        Call::QueueNack(nack) => make!(nack, QueueNack by QueueService::nack),
+        Call::QueueExtend(extend) => make!(extend, QueueExtend by QueueService::extend),
+        Call::QueueProgress(progress) => {
+            make!(progress, QueueProgress by QueueService::progress)
+        }
+        Call::QueueStats(stats) => make!(stats, QueueStats by QueueService::stats),
+        Call::QueueRedrive(redrive) => make!(redrive, QueueRedrive by QueueService::redrive),
         Call::SessionOpen(open) => make!(open, SessionOpen by SessionService::open),
         Call::SessionKeepAlive(keep) => {
             make!(keep, SessionKeepAlive by SessionService::keep_alive)

@@ -2,6 +2,7 @@
 //! the real state machine as far as a client can break them, and panics when one does.
 
 use super::node::{Act, Sent};
+use super::queue::Queues;
 use quorate_proto::v1::{IncrementResponse, Origin, WatchRequest};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
@@ -27,6 +28,7 @@ struct Tables {
     watch_scripts: VecDeque<Vec<Sent>>,
     /// Watches that were begun, and where.
     watches: Vec<(String, WatchRequest)>,
+    queues: Queues,
 }
 
 #[derive(Default)]
@@ -133,6 +135,10 @@ impl State {
             tables.watches.push((addr.to_owned(), request));
             tables.watch_scripts.pop_front().unwrap_or_default()
         })
+    }
+
+    pub(super) fn queues<T>(&self, act: impl FnOnce(&mut Queues) -> T) -> T {
+        self.with(|tables| act(&mut tables.queues))
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Tables) -> T) -> T {

@@ -85,6 +85,10 @@ pub(super) async fn call_unary(
         Call::QueueList(asked) => {
             Ok(Answer::QueueList(queue::Service(context).queues(asked, deadline).await?))
         }
+        Call::QueueListSchedules(asked) => {
+            let answer = queue::Service(context).schedules(asked, deadline).await?;
+            Ok(Answer::QueueListSchedules(answer))
+        }
         Call::ClusterStatus(asked) => cluster!(asked, ClusterStatus, status),
         Call::ClusterMembers(asked) => cluster!(asked, ClusterMembers, members),
         Call::ClusterHashState(asked) => cluster!(asked, ClusterHashState, hash_state),
@@ -115,7 +119,11 @@ pub(super) async fn call_unary(
         | Call::QueuePurge(_)
         | Call::QueueRedrive(_)
         | Call::QueueUpdate(_)
-        | Call::QueueDelete(_) => Err(Status::internal("a call went the wrong way; this is a bug")),
+        | Call::QueueDelete(_)
+        | Call::QueuePutSchedule(_)
+        | Call::QueueDeleteSchedule(_) => {
+            Err(Status::internal("a call went the wrong way; this is a bug"))
+        }
     }
 }
 
@@ -167,6 +175,9 @@ pub(super) fn method(call: &Call) -> &'static str {
         Call::QueueRedrive(_) => "QueueService/Redrive",
         Call::QueueUpdate(_) => "QueueService/UpdateQueue",
         Call::QueueDelete(_) => "QueueService/DeleteQueue",
+        Call::QueuePutSchedule(_) => "QueueService/PutSchedule",
+        Call::QueueDeleteSchedule(_) => "QueueService/DeleteSchedule",
+        Call::QueueListSchedules(_) => "QueueService/ListSchedules",
     }
 }
 
@@ -219,6 +230,12 @@ pub(super) fn mutated(outcome: Outcome, group: GroupId) -> Result<Answer, Refuse
         Outcome::QueueNack { .. } => Answer::QueueNack(wire::queue::nacked(outcome, group)?),
         Outcome::QueueExtend { .. } => Answer::QueueExtend(wire::queue::extended(outcome, group)?),
         Outcome::QueueCancel { .. } => Answer::QueueCancel(wire::queue::cancelled(outcome, group)?),
+        Outcome::SchedulePut { .. } => {
+            Answer::QueuePutSchedule(wire::queue::schedule_put(outcome, group)?)
+        }
+        Outcome::ScheduleDelete { .. } => {
+            Answer::QueueDeleteSchedule(wire::queue::schedule_deleted(outcome, group)?)
+        }
         Outcome::QueueRedrive { .. } => {
             Answer::QueueRedrive(wire::queue::redriven(outcome, group)?)
         }

@@ -317,6 +317,8 @@ impl Work {
                 Some(Call::QueueExtend(extend)) => wire::queue::extend(extend),
                 Some(Call::QueueCancel(cancel)) => wire::queue::cancel(cancel),
                 Some(Call::QueueRedrive(redrive)) => wire::queue::redrive(redrive),
+                Some(Call::QueuePutSchedule(put)) => wire::queue::put_schedule(put, limits),
+                Some(Call::QueueDeleteSchedule(delete)) => wire::queue::delete_schedule(delete),
                 Some(Call::QueueProgress(progress)) => {
                     answers = calls::progressed;
                     wire::queue::progress(progress)

@@ -12,8 +12,8 @@ use quorate_state::limits::{
 use quorate_state::query::{JobItem, JobStanding};
 use quorate_state::{
     AssignedJob, Attachment, Command, Dedupe, Delay, Envelope, GroupId, JobFate, NewJob, Outcome,
-    PullRequest, QueueAck, QueueCancel, QueueExtend, QueueNack, QueueProgress, QueuePull,
-    QueuePush, Revision, Verdict,
+    PullRequest, PushedJob, QueueAck, QueueCancel, QueueExtend, QueueNack, QueueProgress,
+    QueuePull, QueuePush, Revision, Verdict,
 };
 
 /// The last millisecond of the year 9999: what lies beyond is a negative number, or another unit.
@@ -21,21 +21,29 @@ const UNIX_MS_MAX: u64 = 253_402_300_799_999;
 
 pub(crate) fn push(request: v1::PushRequest, limits: &Limits) -> Result<Envelope, Invalid> {
     let v1::PushRequest { namespace: name, origin, queue, jobs } = request;
+    Ok(Envelope {
+        namespace: namespace(name)?,
+        caller: caller(&origin)?,
+        guard: guard(origin)?,
+        command: Command::QueuePush(new_jobs(queue, jobs, limits)?),
+    })
+}
+
+pub(in crate::wire) fn new_jobs(
+    queue: String,
+    jobs: Vec<v1::NewJob>,
+    limits: &Limits,
+) -> Result<QueuePush, Invalid> {
     if jobs.is_empty() {
         return Err(invalid("NO_JOBS", "the push has no jobs; give it one or more"));
     }
     let (count, count_max) = (jobs.len() as u64, JOBS_PER_CALL_MAX as u64);
     at_most("TOO_MANY_JOBS", "the number of jobs in one push", count, count_max)?;
     let jobs = each("jobs", jobs, |job| new_job(job, limits))?;
-    Ok(Envelope {
-        namespace: namespace(name)?,
-        caller: caller(&origin)?,
-        guard: guard(origin)?,
-        command: Command::QueuePush(QueuePush { queue: queue_name(queue)?, jobs }),
-    })
+    Ok(QueuePush { queue: queue_name(queue)?, jobs })
 }
 
-fn new_job(job: v1::NewJob, limits: &Limits) -> Result<NewJob, Invalid> {
+pub(super) fn new_job(job: v1::NewJob, limits: &Limits) -> Result<NewJob, Invalid> {
     let v1::NewJob {
         payload,
         content_type,
@@ -133,15 +141,17 @@ fn dedupe(key: Option<bytes::Bytes>, window_ms: u64) -> Result<Option<Dedupe>, I
 pub(crate) fn pushed(outcome: Outcome, group: GroupId) -> Result<v1::PushResponse, Refused> {
     match outcome {
         Outcome::QueuePush { jobs, revision } => Ok(v1::PushResponse {
-            jobs: jobs
-                .into_iter()
-                .map(|job| v1::PushedJob { job_id: job.id.0, duplicate: job.duplicate })
-                .collect(),
+            jobs: pushed_jobs(jobs),
             revision: revision.0,
             group_id: group.0,
         }),
         other => Err(unexpected(other)),
     }
+}
+
+pub(in crate::wire) fn pushed_jobs(jobs: Vec<PushedJob>) -> Vec<v1::PushedJob> {
+    let job = |job: PushedJob| v1::PushedJob { job_id: job.id.0, duplicate: job.duplicate };
+    jobs.into_iter().map(job).collect()
 }
 
 pub(crate) fn pull(request: v1::PullRequest, attachment: Attachment) -> Result<Envelope, Invalid> {

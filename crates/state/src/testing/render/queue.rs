@@ -4,11 +4,11 @@ use super::{Names, attachment, bytes, session};
 use crate::query::{JobItem, JobStanding, PullStanding, QueueItem};
 use crate::rows::{
     ConsumerRow, JobBodyRow, JobNoteRow, JobRow, JobState, PullState, QueueCountsRow, QueueRow,
-    Wants,
+    ScheduleRow, Wants,
 };
 use crate::{
     AssignedJob, DeadLetters, DeathCause, JobCounts, JobFailure, JobFate, JobProgress, PushedJob,
-    QueueOptions, QueueTotals, WhenFull,
+    QueueOptions, QueueTotals, Repeats, WhenFull,
 };
 
 pub(super) fn pushed(jobs: &[PushedJob]) -> String {
@@ -263,4 +263,25 @@ pub(crate) fn pull(standing: &PullStanding) -> String {
         }
         PullStanding::TimedOut => "timed out".to_owned(),
     }
+}
+
+pub(super) fn schedule_row(row: &ScheduleRow) -> String {
+    let repeats = match &row.repeats {
+        Repeats::Every { ms } => format!("every {ms}ms"),
+        Repeats::Cron { text, zone } => format!("cron {text:?} {zone:?}"),
+    };
+    let next = match (row.next_wall_ms, row.asks) {
+        (Some(at_ms), _) => format!(" next={at_ms}ms"),
+        (None, true) => " asks".to_owned(),
+        (None, false) => " over".to_owned(),
+    };
+    let last = row.last_wall_ms.map_or_else(String::new, |at_ms| format!(" last={at_ms}ms"));
+    format!(
+        " id={} to {:?} {} {repeats}{next}{last} pushed={} refused={}",
+        row.id,
+        row.queue,
+        bytes(&row.job.payload),
+        row.pushed,
+        row.refused
+    )
 }

@@ -6,7 +6,8 @@ use crate::{
     ConsumerResize, DeadLetters, Dedupe, Delay, JobId, JobLease, LeasedJob, NewJob, NodeId,
     PullRequest, QueueAck, QueueCancel, QueueChange, QueueDelete, QueueExtend, QueueNack,
     QueuePause, QueueProgress, QueuePull, QueuePurge, QueuePush, QueueRedrive, QueueUpdate, Rate,
-    Redriven, SessionId, Verdict, WhenFull,
+    Redriven, Repeats, ScheduleDelete, ScheduleId, ScheduleNext, SchedulePut, SessionId, Verdict,
+    WhenFull,
 };
 use goldenscript::ArgumentConsumer;
 use std::collections::BTreeMap;
@@ -104,6 +105,36 @@ pub(super) fn consumer(
             window,
         }),
         other => return Err(format!("no such consumer command: {other}").into()),
+    })
+}
+
+pub(super) fn schedule(args: &mut ArgumentConsumer<'_>) -> Parsed<Command> {
+    let word = positional(args, "what to do with the schedule")?;
+    let name = string(positional(args, "schedule")?)?;
+    Ok(match word {
+        "put" => {
+            let queue = string(positional(args, "queue")?)?;
+            let next_wall_ms = args.take_key("next").map(millis).transpose()?;
+            let repeats = match args.take_key("cron") {
+                Some(cron) => Repeats::Cron {
+                    text: string(cron)?,
+                    zone: string(args.take_key("zone").unwrap_or_default())?,
+                },
+                None => {
+                    let every = args.take_key("every").ok_or("every= or cron= is missing")?;
+                    Repeats::Every { ms: millis(every)? }
+                }
+            };
+            let job = new_jobs(args)?.into_iter().next().ok_or("a payload is missing")?;
+            Command::SchedulePut(SchedulePut { name, queue, job, repeats, next_wall_ms })
+        }
+        "next" => Command::ScheduleNext(ScheduleNext {
+            name,
+            id: ScheduleId(positional(args, "id")?.parse()?),
+            next_wall_ms: args.take_key("at").map(millis).transpose()?,
+        }),
+        "delete" => Command::ScheduleDelete(ScheduleDelete { name }),
+        other => return Err(format!("no such schedule command: {other}").into()),
     })
 }
 

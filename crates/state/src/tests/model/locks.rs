@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 type Name = (String, String);
 
+#[derive(Clone)]
 struct Held {
     token: FencingToken,
     session: SessionId,
@@ -20,6 +21,7 @@ struct Held {
     revision: Revision,
 }
 
+#[derive(Clone)]
 struct Ticket {
     session: SessionId,
     sequence: Sequence,
@@ -31,14 +33,14 @@ struct Ticket {
     standing: Standing,
 }
 
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 enum Standing {
     Waits,
     Granted(FencingToken, Revision),
     TimedOut,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Locks {
     token: u64,
     held: BTreeMap<Name, Vec<Held>>,
@@ -53,6 +55,23 @@ impl Locks {
             true => Ok(()),
             false => Err(Rejection::LockLost { name: guard.name.clone(), token: guard.token }),
         }
+    }
+
+    /// Whether a lock is held: under this token, or under any.
+    pub(super) fn is_held(
+        &self,
+        namespace: &str,
+        lock: &str,
+        under: Option<FencingToken>,
+    ) -> Result<bool, Rejection> {
+        check(lock)?;
+        let held = self.held.get(&name(namespace, lock)).map_or(&[][..], |held| &held[..]);
+        Ok(held.iter().any(|one| under.is_none_or(|token| one.token == token)))
+    }
+
+    /// Under which the last grant was made.
+    pub(super) fn newest_token(&self) -> FencingToken {
+        FencingToken(self.token)
     }
 
     pub(super) fn acquire(

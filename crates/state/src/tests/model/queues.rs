@@ -210,6 +210,12 @@ impl Queues {
         }
     }
 
+    pub(super) fn length(&self, namespace: &str, queue: &str) -> Result<u64, Rejection> {
+        check(queue)?;
+        let name = (namespace.to_owned(), queue.to_owned());
+        Ok(self.queues.get(&name).map_or(0, Queue::length))
+    }
+
     /// How many jobs a consumer has.
     fn held(&self, id: u64) -> Vec<(Name, u64, AssignedJob)> {
         let mut held = Vec::new();

@@ -31,7 +31,7 @@ pub(super) enum JobWhat {
     Progress(u32),
 }
 
-fn name() -> impl Strategy<Value = String> {
+pub(super) fn name() -> impl Strategy<Value = String> {
     let names = prop_oneof![24 => Just("q"), 4 => Just("r"), 3 => Just("q.dead"), 1 => Just("")];
     names.prop_map(str::to_owned)
 }
@@ -71,6 +71,10 @@ fn new_job() -> impl Strategy<Value = NewJob> {
             ..NewJob::default()
         },
     )
+}
+
+pub(super) fn push() -> impl Strategy<Value = QueuePush> {
+    (name(), vec(new_job(), 1..4)).prop_map(|(queue, jobs)| QueuePush { queue, jobs })
 }
 
 fn change() -> impl Strategy<Value = QueueChange> {
@@ -147,9 +151,7 @@ pub(super) fn what() -> impl Strategy<Value = What> {
         prop::option::weighted(0.3, any::<Index>()),
     );
     prop_oneof![
-        9 => (name(), vec(new_job(), 1..4)).prop_map(move |(queue, jobs)| {
-            command(Command::QueuePush(QueuePush { queue, jobs }))
-        }),
+        9 => push().prop_map(move |push| command(Command::QueuePush(push))),
         5 => (name(), 0..4u32, 0..5u64, attachment()).prop_map(
             move |(queue, count, wait_ms, attachment)| {
                 let request = PullRequest { queue, count, wait_ms };
@@ -273,6 +275,13 @@ impl Known {
                 };
                 Command::QueueRedrive(QueueRedrive { queue: queue.clone(), which })
             }
+        }
+    }
+
+    /// Names the newest delivery.
+    pub(super) fn name_delivered(&self, job: &mut LeasedJob) {
+        if let Some(newest) = self.deliveries.last() {
+            (job.id, job.lease) = (newest.id, newest.lease);
         }
     }
 

@@ -3,16 +3,17 @@
 use crate::keys::{self, Clock, DeadlineKind};
 use crate::rows::{
     Bucket, ConsumerRow, DedupeRow, JobBodyRow, JobGroup, JobNoteRow, JobRow, JobState, PullState,
-    QueueCountsRow, QueueRow, QueuesMetaRow, Wants,
+    QueueCountsRow, QueueRow, QueuesMetaRow, ScheduleRow, Wants,
 };
 use crate::{
-    AssignedJob, Attachment, Backoff, Command, ConsumerAttach, ConsumerDetach, ConsumerDetachNode,
-    ConsumerId, ConsumerResize, DeadLetters, DeathCause, Dedupe, Delay, Era, GroupId, JobCounts,
-    JobFailure, JobFate, JobId, JobLease, JobProgress, LeasedJob, NewJob, NodeId, Outcome,
-    PullRequest, PushedJob, QueueAck, QueueCancel, QueueChange, QueueDelete, QueueExtend, QueueId,
-    QueueNack, QueueOptions, QueuePause, QueueProgress, QueuePull, QueuePurge, QueuePush,
-    QueueRedrive, QueueTotals, QueueUpdate, Rate, Redriven, Rejection, Revision, SessionId,
-    Verdict, WhenFull, codec,
+    AssignedJob, Attachment, Backoff, Command, Condition, ConsumerAttach, ConsumerDetach,
+    ConsumerDetachNode, ConsumerId, ConsumerResize, DeadLetters, DeathCause, Dedupe, Delay, Era,
+    GroupId, JobCounts, JobFailure, JobFate, JobId, JobLease, JobProgress, LeasedJob, NewJob,
+    NodeId, Operated, Operation, Outcome, PullRequest, PushedJob, QueueAck, QueueCancel,
+    QueueChange, QueueDelete, QueueExtend, QueueId, QueueNack, QueueOptions, QueuePause,
+    QueueProgress, QueuePull, QueuePurge, QueuePush, QueueRedrive, QueueTotals, QueueUpdate, Rate,
+    Redriven, Rejection, Repeats, Revision, ScheduleDelete, ScheduleId, ScheduleNext, SchedulePut,
+    SessionId, Transaction, Verdict, WhenFull, codec,
 };
 
 fn queue() -> String {
@@ -25,6 +26,10 @@ fn attachment() -> Attachment {
 
 fn backoff() -> Backoff {
     Backoff { exponential: true, base_ms: 1_000, cap_ms: 300_000, jitter_permille: 200 }
+}
+
+fn cron() -> Repeats {
+    Repeats::Cron { text: "0 6 * * *".to_owned(), zone: "Europe/Berlin".to_owned() }
 }
 
 pub(super) fn commands() -> Vec<Command> {
@@ -65,6 +70,10 @@ pub(super) fn commands() -> Vec<Command> {
             dedupe_window_ms: Some(300_000),
         };
         Command::QueueUpdate(QueueUpdate { queue: queue(), change })
+    };
+    let put = |repeats, next_wall_ms| {
+        let (name, job) = ("schedule".to_owned(), job(Delay::None));
+        Command::SchedulePut(SchedulePut { name, queue: queue(), job, repeats, next_wall_ms })
     };
     vec![
         Command::QueuePush(QueuePush {
@@ -119,7 +128,37 @@ pub(super) fn commands() -> Vec<Command> {
             queue: queue(),
             which: Redriven::After { after: Some(JobId(300)), jobs_max: 1_000 },
         }),
+        put(Repeats::Every { ms: 60_000 }, None),
+        put(cron(), Some(1_700_000_000_000)),
+        Command::ScheduleNext(ScheduleNext {
+            name: "schedule".to_owned(),
+            id: ScheduleId(300),
+            next_wall_ms: Some(1_700_000_000_000),
+        }),
+        Command::ScheduleDelete(ScheduleDelete { name: "schedule".to_owned() }),
     ]
+}
+
+/// What a transaction does with queues.
+pub(super) fn transaction() -> Command {
+    let job = LeasedJob { queue: queue(), id: JobId(300), lease: JobLease(70_000) };
+    Command::Transaction(Transaction {
+        conditions: vec![Condition::QueueJobs { queue: queue(), at_most: 300 }],
+        then: vec![
+            Operation::QueuePush(QueuePush { queue: queue(), jobs: vec![NewJob::default()] }),
+            Operation::QueueAck(QueueAck { job }),
+        ],
+        otherwise: Vec::new(),
+    })
+}
+
+pub(super) fn transacted() -> Outcome {
+    let jobs = vec![PushedJob { id: JobId(300), duplicate: false }];
+    Outcome::Transaction {
+        failed_condition: None,
+        operated: vec![Operated::QueuePush { jobs }, Operated::QueueAck],
+        revision: Revision((77 << 12) | 3),
+    }
 }
 
 pub(super) fn name_of_command(command: &Command) -> &'static str {
@@ -140,6 +179,9 @@ pub(super) fn name_of_command(command: &Command) -> &'static str {
         Command::QueuePurge(_) => "queue_purge",
         Command::QueueDelete(_) => "queue_delete",
         Command::QueueRedrive(_) => "queue_redrive",
+        Command::SchedulePut(_) => "schedule_put",
+        Command::ScheduleNext(_) => "schedule_next",
+        Command::ScheduleDelete(_) => "schedule_delete",
         other => panic!("{other:?} has its name elsewhere"),
     }
 }
@@ -166,6 +208,8 @@ pub(super) fn outcomes() -> Vec<Outcome> {
         Outcome::QueueUpdate { created: true, revision },
         Outcome::QueuePurge { found: true, jobs: 300, revision },
         Outcome::QueueRedrive { moved: 3, cursor: Some(JobId(300)), revision },
+        Outcome::SchedulePut { created: true, next_wall_ms: Some(1_700_000_000_000), revision },
+        Outcome::ScheduleDelete { deleted: true, revision },
     ]
 }
 
@@ -183,6 +227,8 @@ pub(super) fn name_of_outcome(outcome: &Outcome) -> &'static str {
         Outcome::QueueUpdate { .. } => "queue_update",
         Outcome::QueuePurge { .. } => "queue_purge",
         Outcome::QueueRedrive { .. } => "queue_redrive",
+        Outcome::SchedulePut { .. } => "schedule_put",
+        Outcome::ScheduleDelete { .. } => "schedule_delete",
         other => panic!("{other:?} has its name elsewhere"),
     }
 }
@@ -285,7 +331,19 @@ pub(super) fn rows(group: GroupId) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let old_era_key = keys::old_era(group, Era(3));
     let deadline = |clock, kind, key: &[u8]| keys::deadline(group, clock, 42_345, kind, key);
     let lease = Clock::Lease;
-    let meta = QueuesMetaRow { id: 301, lease: JobLease(70_000), jobs: 306 };
+    let meta = QueuesMetaRow { id: 301, lease: JobLease(70_000), jobs: 306, schedules: 1 };
+    let schedule_key = keys::schedule(group, "ns", "schedule");
+    let schedule = |repeats| ScheduleRow {
+        id: ScheduleId(300),
+        queue: queue(),
+        job: NewJob::default(),
+        repeats,
+        next_wall_ms: Some(1_700_000_000_000),
+        asks: false,
+        pushed: 300,
+        refused: 1,
+        last_wall_ms: Some(1_690_000_000_000),
+    };
     let encoded_job = |state| codec::encode(&job(state));
     vec![
         ("queues_meta", keys::queues_meta(group), codec::encode(&meta)),
@@ -328,6 +386,17 @@ pub(super) fn rows(group: GroupId) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
         ("pull_timed_out", consumer_key.clone(), codec::encode(&pull(PullState::TimedOut))),
         ("dedupe", dedupe_key.clone(), codec::encode(&DedupeRow { job: id, deadline_ms: 42_345 })),
         ("old_era", old_era_key.clone(), Vec::new()),
+        (
+            "schedule_every",
+            schedule_key.clone(),
+            codec::encode(&schedule(Repeats::Every { ms: 60_000 })),
+        ),
+        ("schedule_cron", schedule_key.clone(), codec::encode(&schedule(cron()))),
+        (
+            "deadline_schedule",
+            deadline(Clock::Wall, DeadlineKind::Schedule, &schedule_key),
+            Vec::new(),
+        ),
         ("deadline_job", deadline(lease, DeadlineKind::Job, &job_key), Vec::new()),
         ("deadline_job_wall", deadline(Clock::Wall, DeadlineKind::Job, &job_key), Vec::new()),
         ("deadline_consumer", deadline(lease, DeadlineKind::Consumer, &consumer_key), Vec::new()),

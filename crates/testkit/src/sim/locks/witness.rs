@@ -122,6 +122,7 @@ impl Witness {
             | Event::JobAssigned { .. }
             | Event::JobWithdrawn { .. }
             | Event::ConsumerLeft { .. }
+            | Event::ScheduleDue { .. }
             | Event::PullChanged { .. } => {}
         }
     }

@@ -1,0 +1,101 @@
+//! The stream behind a consumer: how it is opened, and what goes out on it.
+
+use crate::method::Method;
+use crate::pipe::MESSAGE_BYTES_MAX;
+use futures::Stream;
+use quorate_proto::v1::consume_request::Request as Say;
+use quorate_proto::v1::consume_response::Response as Told;
+use quorate_proto::v1::queue_service_client::QueueServiceClient;
+use quorate_proto::v1::{
+    ConsumeOpen, ConsumeRequest, ConsumeResponse, pipeline_answer, pipeline_call,
+};
+use tokio::sync::watch;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status, Streaming};
+
+/// What a consumer wants of its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// How many jobs it may have that are not settled.
+    pub(super) window: u32,
+    /// It wants no more of it.
+    pub(super) closing: bool,
+}
+
+/// A stream that was opened.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// To come back with.
+    pub(super) consumer_id: u64,
+    pub(super) told: Box<Streaming<ConsumeResponse>>,
+}
+
+/// Opens a stream: always a call of its own, beside the pipeline. It is open with its first message.
+pub(super) struct OpenConsume {
+    pub(super) open: ConsumeOpen,
+    pub(super) wishes: watch::Receiver<Wish>,
+}
+
+impl Method for OpenConsume {
+    type Answer = Opened;
+    const PIPELINED: bool = false;
+
+    fn into_call(self) -> pipeline_call::Request {
+        unreachable!("it is sent on its own")
+    }
+
+    fn from_answer(_: pipeline_answer::Answer) -> Option<Self::Answer> {
+        None
+    }
+
+    async fn unary(
+        channel: Channel,
+        request: Request<Self>,
+    ) -> Result<Response<Self::Answer>, Status> {
+        let Self { open, wishes } = request.into_inner();
+        let answer = QueueServiceClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            // Without the attempt's timeout, which would end the stream as well.
+            .consume(outgoing(open, wishes))
+            .await?;
+        let (metadata, mut told, extensions) = answer.into_parts();
+        let first = told.message().await?.and_then(|first| first.response);
+        let opened = match first {
+            Some(Told::Opened(opened)) if opened.consumer_id > 0 => opened,
+            Some(_) => return Err(Status::internal("a consumer was not told its id first")),
+            None => return Err(Status::unavailable("the stream ended before it was open")),
+        };
+        let opened = Opened { consumer_id: opened.consumer_id, told: Box::new(told) };
+        Ok(Response::from_parts(metadata, opened, extensions))
+    }
+}
+
+/// The opening, and then every other window, until the consumer wants no more: then nothing is
+/// wanted, and the stream ends on this side.
+fn outgoing(
+    open: ConsumeOpen,
+    wishes: watch::Receiver<Wish>,
+) -> impl Stream<Item = ConsumeRequest> + Send {
+    let say = |request| ConsumeRequest { request: Some(request) };
+    let window = open.window;
+    let opening = futures::stream::once(std::future::ready(say(Say::Open(open))));
+    let later = futures::stream::unfold((wishes, window, false), move |state| async move {
+        let (mut wishes, said, over) = state;
+        if over {
+            return None;
+        }
+        loop {
+            let wish = *wishes.borrow_and_update();
+            if wish.closing {
+                return Some((say(Say::Window(0)), (wishes, 0, true)));
+            }
+            if wish.window != said {
+                return Some((say(Say::Window(wish.window)), (wishes, wish.window, false)));
+            }
+            if wishes.changed().await.is_err() {
+                return None;
+            }
+        }
+    });
+    futures::StreamExt::chain(opening, later)
+}

@@ -1,0 +1,152 @@
+//! Schedules as a reader sees them.
+
+use super::exceeds;
+use crate::keys::{self, Key};
+use crate::limits::{NAMESPACE_BYTES_MAX, SCAN_ROW_STEPS, SCAN_STEPS_MAX};
+use crate::machine::Fatal;
+use crate::rows::{self, ScheduleRow};
+use crate::session::each_row;
+use crate::{GroupId, KeySelection, NewJob, Read, Repeats, ScheduleId};
+use std::ops::ControlFlow;
+
+/// A page ends once its schedules have so many bytes.
+const PAGE_BYTES: usize = 256 << 10;
+
+/// A schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleItem {
+    /// As which it was put.
+    pub id: ScheduleId,
+    /// Where the jobs go.
+    pub queue: String,
+    /// The job.
+    pub job: NewJob,
+    /// When.
+    pub repeats: Repeats,
+    /// Wall time at which it is due; none: that is being worked out, or never again.
+    pub next_wall_ms: Option<u64>,
+    /// Jobs that it pushed.
+    pub pushed: u64,
+    /// Times at which it could not, because its queue was full.
+    pub refused: u64,
+    /// Wall time of the newest one.
+    pub last_wall_ms: Option<u64>,
+}
+
+fn item(row: ScheduleRow) -> ScheduleItem {
+    let ScheduleRow {
+        id,
+        queue,
+        job,
+        repeats,
+        next_wall_ms,
+        asks: _,
+        pushed,
+        refused,
+        last_wall_ms,
+    } = row;
+    ScheduleItem { id, queue, job, repeats, next_wall_ms, pushed, refused, last_wall_ms }
+}
+
+/// A part of the schedules there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SchedulePage {
+    /// Their names, in order.
+    pub schedules: Vec<(String, ScheduleItem)>,
+    /// Where the next page begins; none on the last one. A page may be short, or empty, and have
+    /// one all the same.
+    pub cursor: Option<String>,
+}
+
+/// A page of the selected schedules, after that of the name `after`.
+///
+/// # Errors
+/// When the tables fail.
+pub fn schedules(
+    tables: &dyn Read,
+    group: GroupId,
+    namespace: &str,
+    selection: &KeySelection,
+    after: Option<&str>,
+    items_max: usize,
+) -> Result<SchedulePage, Fatal> {
+    let mut page = SchedulePage::default();
+    if exceeds(namespace.len(), NAMESPACE_BYTES_MAX) {
+        return Ok(page);
+    }
+    let (mut from, to) = keys::schedule_range(group, namespace, selection.prefix());
+    if let Some(after) = after {
+        from = from.max(keys::successor(keys::schedule(group, namespace, after)));
+    }
+    let (mut steps, mut bytes, mut passed, mut failed) = (0, 0, None, None);
+    tables.scan(&from, &to, &mut |key, value| {
+        let full = page.schedules.len() >= items_max.max(1) || bytes > PAGE_BYTES;
+        if full || steps > SCAN_STEPS_MAX {
+            page.cursor = passed.take();
+            return ControlFlow::Break(());
+        }
+        let Some(Key::Schedule { name, .. }) = keys::parse(group, key) else {
+            failed = Some(Fatal::Invariant(format!("SCHEDULE holds the key {key:02x?}")));
+            return ControlFlow::Break(());
+        };
+        steps += SCAN_ROW_STEPS + key.len() + value.len();
+        if selection.takes(name.as_bytes(), &mut steps) {
+            match rows::decode("schedule row", value) {
+                Ok(row) => {
+                    bytes += key.len() + value.len();
+                    page.schedules.push((name.to_owned(), item(row)));
+                }
+                Err(fatal) => {
+                    failed = Some(fatal);
+                    return ControlFlow::Break(());
+                }
+            }
+        }
+        passed = Some(name.to_owned());
+        ControlFlow::Continue(())
+    })?;
+    match failed {
+        Some(fatal) => Err(fatal),
+        None => Ok(page),
+    }
+}
+
+/// A schedule that asks when it is due next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskingSchedule {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// As which it was put.
+    pub id: ScheduleId,
+    /// What it was asked to be.
+    pub repeats: Repeats,
+    /// Wall time at which it was due last.
+    pub last_wall_ms: Option<u64>,
+}
+
+/// The schedules that somebody has to say the next time of.
+///
+/// # Errors
+/// When the tables fail.
+pub fn asking_schedules(tables: &dyn Read, group: GroupId) -> Result<Vec<AskingSchedule>, Fatal> {
+    let mut asking = Vec::new();
+    each_row(tables, group, keys::table::SCHEDULE, |key, value| {
+        let Some(Key::Schedule { namespace, name }) = keys::parse(group, key) else {
+            return Err(Fatal::Invariant(format!("SCHEDULE holds the key {key:02x?}")));
+        };
+        let row: ScheduleRow = rows::decode("schedule row", value)?;
+        if row.asks {
+            asking.push(AskingSchedule {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                id: row.id,
+                repeats: row.repeats,
+                last_wall_ms: row.last_wall_ms,
+            });
+        }
+        Ok(())
+    })?;
+    Ok(asking)
+}

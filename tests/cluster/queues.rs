@@ -1,0 +1,458 @@
+//! The task queue on the command line, and what becomes of jobs when their workers die.
+
+use nix::sys::signal::Signal;
+use quorate_testkit::process::ProcessCluster;
+use quorate_tests::processes::{Quorate, alone, send, wait_until};
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::{Child, ChildStdout};
+
+/// Far more than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn nodes(count: u64) -> (ProcessCluster, Quorate) {
+    let mut cluster = ProcessCluster::start(count).await.expect("the nodes start");
+    cluster.wait_ready().await.expect("one leads");
+    let quorate = Quorate::of(&cluster);
+    (cluster, quorate)
+}
+
+async fn stats(quorate: &Quorate, queue: &str) -> Value {
+    quorate.run(&format!("queue stats {queue} -o json")).await.expect(0).json()
+}
+
+/// Waits until the figures of a queue look like this.
+async fn wait_for_stats(quorate: &Quorate, queue: &str, so: impl Fn(&Value) -> bool) {
+    wait_until(&format!("queue {queue}"), PATIENCE, || async { so(&stats(quorate, queue).await) })
+        .await;
+}
+
+async fn push(quorate: &Quorate, arguments: &str) -> String {
+    let pushed = quorate.run(&format!("queue push {arguments}")).await.expect(0);
+    let id = pushed.text().trim_end().to_owned();
+    assert!(id.parse::<u64>().is_ok_and(|id| id > 0), "{pushed:?}");
+    id
+}
+
+/// Takes jobs: a line of JSON each.
+async fn pull(quorate: &Quorate, arguments: &str) -> Vec<Value> {
+    let pulled = quorate.run(&format!("queue pull {arguments} -o json")).await.expect(0).text();
+    pulled.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect()
+}
+
+fn text<'a>(job: &'a Value, name: &str) -> &'a str {
+    job[name].as_str().unwrap_or_else(|| panic!("{name} is no string: {job}"))
+}
+
+/// A worker with a script of the shell, and the beginning of its stdout.
+fn work(quorate: &Quorate, options: &str, script: &str) -> (Child, BufReader<ChildStdout>) {
+    let mut command = quorate.command();
+    command.args(["queue", "work"]).args(options.split_whitespace());
+    command.args(["-o", "json", "--", "sh", "-c", script]);
+    let mut child = command.spawn().expect("quorate can be started");
+    let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+    (child, stdout)
+}
+
+async fn line(stdout: &mut BufReader<ChildStdout>) -> String {
+    let mut line = String::new();
+    let read = tokio::time::timeout(PATIENCE, stdout.read_line(&mut line)).await;
+    read.expect("a line comes in time").expect("stdout can be read");
+    line.trim_end().to_owned()
+}
+
+/// Its status, what else it wrote to stdout, and its stderr.
+async fn ended(mut child: Child, mut stdout: BufReader<ChildStdout>) -> (i32, String, String) {
+    let all = async {
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).await.expect("stdout can be read");
+        let mut said = String::new();
+        let mut stderr = child.stderr.take().expect("it is piped");
+        stderr.read_to_string(&mut said).await.expect("stderr can be read");
+        let status = child.wait().await.expect("its end can be waited for");
+        (status.code().expect("it exits by itself"), rest, said)
+    };
+    tokio::time::timeout(PATIENCE, all).await.expect("it ends in time")
+}
+
+#[tokio::test]
+async fn a_job_is_pushed_pulled_and_settled() {
+    let _alone = alone().await;
+    let (cluster, quorate) = nodes(1).await;
+    // Nothing is there, and nothing is made by looking.
+    for line in ["stats q", "peek q", "list q", "get q 1", "cancel q 1", "redrive q"] {
+        quorate.run(&format!("queue {line}")).await.expect(3).expect_stderr("QUEUE_UNKNOWN");
+    }
+    quorate.run("queue delete q").await.expect(3);
+    assert_eq!(quorate.run("queue queues -o json").await.expect(0).text(), "");
+    assert_eq!(quorate.run("queue pull q").await.expect(0).text(), "");
+
+    let first = push(&quorate, "q one --header a=b --content-type text/plain --group g").await;
+    let urgent = push(&quorate, "q two --priority 9").await;
+    assert_ne!(first, urgent);
+    let peeked = quorate.run("queue peek q --count 2 -o json").await.expect(0).text();
+    let next: Vec<Value> =
+        peeked.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect();
+    assert_eq!((text(&next[0], "id"), text(&next[1], "id")), (&urgent[..], &first[..]));
+
+    let jobs = pull(&quorate, "q --count 5").await;
+    assert_eq!(jobs.len(), 2);
+    let ids: Vec<_> = jobs.iter().map(|job| text(job, "id")).collect();
+    assert_eq!(ids, [&urgent[..], &first[..]]);
+    let job = &jobs[1];
+    assert_eq!((&job["attempt"], text(job, "payload")), (&json!(1), "one"));
+    assert_eq!(job["headers"], json!([{ "name": "a", "value": "b" }]));
+    assert_eq!((text(job, "content_type"), text(job, "group")), ("text/plain", "g"));
+    let left = job["lease_ms"].as_u64().expect("it is a number");
+    assert!((20_000..=30_000).contains(&left), "{job}");
+    let lease = text(job, "lease").to_owned();
+    assert!(lease.parse::<u64>().is_ok());
+
+    // Who works on it, and how far that is, can be seen.
+    quorate.run(&format!("queue progress q {first} --lease {lease} 0.25 begun")).await.expect(0);
+    let extended =
+        quorate.run(&format!("queue extend q {first} --lease {lease} --for 10m -o json")).await;
+    assert_eq!(extended.expect(0).json()["lease_ms"], 600_000);
+    let shown = quorate.run(&format!("queue get q {first} -o json")).await.expect(0).json();
+    assert_eq!((text(&shown, "state"), text(&shown, "lease")), ("leased", &lease[..]));
+    assert_eq!((&shown["progress"]["fraction"], text(&shown, "payload")), (&json!(0.25), "one"));
+    assert!(shown["lease_ms"].as_u64().is_some_and(|ms| ms > 500_000), "{shown}");
+    let seen = quorate.run(&format!("queue get q {first}")).await.expect(0).text();
+    assert!(seen.contains("25.0 %") && seen.contains("begun"), "{seen}");
+
+    // Only under the lease, and only once.
+    for word in ["ack", "nack", "extend"] {
+        let wrong = quorate.run(&format!("queue {word} q {first} --lease 999999 -o json")).await;
+        assert_eq!(wrong.expect(4).error_json()["reason"], "JOB_LEASE_LOST", "{word}");
+        let none = quorate.run(&format!("queue {word} q 999999 --lease {lease} -o json")).await;
+        assert_eq!(none.expect(3).error_json()["reason"], "JOB_UNKNOWN", "{word}");
+    }
+    let acked = quorate.run(&format!("queue ack q {first} --lease {lease} -o json")).await;
+    assert_eq!(acked.expect(0).json(), json!({ "id": first, "acked": true }));
+    let again = quorate.run(&format!("queue ack q {first} --lease {lease} -o json")).await;
+    assert_eq!(again.expect(3).error_json()["reason"], "JOB_UNKNOWN");
+    quorate.run(&format!("queue get q {first}")).await.expect(3);
+
+    // Handed back, it is as if it had not been delivered; then it fails, waits, and is given up.
+    let lease = text(&jobs[0], "lease");
+    let back =
+        quorate.run(&format!("queue nack q {urgent} --lease {lease} --return -o json")).await;
+    assert_eq!(text(&back.expect(0).json(), "state"), "ready");
+    let job = pull(&quorate, "q").await.remove(0);
+    assert_eq!(job["attempt"], 1);
+    let lease = text(&job, "lease");
+    let line = format!("queue nack q {urgent} --lease {lease} --delay 300ms --error oh -o json");
+    let nacked = quorate.run(&line).await.expect(0).json();
+    assert_eq!((text(&nacked, "state"), &nacked["delay_ms"]), ("delayed", &json!(300)));
+    let job = pull(&quorate, "q --wait 20s").await.remove(0);
+    assert_eq!((text(&job, "id"), &job["attempt"]), (&urgent[..], &json!(2)));
+    let lease = text(&job, "lease");
+    let dead = quorate.run(&format!("queue nack q {urgent} --lease {lease} --dead -o json")).await;
+    assert_eq!(text(&dead.expect(0).json(), "state"), "dead");
+    let letter = quorate.run(&format!("queue get q {urgent} -o json")).await.expect(0).json();
+    assert_eq!((text(&letter, "queue"), text(&letter, "from_queue")), ("q.dead", "q"));
+    assert_eq!(
+        (text(&letter, "death_cause"), text(&letter["failures"][0], "error")),
+        ("rejected", "oh")
+    );
+    let redriven = quorate.run(&format!("queue redrive q {urgent} -o json")).await.expect(0).json();
+    assert_eq!(redriven["moved"], 1);
+    let job = pull(&quorate, "q").await.remove(0);
+    assert_eq!((text(&job, "id"), &job["attempt"]), (&urgent[..], &json!(1)));
+    let cancelled = quorate.run(&format!("queue cancel q {urgent} -o json")).await.expect(0).json();
+    assert_eq!((&cancelled["cancelled"], &cancelled["was_leased"]), (&json!(true), &json!(true)));
+    quorate.run(&format!("queue cancel q {urgent}")).await.expect(3);
+
+    let figures = stats(&quorate, "q").await;
+    for (name, count) in [
+        ("ready", 0),
+        ("delayed", 0),
+        ("leased", 0),
+        ("dead", 0),
+        ("pushed", 3),
+        ("acked", 1),
+        ("nacked", 2),
+        ("died", 1),
+        ("cancelled", 1),
+        ("delivered", 5),
+    ] {
+        assert_eq!(figures[name], count, "{name}: {figures}");
+    }
+    cluster.logs().assert_no_panics();
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_push_is_heeded() {
+    let _alone = alone().await;
+    let (cluster, quorate) = nodes(1).await;
+    // To the byte, also what is no text.
+    let arguments: Vec<OsString> = ["queue", "push", "q", "-"].map(OsString::from).to_vec();
+    quorate.run_with(&arguments, Some(&[0xff, 0, b'\n'])).await.expect(0);
+    let job = pull(&quorate, "q").await.remove(0);
+    assert_eq!(text(&job, "payload_base64"), "/wAK");
+    assert!(job.get("payload").is_none());
+
+    let id = push(&quorate, "q a --dedupe-key k --dedupe-window 1h").await;
+    let same = quorate.run("queue push q b --dedupe-key k -o json").await.expect(0);
+    assert_eq!(same.json()["id"], json!(id));
+    assert_eq!(same.json()["duplicate"], true);
+    same.expect_stderr("duplicate");
+    assert_eq!(push(&quorate, "q c --dedupe-key k").await, id);
+
+    push(&quorate, "later a --delay 1h").await;
+    push(&quorate, "later b --not-before 2999-01-01T00:00:00Z").await;
+    push(&quorate, "later c --not-before 1000").await;
+    let figures = stats(&quorate, "later").await;
+    assert_eq!((&figures["ready"], &figures["delayed"]), (&json!(1), &json!(2)));
+    let listed = quorate.run("queue list later --state delayed -o json").await.expect(0).text();
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    assert!(listed.contains("\"not_before_unix_ms\":32472144000000"), "{listed}");
+    push(&quorate, "brief a --ttl 1ms --delay 50ms").await;
+    wait_for_stats(&quorate, "brief", |figures| figures["died"] == 1).await;
+
+    // A line each, in batches.
+    let lines: String = (0..1_000).map(|number| format!("line {number}\n")).collect();
+    let arguments: Vec<OsString> =
+        ["queue", "push", "many", "--lines", "-o", "json"].map(OsString::from).to_vec();
+    let pushed = quorate.run_with(&arguments, Some(lines.as_bytes())).await.expect(0).json();
+    assert_eq!(pushed, json!({ "pushed": 1_000 }));
+    assert_eq!(stats(&quorate, "many").await["ready"], 1_000);
+    let jobs = pull(&quorate, "many --count 3").await;
+    let payloads: Vec<_> = jobs.iter().map(|job| text(job, "payload")).collect();
+    assert_eq!(payloads, ["line 0", "line 1", "line 2"]);
+    let listed = quorate.run("queue list many -o json --payloads").await.expect(0).text();
+    assert_eq!(listed.lines().count(), 1_000);
+    assert_eq!(quorate.run("queue list many --limit 5").await.expect(0).text().lines().count(), 6);
+
+    // A guard that does not hold keeps it out.
+    let refused = quorate.run("queue push guarded a --guard l:7 -o json").await.expect(4);
+    assert_eq!(refused.error_json()["reason"], "LOCK_LOST");
+    for (line, says) in [
+        ("push q", "PAYLOAD"),
+        ("push q p --delay 5", "5s"),
+        ("push q p --not-before tomorrow", "2026-01-31T18:30:00Z"),
+        ("pull q --wait 2h", "1h"),
+        ("ack q 1", "--lease"),
+        ("update q --rate 5", "100/1s"),
+        ("work q", "CMD"),
+    ] {
+        quorate.run(&format!("queue {line}")).await.expect(2).expect_stderr(says);
+    }
+    let long = "n".repeat(513);
+    quorate.run(&format!("queue push {long} x")).await.expect(1).expect_stderr("QUEUE_NAME");
+    cluster.logs().assert_no_panics();
+}
+
+#[tokio::test]
+async fn a_queue_is_made_changed_paused_purged_and_deleted() {
+    let _alone = alone().await;
+    let (cluster, quorate) = nodes(1).await;
+    let line = "queue update q --visibility 1m --attempts 2 --backoff 1s..2m --jitter 50 \
+                --dead-to letters --keep-done 1h --jobs-max 3 --when-full reject --parallel-max 1 \
+                --rate 100/1s --dedupe-window 2m -o json";
+    assert_eq!(quorate.run(line).await.expect(0).json()["created"], true);
+    let figures = stats(&quorate, "q").await;
+    let expected = json!({
+        "visibility_ms": 60_000,
+        "attempts_max": 2,
+        "backoff": {
+            "exponential": true, "base_ms": 1_000, "cap_ms": 120_000, "jitter_permille": 500,
+        },
+        "dead_letters": "letters",
+        "keep_done_ms": 3_600_000,
+        "jobs_max": 3,
+        "when_full": "reject",
+        "parallel_max": 1,
+        "rate": { "jobs": 100, "per_ms": 1_000 },
+        "dedupe_window_ms": 120_000,
+    });
+    assert_eq!(figures["options"], expected);
+    let again = quorate.run("queue update q --rate off --dead-discard -o json").await.expect(0);
+    assert_eq!(again.json()["created"], false);
+    let options = &stats(&quorate, "q").await["options"];
+    assert_eq!((&options["rate"], &options["dead_letters"]), (&Value::Null, &Value::Null));
+    assert_eq!(options["attempts_max"], 2, "what is not named stays");
+
+    for payload in ["a", "b", "c"] {
+        push(&quorate, &format!("q {payload}")).await;
+    }
+    let full = quorate.run("queue push q d -o json").await.expect(1).error_json();
+    assert_eq!(full["reason"], "QUEUE_FULL");
+    quorate.run("queue pause q").await.expect(0);
+    assert_eq!(pull(&quorate, "q --count 9").await.len(), 0);
+    quorate.run("queue resume q").await.expect(0);
+    assert_eq!(pull(&quorate, "q --count 9").await.len(), 1, "one at once");
+
+    push(&quorate, "other x").await;
+    let table = quorate.run("queue queues").await.expect(0).text();
+    let names: Vec<_> = table.lines().skip(1).filter_map(|row| row.split(' ').next()).collect();
+    assert_eq!(names, ["other", "q"], "{table}");
+    let listed = quorate.run("queue queues o* -o json").await.expect(0).json();
+    assert_eq!((text(&listed, "queue"), &listed["ready"]), ("other", &json!(1)));
+    let seen = quorate.run("queue stats q").await.expect(0).text();
+    assert!(seen.contains("visibility 60s, 2 attempts"), "{seen}");
+
+    // Again and again: not on a terminal, so a line each.
+    let watched =
+        quorate.run("queue stats q --watch --every 100ms --count 3").await.expect(0).text();
+    assert_eq!(watched.lines().count(), 3, "{watched}");
+    assert!(!watched.contains('\u{1b}') && watched.contains("acked 0.0/s"), "{watched}");
+    let watched =
+        quorate.run("queue stats q --watch --every 100ms --count 2 -o json").await.expect(0).text();
+    let last: Value =
+        serde_json::from_str(watched.lines().last().expect("there are two")).expect("it is JSON");
+    assert_eq!(last["per_second"]["pushed"], 0.0);
+
+    let purged = quorate.run("queue purge q -o json").await.expect(0).json();
+    assert_eq!(purged["purged"], 3);
+    push(&quorate, "q e").await;
+    let deleted = quorate.run("queue delete q -o json").await.expect(0).json();
+    assert_eq!((&deleted["deleted"], &deleted["jobs"]), (&json!(true), &json!(1)));
+    quorate.run("queue stats q").await.expect(3);
+    cluster.logs().assert_no_panics();
+}
+
+#[tokio::test]
+async fn a_command_does_jobs_and_its_status_says_how_that_went() {
+    let _alone = alone().await;
+    let (cluster, quorate) = nodes(1).await;
+    quorate.run("queue update q --backoff 0s --attempts 2").await.expect(0);
+    let ok = push(&quorate, "q ok").await;
+    let bad = push(&quorate, "q bad").await;
+    // The second attempt of the bad one is its last.
+    let script = "read payload; echo $payload $QUORATE_JOB_ID $QUORATE_JOB_ATTEMPT $QUORATE_QUEUE; \
+                  [ $payload = ok ] || { echo first >&2; echo no disk >&2; exit 7; }";
+    let (child, mut stdout) = work(&quorate, "q --max-jobs 3", script);
+    let lines = [line(&mut stdout).await, line(&mut stdout).await, line(&mut stdout).await];
+    assert_eq!(lines, [format!("ok {ok} 1 q"), format!("bad {bad} 1 q"), format!("bad {bad} 2 q")]);
+    let (status, rest, said) = ended(child, stdout).await;
+    assert_eq!(status, 0, "{said}");
+    let done: Value = serde_json::from_str(&rest).expect("it is JSON");
+    assert_eq!(done, json!({ "done": 1, "failed": 2, "lost": 0, "handed_back": 0 }));
+    assert!(said.contains("no disk") && said.contains("exit status 7"), "{said}");
+    let letter = quorate.run(&format!("queue get q {bad} -o json")).await.expect(0).json();
+    assert_eq!(text(&letter, "death_cause"), "attempts");
+    assert_eq!(text(&letter["failures"][1], "error"), "exit status 7: no disk");
+    assert_eq!(quorate.run("session list -o json").await.expect(0).text(), "");
+
+    // One that can't be run costs no attempt.
+    push(&quorate, "q x").await;
+    for (command, status) in [("no-such-command", 127), ("/etc/passwd", 126)] {
+        quorate.run(&format!("queue work q -- {command}")).await.expect(status);
+        assert_eq!(stats(&quorate, "q").await["ready"], 1);
+    }
+    let job = pull(&quorate, "q").await.remove(0);
+    assert_eq!(job["attempt"], 1);
+    let (id, lease) = (text(&job, "id"), text(&job, "lease"));
+    quorate.run(&format!("queue ack q {id} --lease {lease}")).await.expect(0);
+
+    // It is kept for as long as it takes.
+    quorate.run("queue update q --visibility 1s").await.expect(0);
+    push(&quorate, "q long").await;
+    let (child, mut stdout) = work(&quorate, "q --max-jobs 1", "echo begun; sleep 3; echo done");
+    assert_eq!(line(&mut stdout).await, "begun");
+    assert_eq!(line(&mut stdout).await, "done");
+    assert_eq!(ended(child, stdout).await.0, 0);
+    assert_eq!(stats(&quorate, "q").await["lapsed"], 0);
+
+    // A signal lets it finish; a second one does not.
+    push(&quorate, "q slow").await;
+    let (child, mut stdout) = work(&quorate, "q", "echo begun; sleep 1; echo done");
+    assert_eq!(line(&mut stdout).await, "begun");
+    send(&child, Signal::SIGTERM);
+    assert_eq!(line(&mut stdout).await, "done");
+    let (status, rest, said) = ended(child, stdout).await;
+    assert_eq!(status, 0, "{said}");
+    assert!(rest.contains("\"done\":1"), "{rest}");
+    let slow = push(&quorate, "q slow").await;
+    let (child, mut stdout) = work(&quorate, "q", "echo begun; exec sleep 600");
+    assert_eq!(line(&mut stdout).await, "begun");
+    send(&child, Signal::SIGINT);
+    wait_for_stats(&quorate, "q", |figures| figures["leased"] == 1).await;
+    // The first one has been heeded when no more is taken.
+    send(&child, Signal::SIGINT);
+    let (status, rest, said) = ended(child, stdout).await;
+    assert_eq!(status, 0, "{said}");
+    assert!(rest.contains("\"handed_back\":1"), "{rest} {said}");
+    let job = pull(&quorate, "q").await.remove(0);
+    assert_eq!((text(&job, "id"), &job["attempt"]), (&slow[..], &json!(1)), "no attempt");
+    quorate.run(&format!("queue cancel q {slow}")).await.expect(0);
+
+    // One that was cancelled is ended, with all it has started.
+    let id = push(&quorate, "q endless").await;
+    let (child, mut stdout) = work(&quorate, "q", "trap 'echo told' TERM; echo begun; sleep 600");
+    assert_eq!(line(&mut stdout).await, "begun");
+    quorate.run(&format!("queue cancel q {id}")).await.expect(0);
+    assert_eq!(line(&mut stdout).await, "told");
+    send(&child, Signal::SIGTERM);
+    let (status, rest, said) = ended(child, stdout).await;
+    assert_eq!(status, 0, "{said}");
+    assert!(rest.contains("\"lost\":1"), "{rest}");
+
+    // A queue that is deleted ends its workers.
+    push(&quorate, "q last").await;
+    let (child, mut stdout) = work(&quorate, "q", "echo begun");
+    assert_eq!(line(&mut stdout).await, "begun");
+    wait_for_stats(&quorate, "q", |figures| figures["leased"] == 0).await;
+    quorate.run("queue delete q").await.expect(0);
+    let (status, _, said) = ended(child, stdout).await;
+    assert_eq!(status, 3, "{said}");
+    assert!(said.contains("QUEUE_UNKNOWN"), "{said}");
+    cluster.logs().assert_no_panics();
+}
+
+#[tokio::test]
+async fn the_jobs_of_a_worker_that_is_killed_are_done_by_others() {
+    let _alone = alone().await;
+    let (cluster, quorate) = nodes(3).await;
+    quorate.run("queue update q --visibility 12h --backoff 0s").await.expect(0);
+    let delivered = push(&quorate, "q delivered").await;
+    let (mut victim, mut stdout) =
+        work(&quorate, "q --session-ttl 2s", "echo begun; exec sleep 600");
+    assert_eq!(line(&mut stdout).await, "begun");
+    let killed = Instant::now();
+    send(&victim, Signal::SIGKILL);
+    victim.wait().await.expect("its end can be waited for");
+    // What it had not been given is elsewhere at once.
+    let undelivered = push(&quorate, "q undelivered").await;
+    let job = pull(&quorate, "q --wait 10s").await.remove(0);
+    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
+    assert_eq!(text(&job, "id"), undelivered);
+    // What it had is elsewhere when its session has ended, long before the lease would.
+    let job = pull(&quorate, "q --wait 20s").await.remove(0);
+    assert_eq!((text(&job, "id"), &job["attempt"]), (&delivered[..], &json!(2)));
+    let took = killed.elapsed();
+    assert!(took > Duration::from_secs(1) && took < Duration::from_secs(10), "{took:?}");
+
+    // Without a session it is the lease that counts.
+    quorate.run("queue update brief --visibility 1s --backoff 0s").await.expect(0);
+    let id = push(&quorate, "brief x").await;
+    assert_eq!(pull(&quorate, "brief").await.len(), 1);
+    let job = pull(&quorate, "brief --wait 20s").await.remove(0);
+    assert_eq!((text(&job, "id"), &job["attempt"]), (&id[..], &json!(2)));
+    assert_eq!(stats(&quorate, "brief").await["lapsed"], 1);
+    cluster.logs().assert_no_panics();
+}
+
+#[tokio::test]
+async fn a_worker_goes_on_when_its_node_is_killed() {
+    let _alone = alone().await;
+    let (mut cluster, quorate) = nodes(3).await;
+    let (child, mut stdout) = work(&quorate, "q --parallel 4", "read payload; echo $payload");
+    push(&quorate, "q first").await;
+    assert_eq!(line(&mut stdout).await, "first");
+    let leader = cluster.leader().await.expect("one leads");
+    cluster.kill(leader).await.expect("it can be killed");
+    for payload in ["second", "third"] {
+        push(&quorate, &format!("q {payload} --timeout 20s")).await;
+        assert_eq!(line(&mut stdout).await, payload);
+    }
+    wait_for_stats(&quorate, "q", |figures| figures["acked"] == 3).await;
+    send(&child, Signal::SIGTERM);
+    let (status, rest, said) = ended(child, stdout).await;
+    assert_eq!(status, 0, "{said}");
+    assert!(rest.contains("\"done\":3"), "{rest}");
+    cluster.logs().assert_no_panics();
+}

@@ -292,7 +292,7 @@ async fn a_queue_is_made_changed_paused_purged_and_deleted() {
     let listed = quorate.run("queue queues o* -o json").await.expect(0).json();
     assert_eq!((text(&listed, "queue"), &listed["ready"]), ("other", &json!(1)));
     let seen = quorate.run("queue stats q").await.expect(0).text();
-    assert!(seen.contains("visibility 60s, 2 attempts"), "{seen}");
+    assert!(seen.contains("visibility 1m, 2 attempts, backoff 1s doubling to 2m"), "{seen}");
 
     // Again and again: not on a terminal, so a line each.
     let watched =

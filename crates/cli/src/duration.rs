@@ -35,6 +35,29 @@ pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// As it is parsed: in the largest unit that shows it whole.
+pub(crate) fn text(duration: Duration) -> String {
+    let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let whole = |unit_ms: u64| ms > 0 && ms.is_multiple_of(unit_ms);
+    let unit = UNITS.iter().rev().find(|(_, unit_ms)| whole(*unit_ms));
+    match unit {
+        Some((name, unit_ms)) => format!("{}{name}", ms / unit_ms),
+        None => "0s".to_owned(),
+    }
+}
+
+/// In as few words as will do.
+pub(crate) fn rough(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{}ms", duration.as_millis()),
+        1..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +68,28 @@ mod tests {
             [("500ms", 500), ("30s", 30_000), ("2m", 120_000), ("1h", 3_600_000), ("0s", 0)]
         {
             assert_eq!(parse(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_written_as_it_is_read() {
+        for written in ["0s", "500ms", "1500ms", "30s", "90s", "2m", "1h", "366d"] {
+            assert_eq!(text(parse(written).expect("it is one")), written);
+        }
+        assert_eq!(text(Duration::from_micros(10)), "0s");
+    }
+
+    #[test]
+    fn a_rough_duration_has_one_unit() {
+        for (ms, written) in [
+            (5, "5ms"),
+            (1_999, "1s"),
+            (119_000, "119s"),
+            (120_000, "2m"),
+            (7_200_000, "2h"),
+            (400_000_000, "4d"),
+        ] {
+            assert_eq!(rough(Duration::from_millis(ms)), written);
         }
     }
 

@@ -177,9 +177,8 @@ impl Holder {
                 if let Some(waiting) = table.waiting.pop_front() {
                     return Some(Ok(waiting));
                 }
-                match &mut table.over {
-                    Some(over) => return std::mem::replace(over, Ok(())).err().map(Err),
-                    None => {}
+                if let Some(over) = &mut table.over {
+                    return std::mem::replace(over, Ok(())).err().map(Err);
                 }
             }
             news.await;

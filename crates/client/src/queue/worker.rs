@@ -322,7 +322,7 @@ where
                     }
                     ended => {
                         over = Some(ended.map_or(Ok(()), |ended| ended.map(drop)));
-                        cut_at = cut_at.or(Some(Instant::now() + self.grace));
+                        cut_at.get_or_insert_with(|| Instant::now() + self.grace);
                     }
                 },
             }

@@ -36,9 +36,8 @@ async fn until(so: impl Fn() -> bool) {
 /// A worker that does jobs at once, but for those named here.
 async fn worker(fake: &Fake, parallel: u32, slow: &'static [(u64, u64)]) -> WorkerHandle {
     let handler = move |job: Arc<Job>| async move {
-        match slow.iter().find(|(id, _)| *id == job.id()) {
-            Some((_, seconds)) => tokio::time::sleep(secs(*seconds)).await,
-            None => {}
+        if let Some((_, seconds)) = slow.iter().find(|(id, _)| *id == job.id()) {
+            tokio::time::sleep(secs(*seconds)).await;
         }
         Ok(())
     };

@@ -3,6 +3,7 @@
 use super::{cause, one_line, shown, state};
 use crate::commands::kv;
 use crate::connect::Connect;
+use crate::duration;
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::when;
@@ -41,11 +42,12 @@ fn text(job: &JobInfo) -> String {
     let mut lines = vec![format!("job {} of queue {}", job.id, one_line(&job.queue))];
     lines.push(match (job.state, job.not_before) {
         (_, Some(at)) => format!("delayed until {}", when::text(at)),
-        (JobState::Delayed, None) => format!("delayed for {:?}", job.state_for),
+        (JobState::Delayed, None) => format!("delayed for {}", duration::rough(job.state_for)),
         (JobState::Leased, None) => {
-            format!("leased under {} for {:?}", job.lease.unwrap_or(0), job.state_for)
+            let left = duration::rough(job.state_for);
+            format!("leased under {} for {left}", job.lease.unwrap_or(0))
         }
-        (JobState::Done, None) => format!("done, kept for {:?}", job.state_for),
+        (JobState::Done, None) => format!("done, kept for {}", duration::rough(job.state_for)),
         (other, None) => state(other).to_owned(),
     });
     lines.push(format!(
@@ -55,7 +57,10 @@ fn text(job: &JobInfo) -> String {
         job.attempts
     ));
     if let Some(ttl) = job.remaining_ttl {
-        lines.push(format!("given up in {ttl:?} if it was not delivered"));
+        lines.push({
+            let ttl = duration::rough(ttl);
+            format!("given up in {ttl} if it was not delivered")
+        });
     }
     if !job.group.is_empty() {
         lines.push(format!("group {}", kv::text(&job.group)));

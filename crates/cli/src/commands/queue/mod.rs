@@ -21,6 +21,7 @@ mod update;
 mod work;
 
 use crate::connect::Connect;
+use crate::duration;
 use crate::exit::Failure;
 use crate::output::{Output, put_bytes};
 use crate::when;
@@ -249,9 +250,15 @@ fn row(job: &JobInfo) -> Vec<String> {
     let mut about = Vec::new();
     match (job.state, job.not_before) {
         (_, Some(at)) => about.push(format!("not before {}", when::text(at))),
-        (JobState::Delayed, None) => about.push(format!("ready in {:?}", job.state_for)),
-        (JobState::Leased, None) => about.push(format!("leased for {:?}", job.state_for)),
-        (JobState::Done, None) => about.push(format!("kept for {:?}", job.state_for)),
+        (JobState::Delayed, None) => {
+            about.push(format!("ready in {}", duration::rough(job.state_for)))
+        }
+        (JobState::Leased, None) => {
+            about.push(format!("leased for {}", duration::rough(job.state_for)))
+        }
+        (JobState::Done, None) => {
+            about.push(format!("kept for {}", duration::rough(job.state_for)))
+        }
         _ => {}
     }
     if let Some(progress) = &job.progress {

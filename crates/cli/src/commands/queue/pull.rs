@@ -90,7 +90,7 @@ fn row(job: &Job) -> Vec<String> {
         job.id().to_string(),
         job.lease().to_string(),
         job.attempt().to_string(),
-        format!("{:?}", Duration::from_secs(job.remaining().as_secs_f64().round() as u64)),
+        duration::rough(job.remaining() + Duration::from_millis(500)),
         kv::text(job.payload()),
     ]
 }

@@ -3,6 +3,7 @@
 use super::stats;
 use crate::commands::kv;
 use crate::connect::Connect;
+use crate::duration;
 use crate::exit::Failure;
 use crate::output::Output;
 use clap::Args;
@@ -40,7 +41,7 @@ fn row(queue: &QueueInfo) -> Vec<String> {
         queue.leased.to_string(),
         queue.done.to_string(),
         queue.dead.to_string(),
-        queue.oldest_ready.map_or_else(|| "-".to_owned(), stats::age),
+        queue.oldest_ready.map_or_else(|| "-".to_owned(), duration::rough),
         (if queue.paused { "paused" } else { "" }).to_owned(),
     ]
 }

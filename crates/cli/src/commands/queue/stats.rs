@@ -142,12 +142,13 @@ pub(super) fn shown(queue: &QueueInfo) -> Value {
         "died": totals.died,
         "dropped": totals.dropped,
         "cancelled": totals.cancelled,
-        "options": shown_options(&queue.options),
+        "options": shown_options(queue),
     })
 }
 
-fn shown_options(options: &QueueOptions) -> Value {
-    let QueueOptions { backoff, .. } = options;
+fn shown_options(queue: &QueueInfo) -> Value {
+    let options = &queue.options;
+    let backoff = options.backoff;
     let mut object = Map::new();
     let mut put = |name: &str, value: Value| drop(object.insert(name.to_owned(), value));
     put("visibility_ms", millis(options.visibility).into());
@@ -161,7 +162,7 @@ fn shown_options(options: &QueueOptions) -> Value {
             "jitter_permille": backoff.jitter_permille,
         }),
     );
-    put("dead_letters", dead_letters(options).map_or(Value::Null, Value::from));
+    put("dead_letters", dead_letters(queue).map_or(Value::Null, Value::from));
     put("keep_done_ms", millis(options.keep_done).into());
     put("jobs_max", options.jobs_max.into());
     put("when_full", when_full(options).into());
@@ -172,12 +173,11 @@ fn shown_options(options: &QueueOptions) -> Value {
     object.into()
 }
 
-/// The queue they go to, `.dead` standing for one of the own name with that behind it; none when they
-/// are discarded.
-fn dead_letters(options: &QueueOptions) -> Option<&str> {
-    match &options.dead_letters {
-        DeadLetters::Own => Some(".dead"),
-        DeadLetters::To(queue) => Some(queue),
+/// The queue they go to; none when they are discarded.
+fn dead_letters(queue: &QueueInfo) -> Option<String> {
+    match &queue.options.dead_letters {
+        DeadLetters::Own => Some(format!("{}.dead", queue.name)),
+        DeadLetters::To(to) => Some(to.clone()),
         _ => None,
     }
 }
@@ -190,49 +190,44 @@ fn when_full(options: &QueueOptions) -> &'static str {
     }
 }
 
-/// A time in as few words as will do.
-pub(super) fn age(age: Duration) -> String {
-    let seconds = age.as_secs();
-    match seconds {
-        0 => format!("{}ms", age.as_millis()),
-        1..120 => format!("{seconds}s"),
-        120..7_200 => format!("{}m", seconds / 60),
-        7_200..172_800 => format!("{}h", seconds / 3_600),
-        _ => format!("{}d", seconds / 86_400),
-    }
-}
-
 fn text(queue: &QueueInfo) -> String {
     let options = &queue.options;
+    let (base, cap) = (duration::text(options.backoff.base), duration::text(options.backoff.cap));
     let backoff = match options.backoff.exponential {
-        true => format!("{:?}, doubling to {:?}", options.backoff.base, options.backoff.cap),
-        false => format!("{:?}", options.backoff.base),
+        true => format!("{base} doubling to {cap}"),
+        false => base,
     };
-    let letters = match dead_letters(options) {
-        Some(".dead") => format!("to {}.dead", one_line(&queue.name)),
-        Some(to) => format!("to {}", one_line(to)),
-        None => "discarded".to_owned(),
+    let attempts = match options.attempts_max {
+        0 => "any number of attempts".to_owned(),
+        most => format!("{most} attempts"),
     };
-    let limits = [
-        format!("at most {} jobs, beyond that {}", options.jobs_max, when_full(options)),
-        match options.parallel_max {
-            0 => "any number at once".to_owned(),
-            most => format!("{most} at once"),
-        },
-        match options.rate {
-            None => "as fast as can be".to_owned(),
-            Some(rate) => format!("{} in {:?}", rate.jobs, rate.per),
-        },
-    ];
+    let letters = match dead_letters(queue) {
+        Some(to) => format!("dead letters go to {}", one_line(&to)),
+        None => "jobs that are given up are gone".to_owned(),
+    };
+    let full = match options.when_full {
+        WhenFull::DropOldest => "then the oldest are dropped",
+        _ => "then pushes are refused",
+    };
+    let parallel = match options.parallel_max {
+        0 => "any number worked on at once".to_owned(),
+        most => format!("{most} worked on at once"),
+    };
+    let rate = match options.rate {
+        None => "as fast as can be".to_owned(),
+        Some(rate) => format!("{} in {}", rate.jobs, duration::text(rate.per)),
+    };
+    let kept = match options.keep_done {
+        Duration::ZERO => "jobs that are done are not kept".to_owned(),
+        keep => format!("jobs that are done are kept for {}", duration::text(keep)),
+    };
     format!(
-        "{}\n\nvisibility {:?}, {} attempts, backoff {backoff}, dead letters {letters}\n{}\n\
-         done jobs kept for {:?}, dedupe keys for {:?}",
+        "{}\n\nvisibility {}, {attempts}, backoff {backoff}; {letters}\nat most {} jobs, {full}; \
+         {parallel}, {rate}\n{kept}; dedupe keys for {}",
         in_full(queue, None),
-        options.visibility,
-        options.attempts_max,
-        limits.join("; "),
-        options.keep_done,
-        options.dedupe_window,
+        duration::text(options.visibility),
+        options.jobs_max,
+        duration::text(options.dedupe_window),
     )
 }
 
@@ -244,7 +239,7 @@ fn in_full(queue: &QueueInfo, rates: Option<&Rates>) -> String {
     let row = |name: &str, now: String, total: &str, counted: u64, rate: String| {
         vec![name.to_owned(), now, total.to_owned(), counted.to_string(), rate]
     };
-    let oldest = queue.oldest_ready.map_or_else(|| "-".to_owned(), age);
+    let oldest = queue.oldest_ready.map_or_else(|| "-".to_owned(), duration::rough);
     let rows = [
         row("ready", queue.ready.to_string(), "pushed", totals.pushed, per_second(|r| r.pushed)),
         row(
@@ -282,23 +277,4 @@ fn on_a_line(queue: &QueueInfo, rates: Option<&Rates>) -> String {
         line += " paused";
     }
     line
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_age_has_one_unit() {
-        for (ms, text) in [
-            (5, "5ms"),
-            (1_999, "1s"),
-            (119_000, "119s"),
-            (120_000, "2m"),
-            (7_200_000, "2h"),
-            (400_000_000, "4d"),
-        ] {
-            assert_eq!(age(Duration::from_millis(ms)), text);
-        }
-    }
 }

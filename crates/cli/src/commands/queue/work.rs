@@ -132,7 +132,8 @@ impl Work {
                     if std::mem::replace(&mut stopping, true) {
                         worker.stop_now();
                     } else {
-                        output.note(&format!("quorate: stopping; jobs that run have {grace:?}"));
+                        let grace = duration::text(grace);
+                        output.note(&format!("quorate: stopping; jobs that run have {grace}"));
                         worker.stop();
                     }
                 }

@@ -95,7 +95,7 @@ fn delivered((job_id, lease): (u64, u64), lasts: Duration) -> DeliveredJob {
         job_id,
         lease,
         attempt: 1,
-        lease_ms: lasts.as_millis() as u64,
+        lease_ms: lasts.as_millis().try_into().expect("it is short"),
         payload: format!("payload {job_id}").into(),
         ..DeliveredJob::default()
     }

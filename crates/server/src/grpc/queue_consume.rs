@@ -104,7 +104,7 @@ pub(super) fn start(
     requests: Streaming<v1::ConsumeRequest>,
     places: Places,
 ) -> Deliveries {
-    let new = Stage::New(New { context: context.clone(), requests, places });
+    let new = Stage::New(Box::new(New { context: context.clone(), requests, places }));
     let counters = Arc::clone(&context.counters);
     let cut = move || counters.consumers.slow_readers_cut.count();
     let messages = futures::stream::unfold(Some(new), next).boxed();
@@ -114,7 +114,7 @@ pub(super) fn start(
 type Item = Result<v1::ConsumeResponse, Status>;
 
 enum Stage {
-    New(New),
+    New(Box<New>),
     Open(Box<Consumer>),
 }
 
@@ -141,10 +141,10 @@ struct New {
 }
 
 impl New {
-    async fn open(mut self) -> Result<Box<Consumer>, Status> {
+    async fn open(mut self: Box<Self>) -> Result<Box<Consumer>, Status> {
         let asked = self.asked().await?;
         let deadline = Deadline::within(ATTACH_WITHIN);
-        let Self { context, requests, places } = self;
+        let Self { context, requests, places } = *self;
         let mailbox = Mailbox::open(&context.news, context.attachment());
         let attachment = mailbox.attachment();
         let wire::queue::Open { namespace, queue, session, consumer, window } = asked;

@@ -22,7 +22,7 @@ impl TxnService for Service {
         let answer = match commit {
             wire::txn::Commit::Read(read) => self.read(read, deadline).await?,
             wire::txn::Commit::Write(envelope) => {
-                let outcome = self.0.propose(envelope, deadline).await?;
+                let outcome = self.0.propose(*envelope, deadline).await?;
                 wire::txn::committed(outcome, self.0.replica.group())?
             }
         };

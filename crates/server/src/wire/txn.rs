@@ -20,7 +20,7 @@ use quorate_state::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Commit {
     /// It changes something, so it goes through the log.
-    Write(Envelope),
+    Write(Box<Envelope>),
     /// A view answers it.
     Read(Read),
 }
@@ -60,7 +60,7 @@ pub(crate) fn commit(request: v1::TxnRequest, limits: &Limits) -> Result<Commit,
         return Ok(Commit::Read(Read { namespace, transaction, fresh }));
     }
     let command = Command::Transaction(transaction);
-    Ok(Commit::Write(Envelope { namespace, caller, guard, command }))
+    Ok(Commit::Write(Box::new(Envelope { namespace, caller, guard, command })))
 }
 
 /// Converts a list; a refusal names the place in it.

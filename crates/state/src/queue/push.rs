@@ -166,7 +166,8 @@ fn check_room(
             let of = super::queue(scope, id)?;
             // Those that wait in their groups are not dropped.
             let droppable = scope.queues.ready_from(of.row.era, super::Place::FIRST);
-            let droppable = droppable.take(fresh as usize).count() as u64;
+            let droppable =
+                droppable.take(usize::try_from(fresh).unwrap_or(usize::MAX)).count() as u64;
             (of.row.options.clone(), length(&of.counts), droppable)
         }
         None => (crate::QueueOptions::by_name(name), 0, 0),

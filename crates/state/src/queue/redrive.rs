@@ -10,6 +10,9 @@ use crate::{
 };
 use std::ops::ControlFlow;
 
+/// Dead letters, and how they stand.
+type Letters = Vec<(JobId, JobRow)>;
+
 /// Rows that one step looks at for those that came from the queue.
 const LOOKED_AT_MAX: usize = 10_000;
 
@@ -82,12 +85,7 @@ fn goes_back(row: &JobRow, to: &str) -> bool {
         && !matches!(row.state, JobState::Leased { .. } | JobState::Done { .. })
 }
 
-fn named(
-    scope: &Scope<'_>,
-    from: At,
-    to: &str,
-    ids: &[JobId],
-) -> Result<Vec<(JobId, JobRow)>, Fatal> {
+fn named(scope: &Scope<'_>, from: At, to: &str, ids: &[JobId]) -> Result<Letters, Fatal> {
     let mut ids = ids.to_vec();
     ids.sort_unstable();
     ids.dedup();
@@ -107,7 +105,7 @@ fn following(
     to: &str,
     after: Option<JobId>,
     jobs_max: usize,
-) -> Result<(Vec<(JobId, JobRow)>, Option<JobId>), Fatal> {
+) -> Result<(Letters, Option<JobId>), Fatal> {
     let (mut begin, end) = keys::jobs_range(scope.group, from.era);
     if let Some(after) = after {
         begin = keys::successor(keys::job(scope.group, from.era, after));

@@ -27,7 +27,7 @@ pub(crate) fn apply(
                 ))));
             }
             at_most("time between two jobs in milliseconds", *ms, SCHEDULE_EVERY_MS_MAX)?;
-            Some(next_ms.unwrap_or(now_ms.saturating_add(*ms)))
+            Some(next_ms.unwrap_or_else(|| now_ms.saturating_add(*ms)))
         }
         (Repeats::Cron { text, zone }, next_ms) => {
             within("bytes of a schedule's text", text.len(), SCHEDULE_TEXT_BYTES_MAX)?;

@@ -85,9 +85,15 @@ struct Commanded {
 
 /// What a call of its own came to.
 enum Came {
-    Answered(PipelineAnswer),
+    Answered(Box<PipelineAnswer>),
     /// A pull, to these jobs.
     Pulled(queue_pull::Taken),
+}
+
+impl From<PipelineAnswer> for Came {
+    fn from(answer: PipelineAnswer) -> Self {
+        Self::Answered(Box::new(answer))
+    }
 }
 
 /// Reads that came together, and what their barrier came to.
@@ -214,7 +220,7 @@ impl Work {
         while let Poll::Ready(Some((method, id, came))) = self.others.poll_next_unpin(cx) {
             self.waits.remove(&id);
             match came {
-                Came::Answered(answer) => self.answers.push(method, answer),
+                Came::Answered(answer) => self.answers.push(method, *answer),
                 Came::Pulled(taken) => self.pulled.push_back((method, id, taken)),
             }
         }
@@ -293,7 +299,7 @@ impl Work {
                 Some(Call::SessionOpen(open)) => wire::session::open(open),
                 Some(Call::SessionClose(close)) => wire::session::close(close),
                 Some(Call::TxnCommit(commit)) => match wire::txn::commit(commit, limits) {
-                    Ok(wire::txn::Commit::Write(envelope)) => Ok(envelope),
+                    Ok(wire::txn::Commit::Write(envelope)) => Ok(*envelope),
                     Ok(wire::txn::Commit::Read(read)) => {
                         self.read_together(id, method, read, Deadline::in_ms(timeout_ms));
                         continue;
@@ -452,7 +458,7 @@ impl Work {
         let (context, method) = (self.context.clone(), self.get);
         self.others.push(Box::pin(async move {
             let got = crate::grpc::kv::Service(context).read(get, deadline).await;
-            (method, id, Came::Answered(answered(id, got.map(Answer::KvGet))))
+            (method, id, Came::from(answered(id, got.map(Answer::KvGet))))
         }));
     }
 
@@ -467,7 +473,7 @@ impl Work {
         let context = self.context.clone();
         self.others.push(Box::pin(async move {
             let read = crate::grpc::txn::Service(context).read(read, deadline).await;
-            (method, id, Came::Answered(answered(id, read.map(Answer::TxnCommit))))
+            (method, id, Came::from(answered(id, read.map(Answer::TxnCommit))))
         }));
     }
 
@@ -480,7 +486,7 @@ impl Work {
                 Ok(answer) => PipelineAnswer { id, answer: Some(answer) },
                 Err(status) => refused(id, status),
             };
-            (method, id, Came::Answered(answer))
+            (method, id, Came::from(answer))
         }));
     }
 
@@ -508,7 +514,7 @@ impl Work {
                 }
                 call => {
                     let deadline = Deadline::in_ms(timeout_ms);
-                    Came::Answered(match call_unary(context, call, deadline, timeout_ms).await {
+                    Came::from(match call_unary(context, call, deadline, timeout_ms).await {
                         Ok(answer) => PipelineAnswer { id, answer: Some(answer) },
                         Err(status) => refused(id, status),
                     })
@@ -519,7 +525,7 @@ impl Work {
         self.waits.insert(id, abort);
         self.others.push(Box::pin(async move {
             // Nobody waits for this answer; it says what is so all the same.
-            let over = |Aborted| Came::Answered(refused(id, over.into()));
+            let over = |Aborted| Came::from(refused(id, over.into()));
             (method, id, call.await.unwrap_or_else(over))
         }));
     }
@@ -551,7 +557,7 @@ impl Work {
 fn came(id: u64, taken: Result<queue_pull::Taken, Refused>) -> Came {
     match taken {
         Ok(taken) => Came::Pulled(taken),
-        Err(why) => Came::Answered(answered(id, Err(why))),
+        Err(why) => Came::from(answered(id, Err(why))),
     }
 }
 

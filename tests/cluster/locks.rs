@@ -1,11 +1,12 @@
 //! Locks and sessions on the command line.
 
 use nix::sys::signal::Signal;
-use quorate_client::Client;
+use quorate_client::{Client, Error, TxnResult};
 use quorate_testkit::process::ProcessCluster;
 use quorate_tests::processes::{Quorate, alone, send, wait_until};
 use serde_json::{Value, json};
 use std::ffi::OsString;
+use std::future::IntoFuture as _;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout};
@@ -198,6 +199,60 @@ async fn what_comes_after_a_lock_was_lost_is_refused() {
         .await
         .expect(1)
         .expect_stderr("LOCK_NAME_TOO_LONG");
+    cluster.logs().assert_no_panics();
+}
+
+#[tokio::test]
+async fn what_a_transaction_took_is_adopted_and_released_like_any_other() {
+    let _alone = alone().await;
+    let (cluster, quorate) = one_node().await;
+    let client = Client::builder().endpoints(cluster.endpoints()).connect();
+    let client = client.expect("the options are right");
+    let locks = client.locks();
+    let ttl = Duration::from_secs(1);
+    let taken =
+        client.txn().acquire_lock("l", ttl).set("k", "1").acquire_permit("p", ttl, 3).commit();
+    let taken = taken.await.expect("both are free");
+    let tokens = (taken.fencing_token(0), taken.fencing_token(1), taken.fencing_token(2));
+    let (Some(l), None, Some(p)) = tokens else { panic!("{taken:?}") };
+
+    let lock = locks.adopt("l", l).await.expect("it is held");
+    assert_eq!((lock.name(), lock.fencing_token()), ("l", l));
+    assert_eq!((lock.revision(), Some(lock.session_id())), (taken.revision, taken.session_id));
+    assert!(lock.remaining() <= ttl && !lock.is_lost(), "{lock:?}");
+    // What was not adopted ends with its ttl; by then the other one had to be renewed.
+    wait_for_lock(&quorate, "p", |lock| lock["held"] == false).await;
+    client.kv().set("k", "2").guard(&lock.guard()).await.expect("it is renewed");
+    assert!(!lock.is_lost());
+    for (name, token) in [("p", p), ("l", p), ("none", l)] {
+        let error = locks.adopt(name, token).await.expect_err("it is not held under that token");
+        assert!(matches!(error, Error::LockLost { .. }), "{name} {error:?}");
+        assert_eq!(error.reason(), "LOCK_LOST");
+        assert!(error.message().contains(&format!("{name:?} is not held under token {token}")));
+    }
+
+    // A write and the release, in one step, for the one who waits.
+    let waits = tokio::spawn(locks.acquire("l").wait(PATIENCE).into_future());
+    wait_for_lock(&quorate, "l", |lock| lock["waiters"] == 1).await;
+    let refused = client.txn().acquire_lock("m", ttl).acquire_lock("l", ttl).commit().await;
+    let refused = refused.expect_err("it is held");
+    assert!(matches!(refused, Error::NotAcquired { .. }), "{refused:?}");
+    let guard = lock.guard();
+    let done = client.txn().when_lock_held(&guard).set("k", "3").release_lock(&guard).commit();
+    let done = done.await.expect("it is answered");
+    assert_eq!(done.results[1], TxnResult::LockReleased { released: true });
+    let next = waits.await.expect("it does not panic").expect("it is its turn");
+    assert!(next.fencing_token() > l);
+    let _token = lock.leave();
+    let free = client.txn().when_lock_free("m").when_lock_held(&guard).or_get("k").commit().await;
+    let free = free.expect("it is answered");
+    assert_eq!(free.failed_condition, Some(1));
+    assert_eq!(free.entry(0).map(|entry| &entry.value[..]), Some(&b"3"[..]));
+
+    // An idempotency key is no session.
+    let error = client.txn().acquire_lock("m", ttl).idempotency_key("key").commit().await;
+    assert_eq!(error.expect_err("nobody would hold it").reason(), "NO_SESSION");
+    client.close().await.expect("it is closed");
     cluster.logs().assert_no_panics();
 }
 

@@ -96,3 +96,77 @@ async fn a_document_becomes_a_transaction_and_its_outcome_a_document() {
     assert!(help.contains("\"otherwise\"") && help.contains("Example"), "{help}");
     cluster.logs().assert_no_panics();
 }
+
+#[tokio::test]
+async fn a_transaction_takes_locks_that_outlive_the_command() {
+    let _alone = alone().await;
+    let mut cluster = ProcessCluster::start(1).await.expect("a node starts");
+    cluster.wait_ready().await.expect("it leads itself");
+    let quorate = Quorate::of(&cluster);
+    let txn = async |document: &str| -> Ended {
+        let line: Vec<OsString> = ["txn", "-", "-o", "json"].map(OsString::from).to_vec();
+        quorate.run_with(&line, Some(document.as_bytes())).await
+    };
+    let sessions = async || quorate.run("session list -o json").await.expect(0).text();
+
+    let both = r#"{
+        "conditions": [{"lock": "ann", "is": "free"}],
+        "then": [
+            {"op": "acquire", "lock": "ann", "ttl": "20s"},
+            {"op": "acquire", "lock": "bob", "shared": true},
+            {"op": "set", "key": "k", "value": "1"}
+        ],
+        "otherwise": [{"op": "get", "key": "k"}]
+    }"#;
+    let taken = txn(both).await.expect(0).json();
+    let number = |value: &Value| value.as_u64().expect("it is a number below 2^53");
+    let (ann, bob) = (number(&taken["results"][0]["token"]), number(&taken["results"][1]["token"]));
+    let session = number(&taken["session"]);
+    let expected = [
+        json!({ "op": "acquire", "lock": "ann", "token": ann, "ttl_ms": 20_000 }),
+        json!({ "op": "acquire", "lock": "bob", "token": bob, "ttl_ms": 30_000 }),
+        json!({ "op": "set", "key": "k", "version": 1 }),
+    ];
+    assert_eq!(taken["results"].as_array().map(|all| &all[..]), Some(&expected[..]));
+    // Its session has the longest ttl of its locks, and is there for whoever knows the tokens.
+    let listed: Value = serde_json::from_str(sessions().await.trim()).expect("there is one");
+    assert_eq!(listed, json!({ "session": session, "ttl_ms": 30_000, "locks": 2, "keys": 0 }));
+    let shown = quorate.run("lock inspect bob -o json").await.expect(0).json();
+    assert_eq!(
+        (&shown["holders"][0]["token"], &shown["holders"][0]["mode"]),
+        (&json!(bob), &json!("shared"))
+    );
+    quorate.run(&format!("lock renew ann --token {ann}")).await.expect(0);
+
+    // Neither one that takes the other branch nor one that is refused leaves a session behind.
+    let other = txn(both).await.expect(4).json();
+    assert_eq!((other["succeeded"].as_bool(), other.get("session")), (Some(false), None));
+    let refused =
+        txn(r#"{"then": [{"op": "acquire", "lock": "c"}, {"op": "acquire", "lock": "ann"}]}"#);
+    let refused = refused.await.expect(4).error_json();
+    assert_eq!(refused["reason"], "LOCK_HELD");
+    assert!(
+        refused["error"].as_str().is_some_and(|text| text.starts_with("then[1]: ")),
+        "{refused}"
+    );
+    let listed: Value = serde_json::from_str(sessions().await.trim()).expect("there is one");
+    assert_eq!(listed["session"], session);
+
+    // Given back in the step that writes; by the token, in no session.
+    let done = format!(
+        r#"{{"conditions": [{{"lock": "ann", "is": "held", "token": {ann}}}],
+            "then": [{{"op": "set", "key": "k", "value": "2"}},
+                     {{"op": "release", "lock": "ann", "token": {ann}}},
+                     {{"op": "release", "lock": "bob", "token": {ann}}}]}}"#
+    );
+    let answer = txn(&done).await.expect(0).json();
+    let expected = [
+        json!({ "op": "release", "lock": "ann", "released": true }),
+        json!({ "op": "release", "lock": "bob", "released": false }),
+    ];
+    assert_eq!(answer["results"].as_array().map(|all| &all[1..]), Some(&expected[..]));
+    assert_eq!(answer.get("session"), None);
+    txn(&done).await.expect(4).expect_stderr("conditions[0]");
+    assert_eq!(quorate.run("kv get k").await.expect(0).text(), "2");
+    cluster.logs().assert_no_panics();
+}

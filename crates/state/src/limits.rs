@@ -76,7 +76,8 @@ pub const KV_LIST_ITEM_BYTES: usize = 64;
 /// Conditions of a transaction, and operations of each of its branches: it holds up the others
 /// while it applies.
 pub const TRANSACTION_STEPS_MAX: usize = 128;
-/// Bytes of all keys and values in a transaction: it has to fit a peer frame, and is applied at once.
+/// Bytes of all keys, values and names of locks in a transaction: it has to fit a peer frame, and is
+/// applied at once.
 pub const TRANSACTION_BYTES_MAX: u64 = 2 << 20;
 /// Bytes of the values that one transaction's operations read: they are one answer, and as many
 /// as a single value may have. What conditions are held against does not count.

@@ -33,9 +33,10 @@ use crate::kv::{call_settings, guard_setting, mutation_settings};
 use bytes::Bytes;
 use quorate_proto::v1::txn_condition::Condition;
 use quorate_proto::v1::txn_operation::Operation;
-use quorate_proto::v1::{Consistency, TxnCondition, TxnOperation, TxnRequest};
+use quorate_proto::v1::{Consistency, Origin, TxnCondition, TxnOperation, TxnRequest};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Conditions of a transaction, and operations of each of its branches.
 const STEPS_MAX: usize = 128;
@@ -152,16 +153,22 @@ impl Transaction {
             consistency: consistency.into(),
             min_revision,
         };
+        // The last one it was sent in is the one it happened in.
+        let session_id = AtomicU64::new(0);
         let answer = if only_reads {
             let plan = inner.plan("txn", Effect::Read, &options);
             inner.read(&plan, || request.clone()).await?
         } else {
-            let request = |origin| TxnRequest { origin: Some(origin), ..request.clone() };
+            let request = |origin: Origin| {
+                session_id.store(origin.session_id, Ordering::Relaxed);
+                TxnRequest { origin: Some(origin), ..request.clone() }
+            };
             inner.mutate("txn", &namespace, &options, request).await?
         };
         let [then, otherwise] = keys;
         let keys = if answer.succeeded { then } else { otherwise };
-        TxnOutcome::of(answer, keys).map_err(|what| {
+        let session_id = Some(session_id.into_inner()).filter(|id| *id != 0);
+        TxnOutcome::of(answer, keys, session_id).map_err(|what| {
             let message = format!("the answer to the transaction makes no sense: {what}");
             match only_reads {
                 true => Error::bad_answer(message),

@@ -16,6 +16,9 @@ pub struct TxnOutcome {
     pub results: Vec<TxnResult>,
     /// When it happened; of one that only reads, what it was read at.
     pub revision: u64,
+    /// The session it was sent in, with which the locks are lost that it took; `None` of one that
+    /// was sent without, or only reads.
+    pub session_id: Option<u64>,
 }
 
 /// What an operation of a transaction came to.
@@ -66,7 +69,11 @@ pub enum TxnResult {
 impl TxnOutcome {
     /// From the answer, and the keys of the reads by their places in the branch that happened; else
     /// why the answer makes no sense.
-    pub(super) fn of(answer: TxnResponse, keys: Vec<Option<Bytes>>) -> Result<Self, String> {
+    pub(super) fn of(
+        answer: TxnResponse,
+        keys: Vec<Option<Bytes>>,
+        session_id: Option<u64>,
+    ) -> Result<Self, String> {
         let TxnResponse { succeeded, failed_condition, results, revision, .. } = answer;
         if results.len() != keys.len() || succeeded != failed_condition.is_none() {
             return Err(format!(
@@ -77,7 +84,8 @@ impl TxnOutcome {
             ));
         }
         let results = results.into_iter().zip(keys).map(|(result, key)| result_of(result, key));
-        Ok(Self { failed_condition, results: results.collect::<Result<_, _>>()?, revision })
+        let results = results.collect::<Result<_, _>>()?;
+        Ok(Self { failed_condition, results, revision, session_id })
     }
 
     /// Whether all conditions held.

@@ -1,7 +1,7 @@
 //! Transactions: what is sent, under which name, and what an answer becomes.
 
 use crate::fake::{Act, Fake, NOT_APPLIED, fail};
-use quorate_client::{Error, Transaction, TxnResult};
+use quorate_client::{Error, LockGuard, Transaction, TxnResult};
 use std::time::Duration;
 use tonic::{Code, Status};
 
@@ -21,12 +21,15 @@ async fn assert_sent(transaction: Transaction, parts: &[&str]) {
 async fn everything_of_a_transaction_is_sent() {
     let fake = Fake::start(1);
     let client = fake.client();
+    let held = LockGuard { name: "l".to_owned(), fencing_token: 7 };
     let transaction = client
         .txn_in("shop")
         .when_version("a", 3)
         .when_absent("b")
         .when_exists("c")
         .when_value("d", "x")
+        .when_lock_held(&held)
+        .when_lock_free("m")
         .or_set("s", "1");
     let parts = [
         "namespace: \"shop\"",
@@ -34,6 +37,8 @@ async fn everything_of_a_transaction_is_sent() {
         "KvAbsent(TxnKvAbsent { key: b\"b\" })",
         "KvExists(TxnKvExists { key: b\"c\" })",
         "KvValue(TxnKvValue { key: b\"d\", value: b\"x\" })",
+        "LockHeld(TxnLockHeld { name: \"l\", fencing_token: 7 })",
+        "LockFree(TxnLockFree { name: \"m\" })",
         "then: []",
         "otherwise: [TxnOperation",
     ];
@@ -47,7 +52,11 @@ async fn everything_of_a_transaction_is_sent() {
         .set_for("t", "2", ttl)
         .delete("del")
         .increment("n", -4)
-        .increment_float("f", 0.5);
+        .increment_float("f", 0.5)
+        .acquire_lock("l", ttl)
+        .acquire_shared_lock("l", ttl)
+        .acquire_permit("l", ttl, 3)
+        .release_lock(&held);
     let otherwise = client
         .txn()
         .when_exists("k")
@@ -56,7 +65,11 @@ async fn everything_of_a_transaction_is_sent() {
         .or_set_for("t", "2", ttl)
         .or_delete("del")
         .or_increment("n", -4)
-        .or_increment_float("f", 0.5);
+        .or_increment_float("f", 0.5)
+        .or_acquire_lock("l", ttl)
+        .or_acquire_shared_lock("l", ttl)
+        .or_acquire_permit("l", ttl, 3)
+        .or_release_lock(&held);
     let steps = [
         "KvGet(TxnKvGet { key: b\"g\" })",
         "KvSet(TxnKvSet { key: b\"s\", value: b\"1\", ttl_ms: None, expect: None })",
@@ -64,6 +77,10 @@ async fn everything_of_a_transaction_is_sent() {
         "KvDelete(TxnKvDelete { key: b\"del\", if_version: None })",
         "KvIncrement(TxnKvIncrement { key: b\"n\", by: -4 })",
         "KvIncrementFloat(TxnKvIncrementFloat { key: b\"f\", by: 0.5 })",
+        "TxnLockAcquire { name: \"l\", ttl_ms: 2, mode: Exclusive, permits: 0 }",
+        "TxnLockAcquire { name: \"l\", ttl_ms: 2, mode: Shared, permits: 0 }",
+        "TxnLockAcquire { name: \"l\", ttl_ms: 2, mode: Permit, permits: 3 }",
+        "LockRelease(TxnLockRelease { name: \"l\", fencing_token: 7 })",
     ];
     assert_sent(then, &[&["namespace: \"\"", "then: ["], &steps[..], &["otherwise: []"]].concat())
         .await;
@@ -92,6 +109,7 @@ async fn one_that_changes_something_has_one_effect_under_one_name() {
         (Some(1), Some(3), None)
     );
     assert_eq!(fake.state.number("n"), 5);
+    assert_eq!(outcome.session_id, Some(1));
     let seen = fake.seen("txn");
     assert_eq!(seen.len(), 3);
     assert!(seen.iter().all(|seen| seen.origin.session_id == 1 && seen.origin.sequence == 1));
@@ -112,6 +130,7 @@ async fn one_that_only_reads_is_a_read() {
     let outcome = client.txn().get("a").get("b").or_get("c").stale().commit().await;
     let outcome = outcome.expect("the third attempt is answered");
     assert_eq!(outcome.results, [TxnResult::Got(None), TxnResult::Got(None)]);
+    assert_eq!(outcome.session_id, None);
     let seen = fake.seen("txn");
     assert_eq!(seen.len(), 3);
     assert!(seen.iter().all(|seen| seen.origin == Default::default()));

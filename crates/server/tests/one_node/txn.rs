@@ -14,7 +14,7 @@ use quorate_proto::v1::txn_service_client::TxnServiceClient;
 use std::time::Duration;
 use tonic::{Code, Request};
 
-fn txn(
+pub(crate) fn txn(
     conditions: Vec<Condition>,
     then: Vec<Operation>,
     otherwise: Vec<Operation>,
@@ -32,11 +32,11 @@ fn txn(
     }
 }
 
-fn read(key: &str) -> Operation {
+pub(crate) fn read(key: &str) -> Operation {
     Operation::KvGet(v1::TxnKvGet { key: key.to_owned().into() })
 }
 
-fn write(key: &str, value: &str) -> Operation {
+pub(crate) fn write(key: &str, value: &str) -> Operation {
     Operation::KvSet(v1::TxnKvSet {
         key: key.to_owned().into(),
         value: value.to_owned().into(),
@@ -44,7 +44,7 @@ fn write(key: &str, value: &str) -> Operation {
     })
 }
 
-fn add(key: &str, by: i64) -> Operation {
+pub(crate) fn add(key: &str, by: i64) -> Operation {
     Operation::KvIncrement(v1::TxnKvIncrement { key: key.to_owned().into(), by })
 }
 
@@ -56,7 +56,7 @@ fn version(key: &str, version: u64) -> Condition {
     Condition::KvVersion(v1::TxnKvVersion { key: key.to_owned().into(), version })
 }
 
-fn results(answer: &v1::TxnResponse) -> Vec<Came> {
+pub(crate) fn results(answer: &v1::TxnResponse) -> Vec<Came> {
     answer.results.iter().map(|result| result.result.clone().unwrap()).collect()
 }
 

@@ -105,10 +105,15 @@ impl Terms {
         }
     }
 
-    /// The ttl of the session that holds it: nothing longer is wanted of it.
+    /// See [`session_ttl`].
     fn session_ttl(&self) -> Duration {
-        self.ttl.max(SESSION_TTL_MIN)
+        session_ttl(self.ttl)
     }
+}
+
+/// The ttl of the session that holds a lock: nothing longer is wanted of it.
+pub(super) fn session_ttl(ttl: Duration) -> Duration {
+    ttl.max(SESSION_TTL_MIN)
 }
 
 /// A lock's lease.
@@ -127,7 +132,7 @@ fn parse_wait(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -4,13 +4,14 @@ mod document;
 
 use super::kv::marks;
 use super::lock::guard::{Guarded, guarded};
+use super::lock::{millis, session_ttl};
 use crate::connect::Connect;
 use crate::exit::Failure;
-use crate::output::{Output, number, put_bytes};
+use crate::output::{Output, id, number, put_bytes};
 use anyhow::Context;
 use clap::Args;
-use document::Document;
-use quorate_client::{TxnOutcome, TxnResult};
+use document::{Document, Subject};
+use quorate_client::{Client, TxnOutcome, TxnResult};
 use serde_json::{Map, Value, json};
 use std::fs::File;
 use std::io::Read;
@@ -24,21 +25,31 @@ const AFTER_HELP: &str = r#"The document:
   {"conditions": [{"key": "a", "is": "version", "version": 3},
                   {"key": "b", "is": "absent"},
                   {"key": "c", "is": "exists"},
-                  {"key": "d", "is": "value", "value": "x"}],
+                  {"key": "d", "is": "value", "value": "x"},
+                  {"lock": "l", "is": "held", "token": 7},
+                  {"lock": "m", "is": "free"}],
    "then":       [{"op": "get", "key": "a"},
                   {"op": "set", "key": "a", "value": "1", "ttl": "30s"},
                   {"op": "delete", "key": "b"},
                   {"op": "increment", "key": "n", "by": 1},
-                  {"op": "increment-float", "key": "f", "by": 0.5}],
+                  {"op": "increment-float", "key": "f", "by": 0.5},
+                  {"op": "acquire", "lock": "m", "ttl": "30s"},
+                  {"op": "release", "lock": "l", "token": 7}],
    "otherwise":  [{"op": "get", "key": "a"}]}
 
 When all conditions hold, `then` happens, all of it or nothing; else `otherwise`. Each list may be
 left out. What is not text is given as key_base64 and value_base64. The answer is JSON in either
 output format, also when a condition does not hold (exit status 4).
 
+A lock is taken now or not at all: when one is held by another, nothing happens (exit status 4). It
+may be "shared": true, or one of so many "permits". As by `quorate lock acquire` it is held until it
+is released, or not renewed for its ttl, and so is the session that is opened for it, which the
+answer names. Nobody renews it but `quorate lock renew`.
+
 Example:
-  echo '{"conditions":[{"key":"lock","is":"absent"}],"then":[{"op":"set","key":"lock","value":"me"}]}' |
-    quorate txn -"#;
+  echo '{"conditions":[{"key":"job","is":"absent"}],"then":[{"op":"set","key":"job","value":"me"}]}' |
+    quorate txn -
+  echo '{"then":[{"op":"acquire","lock":"ann"},{"op":"acquire","lock":"bob"}]}' | quorate txn -"#;
 
 /// `quorate txn …`
 #[derive(Debug, Args)]
@@ -58,10 +69,20 @@ impl Txn {
         let document = Document::parse(&read(&file)?).map_err(|wrong| {
             Failure::Usage(format!("{} is no transaction: {wrong}", name(&file)))
         })?;
-        let outcome = connect.run(async |client| {
-            Ok(guarded!(document.add_to(client.txn()), guarded).commit().await?)
-        })?;
-        let shown = shown(&outcome, &document.keys_of(&outcome));
+        let commit =
+            async |client: &Client| guarded!(document.add_to(client.txn()), guarded).commit().await;
+        let outcome = match document.lock_ttl() {
+            None => connect.run(async |client| Ok(commit(&client).await?))?,
+            Some(ttl) => connect.run_in_session(session_ttl(ttl), async |client| {
+                let outcome = commit(&client).await;
+                if !outcome.as_ref().is_ok_and(takes_locks) {
+                    // Nobody needs the session then. It ends with its ttl if this fails.
+                    let _ = client.close().await;
+                }
+                Ok(outcome?)
+            })?,
+        };
+        let shown = shown(&outcome, &document.subjects_of(&outcome));
         output.done(|| shown.clone(), || format!("{shown:#}"))?;
         match outcome.failed_condition {
             None => Ok(()),
@@ -70,6 +91,11 @@ impl Txn {
             ))),
         }
     }
+}
+
+/// Whether any lock was taken.
+fn takes_locks(outcome: &TxnOutcome) -> bool {
+    outcome.results.iter().any(|result| matches!(result, TxnResult::LockAcquired { .. }))
 }
 
 /// How a file is called in messages.
@@ -98,10 +124,11 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// The outcome as a document; `keys` are those of the operations that happened.
-fn shown(outcome: &TxnOutcome, keys: &[&[u8]]) -> Value {
+/// The outcome as a document; `subjects` are those of the operations that happened.
+fn shown(outcome: &TxnOutcome, subjects: &[Subject<'_>]) -> Value {
+    let results = outcome.results.iter().zip(subjects);
     let results: Vec<Value> =
-        outcome.results.iter().zip(keys).map(|(result, key)| shown_result(result, key)).collect();
+        results.map(|(result, subject)| shown_result(result, *subject)).collect();
     let mut shown = json!({
         "succeeded": outcome.succeeded(),
         "results": results,
@@ -110,10 +137,13 @@ fn shown(outcome: &TxnOutcome, keys: &[&[u8]]) -> Value {
     if let Some(position) = outcome.failed_condition {
         shown["failed_condition"] = json!(position);
     }
+    if let Some(session) = outcome.session_id.filter(|_| takes_locks(outcome)) {
+        shown["session"] = id(session);
+    }
     shown
 }
 
-fn shown_result(result: &TxnResult, key: &[u8]) -> Value {
+fn shown_result(result: &TxnResult, subject: Subject<'_>) -> Value {
     let mut object = Map::new();
     let op = match result {
         TxnResult::Got(_) => "get",
@@ -121,10 +151,17 @@ fn shown_result(result: &TxnResult, key: &[u8]) -> Value {
         TxnResult::Deleted { .. } => "delete",
         TxnResult::Incremented { .. } => "increment",
         TxnResult::IncrementedFloat { .. } => "increment-float",
+        TxnResult::LockAcquired { .. } => "acquire",
+        TxnResult::LockReleased { .. } => "release",
         _ => "unknown",
     };
     object.insert("op".to_owned(), op.into());
-    put_bytes(&mut object, "key", key);
+    match subject {
+        Subject::Key(key) => put_bytes(&mut object, "key", key),
+        Subject::Lock(name) => {
+            object.insert("lock".to_owned(), name.into());
+        }
+    }
     match result {
         TxnResult::Got(entry) => {
             object.insert("found".to_owned(), entry.is_some().into());
@@ -146,6 +183,13 @@ fn shown_result(result: &TxnResult, key: &[u8]) -> Value {
         TxnResult::IncrementedFloat { value, version } => {
             object.insert("value".to_owned(), (*value).into());
             object.insert("version".to_owned(), (*version).into());
+        }
+        TxnResult::LockAcquired { fencing_token, ttl } => {
+            object.insert("token".to_owned(), id(*fencing_token));
+            object.insert("ttl_ms".to_owned(), millis(*ttl).into());
+        }
+        TxnResult::LockReleased { released } => {
+            object.insert("released".to_owned(), (*released).into());
         }
         _ => {}
     }

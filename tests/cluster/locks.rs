@@ -243,7 +243,7 @@ async fn what_a_transaction_took_is_adopted_and_released_like_any_other() {
     assert_eq!(done.results[1], TxnResult::LockReleased { released: true });
     let next = waits.await.expect("it does not panic").expect("it is its turn");
     assert!(next.fencing_token() > l);
-    let _ = lock.leave();
+    let _token = lock.leave();
     let free = client.txn().when_lock_free("m").when_lock_held(&guard).or_get("k").commit().await;
     let free = free.expect("it is answered");
     assert_eq!(free.failed_condition, Some(1));

@@ -30,6 +30,8 @@ pub(crate) fn next_unix_ms(
 ) -> Result<Option<u64>, String> {
     let parser = CronParser::builder().seconds(Seconds::Optional).build();
     let cron = parser.parse(text).map_err(|error| {
+        let error = error.to_string();
+        let error = error.trim_end_matches('.');
         format!(
             "{text:?} is no cron text: {error}; write minute, hour, day of the month, month and day \
              of the week, as `0 6 * * MON-FRI`"

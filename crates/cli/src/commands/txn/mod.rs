@@ -200,7 +200,7 @@ fn shown_result(result: &TxnResult, subject: Subject<'_>) -> Value {
             object.insert("released".to_owned(), (*released).into());
         }
         TxnResult::Pushed { job_id, duplicate } => {
-            object.insert("job".to_owned(), id(*job_id));
+            object.insert("job".to_owned(), job_id.to_string().into());
             object.insert("duplicate".to_owned(), (*duplicate).into());
         }
         _ => {}

@@ -82,7 +82,7 @@ async fn a_job_is_pushed_pulled_and_settled() {
     let _alone = alone().await;
     let (cluster, quorate) = nodes(1).await;
     // Nothing is there, and nothing is made by looking.
-    for line in ["stats q", "peek q", "list q", "get q 1", "cancel q 1", "redrive q"] {
+    for line in ["stats q", "peek q", "list q", "cancel q 1", "redrive q"] {
         quorate.run(&format!("queue {line}")).await.expect(3).expect_stderr("QUEUE_UNKNOWN");
     }
     quorate.run("queue delete q").await.expect(3);

@@ -34,7 +34,7 @@ impl<K: Ord + Clone, V: Clone> UndoMap<K, V> {
         for (key, before) in journal {
             match before {
                 Some(value) => self.map.insert(key, value),
-                None => None,
+                None => self.map.remove(&key),
             };
         }
     }

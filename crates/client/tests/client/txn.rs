@@ -52,7 +52,9 @@ async fn everything_of_a_transaction_is_sent() {
         .set_for("t", "2", ttl)
         .delete("del")
         .increment("n", -4)
-        .increment_float("f", 0.5)
+        .increment_float("f", 0.5);
+    let then_locks = client
+        .txn()
         .acquire_lock("l", ttl)
         .acquire_shared_lock("l", ttl)
         .acquire_permit("l", ttl, 3)
@@ -65,7 +67,10 @@ async fn everything_of_a_transaction_is_sent() {
         .or_set_for("t", "2", ttl)
         .or_delete("del")
         .or_increment("n", -4)
-        .or_increment_float("f", 0.5)
+        .or_increment_float("f", 0.5);
+    let otherwise_locks = client
+        .txn()
+        .when_exists("k")
         .or_acquire_lock("l", ttl)
         .or_acquire_shared_lock("l", ttl)
         .or_acquire_permit("l", ttl, 3)
@@ -77,14 +82,21 @@ async fn everything_of_a_transaction_is_sent() {
         "KvDelete(TxnKvDelete { key: b\"del\", if_version: None })",
         "KvIncrement(TxnKvIncrement { key: b\"n\", by: -4 })",
         "KvIncrementFloat(TxnKvIncrementFloat { key: b\"f\", by: 0.5 })",
+    ];
+    // On their own: of a message the first 1024 bytes are kept.
+    let lock_steps = [
         "TxnLockAcquire { name: \"l\", ttl_ms: 2, mode: Exclusive, permits: 0 }",
         "TxnLockAcquire { name: \"l\", ttl_ms: 2, mode: Shared, permits: 0 }",
         "TxnLockAcquire { name: \"l\", ttl_ms: 2, mode: Permit, permits: 3 }",
         "LockRelease(TxnLockRelease { name: \"l\", fencing_token: 7 })",
     ];
-    assert_sent(then, &[&["namespace: \"\"", "then: ["], &steps[..], &["otherwise: []"]].concat())
-        .await;
-    assert_sent(otherwise, &[&["then: []", "otherwise: ["], &steps[..]].concat()).await;
+    for (then, steps) in [(then, &steps[..]), (then_locks, &lock_steps)] {
+        let parts = [&["namespace: \"\"", "then: ["], steps, &["otherwise: []"]].concat();
+        assert_sent(then, &parts).await;
+    }
+    for (otherwise, steps) in [(otherwise, &steps[..]), (otherwise_locks, &lock_steps)] {
+        assert_sent(otherwise, &[&["then: []", "otherwise: ["], steps].concat()).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

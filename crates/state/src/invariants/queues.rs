@@ -212,8 +212,9 @@ impl Queues {
             }
         }
         let deliverable = self.jobs.range(of_era).find(|((_, id), row)| {
-            let first = row.group.as_ref().is_none_or(|group| heads[&group.key].1 == *id);
-            row.state == JobState::Ready && first
+            // A group of which all is done has no head.
+            row.state == JobState::Ready
+                && row.group.as_ref().is_none_or(|group| heads[&group.key].1 == *id)
         });
         let free = self.consumers.iter().find(|(id, row)| {
             row.queue == queue.id

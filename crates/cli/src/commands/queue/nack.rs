@@ -27,7 +27,7 @@ pub(super) struct Nack {
     #[arg(long, conflicts_with_all = ["delay", "return"])]
     dead: bool,
     /// It was not tried: it is ready at once, as if it had not been delivered
-    #[arg(long, id = "return", conflicts_with = "delay")]
+    #[arg(long = "return", id = "return", conflicts_with = "delay")]
     hand_back: bool,
     /// What went wrong, to be kept with the job
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]

@@ -265,23 +265,18 @@ impl Seat<'_> {
                 let _ = stdin.write_all(payload).await;
             }
         };
-        let mut last_line = LastLine::default();
-        let ended = {
-            let mut reading = std::pin::pin!(pass_on(stderr, &mut last_line));
-            let waiting = async { tokio::join!(feeding, child.wait()).1 };
-            let mut waiting = std::pin::pin!(waiting);
-            let ended = tokio::select! {
-                ended = &mut waiting => {
-                    // What is still in the pipe belongs to it.
-                    let _ = tokio::time::timeout(REST_OF_STDERR, reading).await;
-                    ended
-                }
-                () = &mut reading => waiting.await,
-            };
-            ended?
-        };
+        // By a task of its own: one that is ended early may write until it is gone, and a pipe
+        // that nobody reads would kill it in the middle of that.
+        let last_line = Arc::new(Mutex::new(LastLine::default()));
+        let mut reading = tokio::spawn(pass_on(stderr, Arc::clone(&last_line)));
+        let ended = tokio::join!(feeding, child.wait()).1?;
+        // What is still in the pipe belongs to it.
+        if tokio::time::timeout(REST_OF_STDERR, &mut reading).await.is_err() {
+            reading.abort();
+        }
         self.running = None;
-        Ok((ended, last_line.text()))
+        let last_line = self.bench.lock(&last_line).text();
+        Ok((ended, last_line))
     }
 }
 
@@ -297,14 +292,14 @@ impl Drop for Seat<'_> {
 }
 
 /// Passes stderr on, and keeps its last line.
-async fn pass_on(stderr: Option<ChildStderr>, last_line: &mut LastLine) {
+async fn pass_on(stderr: Option<ChildStderr>, last_line: Arc<Mutex<LastLine>>) {
     let Some(mut stderr) = stderr else { return };
     let mut chunk = [0; 4_096];
     loop {
         match stderr.read(&mut chunk).await {
             Ok(0) | Err(_) => return,
             Ok(read) => {
-                last_line.take(&chunk[..read]);
+                last_line.lock().unwrap_or_else(PoisonError::into_inner).take(&chunk[..read]);
                 // Nobody reading it is no reason to fail.
                 let _ = io::Write::write_all(&mut io::stderr(), &chunk[..read]);
             }

@@ -605,10 +605,10 @@ impl Queues {
                 Err(rejection) => return Err(rejection),
                 Ok(name) => {
                     let era = self.next();
-                    self.purged.push(now.lease_ms + 1);
                     let queue = self.queue(&name);
                     queue.era = era;
-                    let jobs = std::mem::take(&mut queue.jobs).len() as u64;
+                    let jobs = std::mem::take(&mut queue.jobs);
+                    let jobs = self.purge(&jobs, now);
                     Outcome::QueuePurge { found: true, jobs, revision }
                 }
             },
@@ -618,8 +618,8 @@ impl Queues {
                 }
                 Err(rejection) => return Err(rejection),
                 Ok(name) => {
-                    self.purged.push(now.lease_ms + 1);
-                    let jobs = self.queues.remove(&name).unwrap().jobs.len() as u64;
+                    let jobs = self.queues.remove(&name).unwrap().jobs;
+                    let jobs = self.purge(&jobs, now);
                     self.consumers.retain(|_, consumer| consumer.queue != name);
                     Outcome::QueuePurge { found: true, jobs, revision }
                 }
@@ -908,14 +908,18 @@ impl Queues {
         Ok((ids.len() as u64, cursor))
     }
 
+    /// They are deleted with the next entry in which time went on. What is due of them already,
+    /// because it came up in the sweep of this one, is looked at in the next one.
+    fn purge(&mut self, jobs: &BTreeMap<u64, Job>, now: Stamp) -> u64 {
+        let due = jobs.values().filter_map(deadline).filter(|at_ms| *at_ms <= now.lease_ms);
+        self.purged.extend(due);
+        self.purged.push(now.lease_ms + 1);
+        jobs.len() as u64
+    }
+
     pub(super) fn deadlines(&self) -> Vec<u64> {
         let jobs = self.queues.values().flat_map(|queue| queue.jobs.values());
-        let of_jobs = jobs.filter_map(|job| match job.state {
-            State::Ready => job.expires_ms,
-            State::Delayed => Some(job.ready_ms.min(job.expires_ms.unwrap_or(u64::MAX))),
-            State::Until(_) => None,
-            State::Leased { until_ms, .. } | State::Done(until_ms) => Some(until_ms),
-        });
+        let of_jobs = jobs.filter_map(deadline);
         let of_pulls = self.consumers.values().filter_map(|consumer| match consumer.wants {
             Wants::Window(_) => None,
             Wants::Pull { until_ms, .. } => Some(until_ms),
@@ -1051,6 +1055,16 @@ impl Job {
             progress: self.progress.clone(),
             body: Some(JobBody { payload: self.new.payload.clone(), ..JobBody::default() }),
         }
+    }
+}
+
+/// When something is to be done with it, by the lease clock.
+fn deadline(job: &Job) -> Option<u64> {
+    match job.state {
+        State::Ready => job.expires_ms,
+        State::Delayed => Some(job.ready_ms.min(job.expires_ms.unwrap_or(u64::MAX))),
+        State::Until(_) => None,
+        State::Leased { until_ms, .. } | State::Done(until_ms) => Some(until_ms),
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) struct Entry {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "most are of the large one")]
 enum Request {
     New {
         namespace: u8,

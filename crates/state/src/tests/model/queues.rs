@@ -37,6 +37,9 @@ struct Queue {
     totals: QueueTotals,
 }
 
+/// What is due: whether by the wall clock, when, the kind of its deadline, ids, and a name.
+type Due = (bool, u64, u8, Vec<u64>, Vec<u8>);
+
 #[derive(Clone)]
 struct Job {
     new: NewJob,
@@ -93,7 +96,7 @@ impl Queues {
 
     /// What is due at the beginning of an entry, in the order of the deadlines.
     pub(super) fn pass_time(&mut self, now: Stamp) {
-        let mut due: Vec<(bool, u64, u8, Vec<u64>, Vec<u8>)> = Vec::new();
+        let mut due: Vec<Due> = Vec::new();
         for queue in self.queues.values() {
             for (id, job) in &queue.jobs {
                 let (wall, at_ms) = match job.state {
@@ -499,7 +502,8 @@ impl Queues {
                     return Err(too_much("jobs of one consumer", resize.window.into(), 1_000));
                 }
                 let gone = Rejection::ConsumerGone(resize.consumer);
-                let consumer = self.consumers.get_mut(&resize.consumer.0).ok_or(gone.clone())?;
+                let consumer =
+                    self.consumers.get_mut(&resize.consumer.0).ok_or_else(|| gone.clone())?;
                 if consumer.attachment != Some(resize.attachment) {
                     return Err(gone);
                 }
@@ -551,7 +555,8 @@ impl Queues {
                     ));
                 }
                 let name = self.leased(now, namespace, &extend.job)?;
-                let lease_ms = extend.for_ms.unwrap_or(self.queues[&name].options.visibility_ms);
+                let lease_ms =
+                    extend.for_ms.unwrap_or_else(|| self.queues[&name].options.visibility_ms);
                 if let State::Leased { until_ms, .. } = &mut self.job(&name, extend.job.id.0).state
                 {
                     *until_ms = now.lease_ms + lease_ms;
@@ -692,7 +697,7 @@ impl Queues {
             let id = self.next();
             if let Some(dedupe) = &new.dedupe {
                 let window_ms =
-                    dedupe.window_ms.unwrap_or(self.queues[name].options.dedupe_window_ms);
+                    dedupe.window_ms.unwrap_or_else(|| self.queues[name].options.dedupe_window_ms);
                 let until_ms = now.lease_ms + window_ms;
                 self.dedupe.insert((of, dedupe.key.to_vec()), (JobId(id), until_ms));
             }
@@ -751,7 +756,7 @@ impl Queues {
         };
         let name = self.known(namespace, &attach.queue)?;
         let gone = Rejection::ConsumerGone(id);
-        let consumer = self.consumers.get(&id.0).ok_or(gone.clone())?;
+        let consumer = self.consumers.get(&id.0).ok_or_else(|| gone.clone())?;
         if consumer.queue != name || consumer.session != attach.session {
             return Err(gone);
         }

@@ -199,10 +199,10 @@ impl Known {
         match outcome {
             Outcome::QueuePush { jobs, .. } => self.jobs.extend(jobs.iter().map(|job| job.id)),
             Outcome::QueuePull { jobs, .. } => self.deliveries.extend(jobs),
-            Outcome::QueuePullWaits { consumer } | Outcome::ConsumerAttach { consumer, .. } => {
-                if !self.consumers.contains(consumer) {
-                    self.consumers.push(*consumer);
-                }
+            Outcome::QueuePullWaits { consumer } | Outcome::ConsumerAttach { consumer, .. }
+                if !self.consumers.contains(consumer) =>
+            {
+                self.consumers.push(*consumer);
             }
             _ => {}
         }

@@ -177,7 +177,7 @@ fn start(group: GroupId, table: u8, rest_bytes: usize) -> Vec<u8> {
     key
 }
 
-fn named(group: GroupId, table: u8, namespace: &str, name: &[u8]) -> Vec<u8> {
+pub(crate) fn named(group: GroupId, table: u8, namespace: &str, name: &[u8]) -> Vec<u8> {
     let length = u8::try_from(namespace.len())
         .expect("namespaces are checked against NAMESPACE_BYTES_MAX before keys are made of them");
     let mut key = start(group, table, 1 + namespace.len() + name.len());
@@ -185,6 +185,17 @@ fn named(group: GroupId, table: u8, namespace: &str, name: &[u8]) -> Vec<u8> {
     key.extend(namespace.as_bytes());
     key.extend(name);
     key
+}
+
+/// `[from, to)` around what has a name in a table, of a namespace (within its limit), that begins
+/// with `prefix`.
+pub(crate) fn named_range(
+    group: GroupId,
+    table: u8,
+    namespace: &str,
+    prefix: &[u8],
+) -> (Vec<u8>, Vec<u8>) {
+    above(named(group, table, namespace, prefix))
 }
 
 pub(crate) fn meta(group: GroupId) -> Vec<u8> {
@@ -335,11 +346,6 @@ pub(crate) fn lock(group: GroupId, namespace: &str, name: &str) -> Vec<u8> {
     named(group, table::LOCK, namespace, name.as_bytes())
 }
 
-/// `[from, to)` around the locks of a namespace (within its limit) that begin with `prefix`.
-pub(crate) fn lock_range(group: GroupId, namespace: &str, prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    above(named(group, table::LOCK, namespace, prefix))
-}
-
 pub(crate) fn ticket(group: GroupId, id: TicketId) -> Vec<u8> {
     let mut key = start(group, table::TICKET, 8);
     key.extend(id.0.to_be_bytes());
@@ -355,11 +361,6 @@ pub(crate) fn queues_meta(group: GroupId) -> Vec<u8> {
 /// `namespace` must be within its limit.
 pub(crate) fn queue(group: GroupId, namespace: &str, name: &str) -> Vec<u8> {
     named(group, table::QUEUE, namespace, name.as_bytes())
-}
-
-/// `[from, to)` around the queues of a namespace (within its limit) that begin with `prefix`.
-pub(crate) fn queue_range(group: GroupId, namespace: &str, prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    above(named(group, table::QUEUE, namespace, prefix))
 }
 
 fn numbered(group: GroupId, table: u8, number: u64) -> Vec<u8> {
@@ -409,11 +410,6 @@ pub(crate) fn old_era(group: GroupId, era: Era) -> Vec<u8> {
 /// `namespace` must be within its limit.
 pub(crate) fn schedule(group: GroupId, namespace: &str, name: &str) -> Vec<u8> {
     named(group, table::SCHEDULE, namespace, name.as_bytes())
-}
-
-/// `[from, to)` around the schedules of a namespace (within its limit) that begin with `prefix`.
-pub(crate) fn schedule_range(group: GroupId, namespace: &str, prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    above(named(group, table::SCHEDULE, namespace, prefix))
 }
 
 /// `[from, to)` around all keys of a table.

@@ -13,13 +13,18 @@ use serde::{Deserialize, Serialize};
 use std::ops::{ControlFlow, RangeInclusive};
 use xxhash_rust::xxh3::Xxh3;
 
+mod consumer;
+mod job;
 mod kv_history;
 mod kv_list;
 mod lock;
+mod named;
 mod queue;
 mod schedule;
 mod transaction;
 
+pub use consumer::*;
+pub use job::*;
 pub use kv_history::*;
 pub use kv_list::*;
 use lock::count_locks;

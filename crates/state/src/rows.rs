@@ -260,6 +260,13 @@ pub struct JobCounts {
     pub body_bytes: u64,
 }
 
+impl JobCounts {
+    /// How many are not done.
+    pub(crate) fn unfinished(&self) -> u64 {
+        self.ready + self.delayed + self.leased
+    }
+}
+
 /// What has happened in a queue since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueTotals {

@@ -1,8 +1,9 @@
 //! Locks and tickets as a reader sees them.
 
+use super::named::Named;
 use super::{SessionOwner, exceeds};
 use crate::keys::{self, Key};
-use crate::limits::{LOCK_NAME_BYTES_MAX, NAMESPACE_BYTES_MAX, SCAN_ROW_STEPS, SCAN_STEPS_MAX};
+use crate::limits::{LOCK_NAME_BYTES_MAX, NAMESPACE_BYTES_MAX};
 use crate::machine::Fatal;
 use crate::rows::{self, LockRow, TicketRow, TicketState};
 use crate::session::each_row;
@@ -10,7 +11,6 @@ use crate::{
     Attachment, FencingToken, GroupId, HeldLock, KeySelection, NodeId, Read, Revision, SessionId,
     Share, TicketId,
 };
-use std::ops::ControlFlow;
 
 /// A lock that is held or waited for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -147,42 +147,13 @@ pub fn locks(
     after: Option<&str>,
     items_max: usize,
 ) -> Result<LockPage, Fatal> {
-    let mut page = LockPage::default();
-    if exceeds(namespace.len(), NAMESPACE_BYTES_MAX) {
-        return Ok(page);
-    }
+    let bytes_max = usize::MAX;
+    let named =
+        Named { table: keys::table::LOCK, namespace, selection, after, items_max, bytes_max };
+    let (rows, cursor) = named.page::<LockRow>(tables, group)?;
     let lease_ms = super::clocks(tables, group)?.lease_ms;
-    let (mut from, to) = keys::lock_range(group, namespace, selection.prefix());
-    if let Some(after) = after {
-        from = from.max(keys::successor(keys::lock(group, namespace, after)));
-    }
-    let (mut steps, mut passed, mut failed) = (0, None, None);
-    tables.scan(&from, &to, &mut |key, value| {
-        if page.locks.len() >= items_max.max(1) || steps > SCAN_STEPS_MAX {
-            page.cursor = passed.take();
-            return ControlFlow::Break(());
-        }
-        let Some(Key::Lock { name, .. }) = keys::parse(group, key) else {
-            failed = Some(Fatal::Invariant(format!("LOCK holds the key {key:02x?}")));
-            return ControlFlow::Break(());
-        };
-        steps += SCAN_ROW_STEPS + key.len() + value.len();
-        if selection.takes(name.as_bytes(), &mut steps) {
-            match rows::decode("lock row", value) {
-                Ok(row) => page.locks.push((name.to_owned(), item(row, lease_ms))),
-                Err(fatal) => {
-                    failed = Some(fatal);
-                    return ControlFlow::Break(());
-                }
-            }
-        }
-        passed = Some(name.to_owned());
-        ControlFlow::Continue(())
-    })?;
-    match failed {
-        Some(fatal) => Err(fatal),
-        None => Ok(page),
-    }
+    let locks = rows.into_iter().map(|(name, row)| (name, item(row, lease_ms)));
+    Ok(LockPage { locks: locks.collect(), cursor })
 }
 
 /// A lease of a lock, as a new leader finds it.

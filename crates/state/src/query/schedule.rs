@@ -1,13 +1,11 @@
 //! Schedules as a reader sees them.
 
-use super::exceeds;
+use super::named::Named;
 use crate::keys::{self, Key};
-use crate::limits::{NAMESPACE_BYTES_MAX, SCAN_ROW_STEPS, SCAN_STEPS_MAX};
 use crate::machine::Fatal;
 use crate::rows::{self, ScheduleRow};
 use crate::session::each_row;
 use crate::{GroupId, KeySelection, NewJob, Read, Repeats, ScheduleId};
-use std::ops::ControlFlow;
 
 /// A page ends once its schedules have so many bytes.
 const PAGE_BYTES: usize = 256 << 10;
@@ -70,45 +68,11 @@ pub fn schedules(
     after: Option<&str>,
     items_max: usize,
 ) -> Result<SchedulePage, Fatal> {
-    let mut page = SchedulePage::default();
-    if exceeds(namespace.len(), NAMESPACE_BYTES_MAX) {
-        return Ok(page);
-    }
-    let (mut from, to) = keys::schedule_range(group, namespace, selection.prefix());
-    if let Some(after) = after {
-        from = from.max(keys::successor(keys::schedule(group, namespace, after)));
-    }
-    let (mut steps, mut bytes, mut passed, mut failed) = (0, 0, None, None);
-    tables.scan(&from, &to, &mut |key, value| {
-        let full = page.schedules.len() >= items_max.max(1) || bytes > PAGE_BYTES;
-        if full || steps > SCAN_STEPS_MAX {
-            page.cursor = passed.take();
-            return ControlFlow::Break(());
-        }
-        let Some(Key::Schedule { name, .. }) = keys::parse(group, key) else {
-            failed = Some(Fatal::Invariant(format!("SCHEDULE holds the key {key:02x?}")));
-            return ControlFlow::Break(());
-        };
-        steps += SCAN_ROW_STEPS + key.len() + value.len();
-        if selection.takes(name.as_bytes(), &mut steps) {
-            match rows::decode("schedule row", value) {
-                Ok(row) => {
-                    bytes += key.len() + value.len();
-                    page.schedules.push((name.to_owned(), item(row)));
-                }
-                Err(fatal) => {
-                    failed = Some(fatal);
-                    return ControlFlow::Break(());
-                }
-            }
-        }
-        passed = Some(name.to_owned());
-        ControlFlow::Continue(())
-    })?;
-    match failed {
-        Some(fatal) => Err(fatal),
-        None => Ok(page),
-    }
+    let (table, bytes_max) = (keys::table::SCHEDULE, PAGE_BYTES);
+    let named = Named { table, namespace, selection, after, items_max, bytes_max };
+    let (rows, cursor) = named.page(tables, group)?;
+    let schedules = rows.into_iter().map(|(name, row)| (name, item(row)));
+    Ok(SchedulePage { schedules: schedules.collect(), cursor })
 }
 
 /// A schedule that asks when it is due next.

@@ -1,6 +1,6 @@
 //! Empties a queue: its jobs are of an old era from now on, whose rows are deleted little by little.
 
-use super::{At, consumers, find, length, refit, touched, write_queue};
+use super::{At, consumers, find, refit, touched, write_queue};
 use crate::keys::{self, Clock, DeadlineKind, Key};
 use crate::limits::PURGE_PER_ENTRY_MAX;
 use crate::rows::{self, JobCounts, JobRow, JobState};
@@ -52,7 +52,7 @@ pub(super) fn end_era(scope: &mut Scope<'_>, at: At) -> Result<u64, Fatal> {
         refit(scope, consumer);
     }
     let counts = &super::queue(scope, at.id)?.counts;
-    let jobs = length(counts) + counts.jobs.done;
+    let jobs = counts.jobs.unfinished() + counts.jobs.done;
     scope.queues.meta.jobs -= jobs;
     scope.queues.eras.remove(&at.era);
     let key = keys::old_era(scope.group, at.era);

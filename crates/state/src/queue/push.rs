@@ -1,6 +1,6 @@
 //! Adds jobs to a queue.
 
-use super::{At, check_name, dispatch, length, make, make_room, may_make, put_in};
+use super::{At, check_name, dispatch, make, make_room, may_make, put_in};
 use crate::keys::{self, Clock, DeadlineKind};
 use crate::limits::{
     DEDUPE_WINDOW_MS_MAX, JOB_CONTENT_TYPE_BYTES_MAX, JOB_DELAY_MS_MAX, JOB_HEADER_BYTES_MAX,
@@ -168,7 +168,7 @@ fn check_room(
             let droppable = scope.queues.ready_from(of.row.era, super::Place::FIRST);
             let droppable =
                 droppable.take(usize::try_from(fresh).unwrap_or(usize::MAX)).count() as u64;
-            (of.row.options.clone(), length(&of.counts), droppable)
+            (of.row.options.clone(), of.counts.jobs.unfinished(), droppable)
         }
         None => (crate::QueueOptions::by_name(name), 0, 0),
     };

@@ -1,6 +1,6 @@
 //! Puts dead letters back into the queue they came from.
 
-use super::{At, DEAD, dispatch, find, find_named, length, put_in, queue, take_out};
+use super::{At, DEAD, dispatch, find, find_named, put_in, queue, take_out};
 use crate::keys::{self, Key};
 use crate::limits::{JOBS_PER_CALL_MAX, REDRIVE_PER_ENTRY_MAX};
 use crate::rows::{self, JobRow, JobState};
@@ -33,7 +33,9 @@ pub(crate) fn apply(
         DeadLetters::Discard => return Ok(none),
     };
     let room = match options.when_full {
-        WhenFull::Reject => options.jobs_max.saturating_sub(length(&queue(scope, to.id)?.counts)),
+        WhenFull::Reject => {
+            options.jobs_max.saturating_sub(queue(scope, to.id)?.counts.jobs.unfinished())
+        }
         WhenFull::DropOldest => u64::MAX,
     };
     let Some(from) = find_named(scope, namespace, &dead) else { return Ok(none) };

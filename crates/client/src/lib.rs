@@ -89,6 +89,7 @@ pub mod lock;
 mod method;
 mod nodes;
 mod options;
+mod paged;
 mod pipe;
 mod pool;
 pub mod queue;

@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::call::Effect;
 use crate::client::{CallOptions, Inner};
+use crate::paged::paged;
 use futures::Stream;
 use quorate_proto::v1::{CloseRequest, ListSessionsRequest, SessionEntry};
 use std::fmt;
@@ -51,15 +52,10 @@ impl Sessions {
     /// All open sessions, oldest first; page after page, each as it is then.
     pub fn list(&self) -> impl Stream<Item = Result<SessionInfo, Error>> + Send + use<> {
         let sessions = self.clone();
-        let pages = futures::stream::try_unfold(Some(0), move |after| {
+        paged(move |after| {
             let sessions = sessions.clone();
-            async move {
-                let Some(after) = after else { return Ok::<_, Error>(None) };
-                let (page, next) = sessions.page(after).await?;
-                Ok(Some((futures::stream::iter(page.into_iter().map(Ok)), next)))
-            }
-        });
-        futures::TryStreamExt::try_flatten(pages)
+            async move { sessions.page(after).await }
+        })
     }
 
     /// Ends a session: the locks it holds pass on, and its keys are deleted. Whoever it belongs to
@@ -73,7 +69,7 @@ impl Sessions {
         Ok(self.inner.read(&plan, request).await?.closed)
     }
 
-    async fn page(&self, after: u64) -> Result<(Vec<SessionInfo>, Option<u64>), Error> {
+    async fn page(&self, after: u64) -> Result<(Vec<SessionInfo>, u64), Error> {
         let plan = self.inner.plan("session list", Effect::Read, &CallOptions::default());
         let request = || ListSessionsRequest {
             namespace: self.namespace.to_string(),
@@ -83,6 +79,6 @@ impl Sessions {
         let answer = self.inner.read(&plan, request).await?;
         let last = answer.sessions.last().map(|session| session.session_id);
         let page = answer.sessions.into_iter().map(SessionInfo::from).collect();
-        Ok((page, last.filter(|_| answer.more)))
+        Ok((page, last.filter(|_| answer.more).unwrap_or(0)))
     }
 }

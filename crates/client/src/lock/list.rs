@@ -4,6 +4,7 @@ use super::{LockState, Locks};
 use crate::Error;
 use crate::call::Effect;
 use crate::client::CallOptions;
+use crate::paged::paged;
 use bytes::Bytes;
 use futures::Stream;
 use quorate_proto::v1::{KeySelector, LockListRequest, key_selector::Select};
@@ -25,19 +26,13 @@ impl LockList {
 
     /// The locks, in the order of their names; page after page, each as it is then.
     pub fn stream(self) -> impl Stream<Item = Result<LockState, Error>> + Send + use<> {
-        let pages = futures::stream::try_unfold(Some(String::new()), move |cursor| {
+        paged(move |cursor| {
             let list = self.clone();
-            async move {
-                let Some(cursor) = cursor else { return Ok::<_, Error>(None) };
-                let (page, next) = list.page(cursor).await?;
-                let page = futures::stream::iter(page.into_iter().map(Ok));
-                Ok(Some((page, next)))
-            }
-        });
-        futures::TryStreamExt::try_flatten(pages)
+            async move { list.page(cursor).await }
+        })
     }
 
-    async fn page(&self, cursor: String) -> Result<(Vec<LockState>, Option<String>), Error> {
+    async fn page(&self, cursor: String) -> Result<(Vec<LockState>, String), Error> {
         let plan = self.locks.inner.plan("lock list", Effect::Read, &self.options);
         let request = || LockListRequest {
             namespace: self.locks.namespace.to_string(),
@@ -46,7 +41,6 @@ impl LockList {
             ..Default::default()
         };
         let answer = self.locks.inner.read(&plan, request).await?;
-        let next = (!answer.cursor.is_empty()).then_some(answer.cursor);
-        Ok((answer.locks.into_iter().map(LockState::from).collect(), next))
+        Ok((answer.locks.into_iter().map(LockState::from).collect(), answer.cursor))
     }
 }

@@ -4,6 +4,7 @@ use super::{JobInfo, JobState, Queue, read_settings};
 use crate::Error;
 use crate::call::Effect;
 use crate::client::CallOptions;
+use crate::paged::paged;
 use futures::Stream;
 use quorate_proto::v1::{Consistency, ListJobsRequest};
 
@@ -61,18 +62,13 @@ impl ListJobs {
     /// # Errors
     /// As an item: [`Error::NotFound`] when the queue was never made, otherwise as a read.
     pub fn stream(self) -> impl Stream<Item = Result<JobInfo, Error>> + Send + use<> {
-        let pages = futures::stream::try_unfold(Some(0), move |cursor| {
+        paged(move |cursor| {
             let list = self.clone();
-            async move {
-                let Some(cursor) = cursor else { return Ok::<_, Error>(None) };
-                let (page, next) = list.page(cursor).await?;
-                Ok(Some((futures::stream::iter(page.into_iter().map(Ok)), next)))
-            }
-        });
-        futures::TryStreamExt::try_flatten(pages)
+            async move { list.page(cursor).await }
+        })
     }
 
-    async fn page(&self, cursor: u64) -> Result<(Vec<JobInfo>, Option<u64>), Error> {
+    async fn page(&self, cursor: u64) -> Result<(Vec<JobInfo>, u64), Error> {
         let plan = self.queue.inner.plan("queue list", Effect::Read, &self.options);
         let request = || ListJobsRequest {
             namespace: self.queue.namespace.to_string(),
@@ -85,9 +81,7 @@ impl ListJobs {
             min_revision: self.min_revision,
         };
         let answer = self.queue.inner.read(&plan, request).await?;
-        // A cursor that does not move would go on for ever.
-        let next = (answer.cursor > cursor).then_some(answer.cursor);
         let jobs = answer.jobs.into_iter().map(|job| JobInfo::read(job, &self.name));
-        Ok((jobs.collect(), next))
+        Ok((jobs.collect(), answer.cursor))
     }
 }

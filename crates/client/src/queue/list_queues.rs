@@ -4,6 +4,7 @@ use super::{Queue, QueueInfo, read_settings};
 use crate::Error;
 use crate::call::Effect;
 use crate::client::CallOptions;
+use crate::paged::paged;
 use bytes::Bytes;
 use futures::Stream;
 use quorate_proto::v1::{Consistency, KeySelector, ListQueuesRequest, key_selector::Select};
@@ -35,18 +36,13 @@ impl ListQueues {
     /// The queues, in the order of their names; page after page, each as it is then. The time of a
     /// call counts for each page.
     pub fn stream(self) -> impl Stream<Item = Result<QueueInfo, Error>> + Send + use<> {
-        let pages = futures::stream::try_unfold(Some(String::new()), move |cursor| {
+        paged(move |cursor| {
             let list = self.clone();
-            async move {
-                let Some(cursor) = cursor else { return Ok::<_, Error>(None) };
-                let (page, next) = list.page(cursor).await?;
-                Ok(Some((futures::stream::iter(page.into_iter().map(Ok)), next)))
-            }
-        });
-        futures::TryStreamExt::try_flatten(pages)
+            async move { list.page(cursor).await }
+        })
     }
 
-    async fn page(&self, cursor: String) -> Result<(Vec<QueueInfo>, Option<String>), Error> {
+    async fn page(&self, cursor: String) -> Result<(Vec<QueueInfo>, String), Error> {
         let plan = self.queue.inner.plan("queue list queues", Effect::Read, &self.options);
         let request = || ListQueuesRequest {
             namespace: self.queue.namespace.to_string(),
@@ -57,8 +53,6 @@ impl ListQueues {
             min_revision: self.min_revision,
         };
         let answer = self.queue.inner.read(&plan, request).await?;
-        // A cursor that does not move would go on for ever.
-        let next = (answer.cursor > cursor).then_some(answer.cursor);
-        Ok((answer.queues.into_iter().map(QueueInfo::from).collect(), next))
+        Ok((answer.queues.into_iter().map(QueueInfo::from).collect(), answer.cursor))
     }
 }

@@ -5,6 +5,7 @@ use crate::Error;
 use crate::call::Effect;
 use crate::client::CallOptions;
 use crate::kv::{call_settings, guard_setting, millis, mutation_settings};
+use crate::paged::paged;
 use bytes::Bytes;
 use futures::Stream;
 use quorate_proto::v1::repeats::Repeats as Wire;
@@ -216,18 +217,13 @@ impl ListSchedules {
     /// The schedules, in the order of their names; page after page, each as it is then. The time of
     /// a call counts for each page.
     pub fn stream(self) -> impl Stream<Item = Result<ScheduleInfo, Error>> + Send + use<> {
-        let pages = futures::stream::try_unfold(Some(String::new()), move |cursor| {
+        paged(move |cursor| {
             let list = self.clone();
-            async move {
-                let Some(cursor) = cursor else { return Ok::<_, Error>(None) };
-                let (page, next) = list.page(cursor).await?;
-                Ok(Some((futures::stream::iter(page.into_iter().map(Ok)), next)))
-            }
-        });
-        futures::TryStreamExt::try_flatten(pages)
+            async move { list.page(cursor).await }
+        })
     }
 
-    async fn page(&self, cursor: String) -> Result<(Vec<ScheduleInfo>, Option<String>), Error> {
+    async fn page(&self, cursor: String) -> Result<(Vec<ScheduleInfo>, String), Error> {
         let plan = self.queue.inner.plan("queue schedules", Effect::Read, &self.options);
         let request = || ListSchedulesRequest {
             namespace: self.queue.namespace.to_string(),
@@ -238,9 +234,7 @@ impl ListSchedules {
             min_revision: self.min_revision,
         };
         let answer = self.queue.inner.read(&plan, request).await?;
-        // A cursor that does not move would go on for ever.
-        let next = (answer.cursor > cursor).then_some(answer.cursor);
         let schedules = answer.schedules.into_iter().map(ScheduleInfo::of);
-        Ok((schedules.collect::<Result<_, _>>()?, next))
+        Ok((schedules.collect::<Result<_, _>>()?, answer.cursor))
     }
 }

@@ -1,5 +1,6 @@
 //! Locks and sessions on the command line.
 
+use crate::running::Running;
 use nix::sys::signal::Signal;
 use quorate_client::{Client, Error, TxnResult};
 use quorate_testkit::process::ProcessCluster;
@@ -8,8 +9,6 @@ use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::future::IntoFuture as _;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
-use tokio::process::{Child, ChildStdout};
 
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,36 +37,8 @@ async fn wait_for_lock(quorate: &Quorate, name: &str, so: impl Fn(&Value) -> boo
         .await;
 }
 
-/// `lock run` with a script of the shell, and the beginning of its stdout.
-fn run_script(quorate: &Quorate, options: &str, script: &str) -> (Child, BufReader<ChildStdout>) {
-    let mut command = quorate.command();
-    command.args(["lock", "run"]).args(options.split_whitespace());
-    command.args(["-o", "json", "--", "sh", "-c", script]);
-    let mut child = command.spawn().expect("quorate can be started");
-    let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
-    (child, stdout)
-}
-
-async fn line(stdout: &mut BufReader<ChildStdout>) -> String {
-    let mut line = String::new();
-    let read = tokio::time::timeout(PATIENCE, stdout.read_line(&mut line)).await;
-    read.expect("a line comes in time").expect("stdout can be read");
-    line.trim_end().to_owned()
-}
-
-/// Its status, what else it wrote to stdout, and its stderr. That stdout ends means that nothing it
-/// started is left.
-async fn ended(mut child: Child, mut stdout: BufReader<ChildStdout>) -> (i32, String, String) {
-    let all = async {
-        let mut rest = String::new();
-        stdout.read_to_string(&mut rest).await.expect("stdout can be read");
-        let mut said = String::new();
-        let mut stderr = child.stderr.take().expect("it is piped");
-        stderr.read_to_string(&mut said).await.expect("stderr can be read");
-        let status = child.wait().await.expect("its end can be waited for");
-        (status.code().expect("it exits by itself"), rest, said)
-    };
-    tokio::time::timeout(PATIENCE, all).await.expect("it ends in time")
+fn run_script(quorate: &Quorate, options: &str, script: &str) -> Running {
+    Running::script(quorate, "lock run", options, script)
 }
 
 #[tokio::test]
@@ -280,15 +251,14 @@ async fn a_watch_has_a_line_for_each_change() {
     let (cluster, quorate) = one_node().await;
     let mut command = quorate.command();
     command.args(["lock", "watch", "l", "--count", "3", "-o", "json"]);
-    let mut child = command.spawn().expect("quorate can be started");
-    let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut running = Running::start(command);
     let shown = |line: String| serde_json::from_str::<Value>(&line).expect("it is JSON");
-    assert_eq!(shown(line(&mut stdout).await)["held"], false);
+    assert_eq!(shown(running.line().await)["held"], false);
     let (token, _) = acquire(&quorate, "l").await;
-    assert_eq!(shown(line(&mut stdout).await)["holders"][0]["token"], token);
+    assert_eq!(shown(running.line().await)["holders"][0]["token"], token);
     quorate.run(&format!("lock release l --token {token}")).await.expect(0);
-    assert_eq!(shown(line(&mut stdout).await)["held"], false);
-    let (status, rest, said) = ended(child, stdout).await;
+    assert_eq!(shown(running.line().await)["held"], false);
+    let (status, rest, said) = running.ended().await;
     assert_eq!((status, &rest[..]), (0, ""), "{said}");
 
     let late = quorate.run("lock watch l --count 2 --timeout 300ms").await.expect(1);
@@ -309,9 +279,8 @@ async fn a_command_runs_under_a_lock_that_is_kept_for_it() {
     let mut command = quorate.command();
     command.args(["lock", "run", "l", "--ttl", "300ms", "--", "sh", "-c", script]);
     command.stdin(std::process::Stdio::piped());
-    let mut child = command.spawn().expect("quorate can be started");
-    let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
-    let said = line(&mut stdout).await;
+    let mut running = Running::start(command);
+    let said = running.line().await;
     let words: Vec<&str> = said.split(' ').collect();
     let holder = inspect(&quorate, "l").await["holders"][0].clone();
     let token = holder["token"].to_string();
@@ -324,8 +293,8 @@ async fn a_command_runs_under_a_lock_that_is_kept_for_it() {
     // Another one does not run meanwhile.
     let busy = quorate.run("lock run l -- echo ran").await.expect(4);
     assert_eq!(busy.text(), "");
-    drop(child.stdin.take());
-    let (status, _, stderr) = ended(child, stdout).await;
+    drop(running.child.stdin.take());
+    let (status, _, stderr) = running.ended().await;
     assert_eq!((status, &stderr[..]), (7, ""));
     // Given back, and its session with it.
     assert_eq!(inspect(&quorate, "l").await["held"], false);
@@ -340,29 +309,29 @@ async fn a_command_runs_under_a_lock_that_is_kept_for_it() {
     // Signals are passed on; a command that dies of one has the status a shell gives it.
     let trap = "trap 'echo got it; exit 3' TERM; echo ready; while :; do sleep 0.05; done";
     for (script, status, says) in [(trap, 3, "got it\n"), ("echo ready; exec sleep 600", 143, "")] {
-        let (child, mut stdout) = run_script(&quorate, "l", script);
-        assert_eq!(line(&mut stdout).await, "ready");
-        send(&child, Signal::SIGTERM);
-        let (got, rest, said) = ended(child, stdout).await;
+        let mut running = run_script(&quorate, "l", script);
+        assert_eq!(running.line().await, "ready");
+        send(&running.child, Signal::SIGTERM);
+        let (got, rest, said) = running.ended().await;
         assert_eq!((got, &rest[..]), (status, says), "{said}");
         assert_eq!(inspect(&quorate, "l").await["held"], false);
     }
 
     // One that still waits for the lock is gone at once, and from the queue too.
     let (token, _) = acquire(&quorate, "l").await;
-    let (child, stdout) = run_script(&quorate, "l --wait 1m", "echo ran");
+    let running = run_script(&quorate, "l --wait 1m", "echo ran");
     wait_for_lock(&quorate, "l", |lock| lock["waiters"] == 1).await;
-    send(&child, Signal::SIGINT);
-    let (status, rest, _) = ended(child, stdout).await;
+    send(&running.child, Signal::SIGINT);
+    let (status, rest, _) = running.ended().await;
     assert_eq!((status, &rest[..]), (130, ""));
     assert_eq!(inspect(&quorate, "l").await["waiters"], 0);
 
     // And one that waits runs as soon as it may.
-    let (child, mut stdout) = run_script(&quorate, "l --wait 1m", "echo ran");
+    let mut running = run_script(&quorate, "l --wait 1m", "echo ran");
     wait_for_lock(&quorate, "l", |lock| lock["waiters"] == 1).await;
     quorate.run(&format!("lock release l --token {token}")).await.expect(0);
-    assert_eq!(line(&mut stdout).await, "ran");
-    assert_eq!(ended(child, stdout).await.0, 0);
+    assert_eq!(running.line().await, "ran");
+    assert_eq!(running.ended().await.0, 0);
     cluster.logs().assert_no_panics();
 }
 
@@ -374,10 +343,10 @@ async fn a_command_whose_lock_is_lost_is_ended() {
     let deaf = "trap 'echo told' TERM; echo ready; while :; do sleep 0.05; done";
     let parent = "echo ready; sleep 600; echo done";
     for (script, says) in [(parent, ""), (deaf, "told\n")] {
-        let (child, mut stdout) = run_script(&quorate, "l --ttl 600ms", script);
-        assert_eq!(line(&mut stdout).await, "ready");
+        let mut running = run_script(&quorate, "l --ttl 600ms", script);
+        assert_eq!(running.line().await, "ready");
         quorate.run("lock force-release l").await.expect(0);
-        let (status, rest, said) = ended(child, stdout).await;
+        let (status, rest, said) = running.ended().await;
         assert_eq!((status, &rest[..]), (125, says), "{said}");
         // The shell may have said something about its child before.
         let last = said.lines().last().unwrap_or_default();
@@ -389,12 +358,11 @@ async fn a_command_whose_lock_is_lost_is_ended() {
     let mut command = quorate.command();
     command.args(["lock", "run", "l", "--ttl", "1h", "--", "sh", "-c", "echo ready; read x"]);
     command.stdin(std::process::Stdio::piped());
-    let mut child = command.spawn().expect("quorate can be started");
-    let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
-    assert_eq!(line(&mut stdout).await, "ready");
+    let mut running = Running::start(command);
+    assert_eq!(running.line().await, "ready");
     quorate.run("lock force-release l").await.expect(0);
-    drop(child.stdin.take());
-    let (status, _, said) = ended(child, stdout).await;
+    drop(running.child.stdin.take());
+    let (status, _, said) = running.ended().await;
     assert_eq!(status, 125);
     assert!(said.contains("was lost"), "{said}");
     cluster.logs().assert_no_panics();

@@ -10,6 +10,7 @@ mod limits;
 mod locks;
 mod queues;
 mod quorum;
+mod running;
 mod shutdown;
 mod single;
 mod stuck_log;

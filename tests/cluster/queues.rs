@@ -1,13 +1,12 @@
 //! The task queue on the command line, and what becomes of jobs when their workers die.
 
+use crate::running::Running;
 use nix::sys::signal::Signal;
 use quorate_testkit::process::ProcessCluster;
 use quorate_tests::processes::{Quorate, alone, send, wait_until};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
-use tokio::process::{Child, ChildStdout};
 
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -46,35 +45,8 @@ fn text<'a>(job: &'a Value, name: &str) -> &'a str {
     job[name].as_str().unwrap_or_else(|| panic!("{name} is no string: {job}"))
 }
 
-/// A worker with a script of the shell, and the beginning of its stdout.
-fn work(quorate: &Quorate, options: &str, script: &str) -> (Child, BufReader<ChildStdout>) {
-    let mut command = quorate.command();
-    command.args(["queue", "work"]).args(options.split_whitespace());
-    command.args(["-o", "json", "--", "sh", "-c", script]);
-    let mut child = command.spawn().expect("quorate can be started");
-    let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
-    (child, stdout)
-}
-
-async fn line(stdout: &mut BufReader<ChildStdout>) -> String {
-    let mut line = String::new();
-    let read = tokio::time::timeout(PATIENCE, stdout.read_line(&mut line)).await;
-    read.expect("a line comes in time").expect("stdout can be read");
-    line.trim_end().to_owned()
-}
-
-/// Its status, what else it wrote to stdout, and its stderr.
-async fn ended(mut child: Child, mut stdout: BufReader<ChildStdout>) -> (i32, String, String) {
-    let all = async {
-        let mut rest = String::new();
-        stdout.read_to_string(&mut rest).await.expect("stdout can be read");
-        let mut said = String::new();
-        let mut stderr = child.stderr.take().expect("it is piped");
-        stderr.read_to_string(&mut said).await.expect("stderr can be read");
-        let status = child.wait().await.expect("its end can be waited for");
-        (status.code().expect("it exits by itself"), rest, said)
-    };
-    tokio::time::timeout(PATIENCE, all).await.expect("it ends in time")
+fn work(quorate: &Quorate, options: &str, script: &str) -> Running {
+    Running::script(quorate, "queue work", options, script)
 }
 
 #[tokio::test]
@@ -324,10 +296,10 @@ async fn a_command_does_jobs_and_its_status_says_how_that_went() {
     // The second attempt of the bad one is its last.
     let script = "read payload; echo $payload $QUORATE_JOB_ID $QUORATE_JOB_ATTEMPT $QUORATE_QUEUE; \
                   [ $payload = ok ] || { echo first >&2; echo no disk >&2; exit 7; }";
-    let (child, mut stdout) = work(&quorate, "q --max-jobs 3", script);
-    let lines = [line(&mut stdout).await, line(&mut stdout).await, line(&mut stdout).await];
+    let mut running = work(&quorate, "q --max-jobs 3", script);
+    let lines = [running.line().await, running.line().await, running.line().await];
     assert_eq!(lines, [format!("ok {ok} 1 q"), format!("bad {bad} 1 q"), format!("bad {bad} 2 q")]);
-    let (status, rest, said) = ended(child, stdout).await;
+    let (status, rest, said) = running.ended().await;
     assert_eq!(status, 0, "{said}");
     let done: Value = serde_json::from_str(&rest).expect("it is JSON");
     assert_eq!(done, json!({ "done": 1, "failed": 2, "lost": 0, "handed_back": 0 }));
@@ -351,29 +323,29 @@ async fn a_command_does_jobs_and_its_status_says_how_that_went() {
     // It is kept for as long as it takes.
     quorate.run("queue update q --visibility 1s").await.expect(0);
     push(&quorate, "q long").await;
-    let (child, mut stdout) = work(&quorate, "q --max-jobs 1", "echo begun; sleep 3; echo done");
-    assert_eq!(line(&mut stdout).await, "begun");
-    assert_eq!(line(&mut stdout).await, "done");
-    assert_eq!(ended(child, stdout).await.0, 0);
+    let mut running = work(&quorate, "q --max-jobs 1", "echo begun; sleep 3; echo done");
+    assert_eq!(running.line().await, "begun");
+    assert_eq!(running.line().await, "done");
+    assert_eq!(running.ended().await.0, 0);
     assert_eq!(stats(&quorate, "q").await["lapsed"], 0);
 
     // A signal lets it finish; a second one does not.
     push(&quorate, "q slow").await;
-    let (child, mut stdout) = work(&quorate, "q", "echo begun; sleep 1; echo done");
-    assert_eq!(line(&mut stdout).await, "begun");
-    send(&child, Signal::SIGTERM);
-    assert_eq!(line(&mut stdout).await, "done");
-    let (status, rest, said) = ended(child, stdout).await;
+    let mut running = work(&quorate, "q", "echo begun; sleep 1; echo done");
+    assert_eq!(running.line().await, "begun");
+    send(&running.child, Signal::SIGTERM);
+    assert_eq!(running.line().await, "done");
+    let (status, rest, said) = running.ended().await;
     assert_eq!(status, 0, "{said}");
     assert!(rest.contains("\"done\":1"), "{rest}");
     let slow = push(&quorate, "q slow").await;
-    let (child, mut stdout) = work(&quorate, "q", "echo begun; exec sleep 600");
-    assert_eq!(line(&mut stdout).await, "begun");
-    send(&child, Signal::SIGINT);
+    let mut running = work(&quorate, "q", "echo begun; exec sleep 600");
+    assert_eq!(running.line().await, "begun");
+    send(&running.child, Signal::SIGINT);
     wait_for_stats(&quorate, "q", |figures| figures["leased"] == 1).await;
     // The first one has been heeded when no more is taken.
-    send(&child, Signal::SIGINT);
-    let (status, rest, said) = ended(child, stdout).await;
+    send(&running.child, Signal::SIGINT);
+    let (status, rest, said) = running.ended().await;
     assert_eq!(status, 0, "{said}");
     assert!(rest.contains("\"handed_back\":1"), "{rest} {said}");
     let job = pull(&quorate, "q").await.remove(0);
@@ -382,22 +354,22 @@ async fn a_command_does_jobs_and_its_status_says_how_that_went() {
 
     // One that was cancelled is ended, with all it has started.
     let id = push(&quorate, "q endless").await;
-    let (child, mut stdout) = work(&quorate, "q", "trap 'echo told' TERM; echo begun; sleep 600");
-    assert_eq!(line(&mut stdout).await, "begun");
+    let mut running = work(&quorate, "q", "trap 'echo told' TERM; echo begun; sleep 600");
+    assert_eq!(running.line().await, "begun");
     quorate.run(&format!("queue cancel q {id}")).await.expect(0);
-    assert_eq!(line(&mut stdout).await, "told");
-    send(&child, Signal::SIGTERM);
-    let (status, rest, said) = ended(child, stdout).await;
+    assert_eq!(running.line().await, "told");
+    send(&running.child, Signal::SIGTERM);
+    let (status, rest, said) = running.ended().await;
     assert_eq!(status, 0, "{said}");
     assert!(rest.contains("\"lost\":1"), "{rest}");
 
     // A queue that is deleted ends its workers.
     push(&quorate, "q last").await;
-    let (child, mut stdout) = work(&quorate, "q", "echo begun");
-    assert_eq!(line(&mut stdout).await, "begun");
+    let mut running = work(&quorate, "q", "echo begun");
+    assert_eq!(running.line().await, "begun");
     wait_for_stats(&quorate, "q", |figures| figures["leased"] == 0).await;
     quorate.run("queue delete q").await.expect(0);
-    let (status, _, said) = ended(child, stdout).await;
+    let (status, _, said) = running.ended().await;
     assert_eq!(status, 3, "{said}");
     assert!(said.contains("QUEUE_UNKNOWN"), "{said}");
     cluster.logs().assert_no_panics();
@@ -409,12 +381,11 @@ async fn the_jobs_of_a_worker_that_is_killed_are_done_by_others() {
     let (cluster, quorate) = nodes(3).await;
     quorate.run("queue update q --visibility 12h --backoff 0s").await.expect(0);
     let delivered = push(&quorate, "q delivered").await;
-    let (mut victim, mut stdout) =
-        work(&quorate, "q --session-ttl 2s", "echo begun; exec sleep 600");
-    assert_eq!(line(&mut stdout).await, "begun");
+    let mut victim = work(&quorate, "q --session-ttl 2s", "echo begun; exec sleep 600");
+    assert_eq!(victim.line().await, "begun");
     let killed = Instant::now();
-    send(&victim, Signal::SIGKILL);
-    victim.wait().await.expect("its end can be waited for");
+    send(&victim.child, Signal::SIGKILL);
+    victim.child.wait().await.expect("its end can be waited for");
     // What it had not been given is elsewhere at once.
     let undelivered = push(&quorate, "q undelivered").await;
     let job = pull(&quorate, "q --wait 10s").await.remove(0);
@@ -440,18 +411,18 @@ async fn the_jobs_of_a_worker_that_is_killed_are_done_by_others() {
 async fn a_worker_goes_on_when_its_node_is_killed() {
     let _alone = alone().await;
     let (mut cluster, quorate) = nodes(3).await;
-    let (child, mut stdout) = work(&quorate, "q --parallel 4", "read payload; echo $payload");
+    let mut running = work(&quorate, "q --parallel 4", "read payload; echo $payload");
     push(&quorate, "q first").await;
-    assert_eq!(line(&mut stdout).await, "first");
+    assert_eq!(running.line().await, "first");
     let leader = cluster.leader().await.expect("one leads");
     cluster.kill(leader).await.expect("it can be killed");
     for payload in ["second", "third"] {
         push(&quorate, &format!("q {payload} --timeout 20s")).await;
-        assert_eq!(line(&mut stdout).await, payload);
+        assert_eq!(running.line().await, payload);
     }
     wait_for_stats(&quorate, "q", |figures| figures["acked"] == 3).await;
-    send(&child, Signal::SIGTERM);
-    let (status, rest, said) = ended(child, stdout).await;
+    send(&running.child, Signal::SIGTERM);
+    let (status, rest, said) = running.ended().await;
     assert_eq!(status, 0, "{said}");
     assert!(rest.contains("\"done\":3"), "{rest}");
     cluster.logs().assert_no_panics();

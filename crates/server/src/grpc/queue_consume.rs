@@ -354,7 +354,11 @@ enum Woken {
 impl Consumer {
     fn opened(&self) -> Told {
         let group_id = self.context.replica.group().0;
-        Told::Opened(v1::ConsumeOpened { consumer_id: self.id.0, group_id })
+        Told::Opened(v1::ConsumeOpened {
+            consumer_id: self.id.0,
+            group_id,
+            held_leases: Vec::new(),
+        })
     }
 
     /// What its client is told next; none once it can't want anything more.

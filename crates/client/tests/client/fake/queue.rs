@@ -149,7 +149,8 @@ impl QueueService for Node {
             return Err(status.clone());
         }
         let (told, telling) = mpsc::channel(MESSAGES_MAX);
-        let opened = Told::Opened(ConsumeOpened { consumer_id, group_id: 0 });
+        let opened =
+            Told::Opened(ConsumeOpened { consumer_id, group_id: 0, held_leases: Vec::new() });
         let say = |response| Ok(ConsumeResponse { response: Some(response) });
         told.try_send(say(opened)).expect("there is room");
         let (net, addr) = (Arc::clone(&self.net), self.addr.clone());

@@ -20,6 +20,8 @@ pub(crate) fn schedule(
     kind: DeadlineKind,
     expiring_key: &[u8],
 ) {
+    // The leader looks for what is due above the clocks of what it has seen applied.
+    debug_assert!(deadline_ms > clock_ms(scope, clock), "a deadline of the past is not seen");
     scope.txn.put(&keys::deadline(scope.group, clock, deadline_ms, kind, expiring_key), &[]);
     let earliest = earliest_of(scope, clock);
     *earliest = Some(deadline_ms.min(earliest.unwrap_or(u64::MAX)));
@@ -43,6 +45,13 @@ fn earliest_of<'a>(scope: &'a mut Scope<'_>, clock: Clock) -> &'a mut Option<u64
     }
 }
 
+fn clock_ms(scope: &Scope<'_>, clock: Clock) -> u64 {
+    match clock {
+        Clock::Lease => scope.meta.stamp.lease_ms,
+        Clock::Wall => scope.meta.stamp.wall_ms,
+    }
+}
+
 /// Deals with what is due, earliest first, up to the bound; the rest waits for the next entry and
 /// is invisible until then.
 pub(crate) fn sweep(scope: &mut Scope<'_>) -> Result<(), Fatal> {
@@ -53,10 +62,7 @@ pub(crate) fn sweep(scope: &mut Scope<'_>) -> Result<(), Fatal> {
 
 /// Answers how much is left of the bound.
 fn sweep_clock(scope: &mut Scope<'_>, clock: Clock, items_max: usize) -> Result<usize, Fatal> {
-    let now_ms = match clock {
-        Clock::Lease => scope.meta.stamp.lease_ms,
-        Clock::Wall => scope.meta.stamp.wall_ms,
-    };
+    let now_ms = clock_ms(scope, clock);
     let Some(earliest_ms) = earliest_of(scope, clock).filter(|earliest| *earliest <= now_ms) else {
         return Ok(items_max);
     };

@@ -22,7 +22,8 @@
 //!     that waits in a queue could be granted.
 //!
 //! 11. Every queue has counts, and they say how many jobs of its era are in which state; META says
-//!     how many that are in all. Jobs of other eras belong to old eras, which have a row.
+//!     how many that are in all. Jobs of other eras belong to old eras, which have a row, and one
+//!     deadline at any time.
 //! 12. Every job has what is in it, and a note exactly if it says so. Nothing else has.
 //! 13. Every consumer belongs to a queue, and to an open session if to any.
 //! 14. A queue that has something to deliver and may has no consumer with room, unless it has a
@@ -125,6 +126,9 @@ impl Seen {
                 if let Some(owner) = row.owner {
                     self.session_keys_due.insert(keys::session_key(group, owner, key));
                 }
+            }
+            Key::Deadline { kind: DeadlineKind::OldEra, id, .. } => {
+                self.queues.old_era_goes_on(group, id)?;
             }
             Key::Deadline { .. } => {
                 self.deadlines.insert(key.to_vec());

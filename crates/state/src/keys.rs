@@ -24,7 +24,7 @@
 //! | 16  | JOB_NOTE       | `[job: u64 BE]`                                | `JobNoteRow`             |
 //! | 17  | CONSUMER       | `[consumer: u64 BE]`                           | `ConsumerRow`            |
 //! | 18  | DEDUPE         | `[queue: u64 BE][key]`                         | `DedupeRow`              |
-//! | 19  | OLD_ERA        | `[era: u64 BE]`                                | empty                    |
+//! | 19  | OLD_ERA        | `[era: u64 BE]`                                | how far it is deleted    |
 //! | 20  | WALL_DEADLINE  | `[deadline_ms: u64 BE][kind: u8][id]`          | empty                    |
 //! | 21  | SCHEDULE       | `[len: u8][namespace][name]`                   | `ScheduleRow`            |
 //!

@@ -100,17 +100,19 @@ pub const LOCKS_MAX: u64 = 100_000;
 /// Tickets per group: `Acquire`s that wait, and those that waited and are not passed by their
 /// sessions' floors yet. Each is in memory on every node, in about 500 bytes.
 pub const TICKETS_MAX: u64 = 100_000;
-/// What a session owns: locks held, tickets, and keys that end with it. All of it goes in one
-/// entry.
+/// What a session owns: locks held, tickets, keys that end with it, and what its consumers may have,
+/// or have. All of it goes in one entry.
 pub const SESSION_OWNED_MAX: u64 = 4_096;
 /// Waiters that one `LockDetachNode` detaches, and one `LockDetach`.
 pub const LOCK_DETACH_PER_ENTRY_MAX: usize = 1_000;
-/// Bytes of a queue's name: half a key, so that the names of its dead letters and the like fit, too.
+/// Bytes of a queue's name, those of its dead letters included: `<name>.dead` is a queue's name, so
+/// that other names have 507 bytes at most.
 pub const QUEUE_NAME_BYTES_MAX: u64 = 512;
 /// Queues per group, each in memory on every node in about 1 KiB.
 pub const QUEUES_MAX: u64 = 10_000;
-/// Jobs per group, in all queues together: each that is ready is in memory on every node in about
-/// 50 bytes, and all of them are read when a node starts.
+/// Jobs per group, in all queues together, those that were purged and are not deleted yet included.
+/// All of them are read when a node starts. Each that is ready is in memory on every node in about
+/// 50 bytes, each that a consumer has in about 70, and each in a group in about 350 bytes more.
 pub const JOBS_MAX: u64 = 5_000_000;
 /// Jobs a queue may be configured to hold.
 pub const QUEUE_JOBS_MAX: u64 = JOBS_MAX;
@@ -143,7 +145,10 @@ pub const JOB_ATTEMPTS_MAX: u32 = 1_000_000;
 pub const JOB_BACKOFF_MS_MAX: u64 = 86_400_000;
 /// Milliseconds a job is kept after it was done, 30 days.
 pub const JOB_KEEP_DONE_MS_MAX: u64 = 2_592_000_000;
-/// Milliseconds a dedupe key is remembered, one day: each is a row.
+/// Dedupe keys that are remembered per group, in all queues together: each is two rows, of about 100
+/// bytes, and outlives its job.
+pub const DEDUPE_KEYS_MAX: u64 = JOBS_MAX;
+/// Milliseconds a dedupe key is remembered, one day.
 pub const DEDUPE_WINDOW_MS_MAX: u64 = 86_400_000;
 /// Bytes of the text of a failure, or of a note on progress: the rest is cut off.
 pub const JOB_NOTE_BYTES_MAX: usize = 1 << 10;
@@ -166,8 +171,10 @@ pub const PULL_KEEP_MS: u64 = 30_000;
 pub const DELIVERIES_PER_ENTRY_MAX: usize = 4_096;
 /// Rows of purged jobs that one entry deletes, in the tables and in memory.
 pub const PURGE_PER_ENTRY_MAX: usize = 5_000;
-/// Dead letters that one step of a redrive moves.
+/// Dead letters that one entry puts back.
 pub const REDRIVE_PER_ENTRY_MAX: u64 = 1_000;
+/// Rows that one entry looks at for dead letters to put back.
+pub const REDRIVE_STEPS_MAX: usize = 10_000;
 /// Consumers that one `ConsumerDetachNode` detaches.
 pub const CONSUMER_DETACH_PER_ENTRY_MAX: usize = 1_000;
 /// Jobs shown by a peek: they stand in the queue's row, which is written with each entry that
@@ -177,8 +184,11 @@ pub const PEEK_MAX: usize = 16;
 pub const RATE_JOBS_MAX: u32 = 1_000_000;
 /// Milliseconds of that unit of time.
 pub const RATE_PER_MS_MAX: u64 = 86_400_000;
-/// Schedules per group; those that are due together are worked off by one entry.
+/// Schedules per group: so many jobs are kept beside those of the queues.
 pub const SCHEDULES_MAX: u64 = 10_000;
+/// Bytes of what is in the job of a schedule, which all nodes keep as long as the schedule: 640 MiB
+/// for all of them, on disk.
+pub const SCHEDULE_JOB_BYTES_MAX: u64 = 64 << 10;
 /// Milliseconds between two jobs of a schedule at least: what repeats faster is no schedule.
 pub const SCHEDULE_EVERY_MS_MIN: u64 = 1_000;
 /// Milliseconds between two jobs of a schedule, and until its first one, ten years.

@@ -249,6 +249,12 @@ impl Machine {
         Err(Fatal::Invariant(format!("in memory {self:?}, derived from the tables {derived:?}")))
     }
 
+    /// Comes near a bound that many entries would be needed for.
+    #[cfg(test)]
+    pub(crate) fn pretend_dedupe_keys(&mut self, count: u64) {
+        self.memory.queues.counted.dedupe_keys = count;
+    }
+
     fn check_entry(&self, index: LogIndex, batch: &Batch) -> Result<(), Fatal> {
         if batch.commands.len() > ENTRY_COMMANDS_MAX {
             return Err(Fatal::Invariant(format!(

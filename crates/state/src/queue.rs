@@ -49,7 +49,7 @@ pub(crate) mod update;
 
 use consumers::refit;
 pub(crate) use dispatch::dispatch;
-use dispatch::{lease, take_next, withdraw};
+use dispatch::{dispatch_due, lease, take_next, withdraw};
 use fate::{die, failed, hand_back, lapse, make_room, note_failure};
 use index::{Consumer, Place};
 pub(crate) use index::{Queue, Queues};
@@ -111,24 +111,58 @@ fn gone(id: QueueId) -> Fatal {
 
 /// Refuses what could not make a queue of this name; [`make`] follows.
 fn may_make(scope: &Scope<'_>, namespace: &str, name: &str) -> Result<(), Rejection> {
-    check_name(name)?;
-    let key = keys::queue(scope.group, namespace, name);
-    if scope.queues.names.contains_key(&key) {
+    may_make_all(scope, namespace, &[name])
+}
+
+/// As [`may_make`], of different names at once.
+fn may_make_all(scope: &Scope<'_>, namespace: &str, names: &[&str]) -> Result<(), Rejection> {
+    let mut new = 0;
+    for name in names {
+        check_name(name)?;
+        if !scope.queues.names.contains_key(&keys::queue(scope.group, namespace, name)) {
+            check_new_name(name)?;
+            new += 1;
+        }
+    }
+    match new {
+        0 => Ok(()),
+        new => at_most("queues", scope.queues.queues.len() as u64 + new, QUEUES_MAX),
+    }
+}
+
+/// The name of the queue of its dead letters is to be one, too.
+fn check_new_name(name: &str) -> Result<(), Rejection> {
+    if name.ends_with(DEAD) {
         return Ok(());
     }
-    at_most("queues", scope.queues.queues.len() as u64 + 1, QUEUES_MAX)
+    let limit = QUEUE_NAME_BYTES_MAX - DEAD.len() as u64;
+    within("queue name bytes, but for those that end in .dead,", name.len(), limit)
 }
 
 /// The queue of this name, made if it is not there; whether it was made. Its name must have been
 /// checked.
 fn make(scope: &mut Scope<'_>, namespace: &str, name: &str) -> (At, bool) {
+    make_with(scope, namespace, name, QueueOptions::by_name)
+}
+
+/// As [`make`], for the dead letters of another queue.
+fn make_for_dead_letters(scope: &mut Scope<'_>, namespace: &str, name: &str) -> At {
+    make_with(scope, namespace, name, |_| QueueOptions::of_dead_letters()).0
+}
+
+fn make_with(
+    scope: &mut Scope<'_>,
+    namespace: &str,
+    name: &str,
+    options: impl FnOnce(&str) -> QueueOptions,
+) -> (At, bool) {
     let key = keys::queue(scope.group, namespace, name);
     if let Some(there) = scope.queues.names.get(&key).and_then(|id| at(scope, *id)) {
         return (there, false);
     }
     let id = QueueId(scope.queues.next_id());
     let era = Era(scope.queues.next_id());
-    let row = QueueRow { id, era, paused: false, options: QueueOptions::by_name(name) };
+    let row = QueueRow { id, era, paused: false, options: options(name) };
     scope.txn.put(&key, &codec::encode(&row));
     scope.queues.names.insert(key.clone(), id);
     scope.queues.eras.insert(era, id);

@@ -210,6 +210,19 @@ pub(crate) struct QueuesMetaRow {
     pub(crate) schedules: u64,
 }
 
+/// Jobs that are to be deleted, by their era. The row is empty until the first of them are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OldEraRow {
+    /// All up to this one are deleted.
+    pub(crate) deleted: JobId,
+}
+
+impl OldEraRow {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Fatal> {
+        if bytes.is_empty() { Ok(Self { deleted: JobId(0) }) } else { decode("old era row", bytes) }
+    }
+}
+
 /// A queue; written when it is made or changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct QueueRow {
@@ -426,7 +439,7 @@ pub(crate) enum Wants {
     /// Up to so many jobs, once.
     Pull {
         count: u32,
-        /// Lease time at which the wait is over; once it is, or is answered, at which it is
+        /// Lease time at which the wait is over; once it is, is answered or left, at which it is
         /// forgotten.
         until_ms: u64,
         state: PullState,
@@ -439,6 +452,11 @@ pub(crate) enum PullState {
     Waiting,
     Answered(Vec<AssignedJob>),
     TimedOut,
+    /// Its caller has left. Should it come back before this is forgotten, it waits on.
+    Left {
+        /// Lease time at which the wait is over.
+        wait_until_ms: u64,
+    },
 }
 
 /// A dedupe key.

@@ -4,7 +4,7 @@ use crate::digest::Recorder;
 use crate::history::{self, History};
 use crate::limits::{
     DELETE_PATTERN_KEYS_MAX, DELIVERIES_PER_ENTRY_MAX, EXPIRE_PER_ENTRY_MAX, PURGE_PER_ENTRY_MAX,
-    SCAN_STEPS_MAX,
+    REDRIVE_PER_ENTRY_MAX, REDRIVE_STEPS_MAX, SCAN_STEPS_MAX,
 };
 use crate::lock::Locks;
 use crate::machine::{Earliest, Memory};
@@ -89,6 +89,10 @@ pub(crate) struct Allowance {
     pub(crate) deliveries: usize,
     /// Rows of purged jobs to delete.
     pub(crate) purged_rows: usize,
+    /// Dead letters to put back.
+    pub(crate) redriven: u64,
+    /// Rows to look at for them.
+    pub(crate) redrive_steps: usize,
 }
 
 impl<'a> Scope<'a> {
@@ -122,6 +126,8 @@ impl<'a> Scope<'a> {
                 steps: SCAN_STEPS_MAX,
                 deliveries: DELIVERIES_PER_ENTRY_MAX,
                 purged_rows: PURGE_PER_ENTRY_MAX,
+                redriven: REDRIVE_PER_ENTRY_MAX,
+                redrive_steps: REDRIVE_STEPS_MAX,
             },
         }
     }
@@ -191,7 +197,7 @@ impl<'a> Scope<'a> {
             events.len(),
             *allowance,
             key_owners.len(),
-            queues.meta,
+            (queues.meta, queues.counted),
         );
         txn.stage();
         locks.begin();
@@ -202,7 +208,7 @@ impl<'a> Scope<'a> {
         self.queues.end(done.is_ok());
         if done.is_err() {
             let (meta, history, earliest, events, allowance, key_owners, queues) = before;
-            self.queues.meta = queues;
+            (self.queues.meta, self.queues.counted) = queues;
             *self.meta = meta;
             *self.history = history;
             *self.earliest = earliest;

@@ -4,8 +4,8 @@ use super::broken;
 use crate::keys::{self, Clock, DeadlineKind, Key};
 use crate::queue::{consumers, deadline_of};
 use crate::rows::{
-    self, ConsumerRow, DedupeRow, JobBodyRow, JobNoteRow, JobRow, JobState, MetaRow, PullState,
-    QueueCountsRow, QueueRow, QueuesMetaRow, ScheduleRow, Wants, is_live,
+    self, ConsumerRow, DedupeRow, JobBodyRow, JobNoteRow, JobRow, JobState, MetaRow, OldEraRow,
+    PullState, QueueCountsRow, QueueRow, QueuesMetaRow, ScheduleRow, Wants, is_live,
 };
 use crate::{ConsumerId, Era, Fatal, GroupId, JobCounts, JobId, QueueId, SessionId};
 use bytes::Bytes;
@@ -23,6 +23,10 @@ pub(super) struct Queues {
     notes: BTreeSet<JobId>,
     consumers: BTreeMap<ConsumerId, ConsumerRow>,
     old_eras: BTreeSet<Era>,
+    /// Those that have a deadline.
+    going_on: BTreeSet<Era>,
+    /// The keys of the queues.
+    keys: BTreeMap<QueueId, Vec<u8>>,
     /// Deadlines of jobs of old eras.
     may_have: BTreeSet<Vec<u8>>,
     schedules: u64,
@@ -46,10 +50,15 @@ impl Queues {
                 if known || name.is_empty() || row.id.0.max(row.era.0) > self.meta.id {
                     return broken(format!("queue {name:?} has the row {row:?}"));
                 }
+                self.keys.insert(row.id, key.to_vec());
                 self.queues.insert(row.id, row);
             }
             Key::QueueCounts(id) => {
                 let row: QueueCountsRow = rows::decode("queue counts row", value)?;
+                if let (Some(at_ms), Some(queue)) = (row.wake_ms, self.keys.get(&id)) {
+                    let kind = DeadlineKind::Queue;
+                    due.insert(keys::deadline(group, Clock::Lease, at_ms, kind, queue));
+                }
                 self.counts.insert(id, row);
             }
             Key::Job(era, id) => {
@@ -88,6 +97,7 @@ impl Queues {
                 due.insert(keys::deadline(group, Clock::Lease, row.deadline_ms, kind, key));
             }
             Key::OldEra(era) => {
+                OldEraRow::decode(value)?;
                 self.old_eras.insert(era);
             }
             Key::Schedule { name, .. } => {
@@ -106,14 +116,18 @@ impl Queues {
         Ok(())
     }
 
-    /// Whether a deadline may be there without having to: also that of a queue, whose time is in
-    /// its counts, and of an old era, which has one at any time.
+    /// Whether a deadline may be there without having to.
     pub(super) fn may_have(&self, deadline: &[u8]) -> bool {
-        const KIND_AT: usize = keys::PREFIX_BYTES + 8;
-        let kind = deadline.get(KIND_AT).copied();
         self.may_have.contains(deadline)
-            || kind == Some(DeadlineKind::Queue as u8)
-            || kind == Some(DeadlineKind::OldEra as u8)
+    }
+
+    /// There is a deadline of an old era: its time is written nowhere else.
+    pub(super) fn old_era_goes_on(&mut self, group: GroupId, id: &[u8]) -> Result<(), Fatal> {
+        let key = keys::expiring(group, DeadlineKind::OldEra, id);
+        match keys::parse(group, &key) {
+            Some(Key::OldEra(era)) if self.going_on.insert(era) => Ok(()),
+            _ => broken(format!("a deadline of old eras names {id:02x?}, or two do")),
+        }
     }
 
     pub(super) fn whole<'a>(
@@ -122,6 +136,12 @@ impl Queues {
         sessions: impl Iterator<Item = &'a SessionId>,
     ) -> Result<(), Fatal> {
         let sessions: BTreeSet<SessionId> = sessions.copied().collect();
+        if self.going_on != self.old_eras {
+            return broken(format!(
+                "the old eras are {:?}, those that have a deadline {:?}",
+                self.old_eras, self.going_on
+            ));
+        }
         if !self.queues.keys().eq(self.counts.keys()) {
             return broken(format!("queues {:?} have counts {:?}", self.queues, self.counts));
         }
@@ -178,14 +198,13 @@ impl Queues {
                 return broken(format!("queue {id} counts {said:?}, there are {counts:?}"));
             }
         }
-        if self.schedules != self.meta.schedules {
-            return broken(format!(
-                "{} schedules counted, {} there",
-                self.meta.schedules, self.schedules
-            ));
-        }
-        if all != self.meta.jobs {
-            return broken(format!("{} jobs counted, {all} there", self.meta.jobs));
+        let QueuesMetaRow { jobs, schedules, .. } = self.meta;
+        for (what, counted, there) in
+            [("schedules", schedules, self.schedules), ("jobs", jobs, all)]
+        {
+            if counted != there {
+                return broken(format!("{counted} {what} counted, {there} there"));
+            }
         }
         Ok(())
     }

@@ -33,6 +33,7 @@ pub fn pull(
         PullState::Waiting => PullStanding::Waiting(row.attachment),
         PullState::Answered(jobs) => PullStanding::Answered(jobs, row.attachment),
         PullState::TimedOut => PullStanding::TimedOut,
+        PullState::Left { .. } => PullStanding::Waiting(None),
     }))
 }
 

@@ -1,7 +1,7 @@
 //! Jobs as a reader sees them.
 
 use super::clocks;
-use super::queue::{dead_letters_of, queue_counts, queue_row};
+use super::queue::{queue_counts, queue_row};
 use crate::keys::{self, Key};
 use crate::limits::{SCAN_ROW_STEPS, SCAN_STEPS_MAX};
 use crate::machine::Fatal;
@@ -183,7 +183,7 @@ pub fn job(
         let item = job_item(tables, group, id, row, now, true)?;
         return Ok(Some((queue.to_owned(), item)));
     }
-    let Some(dead) = dead_letters_of(queue, &asked.options) else { return Ok(None) };
+    let Some(dead) = asked.options.dead_letters_of(queue) else { return Ok(None) };
     let Some(there) = queue_row(tables, group, namespace, &dead)? else { return Ok(None) };
     let row = job_row(tables, group, there.era, id)?;
     let Some(row) = row.filter(|row| row.from.as_deref() == Some(queue)) else { return Ok(None) };

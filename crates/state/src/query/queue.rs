@@ -5,9 +5,8 @@ use super::{clocks, exceeds};
 use crate::keys;
 use crate::limits::{NAMESPACE_BYTES_MAX, QUEUE_NAME_BYTES_MAX};
 use crate::machine::Fatal;
-use crate::queue::DEAD;
 use crate::rows::{self, QueueCountsRow, QueueRow};
-use crate::{DeadLetters, GroupId, JobCounts, KeySelection, QueueOptions, QueueTotals, Read};
+use crate::{GroupId, JobCounts, KeySelection, QueueOptions, QueueTotals, Read};
 
 /// A queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,9 +57,7 @@ pub(super) fn queue_row(
     namespace: &str,
     name: &str,
 ) -> Result<Option<QueueRow>, Fatal> {
-    // A queue of dead letters has a longer name than the one they come from.
-    let name_bytes_max = QUEUE_NAME_BYTES_MAX + DEAD.len() as u64;
-    if exceeds(namespace.len(), NAMESPACE_BYTES_MAX) || exceeds(name.len(), name_bytes_max) {
+    if exceeds(namespace.len(), NAMESPACE_BYTES_MAX) || exceeds(name.len(), QUEUE_NAME_BYTES_MAX) {
         return Ok(None);
     }
     let Some(bytes) = tables.get(&keys::queue(group, namespace, name))? else { return Ok(None) };
@@ -86,7 +83,7 @@ fn queue_item(
     lease_ms: u64,
 ) -> Result<QueueItem, Fatal> {
     let counts = queue_counts(tables, group, &row)?;
-    let dead = match dead_letters_of(name, &row.options) {
+    let dead = match row.options.dead_letters_of(name) {
         Some(dead) => queue_jobs(tables, group, namespace, &dead)?,
         None => 0,
     };
@@ -98,14 +95,6 @@ fn queue_item(
         totals: counts.totals,
         oldest_ready_age_ms: counts.oldest_ready_ms.map(|at_ms| lease_ms.saturating_sub(at_ms)),
     })
-}
-
-pub(super) fn dead_letters_of(name: &str, options: &QueueOptions) -> Option<String> {
-    match &options.dead_letters {
-        DeadLetters::Own => Some(format!("{name}{DEAD}")),
-        DeadLetters::To(to) => Some(to.clone()),
-        DeadLetters::Discard => None,
-    }
 }
 
 /// A part of the queues there are.

@@ -2,7 +2,7 @@
 
 use super::{At, consumers, dispatch, find, make, may_make};
 use crate::limits::{CONSUMER_WINDOW_MAX, CONSUMERS_MAX};
-use crate::rows::{ConsumerRow, PullState, Wants};
+use crate::rows::{self, ConsumerRow, PullState, Wants};
 use crate::scope::{Failure, Scope, at_most};
 use crate::{ConsumerAttach, ConsumerId, Event, Outcome, Rejection, session};
 
@@ -53,14 +53,15 @@ fn again(
 ) -> Result<Outcome, Failure> {
     let At { id: queue, .. } = find(scope, namespace, &attach.queue)?;
     let gone = || Failure::Rejected(Rejection::ConsumerGone(id));
-    let before = scope.queues.consumers.get(&id).ok_or_else(gone)?.row.clone();
+    let of = scope.queues.consumers.get(&id).ok_or_else(gone)?;
+    let (before, held) = (of.row.clone(), of.held);
     if before.queue != queue || before.session != attach.session {
         return Err(gone());
     }
     match before.wants {
         Wants::Window(window) => {
             if let Some(session) = before.session {
-                let more = attach.window.saturating_sub(window);
+                let more = attach.window.saturating_sub(window.max(held));
                 session::may_own(scope, session, more.into())?;
             }
             if let Some(attachment) = before.attachment
@@ -79,6 +80,21 @@ fn again(
         // A repetition of a pull takes its place; what it was answered is in its row.
         Wants::Pull { state: PullState::Waiting | PullState::Answered(_), .. } => {
             consumers::reschedule(scope, id, |row| row.attachment = Some(attach.attachment))?;
+            scope.events.push(Event::PullChanged { consumer: id });
+            dispatch(scope, queue)?;
+            Ok(Outcome::ConsumerAttach { consumer: id, held: Vec::new() })
+        }
+        Wants::Pull { state: PullState::Left { wait_until_ms }, .. } => {
+            if !rows::is_live(Some(wait_until_ms), scope.lease_ms()) {
+                consumers::answer(scope, id, PullState::TimedOut)?;
+                return Ok(Outcome::ConsumerAttach { consumer: id, held: Vec::new() });
+            }
+            consumers::reschedule(scope, id, |row| {
+                row.attachment = Some(attach.attachment);
+                if let Wants::Pull { until_ms, state, .. } = &mut row.wants {
+                    (*until_ms, *state) = (wait_until_ms, PullState::Waiting);
+                }
+            })?;
             scope.events.push(Event::PullChanged { consumer: id });
             dispatch(scope, queue)?;
             Ok(Outcome::ConsumerAttach { consumer: id, held: Vec::new() })

@@ -221,27 +221,32 @@ pub(crate) fn session_ended(
     let span = (session, ConsumerId(0))..=(session, ConsumerId(u64::MAX));
     let all: Vec<ConsumerId> = scope.queues.owned.range(span).map(|((_, id), ())| *id).collect();
     let mut rows = all.len();
+    let mut freed = Vec::new();
+    // All of them first: nothing may pass from one to another that ends as well.
     for id in all {
         let Some(queue) = scope.queues.consumers.get(&id).map(|of| of.row.queue) else { continue };
-        let held = held_by(scope, id);
-        rows += held.len();
-        // Not to be given anything more, nor what it had.
+        let held = held_by(scope, id).into_iter();
+        freed.extend(held.map(|(job, assigned)| (queue, job, assigned.lease)));
         drop_consumer(scope, id);
-        for (job, assigned) in held {
-            super::lapse(scope, queue, job, assigned.lease, "the worker's session ended")?;
-        }
-        super::dispatch(scope, queue)?;
     }
+    rows += freed.len();
+    for (queue, job, lease) in freed {
+        super::lapse(scope, queue, job, lease, "the worker's session ended")?;
+        scope.queues_due.insert(queue);
+    }
+    super::dispatch_due(scope)?;
     Ok(rows)
 }
 
-/// Counts what a session's consumers may have.
+/// Counts what a session's consumers may have, or have: a window that was made smaller takes nothing
+/// back.
 pub(crate) fn owned_by(scope: &Scope<'_>, session: crate::SessionId) -> u64 {
     let span = (session, ConsumerId(0))..=(session, ConsumerId(u64::MAX));
     let windows = scope.queues.owned.range(span).filter_map(|((_, id), ())| {
-        match scope.queues.consumers.get(id)?.row.wants {
-            Wants::Window(window) => Some(1 + u64::from(window)),
-            Wants::Pull { .. } => Some(1),
+        let of = scope.queues.consumers.get(id)?;
+        match of.row.wants {
+            Wants::Window(window) => Some(1 + u64::from(window.max(of.held))),
+            Wants::Pull { .. } => None,
         }
     });
     windows.sum()

@@ -1,6 +1,7 @@
 //! Says that a consumer, or a pull that waits, is not there any more.
 
 use super::{consumers, dispatch, hand_back};
+use crate::limits::PULL_KEEP_MS;
 use crate::rows::{JobState, PullState, Wants};
 use crate::scope::{Failure, Scope};
 use crate::{AssignedJob, ConsumerDetach, ConsumerId, Event, Fatal, JobLease, Outcome, QueueId};
@@ -15,63 +16,55 @@ pub(crate) fn apply(scope: &mut Scope<'_>, detach: &ConsumerDetach) -> Result<Ou
         return Ok(Outcome::Done);
     }
     let queue = of.row.queue;
-    if let Wants::Pull { state, .. } = &of.row.wants {
-        let state = state.clone();
-        pull(scope, consumer, queue, state)?;
-    } else {
-        let undelivered = consumers::held_by(scope, consumer);
-        let undelivered = undelivered.into_iter().map(|(_, job)| job);
-        leave(scope, consumer)?;
-        give_back(scope, queue, undelivered.filter(|job| job.lease > delivered))?;
-    }
+    let undelivered: Vec<AssignedJob> = match &of.row.wants {
+        // What a pull was answered and nobody took in.
+        Wants::Pull { state: PullState::Answered(jobs), .. } => jobs.clone(),
+        Wants::Pull { .. } => Vec::new(),
+        Wants::Window(_) => {
+            let held = consumers::held_by(scope, consumer).into_iter().map(|(_, job)| job);
+            held.filter(|job| job.lease > delivered).collect()
+        }
+    };
+    // Before it leaves: one that has nothing left may have ended.
+    give_back(scope, queue, undelivered)?;
+    leave(scope, consumer)?;
     dispatch(scope, queue)?;
     Ok(Outcome::Done)
 }
 
-/// A consumer that is nowhere gets nothing.
+/// A consumer that is nowhere gets nothing. A pull is kept for a while, for a repetition of it.
 pub(super) fn leave(scope: &mut Scope<'_>, consumer: ConsumerId) -> Result<(), Fatal> {
     let Some(of) = scope.queues.consumers.get(&consumer) else { return Ok(()) };
-    let comes_back = of.row.session.is_some() || matches!(of.row.wants, Wants::Pull { .. });
+    let comes_back = match of.row.wants {
+        // One that wants nothing and has nothing was closed.
+        Wants::Window(window) => of.row.session.is_some() && window.max(of.held) > 0,
+        Wants::Pull { .. } => true,
+    };
     let attachment = of.row.attachment;
-    match comes_back {
-        true => {
-            consumers::reschedule(scope, consumer, |row| row.attachment = None)?;
-            // Should it be there after all, it comes back.
-            if let Some(attachment) = attachment {
-                scope.events.push(Event::ConsumerLeft { consumer, attachment });
-            }
-        }
-        false => consumers::drop_consumer(scope, consumer),
+    if !comes_back {
+        consumers::drop_consumer(scope, consumer);
+        return Ok(());
+    }
+    let keep_until_ms = scope.lease_ms().saturating_add(PULL_KEEP_MS);
+    consumers::reschedule(scope, consumer, |row| {
+        row.attachment = None;
+        let Wants::Pull { until_ms, state, .. } = &mut row.wants else { return };
+        let wait_until_ms = match state {
+            PullState::Waiting => *until_ms,
+            // How long it was to wait is not known any more.
+            PullState::Answered(_) => keep_until_ms,
+            PullState::TimedOut | PullState::Left { .. } => return,
+        };
+        (*until_ms, *state) = (keep_until_ms, PullState::Left { wait_until_ms });
+    })?;
+    // Should it be there after all, it comes back.
+    if let Some(attachment) = attachment {
+        scope.events.push(Event::ConsumerLeft { consumer, attachment });
     }
     Ok(())
 }
 
-/// What a pull was answered and nobody took in goes back; it waits again, for a repetition.
-fn pull(
-    scope: &mut Scope<'_>,
-    consumer: ConsumerId,
-    queue: QueueId,
-    state: PullState,
-) -> Result<(), Fatal> {
-    if let PullState::Answered(jobs) = state {
-        give_back(scope, queue, jobs.into_iter())?;
-        let now_ms = scope.lease_ms();
-        consumers::reschedule(scope, consumer, |row| {
-            // Its time to wait is not known any more: the next call gets what is ready then, or
-            // nothing.
-            if let Wants::Pull { until_ms, state, .. } = &mut row.wants {
-                (*until_ms, *state) = (now_ms + crate::limits::PULL_KEEP_MS, PullState::Waiting);
-            }
-        })?;
-    }
-    leave(scope, consumer)
-}
-
-fn give_back(
-    scope: &mut Scope<'_>,
-    queue: QueueId,
-    jobs: impl Iterator<Item = AssignedJob>,
-) -> Result<(), Fatal> {
+fn give_back(scope: &mut Scope<'_>, queue: QueueId, jobs: Vec<AssignedJob>) -> Result<(), Fatal> {
     for AssignedJob { id, lease, .. } in jobs {
         let Some(at) = super::at(scope, queue) else { return Ok(()) };
         let Some(row) = super::job(scope, at.era, id)? else { continue };

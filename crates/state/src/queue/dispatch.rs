@@ -11,6 +11,11 @@ use crate::{AssignedJob, ConsumerId, Event, Fatal, JobId, QueueId, expiry};
 /// entry's allow. Also in the queues that dead letters went to meanwhile.
 pub(crate) fn dispatch(scope: &mut Scope<'_>, id: QueueId) -> Result<(), Fatal> {
     scope.queues_due.insert(id);
+    dispatch_due(scope)
+}
+
+/// As [`dispatch`], in the queues that are due.
+pub(super) fn dispatch_due(scope: &mut Scope<'_>) -> Result<(), Fatal> {
     while let Some(id) = scope.queues_due.pop_first() {
         while give_next(scope, id)? {}
     }

@@ -77,6 +77,7 @@ pub(crate) fn queue(scope: &mut Scope<'_>, key: &[u8]) -> Result<(), Fatal> {
 
 /// The window of a dedupe key is over.
 pub(crate) fn dedupe(scope: &mut Scope<'_>, key: &[u8]) {
+    scope.queues.counted.dedupe_keys -= 1;
     scope.txn.delete(key);
 }
 

@@ -1,14 +1,14 @@
 //! What becomes of a job whose attempt failed, whose time ran out, or for which there is no room.
 
 use super::{
-    At, DEAD, Place, at, cut, delete_contents, job, known_job, leave, leave_group, make, note,
-    put_in, queue, remove, touched, turn, write_note,
+    At, Place, at, cut, delete_contents, job, known_job, leave, leave_group, make_for_dead_letters,
+    note, put_in, queue, remove, touched, turn, write_note,
 };
 use crate::keys::{self, Key};
 use crate::limits::JOB_FAILURES_MAX;
-use crate::rows::{DeathCause, JobFailure, JobRow, JobState};
+use crate::rows::{self, DeathCause, JobFailure, JobRow, JobState};
 use crate::scope::Scope;
-use crate::{DeadLetters, Era, Fatal, JobFate, JobId, JobLease, QueueId, Txn as _, WhenFull};
+use crate::{Era, Fatal, JobFate, JobId, JobLease, QueueId, Txn as _, WhenFull};
 
 /// Notes a failed attempt.
 pub(super) fn note_failure(
@@ -42,9 +42,14 @@ pub(super) fn failed(
     note_failure(scope, id, &mut row, error)?;
     let options = &queue(scope, at.id)?.row.options;
     let (attempts_max, backoff) = (options.attempts_max, options.backoff);
-    if attempts_max > 0 && row.attempts >= attempts_max {
+    let cause = match () {
+        () if attempts_max > 0 && row.attempts >= attempts_max => Some(DeathCause::Attempts),
+        () if is_over(scope, &row) => Some(DeathCause::Expired),
+        () => None,
+    };
+    if let Some(cause) = cause {
         leave(scope, at, id, before)?;
-        die(scope, at, id, row, DeathCause::Attempts)?;
+        die(scope, at, id, row, cause)?;
         return Ok(JobFate::Dead);
     }
     let delay_ms = delay_ms.unwrap_or_else(|| backoff.delay_ms(id, row.attempts));
@@ -67,25 +72,21 @@ pub(super) fn die(
     scope.queues.meta.jobs -= 1;
     let queue = touched(scope, from.id)?;
     queue.counts.totals.died += 1;
-    let (key, dead_letters) = (queue.key.clone(), queue.row.options.dead_letters.clone());
+    let (key, options) = (queue.key.clone(), queue.row.options.clone());
     let Some(Key::Queue { namespace, name }) = keys::parse(scope.group, &key) else {
         return Err(Fatal::Invariant(format!("QUEUE has the key {key:02x?}")));
     };
-    let to = match dead_letters {
-        DeadLetters::Own => format!("{name}{DEAD}"),
-        // A queue can't be its own: its letters would never end.
-        DeadLetters::To(to) if to != name => to,
-        DeadLetters::To(_) | DeadLetters::Discard => {
-            delete_contents(scope, id, row.noted);
-            return Ok(());
-        }
+    let Some(to) = options.dead_letters_of(name) else {
+        delete_contents(scope, id, row.noted);
+        return Ok(());
     };
     let mut note = note(scope, id)?;
     note.death = Some(cause);
     note.progress = None;
     write_note(scope, id, &note);
-    // One queue more than may be made by pushes, at most, for each of those.
-    let (to, _) = make(scope, namespace, &to);
+    // At most one more for each queue that was made otherwise: where others go was made when that was
+    // said, and is made again here when it was deleted since.
+    let to = make_for_dead_letters(scope, namespace, &to);
     row.state = JobState::Ready;
     row.ready_ms = scope.lease_ms();
     row.attempts = 0;
@@ -144,15 +145,27 @@ pub(super) fn lapse(
     Ok(())
 }
 
-/// Gives a job back as if it had not been delivered.
+/// Gives a job back as if it had not been delivered; one whose time is up has none to wait for
+/// another.
 pub(super) fn hand_back(
     scope: &mut Scope<'_>,
     at: At,
     id: JobId,
     before: &JobRow,
-) -> Result<(), Fatal> {
+) -> Result<JobFate, Fatal> {
     let mut row = before.clone();
     row.attempts = row.attempts.saturating_sub(1);
+    if is_over(scope, &row) {
+        leave(scope, at, id, before)?;
+        die(scope, at, id, row, DeathCause::Expired)?;
+        return Ok(JobFate::Dead);
+    }
     row.state = JobState::Ready;
-    turn(scope, at, id, before, &row)
+    turn(scope, at, id, before, &row)?;
+    Ok(JobFate::Ready)
+}
+
+/// Whether the time is up in which it is to be delivered.
+fn is_over(scope: &Scope<'_>, row: &JobRow) -> bool {
+    !rows::is_live(row.expires_ms, scope.lease_ms())
 }

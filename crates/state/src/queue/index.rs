@@ -14,6 +14,7 @@ use bytes::Bytes;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Queues {
     pub(crate) meta: QueuesMetaRow,
+    pub(crate) counted: Counted,
     /// By the key of its row.
     pub(super) names: UndoMap<Vec<u8>, QueueId>,
     pub(super) queues: UndoMap<QueueId, Queue>,
@@ -29,6 +30,15 @@ pub(crate) struct Queues {
     pub(super) held: UndoMap<(ConsumerId, JobId), AssignedJob>,
     /// Consumers that end with a session.
     pub(super) owned: UndoMap<(SessionId, ConsumerId), ()>,
+}
+
+/// What is counted to be bounded, and stands in no row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    /// Rows of JOB of old eras.
+    pub(crate) old_jobs: u64,
+    /// Rows of DEDUPE.
+    pub(crate) dedupe_keys: u64,
 }
 
 /// Where a job that is ready stands: smaller ones come first.
@@ -97,6 +107,10 @@ impl Queues {
             all.consumers.insert(id, Consumer { row, held: 0, place: None });
             Ok(())
         })?;
+        each_row(tables, group, keys::table::DEDUPE, |_, _| {
+            all.counted.dedupe_keys += 1;
+            Ok(())
+        })?;
         all.derive_jobs(tables, group)?;
         for id in all.consumers.keys().copied().collect::<Vec<_>>() {
             all.refit(id);
@@ -112,6 +126,9 @@ impl Queues {
             };
             let row: JobRow = rows::decode("job row", value)?;
             let place = Place::of(id, &row);
+            if !self.eras.contains_key(&era) {
+                self.counted.old_jobs += 1;
+            }
             match row.state {
                 JobState::Done { .. } => return Ok(()),
                 JobState::Ready if row.group.is_none() => self.ready.insert((era, place), ()),
@@ -161,8 +178,19 @@ impl Queues {
                 Journal::End { keep } => map.end(keep),
             }
         }
-        let Self { meta: _, names, queues, eras, ready, groups, consumers, free, held, owned } =
-            self;
+        let Self {
+            meta: _,
+            counted: _,
+            names,
+            queues,
+            eras,
+            ready,
+            groups,
+            consumers,
+            free,
+            held,
+            owned,
+        } = self;
         one(names, what);
         one(queues, what);
         one(eras, what);

@@ -17,10 +17,7 @@ pub(crate) fn apply(
     let (at, row) = leased(scope, namespace, &nack.job)?;
     let id = nack.job.id;
     let fate = match nack.verdict {
-        Verdict::Return => {
-            hand_back(scope, at, id, &row)?;
-            JobFate::Ready
-        }
+        Verdict::Return => hand_back(scope, at, id, &row)?,
         Verdict::Retry { delay_ms } => {
             touched(scope, at.id)?.counts.totals.nacked += 1;
             failed(scope, at, id, &row, &nack.error, delay_ms)?

@@ -28,18 +28,30 @@ impl Default for Backoff {
 }
 
 impl QueueOptions {
-    /// What a queue of this name does when nothing is said. Dead letters have no dead letters of
-    /// their own: they stay until somebody looks after them, or there are too many.
+    /// What a queue of this name does when nothing is said.
     pub(super) fn by_name(name: &str) -> Self {
-        match name.ends_with(DEAD) {
-            true => Self {
-                attempts_max: 0,
-                dead_letters: DeadLetters::Discard,
-                jobs_max: DEAD_LETTERS_DEFAULT,
-                when_full: WhenFull::DropOldest,
-                ..Self::default()
-            },
-            false => Self::default(),
+        if name.ends_with(DEAD) { Self::of_dead_letters() } else { Self::default() }
+    }
+
+    /// Dead letters have no dead letters of their own: they stay until somebody looks after them, or
+    /// there are too many.
+    pub(super) fn of_dead_letters() -> Self {
+        Self {
+            attempts_max: 0,
+            dead_letters: DeadLetters::Discard,
+            jobs_max: DEAD_LETTERS_DEFAULT,
+            when_full: WhenFull::DropOldest,
+            ..Self::default()
+        }
+    }
+
+    /// The queue that dead letters of a queue of this name go to.
+    pub(crate) fn dead_letters_of(&self, name: &str) -> Option<String> {
+        match &self.dead_letters {
+            DeadLetters::Own => Some(format!("{name}{DEAD}")),
+            // A queue can't be its own: its letters would never end.
+            DeadLetters::To(to) => Some(to.clone()).filter(|to| to != name),
+            DeadLetters::Discard => None,
         }
     }
 }

@@ -3,11 +3,11 @@
 use super::{At, consumers, find, refit, touched, write_queue};
 use crate::keys::{self, Clock, DeadlineKind, Key};
 use crate::limits::PURGE_PER_ENTRY_MAX;
-use crate::rows::{self, JobCounts, JobRow, JobState};
+use crate::rows::{self, JobCounts, JobRow, JobState, OldEraRow};
 use crate::scope::{Failure, Scope};
 use crate::{
     ConsumerId, Era, Event, Fatal, Outcome, QueueId, QueuePurge, Read as _, Rejection, Txn as _,
-    expiry,
+    codec, expiry,
 };
 use std::ops::ControlFlow;
 
@@ -54,6 +54,7 @@ pub(super) fn end_era(scope: &mut Scope<'_>, at: At) -> Result<u64, Fatal> {
     let counts = &super::queue(scope, at.id)?.counts;
     let jobs = counts.jobs.unfinished() + counts.jobs.done;
     scope.queues.meta.jobs -= jobs;
+    scope.queues.counted.old_jobs += jobs;
     scope.queues.eras.remove(&at.era);
     let key = keys::old_era(scope.group, at.era);
     scope.txn.put(&key, &[]);
@@ -72,7 +73,13 @@ pub(crate) fn sweep(scope: &mut Scope<'_>, key: &[u8]) -> Result<(), Fatal> {
     let Some(Key::OldEra(era)) = keys::parse(scope.group, key) else {
         return Err(Fatal::Invariant(format!("a deadline names the era {key:02x?}")));
     };
-    let (from, to) = keys::jobs_range(scope.group, era);
+    let Some(row) = scope.txn.get(key)? else {
+        return Err(Fatal::Invariant(format!("a deadline names era {era}, which does not exist")));
+    };
+    let OldEraRow { deleted } = OldEraRow::decode(&row)?;
+    // Not from its beginning: what was deleted there is passed slowly for a while.
+    let from = keys::successor(keys::job(scope.group, era, deleted));
+    let (_, to) = keys::jobs_range(scope.group, era);
     let mut old = Vec::new();
     let rows_max = scope.allowance.purged_rows;
     let mut more = false;
@@ -93,6 +100,8 @@ pub(crate) fn sweep(scope: &mut Scope<'_>, key: &[u8]) -> Result<(), Fatal> {
         return Err(fatal);
     }
     scope.allowance.purged_rows -= old.len();
+    scope.queues.counted.old_jobs -= old.len() as u64;
+    let deleted = old.last().map_or(deleted, |(id, _)| *id);
     for (id, row) in old {
         let job_key = keys::job(scope.group, era, id);
         if let Some((clock, at_ms)) = super::deadline_of(&row) {
@@ -106,6 +115,7 @@ pub(crate) fn sweep(scope: &mut Scope<'_>, key: &[u8]) -> Result<(), Fatal> {
         super::delete_contents(scope, id, row.noted);
     }
     if more {
+        scope.txn.put(key, &codec::encode(&OldEraRow { deleted }));
         let at_ms = scope.lease_ms() + 1;
         expiry::schedule(scope, Clock::Lease, at_ms, DeadlineKind::OldEra, key);
     } else {

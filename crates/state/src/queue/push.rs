@@ -3,8 +3,9 @@
 use super::{At, check_name, dispatch, make, make_room, may_make, put_in};
 use crate::keys::{self, Clock, DeadlineKind};
 use crate::limits::{
-    DEDUPE_WINDOW_MS_MAX, JOB_CONTENT_TYPE_BYTES_MAX, JOB_DELAY_MS_MAX, JOB_HEADER_BYTES_MAX,
-    JOB_HEADERS_MAX, JOB_KEY_BYTES_MAX, JOB_PAYLOAD_BYTES_MAX, JOBS_MAX, JOBS_PER_CALL_MAX,
+    DEDUPE_KEYS_MAX, DEDUPE_WINDOW_MS_MAX, JOB_CONTENT_TYPE_BYTES_MAX, JOB_DELAY_MS_MAX,
+    JOB_HEADER_BYTES_MAX, JOB_HEADERS_MAX, JOB_KEY_BYTES_MAX, JOB_PAYLOAD_BYTES_MAX, JOBS_MAX,
+    JOBS_PER_CALL_MAX,
 };
 use crate::rows::{self, DedupeRow, JobBodyRow, JobGroup, JobRow, JobState};
 use crate::scope::{Failure, Scope, at_most, within};
@@ -34,10 +35,16 @@ pub(crate) fn push_all(
     push: &QueuePush,
 ) -> Result<Vec<PushedJob>, Failure> {
     may_make(scope, namespace, &push.queue)?;
+    push.jobs.iter().try_for_each(|job| check_until(scope, job))?;
     let known = scope.queues.names.get(&keys::queue(scope.group, namespace, &push.queue)).copied();
     let duplicates = duplicates(scope, known, &push.jobs)?;
     let fresh = duplicates.iter().filter(|of| matches!(of, Known::No)).count() as u64;
     check_room(scope, known, &push.queue, fresh)?;
+    let fresh_keys = push.jobs.iter().zip(&duplicates);
+    let fresh_keys =
+        fresh_keys.filter(|(job, of)| job.dedupe.is_some() && matches!(of, Known::No)).count();
+    let keys = scope.queues.counted.dedupe_keys + fresh_keys as u64;
+    at_most("dedupe keys in all queues", keys, DEDUPE_KEYS_MAX)?;
 
     let (at, _) = make(scope, namespace, &push.queue);
     make_room(scope, at, fresh)?;
@@ -90,6 +97,13 @@ pub(crate) fn check(job: &NewJob) -> Result<(), Rejection> {
         ));
     }
     at_most("dedupe window in milliseconds", window_ms.unwrap_or(0), DEDUPE_WINDOW_MS_MAX)
+}
+
+/// By the clock of the entry, which the door has not.
+fn check_until(scope: &Scope<'_>, job: &NewJob) -> Result<(), Rejection> {
+    let Delay::Until { wall_ms } = job.delay else { return Ok(()) };
+    let ahead_ms = wall_ms.saturating_sub(scope.meta.stamp.wall_ms);
+    at_most("time until a job may be delivered in milliseconds", ahead_ms, JOB_DELAY_MS_MAX)
 }
 
 fn header_bytes(job: &NewJob) -> usize {
@@ -160,7 +174,8 @@ fn check_room(
     name: &str,
     fresh: u64,
 ) -> Result<(), Failure> {
-    at_most("jobs in all queues", scope.queues.meta.jobs + fresh, JOBS_MAX)?;
+    let jobs = scope.queues.meta.jobs + scope.queues.counted.old_jobs;
+    at_most("jobs in all queues", jobs + fresh, JOBS_MAX)?;
     let (options, length, droppable) = match queue {
         Some(id) => {
             let of = super::queue(scope, id)?;
@@ -229,6 +244,8 @@ fn remember(scope: &mut Scope<'_>, at: At, id: JobId, dedupe: &Dedupe) -> Result
     // One whose window is over may not be swept yet.
     if let Some(old) = dedupe_row(scope, at.id, &dedupe.key)? {
         expiry::unschedule(scope, Clock::Lease, old.deadline_ms, DeadlineKind::Dedupe, &key);
+    } else {
+        scope.queues.counted.dedupe_keys += 1;
     }
     let window_ms = match dedupe.window_ms {
         Some(window_ms) => window_ms,

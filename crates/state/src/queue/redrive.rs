@@ -1,20 +1,15 @@
 //! Puts dead letters back into the queue they came from.
 
-use super::{At, DEAD, dispatch, find, find_named, put_in, queue, take_out};
+use super::{At, dispatch, find, find_named, put_in, queue, take_out};
 use crate::keys::{self, Key};
-use crate::limits::{JOBS_PER_CALL_MAX, REDRIVE_PER_ENTRY_MAX};
+use crate::limits::JOBS_PER_CALL_MAX;
 use crate::rows::{self, JobRow, JobState};
 use crate::scope::{Failure, Scope, within};
-use crate::{
-    DeadLetters, Fatal, JobId, Outcome, QueueRedrive, Read as _, Redriven, Rejection, WhenFull,
-};
+use crate::{Fatal, JobId, Outcome, QueueRedrive, Read as _, Redriven, Rejection, WhenFull};
 use std::ops::ControlFlow;
 
 /// Dead letters, and how they stand.
 type Letters = Vec<(JobId, JobRow)>;
-
-/// Rows that one step looks at for those that came from the queue.
-const LOOKED_AT_MAX: usize = 10_000;
 
 /// They are ready at once, and have all their attempts before them. Those that somebody works on
 /// are passed over. A queue that is full, and would refuse a push, takes no more.
@@ -27,11 +22,7 @@ pub(crate) fn apply(
     let revision = scope.revision;
     let none = Outcome::QueueRedrive { moved: 0, cursor: None, revision };
     let options = &queue(scope, to.id)?.row.options;
-    let dead = match &options.dead_letters {
-        DeadLetters::Own => format!("{}{DEAD}", redrive.queue),
-        DeadLetters::To(name) => name.clone(),
-        DeadLetters::Discard => return Ok(none),
-    };
+    let Some(dead) = options.dead_letters_of(&redrive.queue) else { return Ok(none) };
     let room = match options.when_full {
         WhenFull::Reject => {
             options.jobs_max.saturating_sub(queue(scope, to.id)?.counts.jobs.unfinished())
@@ -45,8 +36,8 @@ pub(crate) fn apply(
             (named(scope, from, &redrive.queue, ids)?, None)
         }
         Redriven::After { after, jobs_max } => {
-            let jobs_max = (*jobs_max).min(REDRIVE_PER_ENTRY_MAX).min(room.max(1));
-            following(scope, from, &redrive.queue, *after, jobs_max as usize)?
+            let jobs_max = (*jobs_max).min(scope.allowance.redriven).min(room).max(1);
+            following(scope, from, &redrive.queue, *after, jobs_max)?
         }
     };
     if room == 0 && !letters.is_empty() {
@@ -70,6 +61,9 @@ pub(crate) fn apply(
         forget_death(scope, id)?;
         moved += 1;
     }
+    scope.allowance.redriven = scope.allowance.redriven.saturating_sub(moved);
+    // Where they came from others may have waited behind them in their groups.
+    scope.queues_due.insert(from.id);
     dispatch(scope, to.id)?;
     Ok(Outcome::QueueRedrive { moved, cursor, revision })
 }
@@ -102,20 +96,22 @@ fn named(scope: &Scope<'_>, from: At, to: &str, ids: &[JobId]) -> Result<Letters
 
 /// The next ones, and where the step after this begins.
 fn following(
-    scope: &Scope<'_>,
+    scope: &mut Scope<'_>,
     from: At,
     to: &str,
     after: Option<JobId>,
-    jobs_max: usize,
+    jobs_max: u64,
 ) -> Result<(Letters, Option<JobId>), Fatal> {
     let (mut begin, end) = keys::jobs_range(scope.group, from.era);
     if let Some(after) = after {
         begin = keys::successor(keys::job(scope.group, from.era, after));
     }
+    // One at least, so that it ends some time.
+    let steps_max = scope.allowance.redrive_steps.max(1);
     let (mut found, mut looked_at) = (Vec::new(), 0);
     let (mut passed, mut cursor, mut failed) = (None, None, None);
     scope.txn.scan(&begin, &end, &mut |key, value| {
-        if found.len() == jobs_max.max(1) || looked_at == LOOKED_AT_MAX {
+        if found.len() as u64 == jobs_max || looked_at == steps_max {
             cursor = passed;
             return ControlFlow::Break(());
         }
@@ -132,6 +128,7 @@ fn following(
         }
         if failed.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
+    scope.allowance.redrive_steps = steps_max - looked_at;
     match failed {
         Some(fatal) => Err(fatal),
         None => Ok((found, cursor)),

@@ -10,14 +10,16 @@ pub(crate) fn apply(scope: &mut Scope<'_>, resize: &ConsumerResize) -> Result<Ou
     let id = resize.consumer;
     super::attach::check_window(resize.window)?;
     let gone = || Failure::Rejected(Rejection::ConsumerGone(id));
-    let row = &scope.queues.consumers.get(&id).ok_or_else(gone)?.row;
+    let of = scope.queues.consumers.get(&id).ok_or_else(gone)?;
+    let (row, held) = (&of.row, of.held);
     let Wants::Window(window) = row.wants else { return Err(gone()) };
     if row.attachment != Some(resize.attachment) {
         return Err(gone());
     }
     let (queue, session) = (row.queue, row.session);
     if let Some(session) = session {
-        session::may_own(scope, session, resize.window.saturating_sub(window).into())?;
+        let more = resize.window.saturating_sub(window.max(held));
+        session::may_own(scope, session, more.into())?;
     }
     consumers::reschedule(scope, id, |row| row.wants = Wants::Window(resize.window))?;
     dispatch(scope, queue)?;

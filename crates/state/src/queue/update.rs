@@ -1,13 +1,13 @@
 //! Makes a queue, or changes its options.
 
-use super::{check_name, dispatch, make, may_make, write_queue};
+use super::{DEAD, dispatch, make, make_for_dead_letters, may_make_all, write_queue};
 use crate::limits::{
     DEDUPE_WINDOW_MS_MAX, JOB_ATTEMPTS_MAX, JOB_BACKOFF_MS_MAX, JOB_KEEP_DONE_MS_MAX,
-    JOB_VISIBILITY_MS_MAX, JOB_VISIBILITY_MS_MIN, JOBS_MAX, QUEUE_JOBS_MAX, RATE_JOBS_MAX,
-    RATE_PER_MS_MAX,
+    JOB_VISIBILITY_MS_MAX, JOB_VISIBILITY_MS_MIN, JOBS_MAX, QUEUE_JOBS_MAX, QUEUE_NAME_BYTES_MAX,
+    RATE_JOBS_MAX, RATE_PER_MS_MAX,
 };
 use crate::rows::Bucket;
-use crate::scope::{Failure, Scope, at_most};
+use crate::scope::{Failure, Scope, at_most, within};
 use crate::{DeadLetters, Outcome, QueueChange, QueueOptions, QueueUpdate, Rejection};
 
 /// Jobs that are leased keep the time they were given.
@@ -16,14 +16,25 @@ pub(crate) fn apply(
     namespace: &str,
     update: &QueueUpdate,
 ) -> Result<Outcome, Failure> {
-    may_make(scope, namespace, &update.queue)?;
     check(&update.queue, &update.change)?;
+    let letters = match &update.change.dead_letters {
+        Some(DeadLetters::To(to)) => Some(to),
+        _ => None,
+    };
+    let names: Vec<&str> = [&update.queue].into_iter().chain(letters).map(String::as_str).collect();
+    may_make_all(scope, namespace, &names)?;
     let (at, created) = make(scope, namespace, &update.queue);
+    if let Some(to) = letters {
+        // Now, when that can be refused: a job that dies must have somewhere to go.
+        make_for_dead_letters(scope, namespace, to);
+    }
     let now_ms = scope.lease_ms();
     let queue = super::touched(scope, at.id)?;
+    let before = queue.row.options.rate;
     change(&mut queue.row.options, &update.change);
-    // A new rate begins with a full bucket, which is no more than its first burst.
-    if let Some(rate) = update.change.rate {
+    // A new rate begins with a full bucket, which is no more than its first burst. The same again
+    // is none: workers that say it at their start would each get a burst.
+    if let Some(rate) = queue.row.options.rate.filter(|rate| before != Some(*rate)) {
         let tokens = u64::from(rate.jobs).saturating_mul(rate.per_ms);
         queue.counts.bucket = Bucket { tokens, at_ms: now_ms };
     }
@@ -62,13 +73,17 @@ fn check(name: &str, change: &QueueChange) -> Result<(), Rejection> {
         let what = "thousandths of a backoff's jitter";
         at_most(what, backoff.jitter_permille.into(), 1_000)?;
     }
-    if let Some(DeadLetters::To(to)) = dead_letters {
-        check_name(to)?;
-        if to == name {
+    match dead_letters {
+        Some(DeadLetters::To(to)) if to == name => {
             return Err(Rejection::Invalid(format!(
                 "queue {name:?} can't take its own dead letters; name another one"
             )));
         }
+        Some(DeadLetters::Own) => {
+            let limit = QUEUE_NAME_BYTES_MAX - DEAD.len() as u64;
+            within("name bytes of a queue with dead letters of its own", name.len(), limit)?;
+        }
+        Some(DeadLetters::To(_) | DeadLetters::Discard) | None => {}
     }
     let what = "time to keep jobs that are done, in milliseconds";
     at_most(what, keep_done_ms.unwrap_or(0), JOB_KEEP_DONE_MS_MAX)?;

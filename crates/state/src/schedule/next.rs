@@ -17,7 +17,9 @@ pub(crate) fn apply(
         && row.asks
     {
         row.asks = false;
-        row.next_wall_ms = next.next_wall_ms;
+        // A time that passed meanwhile is due at once, which is with the next entry.
+        let soonest_ms = scope.meta.stamp.wall_ms.saturating_add(1);
+        row.next_wall_ms = next.next_wall_ms.map(|at_ms| at_ms.max(soonest_ms));
         write(scope, &key, &row);
     }
     Ok(Outcome::Done)

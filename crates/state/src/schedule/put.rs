@@ -2,7 +2,8 @@
 
 use super::{check_name, find, key, unschedule, write};
 use crate::limits::{
-    SCHEDULE_EVERY_MS_MAX, SCHEDULE_EVERY_MS_MIN, SCHEDULE_TEXT_BYTES_MAX, SCHEDULES_MAX,
+    SCHEDULE_EVERY_MS_MAX, SCHEDULE_EVERY_MS_MIN, SCHEDULE_JOB_BYTES_MAX, SCHEDULE_TEXT_BYTES_MAX,
+    SCHEDULES_MAX,
 };
 use crate::queue;
 use crate::rows::ScheduleRow;
@@ -18,6 +19,8 @@ pub(crate) fn apply(
     check_name(&put.name)?;
     queue::check_name(&put.queue)?;
     queue::push::check(&put.job)?;
+    let what = "bytes of what is in the job of a schedule";
+    within(what, put.job.bytes(), SCHEDULE_JOB_BYTES_MAX)?;
     let now_ms = scope.meta.stamp.wall_ms;
     let next_ms = match (&put.repeats, put.next_wall_ms) {
         (Repeats::Every { ms }, next_ms) => {
@@ -35,6 +38,8 @@ pub(crate) fn apply(
             next_ms
         }
     };
+    // A time that passed meanwhile is due at once, which is with the next entry.
+    let next_ms = next_ms.map(|at_ms| at_ms.max(now_ms.saturating_add(1)));
     let ahead_ms = next_ms.unwrap_or(now_ms).saturating_sub(now_ms);
     at_most("time until a schedule is due in milliseconds", ahead_ms, SCHEDULE_EVERY_MS_MAX)?;
 

@@ -15,7 +15,7 @@
 //! | `batch` ... `apply` | makes one entry of the commands between |
 //! | `apply-again` | applies the commands of the last entry once more, as a new entry |
 //! | `set-many 1500 ttl=..` | sets so many keys, 500 to an entry |
-//! | `pretend sessions=.. idempotency-keys=..` | changes the counters, to come near a limit |
+//! | `pretend sessions=.. idempotency-keys=.. jobs=.. schedules=..` | changes the counters, to come near a limit |
 //! | `list "a*" after=.. items=.. bytes=.. show=keys` | a page, also by `prefix=`, `show=count` |
 //! | `history "a*" "b*" key=.. from=r1.0 bytes=.. values=no` | all pages of the changes of these keys |
 //! | `read-txn "exists a" "get a" else "get b"` | a transaction as a query |
@@ -34,6 +34,7 @@ use super::script::{self, millis, positional};
 use super::{GROUP, Tables, read};
 use crate::limits::ENTRY_COMMANDS_MAX;
 use crate::query::{JobFilter, JobList, KvHistory, KvList, KvShow, KvWatched};
+use crate::rows::{MetaRow, QueuesMetaRow};
 use crate::{
     Applied, Batch, Caller, Command, ConsumerId, Envelope, Event, Expect, HistoryPosition, JobId,
     KeySelector, KvSet, LogIndex, Machine, NodeId, Outcome, Read, Revision, SessionId, Stamp,
@@ -151,9 +152,19 @@ impl<T: Tables> goldenscript::Runner for Runner<T> {
                 self.set_many(count, ttl_ms)?
             }
             "pretend" => {
-                let sessions = args.take_key("sessions").map(str::parse).transpose()?;
-                let keys = args.take_key("idempotency-keys").map(str::parse).transpose()?;
-                self.pretend(sessions, keys)?
+                let mut meta = read(&self.tables, |view| rows::meta(view, GROUP))?;
+                let mut queues = read(&self.tables, |view| rows::queues_meta(view, GROUP))?;
+                for (what, counter) in [
+                    ("sessions", &mut meta.sessions),
+                    ("idempotency-keys", &mut meta.idempotency_keys),
+                    ("jobs", &mut queues.jobs),
+                    ("schedules", &mut queues.schedules),
+                ] {
+                    if let Some(said) = args.take_key(what) {
+                        *counter = said.parse()?;
+                    }
+                }
+                self.pretend(&meta, &queues)?
             }
             "events" => self.events.iter().map(|e| render::event(e, &self.names) + "\n").collect(),
             "dump" => self.dump()?,
@@ -301,12 +312,10 @@ impl<T: Tables> Runner<T> {
         Ok(format!("{count} keys set in {entries} entries"))
     }
 
-    fn pretend(&mut self, sessions: Option<u64>, idempotency_keys: Option<u64>) -> Text {
-        let mut row = read(&self.tables, |view| rows::meta(view, GROUP))?;
-        row.sessions = sessions.unwrap_or(row.sessions);
-        row.idempotency_keys = idempotency_keys.unwrap_or(row.idempotency_keys);
+    fn pretend(&mut self, meta: &MetaRow, queues: &QueuesMetaRow) -> Text {
         self.tables.transact(&mut |txn| {
-            txn.put(&keys::meta(GROUP), &codec::encode(&row));
+            txn.put(&keys::meta(GROUP), &codec::encode(meta));
+            txn.put(&keys::queues_meta(GROUP), &codec::encode(queues));
             true
         });
         self.machine = read(&self.tables, |view| Machine::open(GROUP, view))?;

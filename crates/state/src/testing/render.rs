@@ -7,8 +7,8 @@ use crate::query::{
 };
 use crate::rows::{
     self, Answer, AnswerRow, DedupeRow, HistoryChange, HistoryMetaRow, HistoryRow, Holder,
-    IdempotencyRow, JobBodyRow, KvRow, LockRow, MemberAddrRow, MetaRow, QueuesMetaRow, SessionRow,
-    TicketRow, TicketState,
+    IdempotencyRow, JobBodyRow, KvRow, LockRow, MemberAddrRow, MetaRow, OldEraRow, QueuesMetaRow,
+    SessionRow, TicketRow, TicketState,
 };
 use crate::{
     Attachment, DeleteCause, Event, GroupId, HeldLock, HistoryPosition, LeaseId, Outcome,
@@ -567,7 +567,10 @@ pub(crate) fn row(group: GroupId, row_key: &[u8], value: &[u8], names: &Names) -
             let row: DedupeRow = rows::decode("dedupe row", value)?;
             format!(" job={} deadline={}ms", row.job, row.deadline_ms)
         }
-        Some(Key::Owned(..) | Key::Deadline { .. } | Key::OldEra(_)) | None => String::new(),
+        Some(Key::OldEra(_)) => {
+            format!(" deleted={}", OldEraRow::decode(value)?.deleted)
+        }
+        Some(Key::Owned(..) | Key::Deadline { .. }) | None => String::new(),
     };
     Ok(format!("{}{contents}", key(group, row_key, names)))
 }

@@ -1,5 +1,7 @@
 //! What one entry may do at most, where a command alone could do more.
 
+mod queues;
+
 use super::group::Group;
 use crate::limits::{
     DELETE_PATTERN_KEYS_MAX, ENTRY_COMMANDS_MAX, EXPIRE_PER_ENTRY_MAX, SCAN_ROW_STEPS,

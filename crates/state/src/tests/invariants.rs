@@ -1,5 +1,7 @@
 //! The checker finds each relation broken: one planted fault each.
 
+mod queues;
+
 use crate::keys::{self, Clock, DeadlineKind};
 use crate::rows::{
     self, Answer, AnswerRow, HistoryChange, HistoryRow, KvRow, LockRow, SessionRow, TicketRow,

@@ -206,6 +206,7 @@ pub(super) fn consumer_row(row: &ConsumerRow, names: &Names) -> String {
                 PullState::Waiting => "waiting".to_owned(),
                 PullState::Answered(jobs) => format!("answered {}", assigned(jobs)),
                 PullState::TimedOut => "timed-out".to_owned(),
+                PullState::Left { wait_until_ms } => format!("left wait-until={wait_until_ms}ms"),
             };
             format!("pull count={count} until={until_ms}ms {state}")
         }

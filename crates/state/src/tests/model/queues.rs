@@ -83,6 +83,8 @@ enum Pull {
     Waiting,
     Answered(Vec<AssignedJob>),
     TimedOut,
+    /// It waits on until then when its caller comes back.
+    Left(u64),
 }
 
 /// Now, and the command.
@@ -187,11 +189,16 @@ impl Queues {
     }
 
     fn make(&mut self, name: &Name) -> bool {
+        let is_for_dead_letters = name.1.ends_with(".dead");
+        self.make_for(name, is_for_dead_letters)
+    }
+
+    fn make_for(&mut self, name: &Name, dead_letters: bool) -> bool {
         if self.queues.contains_key(name) {
             return false;
         }
         let mut options = QueueOptions::default();
-        if name.1.ends_with(".dead") {
+        if dead_letters {
             options.attempts_max = 0;
             options.dead_letters = DeadLetters::Discard;
             options.jobs_max = 100_000;
@@ -363,6 +370,10 @@ impl Queues {
             self.die(now, name, id, DeathCause::Attempts);
             return JobFate::Dead;
         }
+        if job.expires_ms.is_some_and(|at_ms| at_ms <= now.lease_ms) {
+            self.die(now, name, id, DeathCause::Expired);
+            return JobFate::Dead;
+        }
         let delay_ms = delay_ms.unwrap_or_else(|| {
             let doubled = 1_u64 << if options.backoff.exponential { job.attempts - 1 } else { 0 };
             let whole = (options.backoff.base_ms * doubled).min(options.backoff.cap_ms);
@@ -398,7 +409,7 @@ impl Queues {
             _ => return,
         };
         let to = (name.0.clone(), to);
-        self.make(&to);
+        self.make_for(&to, true);
         job.death = Some(cause);
         job.progress = None;
         job.state = State::Ready;
@@ -494,7 +505,7 @@ impl Queues {
                 Outcome::Done
             }
             Command::ConsumerDetachNode(detach) => {
-                self.detach_node(detach.node);
+                self.detach_node(now, detach.node);
                 Outcome::ConsumerDetachNode { more: false }
             }
             Command::ConsumerResize(resize) => {
@@ -530,10 +541,7 @@ impl Queues {
                 let name = self.leased(now, namespace, &nack.job)?;
                 let id = nack.job.id.0;
                 let fate = match nack.verdict {
-                    Verdict::Return => {
-                        self.hand_back(&name, id);
-                        JobFate::Ready
-                    }
+                    Verdict::Return => self.hand_back(now, &name, id),
                     Verdict::Retry { delay_ms } => {
                         self.queue(&name).totals.nacked += 1;
                         self.failed(now, &name, id, &nack.error, delay_ms)
@@ -591,6 +599,9 @@ impl Queues {
                 }
                 let name = (namespace.to_owned(), update.queue.clone());
                 let created = self.make(&name);
+                if let Some(DeadLetters::To(to)) = &update.change.dead_letters {
+                    self.make_for(&(namespace.to_owned(), to.clone()), true);
+                }
                 change(&mut self.queue(&name).options, &update.change);
                 self.dispatch(now);
                 Outcome::QueueUpdate { created, revision }
@@ -768,6 +779,15 @@ impl Queues {
                 consumer.attachment = attachment;
             }
             Wants::Pull { state: Pull::TimedOut, .. } => {}
+            Wants::Pull { until_ms, state: state @ Pull::Left(_), .. } => {
+                let Pull::Left(wait_until_ms) = *state else { unreachable!() };
+                if wait_until_ms > now.lease_ms {
+                    (*until_ms, *state) = (wait_until_ms, Pull::Waiting);
+                    consumer.attachment = attachment;
+                } else {
+                    (*until_ms, *state) = (now.lease_ms + 30_000, Pull::TimedOut);
+                }
+            }
             Wants::Pull { .. } => consumer.attachment = attachment,
         }
         self.dispatch(now);
@@ -790,22 +810,30 @@ impl Queues {
             let under = self.queues[&name].jobs.get(&id.0).map(|job| job.state);
             let still = matches!(under, Some(State::Leased { lease: l, .. }) if l == lease.0);
             if still && (is_pull || lease.0 > delivered) {
-                self.hand_back(&name, id.0);
+                self.hand_back(now, &name, id.0);
             }
         }
-        if let Wants::Pull { until_ms, state, .. } = &mut self.consumers.get_mut(&id).unwrap().wants
-            && matches!(state, Pull::Answered(_))
-        {
-            (*until_ms, *state) = (now.lease_ms + 30_000, Pull::Waiting);
-        }
-        self.leave(id);
+        self.leave(now, id);
         self.dispatch(now);
     }
 
-    fn leave(&mut self, id: u64) {
+    fn leave(&mut self, now: Stamp, id: u64) {
         let consumer = self.consumers.get_mut(&id).unwrap();
         consumer.attachment = None;
-        if consumer.session.is_none() && matches!(consumer.wants, Wants::Window(_)) {
+        let window = match &mut consumer.wants {
+            Wants::Window(window) => *window,
+            Wants::Pull { until_ms, state, .. } => {
+                let keep_ms = now.lease_ms + 30_000;
+                let wait_until_ms = match state {
+                    Pull::Waiting => *until_ms,
+                    Pull::Answered(_) => keep_ms,
+                    Pull::TimedOut | Pull::Left(_) => return,
+                };
+                (*until_ms, *state) = (keep_ms, Pull::Left(wait_until_ms));
+                return;
+            }
+        };
+        if consumer.session.is_none() || window == 0 && self.held(id).is_empty() {
             self.forget(id);
         }
     }
@@ -815,7 +843,7 @@ impl Queues {
         self.consumers.remove(&id);
     }
 
-    fn detach_node(&mut self, node: NodeId) {
+    fn detach_node(&mut self, now: Stamp, node: NodeId) {
         for id in self.consumers.keys().copied().collect::<Vec<_>>() {
             let consumer = &self.consumers[&id];
             let there = consumer.attachment.is_some_and(|at| at.node == node);
@@ -824,28 +852,34 @@ impl Queues {
                 Wants::Pull { state: Pull::Answered(_) | Pull::TimedOut, .. }
             );
             if there && !over {
-                self.leave(id);
+                self.leave(now, id);
             }
         }
     }
 
-    fn hand_back(&mut self, name: &Name, id: u64) {
+    fn hand_back(&mut self, now: Stamp, name: &Name, id: u64) -> JobFate {
         let job = self.job(name, id);
         job.attempts -= 1;
+        if job.expires_ms.is_some_and(|at_ms| at_ms <= now.lease_ms) {
+            self.die(now, name, id, DeathCause::Expired);
+            return JobFate::Dead;
+        }
         job.state = State::Ready;
+        JobFate::Ready
     }
 
     pub(super) fn session_ended(&mut self, now: Stamp, session: SessionId) {
         let of = self.consumers.iter().filter(|(_, of)| of.session == Some(session));
+        let mut freed = Vec::new();
         for id in of.map(|(id, _)| *id).collect::<Vec<_>>() {
-            let held = self.held(id);
+            freed.extend(self.held(id));
             self.forget(id);
-            for (name, job, _) in held {
-                self.queue(&name).totals.lapsed += 1;
-                self.failed(now, &name, job, "the worker's session ended", Some(0));
-            }
-            self.dispatch(now);
         }
+        for (name, job, _) in freed {
+            self.queue(&name).totals.lapsed += 1;
+            self.failed(now, &name, job, "the worker's session ended", Some(0));
+        }
+        self.dispatch(now);
     }
 
     fn redrive(
@@ -966,6 +1000,7 @@ impl Queues {
                         PullStanding::Answered(jobs.clone(), consumer.attachment)
                     }
                     Pull::TimedOut => PullStanding::TimedOut,
+                    Pull::Left(_) => PullStanding::Waiting(None),
                 }),
             });
             prop_assert_eq!(found, expected, "pull {}", id);

@@ -86,12 +86,12 @@ fn change() -> impl Strategy<Value = QueueChange> {
         1 => Just(DeadLetters::Discard),
     ]);
     let when_full =
-        prop::option::of(prop_oneof![Just(WhenFull::Reject), Just(WhenFull::DropOldest)]);
+        prop::option::of(prop_oneof![1 => Just(WhenFull::Reject), 2 => Just(WhenFull::DropOldest)]);
     let backoff = prop::option::of((any::<bool>(), 0..4u64).prop_map(|(exponential, base_ms)| {
         Backoff { exponential, base_ms, cap_ms: 5, jitter_permille: 500 }
     }));
     let keep_done_ms = prop::option::of(prop_oneof![Just(0u64), Just(3)]);
-    let jobs_max = prop::option::weighted(0.3, 1..6u64);
+    let jobs_max = prop::option::weighted(0.5, 1..5u64);
     let parallel_max = prop::option::weighted(0.3, 0..3u32);
     let visibility_ms = prop::option::of(Just(1_000u64));
     (

@@ -2,8 +2,8 @@
 
 use crate::keys::{self, Clock, DeadlineKind};
 use crate::rows::{
-    Bucket, ConsumerRow, DedupeRow, JobBodyRow, JobGroup, JobNoteRow, JobRow, JobState, PullState,
-    QueueCountsRow, QueueRow, QueuesMetaRow, ScheduleRow, Wants,
+    Bucket, ConsumerRow, DedupeRow, JobBodyRow, JobGroup, JobNoteRow, JobRow, JobState, OldEraRow,
+    PullState, QueueCountsRow, QueueRow, QueuesMetaRow, ScheduleRow, Wants,
 };
 use crate::{
     AssignedJob, Attachment, Backoff, Command, Condition, ConsumerAttach, ConsumerDetach,
@@ -384,8 +384,14 @@ pub(super) fn rows(group: GroupId) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
             codec::encode(&pull(PullState::Answered(vec![assigned()]))),
         ),
         ("pull_timed_out", consumer_key.clone(), codec::encode(&pull(PullState::TimedOut))),
+        (
+            "pull_left",
+            consumer_key.clone(),
+            codec::encode(&pull(PullState::Left { wait_until_ms: 3_600_000 })),
+        ),
         ("dedupe", dedupe_key.clone(), codec::encode(&DedupeRow { job: id, deadline_ms: 42_345 })),
         ("old_era", old_era_key.clone(), Vec::new()),
+        ("old_era_deleted", old_era_key.clone(), codec::encode(&OldEraRow { deleted: id })),
         (
             "schedule_every",
             schedule_key.clone(),

@@ -7,6 +7,7 @@
 //!   restarted.
 //! - [`program`]: how the programs behind the scripts run.
 //! - [`repeat`]: commands that a failing test prints, so that they can be pasted.
+//! - [`scale`]: what the programs share that fill a cluster and measure.
 //! - [`sim`]: the whole cluster in one thread and in simulated time, replayable by seed.
 //!
 //! Deliberately absent: assertions about one workload. A workload lives with the test that needs
@@ -17,4 +18,5 @@ pub mod load;
 pub mod process;
 pub mod program;
 pub mod repeat;
+pub mod scale;
 pub mod sim;

@@ -2,24 +2,25 @@
 //! swept. Whatever random clients ask, both answer the same and then hold the same.
 
 use super::{property, requests};
-use crate::query::{KvItem, KvList, KvPage, KvShow, PullStanding, SessionItem};
+use crate::query::{KvItem, KvList, KvPage, KvShow, SessionItem};
 use crate::testing::GROUP;
 use crate::{
-    Applied, Attachment, Batch, Caller, Command, Condition, Envelope, Event, Expect, FencingToken,
-    Float, HeldLock, JobFate, KeySelector, KvDeletePattern, LockAcquire, LockCancel, LockGuard,
-    LockRequest, LogIndex, Machine, MemoryTables, Operated, Operation, Outcome, QueuePull,
-    QueueTotals, Rejection, Revision, Sequence, SessionId, Stamp, TicketId, Transaction,
-    TransactionStep, invariants, query,
+    Attachment, Batch, Caller, Command, Envelope, Event, Expect, Float, KeySelector, LockAcquire,
+    LockGuard, LogIndex, Machine, MemoryTables, Outcome, QueuePull, Rejection, Revision, Sequence,
+    SessionId, Stamp, TicketId, invariants, query,
 };
-use bytes::Bytes;
 use locks::Locks;
 use proptest::prelude::*;
 use queues::Queues;
+use reached::{REACHED, Told, reached};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 mod locks;
+
 mod queues;
+mod reached;
+mod transaction;
 
 #[derive(Clone)]
 struct Item {
@@ -351,212 +352,6 @@ impl Model {
         outcome.unwrap_or_else(Outcome::Rejected)
     }
 
-    /// Works on the items and locks themselves, and puts back a copy of all of them when it failed.
-    fn transaction(
-        &mut self,
-        at: Revision,
-        namespace: &str,
-        caller: &Caller,
-        asked: &Transaction,
-    ) -> Outcome {
-        let failed = |step, rejection| Outcome::TransactionFailed { step, rejection };
-        let Transaction { conditions, then, otherwise } = asked;
-        if conditions.is_empty() && then.is_empty() && otherwise.is_empty() {
-            let why = "the transaction is empty; give it an operation or a condition";
-            return Outcome::Rejected(Rejection::Invalid(why.to_owned()));
-        }
-        let mut failed_condition = None;
-        for (position, condition) in (0..).zip(conditions) {
-            match self.holds(namespace, condition) {
-                Ok(true) => {}
-                Ok(false) => failed_condition = failed_condition.or(Some(position)),
-                Err(rejection) => return failed(TransactionStep::Condition(position), rejection),
-            }
-        }
-        let (operations, step): (_, fn(u32) -> _) = match failed_condition {
-            None => (then, TransactionStep::Then),
-            Some(_) => (otherwise, TransactionStep::Otherwise),
-        };
-        let before = (self.items.clone(), self.locks.clone(), self.queues.clone());
-        let mut operated = Vec::new();
-        for (position, operation) in (0..).zip(operations) {
-            match self.operate(at, namespace, caller, operation) {
-                Ok(done) => operated.push(done),
-                Err(mut rejection) => {
-                    (self.items, self.locks, self.queues) = before;
-                    if let Rejection::LockHeld { token, .. } = &mut rejection {
-                        *token = token.filter(|token| *token <= self.locks.newest_token());
-                    }
-                    return failed(step(position), rejection);
-                }
-            }
-        }
-        Outcome::Transaction { failed_condition, operated, revision: at }
-    }
-
-    fn holds(&self, namespace: &str, condition: &Condition) -> Result<bool, Rejection> {
-        let item = |key: &Bytes| {
-            key_fits(key)?;
-            Ok(self.items.get(&(namespace.to_owned(), key.to_vec())))
-        };
-        Ok(match condition {
-            Condition::KvVersion { key, version } => {
-                item(key)?.map(|item| item.version) == Some(*version)
-            }
-            Condition::KvAbsent { key } => item(key)?.is_none(),
-            Condition::KvExists { key } => item(key)?.is_some(),
-            Condition::KvValue { key, value } => {
-                item(key)?.is_some_and(|item| item.value == *value)
-            }
-            Condition::LockHeld { name, token } => {
-                self.locks.is_held(namespace, name, Some(*token))?
-            }
-            Condition::LockFree { name } => !self.locks.is_held(namespace, name, None)?,
-            Condition::QueueJobs { queue, at_most } => {
-                self.queues.length(namespace, queue)? <= *at_most
-            }
-        })
-    }
-
-    fn operate(
-        &mut self,
-        at: Revision,
-        namespace: &str,
-        caller: &Caller,
-        operation: &Operation,
-    ) -> Result<Operated, Rejection> {
-        let command = match operation.clone() {
-            Operation::KvGet { key } => {
-                key_fits(&key)?;
-                let item = self.items.get(&(namespace.to_owned(), key.to_vec())).cloned();
-                return Ok(Operated::KvGet(item.map(|item| item.shown(self.now_ms))));
-            }
-            Operation::KvSet(set) => Command::KvSet(set),
-            Operation::KvDelete(delete) => Command::KvDelete(delete),
-            Operation::KvIncrement(increment) => Command::KvIncrement(increment),
-            Operation::KvIncrementFloat(increment) => Command::KvIncrementFloat(increment),
-            Operation::LockAcquire { name, share, ttl_ms } => {
-                let request = LockRequest { name, share, ttl_ms, wait_ms: 0 };
-                Command::LockAcquire(LockAcquire { request, attachment: Attachment::default() })
-            }
-            Operation::LockRelease(release) => Command::LockRelease(release),
-            Operation::QueuePush(push) => Command::QueuePush(push),
-            Operation::QueueAck(ack) => Command::QueueAck(ack),
-        };
-        let (namespace, caller) = (namespace.to_owned(), caller.clone());
-        let envelope = Envelope { namespace, caller, guard: None, command };
-        match self.execute(at, &envelope) {
-            Outcome::KvSet { version, .. } => Ok(Operated::KvSet { version }),
-            Outcome::KvDelete { deleted, .. } => Ok(Operated::KvDelete { deleted }),
-            Outcome::KvIncrement { value, version, .. } => {
-                Ok(Operated::KvIncrement { value, version })
-            }
-            Outcome::KvIncrementFloat { value, version, .. } => {
-                Ok(Operated::KvIncrementFloat { value, version })
-            }
-            Outcome::LockAcquire { token, ttl_ms, .. } => {
-                Ok(Operated::LockAcquire { token, ttl_ms })
-            }
-            Outcome::LockRelease { released, .. } => {
-                Ok(Operated::LockRelease { released: released == 1 })
-            }
-            Outcome::QueuePush { jobs, .. } => Ok(Operated::QueuePush { jobs }),
-            Outcome::QueueAck { .. } => Ok(Operated::QueueAck),
-            Outcome::Rejected(rejection) => Err(rejection),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn cancel(
-        &mut self,
-        at: Revision,
-        caller: &Caller,
-        cancel: &LockCancel,
-    ) -> Result<Outcome, Rejection> {
-        if let Caller::Session { id, sequence, .. } = caller
-            && (*id, *sequence) == (cancel.session, cancel.sequence)
-        {
-            let why = "the request would cancel itself; name the sequence of the acquire";
-            return Err(Rejection::Invalid(why.to_owned()));
-        }
-        let mut released = 0;
-        if let Some(session) = self.sessions.get_mut(&cancel.session)
-            && cancel.sequence.0 >= session.floor
-        {
-            if cancel.sequence.0 - session.floor >= 1_024 {
-                let why = "lies beyond the session's window, so nothing was asked under it";
-                return Err(Rejection::Invalid(format!("sequence {} {why}", cancel.sequence)));
-            }
-            match session.answers.get(&cancel.sequence.0) {
-                Some((_, answer)) => {
-                    let answer = answer.clone();
-                    released = self.locks.cancel((self.now_ms, at), &answer);
-                }
-                None => {
-                    let taken = Request {
-                        namespace: String::new(),
-                        guard: None,
-                        command: Command::LockCancel(cancel.clone()),
-                    };
-                    let answer = (taken, Outcome::Rejected(Rejection::Cancelled));
-                    session.answers.insert(cancel.sequence.0, answer);
-                }
-            }
-        }
-        Ok(Outcome::LockRelease { released, revision: at })
-    }
-
-    /// Goes through all items there are, the other namespaces' too.
-    fn delete_pattern(
-        &mut self,
-        at: Revision,
-        namespace: &str,
-        delete: &KvDeletePattern,
-    ) -> Result<Outcome, Rejection> {
-        if delete.selector == KeySelector::Key("".into()) {
-            let why = "the key is empty; name one of 1 byte or more";
-            return Err(Rejection::Invalid(why.to_owned()));
-        }
-        if let KeySelector::Pattern(pattern) = &delete.selector {
-            let malformed =
-                |why: &str| Rejection::Invalid(format!("the pattern is malformed: {why}"));
-            match &pattern[..] {
-                b"" => return Err(malformed("it is empty; `*` matches everything")),
-                b"a[" => {
-                    return Err(malformed(
-                        "the `[` at byte 2 is never closed; add the `]`, or write `\\[` for one",
-                    ));
-                }
-                _ => {}
-            }
-        }
-        if delete.after.as_ref().is_some_and(|after| after.len() > 1_024) {
-            return Err(too_much("cursor bytes", 1_025, 1_024));
-        }
-        if delete.keys_max == 0 {
-            let why = "the most keys to delete is 0; give 1 or more";
-            return Err(Rejection::Invalid(why.to_owned()));
-        }
-        let (mut deleted, mut cursor, mut passed) = (Vec::new(), None, None);
-        for (name, _) in self.items.iter().filter(|((of, _), _)| of == namespace) {
-            if delete.after.as_ref().is_some_and(|after| name.1[..] <= after[..]) {
-                continue;
-            }
-            if selects(&delete.selector, &name.1) {
-                if deleted.len() as u64 == delete.keys_max {
-                    cursor = passed;
-                    break;
-                }
-                deleted.push(name.clone());
-            }
-            passed = Some(name.1.clone().into());
-        }
-        deleted.iter().for_each(|name| {
-            self.items.remove(name);
-        });
-        Ok(Outcome::KvDeletePattern { deleted: deleted.len() as u64, cursor, revision: at })
-    }
-
     fn expect(&self, name: &(String, Vec<u8>), expect: Expect) -> Result<(), Rejection> {
         let version = self.items.get(name).map(|item| item.version);
         match (expect, version) {
@@ -694,123 +489,6 @@ fn compare(
     let deadlines = deadlines.chain(model.locks.deadlines()).chain(model.queues.deadlines());
     prop_assert_eq!(query::next_deadline_ms(tables, GROUP, 0..=u64::MAX).unwrap(), deadlines.min());
     Ok(())
-}
-
-/// What the random requests must come to, or they show nothing.
-const REACHED: [&str; 25] = [
-    "push",
-    "duplicate",
-    "full",
-    "pull",
-    "pull answered later",
-    "pull timed out",
-    "assigned at once",
-    "assigned by an ack",
-    "came back with jobs",
-    "withdrawn",
-    "left",
-    "ack",
-    "ack too late",
-    "ack of nothing",
-    "nack ready",
-    "nack delayed",
-    "nack dead",
-    "expired",
-    "lapsed",
-    "dropped",
-    "purged",
-    "redriven",
-    "push in a transaction",
-    "ack in a transaction",
-    "push taken back",
-];
-
-fn reached(tables: &MemoryTables, applied: &Applied) -> Vec<&'static str> {
-    let of_outcomes = applied.outcomes.iter().filter_map(|outcome| {
-        Some(match outcome {
-            Outcome::QueuePush { jobs, .. } if jobs.iter().any(|job| job.duplicate) => "duplicate",
-            Outcome::QueuePush { .. } => "push",
-            Outcome::QueuePull { jobs, .. } if !jobs.is_empty() => "pull",
-            Outcome::ConsumerAttach { held, .. } if !held.is_empty() => "came back with jobs",
-            Outcome::QueueAck { .. } => "ack",
-            Outcome::QueueNack { fate: JobFate::Ready, .. } => "nack ready",
-            Outcome::QueueNack { fate: JobFate::Delayed { .. }, .. } => "nack delayed",
-            Outcome::QueueNack { fate: JobFate::Dead, .. } => "nack dead",
-            Outcome::QueuePurge { jobs: 1.., .. } => "purged",
-            Outcome::QueueRedrive { moved: 1.., .. } => "redriven",
-            Outcome::Transaction { operated, .. } => {
-                let is_push = |one: &Operated| matches!(one, Operated::QueuePush { .. });
-                match operated.contains(&Operated::QueueAck) {
-                    true => "ack in a transaction",
-                    false if operated.iter().any(is_push) => "push in a transaction",
-                    false => return None,
-                }
-            }
-            // A push was taken back, or the number would be the first of all.
-            Outcome::TransactionFailed {
-                step: TransactionStep::Then(1..),
-                rejection: Rejection::JobUnknown { .. } | Rejection::JobLeaseLost { .. },
-            } => "push taken back",
-            Outcome::Rejected(Rejection::QueueFull { .. }) => "full",
-            Outcome::Rejected(Rejection::JobLeaseLost { .. }) => "ack too late",
-            Outcome::Rejected(Rejection::JobUnknown { .. }) => "ack of nothing",
-            _ => return None,
-        })
-    });
-    let acks = applied.outcomes.iter().any(|outcome| matches!(outcome, Outcome::QueueAck { .. }));
-    let of_events = applied.events.iter().filter_map(|event| {
-        Some(match event {
-            Event::JobAssigned { .. } if acks => "assigned by an ack",
-            Event::JobAssigned { .. } => "assigned at once",
-            Event::JobWithdrawn { .. } => "withdrawn",
-            Event::ConsumerLeft { .. } => "left",
-            Event::PullChanged { consumer } => {
-                match query::pull(tables, GROUP, *consumer).unwrap()? {
-                    PullStanding::Answered(..) => "pull answered later",
-                    PullStanding::TimedOut => "pull timed out",
-                    PullStanding::Waiting(_) => return None,
-                }
-            }
-            _ => return None,
-        })
-    });
-    let of_queues = ["q", "r"].iter().filter_map(|name| {
-        let queue = query::queue(tables, GROUP, "", name).unwrap()?;
-        Some(match queue.totals {
-            QueueTotals { dropped: 1.., .. } => "dropped",
-            QueueTotals { lapsed: 1.., .. } => "lapsed",
-            QueueTotals { died, nacked: 0, .. } if died > 0 => "expired",
-            _ => return None,
-        })
-    });
-    of_outcomes.chain(of_events).chain(of_queues).collect()
-}
-
-/// What listeners know of locks who believe every event: it has to be what the tables hold.
-#[derive(Default)]
-struct Told(BTreeMap<FencingToken, HeldLock>);
-
-impl Told {
-    fn hear(&mut self, events: &[Event], tables: &MemoryTables) -> Result<(), TestCaseError> {
-        for event in events {
-            match event.clone() {
-                Event::LockGranted { namespace, name, token, .. } => {
-                    let before = self.0.insert(token, HeldLock { namespace, name, token });
-                    prop_assert_eq!(before, None, "granted twice");
-                }
-                Event::LockFreed { namespace, name, token } => {
-                    let before = self.0.remove(&token);
-                    prop_assert_eq!(before, Some(HeldLock { namespace, name, token }));
-                }
-                _ => {}
-            }
-        }
-        let leases = query::lock_leases(tables, GROUP).unwrap();
-        let held: BTreeMap<_, _> =
-            leases.into_iter().map(|lease| (lease.held.token, lease.held)).collect();
-        prop_assert_eq!(&self.0, &held);
-        Ok(())
-    }
 }
 
 #[test]

@@ -2,13 +2,16 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people and scripts")]
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use bytes::Bytes;
 use clap::Parser;
 use hdrhistogram::Histogram;
-use quorate_client::{Client, Options};
-use quorate_testkit::process::{NodeId, ProcessCluster};
+use quorate_client::Client;
+use quorate_testkit::process::ProcessCluster;
 use quorate_testkit::program;
+use quorate_testkit::scale::{
+    PATIENCE, compared, connect, mebibytes, micros, p99, percentiles, row,
+};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::process::ExitCode;
@@ -30,8 +33,6 @@ const DUE_WITHIN: Duration = Duration::from_secs(1);
 /// How long the other writes are watched after that. A sweep takes a thousand keys ten times a
 /// second.
 const WATCHED: Duration = Duration::from_secs(15);
-/// An answer from a node that does nothing else but expire and delete.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Fills a cluster of three nodes on this machine with keys and measures: pages of a list, other
 /// writes while many keys are deleted and while many fall due at once, and memory.
@@ -153,14 +154,6 @@ async fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn row(what: &str, measured: &str, aim: &str) {
-    println!("| {what} | {measured} | {aim} |");
-}
-
-fn connect(cluster: &ProcessCluster) -> Result<Client> {
-    Ok(Options::default().endpoints(cluster.endpoints()).request_timeout(PATIENCE).connect()?)
-}
-
 fn loaded_key(number: u64, deleted: u64) -> String {
     if number < deleted {
         return format!("d/{number:08}");
@@ -270,38 +263,4 @@ impl Writers {
         }
         Ok(())
     }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn p99(times: &Histogram<u64>) -> u64 {
-    times.value_at_quantile(0.99)
-}
-
-fn percentiles(times: &Histogram<u64>) -> String {
-    let [p50, p99, max] =
-        [times.value_at_quantile(0.5), p99(times), times.max()].map(|us| us as f64 / 1_000.0);
-    format!("p50 {p50:.1}, p99 {p99:.1}, max {max:.1} ms")
-}
-
-fn compared(times: &Histogram<u64>, alone: &Histogram<u64>) -> String {
-    let ratio = p99(times) as f64 / p99(alone) as f64;
-    format!("{}; p99 {ratio:.1}x", percentiles(times))
-}
-
-/// What each node's process has in memory, the pages of its program file included.
-fn mebibytes(cluster: &ProcessCluster) -> Result<String> {
-    let of = |id: NodeId| -> Result<String> {
-        let pid = cluster.pid(id).context("a node is not running")?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let kib = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))
-            .context("no VmRSS")?;
-        Ok(format!("{}", kib.trim().parse::<u64>()? / 1_024))
-    };
-    let all: Result<Vec<String>> = cluster.ids().into_iter().map(of).collect();
-    Ok(format!("{} MiB", all?.join(", ")))
 }

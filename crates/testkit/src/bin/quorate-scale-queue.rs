@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 const QUEUE: &str = "scale";
+const EMPTY: &str = "empty";
+/// How often the full and the empty queue are measured in turns.
+const ROUNDS: u64 = 3;
 const PAYLOAD_BYTES: usize = 256;
 /// Pushes under way at once while the queue is loaded, and jobs of each.
 const LOADERS: usize = 16;
@@ -59,7 +62,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     println!("| what | measured | aim |\n|---|---|---|");
 
     eprintln!("the empty queue …");
-    let empty = measure(&cluster, arguments).await?;
+    let empty = measure(&cluster, arguments, QUEUE).await?;
     row("push, empty queue", &percentiles(&empty.push), "");
     row("pull, empty queue", &percentiles(&empty.pull), "");
     let fresh = restart(&mut cluster, arguments, 0).await?;
@@ -75,9 +78,16 @@ async fn run(arguments: &Arguments) -> Result<()> {
     row("resident memory of each node, with them", &mebibytes(&cluster)?, "");
 
     eprintln!("beside {count} ready jobs …");
-    let full = measure(&cluster, arguments).await?;
+    // In turns with a queue that is empty in the same nodes: what differs is the queue alone.
+    let (mut full, mut beside) = (Times::new()?, Times::new()?);
+    for _ in 0..ROUNDS {
+        full.add(&measure(&cluster, arguments, QUEUE).await?)?;
+        beside.add(&measure(&cluster, arguments, EMPTY).await?)?;
+    }
     row(&format!("push, {count} ready jobs"), &compared(&full.push, &empty.push), "2x");
     row(&format!("pull, {count} ready jobs"), &compared(&full.pull, &empty.pull), "2x");
+    row("push, a queue beside it that is empty", &compared(&beside.push, &empty.push), "");
+    row("pull, a queue beside it that is empty", &compared(&beside.pull, &empty.pull), "");
 
     let loaded = restart(&mut cluster, arguments, count).await?;
     row("all nodes killed until a push is acknowledged", &seconds(loaded), "10 s");
@@ -154,20 +164,36 @@ struct Times {
     pull: Histogram<u64>,
 }
 
+impl Times {
+    fn new() -> Result<Self> {
+        Ok(Self { push: Histogram::new(3)?, pull: Histogram::new(3)? })
+    }
+
+    fn add(&mut self, other: &Self) -> Result<()> {
+        self.push.add(&other.push)?;
+        self.pull.add(&other.pull)?;
+        Ok(())
+    }
+}
+
 /// Clients that push a job, pull one, and acknowledge it, again and again.
-async fn measure(cluster: &ProcessCluster, arguments: &Arguments) -> Result<Times> {
+async fn measure(
+    cluster: &ProcessCluster,
+    arguments: &Arguments,
+    name: &'static str,
+) -> Result<Times> {
     let until = Instant::now() + Duration::from_secs(arguments.seconds);
     let mut tasks = JoinSet::new();
     for number in 0..arguments.clients {
         let queue = connect(cluster)?.queue();
         tasks.spawn(async move {
-            let mut times = Times { push: Histogram::new(3)?, pull: Histogram::new(3)? };
+            let mut times = Times::new()?;
             while Instant::now() < until {
                 let begun = Instant::now();
-                queue.push(QUEUE, payload(number)).await?;
+                queue.push(name, payload(number)).await?;
                 times.push.record(micros(begun.elapsed()))?;
                 let begun = Instant::now();
-                let pulled = queue.pull(QUEUE).await?;
+                let pulled = queue.pull(name).await?;
                 times.pull.record(micros(begun.elapsed()))?;
                 ensure!(pulled.len() == 1, "{} jobs were pulled, one is ready", pulled.len());
                 for job in pulled {
@@ -177,11 +203,9 @@ async fn measure(cluster: &ProcessCluster, arguments: &Arguments) -> Result<Time
             Ok(times)
         });
     }
-    let mut all = Times { push: Histogram::new(3)?, pull: Histogram::new(3)? };
+    let mut all = Times::new()?;
     while let Some(done) = tasks.join_next().await {
-        let done = done??;
-        all.push.add(&done.push)?;
-        all.pull.add(&done.pull)?;
+        all.add(&done??)?;
     }
     Ok(all)
 }

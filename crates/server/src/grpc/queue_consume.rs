@@ -326,11 +326,12 @@ struct Consumer {
     attach: ConsumerAttach,
     id: ConsumerId,
     presence: Presence,
-    /// Jobs that it has and that were not handed over here, before those in the mailbox.
+    /// Jobs that it has and that were not handed over here, in the order of their leases; what was
+    /// given to it since then is in the mailbox.
     held: VecDeque<AssignedJob>,
-    /// Jobs that were taken from it, before those in the mailbox.
+    /// Jobs that were taken from it and that its client has heard of, before those in the mailbox.
     withdrawn: VecDeque<(JobId, JobLease)>,
-    /// The newest job that it was given here or before, handed over or not.
+    /// The newest job that was taken in, handed over or not.
     seen: JobLease,
     /// As the log has it.
     window: u32,
@@ -370,8 +371,8 @@ impl Consumer {
                 self.look_for_itself().await?;
                 continue;
             }
-            let withdrawn = self.withdrawn.pop_front().or_else(|| mailbox.next_withdrawn());
-            if let Some((JobId(job_id), JobLease(lease))) = withdrawn {
+            self.take_in();
+            if let Some((JobId(job_id), JobLease(lease))) = self.withdrawn.pop_front() {
                 return Ok(Some(Told::Withdrawn(v1::JobWithdrawn { job_id, lease })));
             }
             let jobs = self.jobs()?;
@@ -481,17 +482,38 @@ impl Consumer {
         Ok(())
     }
 
+    /// Takes in what the mailbox has. A job that was taken from it before its client heard of it is
+    /// not told of at all.
+    fn take_in(&mut self) {
+        let Self { presence, held, withdrawn, seen, .. } = self;
+        let mailbox = presence.mailbox();
+        while let Some((id, lease)) = mailbox.next_withdrawn() {
+            if let Ok(at) = held.binary_search_by_key(&lease, |job| job.lease) {
+                held.remove(at);
+            }
+            if lease <= presence.delivered {
+                withdrawn.push_back((id, lease));
+            }
+        }
+        while let Some(job) = mailbox.next_assigned() {
+            // What it had when it came, and was given by the same entries, it has from those.
+            if job.lease > *seen {
+                *seen = job.lease;
+                held.push_back(job);
+            }
+        }
+    }
+
     /// Jobs for the next message: as many as fit, one at least if there is any.
     fn jobs(&mut self) -> Result<Vec<v1::DeliveredJob>, Status> {
         let mut jobs = Vec::new();
         let mut bytes = 0;
+        // After they were taken in: a view from before does not have the newest ones.
         let (view, group) = (self.context.replica.stale(), self.context.replica.group());
-        while bytes < MESSAGE_BYTES && jobs.len() < MESSAGE_JOBS {
-            let next = self.held.pop_front();
-            let Some(next) = next.or_else(|| self.presence.mailbox().next_assigned()) else {
-                break;
-            };
-            self.seen = self.seen.max(next.lease);
+        while bytes < MESSAGE_BYTES
+            && jobs.len() < MESSAGE_JOBS
+            && let Some(next) = self.held.pop_front()
+        {
             // One whose lease has ended meanwhile was never here.
             let delivery = query::delivery(&*view.tables, group, &next).map_err(Refused::from)?;
             let Some(item) = delivery else { continue };
@@ -557,10 +579,8 @@ impl Consumer {
         let remaining = deadline.remaining();
         let applied = self.context.replica.wait_index(committed.index, remaining).await;
         applied.map_err(Refused::from)?;
-        let old = self.presence.mailboxes.remove(0);
-        while let Some(withdrawn) = old.next_withdrawn() {
-            self.withdrawn.push_back(withdrawn);
-        }
+        self.take_in();
+        self.presence.mailboxes.remove(0);
         held.retain(|job| job.lease > self.seen);
         held.sort_unstable_by_key(|job| job.lease);
         self.seen = held.last().map_or(self.seen, |job| job.lease);

@@ -246,6 +246,33 @@ async fn jobs_are_shared_among_consumers_and_messages_are_bounded() {
     assert!(messages >= 128 / 6, "{messages} messages");
 }
 
+/// What is in a job is read from a view that has it, however fast jobs come in meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_job_is_lost_between_its_delivery_and_its_message() {
+    const PUSHERS: usize = 4;
+    const EACH: usize = 125;
+    let fixture = Fixture::start().await;
+    let queue = Queue::of(&fixture, "q").await;
+    let mut worker = Worker::open(&fixture, open("q", 1_000)).await;
+    let mut pushers = Vec::new();
+    for _ in 0..PUSHERS {
+        let pusher = Queue::of(&fixture, "q").await;
+        pushers.push(tokio::spawn(async move {
+            let payload = "x".repeat(8 << 10);
+            for _ in 0..EACH {
+                pusher.push(job(&payload)).await;
+            }
+        }));
+    }
+    let jobs = worker.jobs(PUSHERS * EACH).await;
+    assert!(jobs.iter().all(|job| job.attempt == 1));
+    for pusher in pushers {
+        pusher.await.unwrap();
+    }
+    let info = queue.stats().await;
+    assert_eq!((info.leased, info.totals.unwrap().lapsed), (jobs.len() as u64, 0));
+}
+
 #[tokio::test]
 async fn a_worker_is_told_what_is_taken_from_it() {
     let fixture = Fixture::start().await;

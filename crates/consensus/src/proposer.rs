@@ -30,6 +30,9 @@ const ENVELOPE_BYTES: usize = 128;
 /// Bytes that a step of a transaction, or a job of a push or pull, counts for besides what is in it:
 /// by its work, so that an entry has no more of them than it may have commands.
 const STEP_BYTES: usize = ENTRY_BYTES_MAX / ENTRY_COMMANDS_MAX;
+/// Steps that the end of a consumer counts for: between the few jobs that it has as a rule and the
+/// thousand that it may have.
+const DETACH_STEPS: usize = 32;
 /// Bytes that a transaction counts for which reads: its answer may have a megabyte
 /// ([`quorate_state::limits::TRANSACTION_READ_BYTES_MAX`]), and those of an entry are held together.
 const READING_BYTES: usize = ENTRY_BYTES_MAX / 16;
@@ -351,6 +354,8 @@ pub(crate) fn size(envelope: &Envelope) -> usize {
             pull.request.queue.len() + pull.request.count as usize * STEP_BYTES
         }
         Command::ConsumerAttach(attach) => attach.queue.len(),
+        // By its work, which only the tables know: it may hand back as many jobs as a window has.
+        Command::ConsumerDetach(_) => DETACH_STEPS * STEP_BYTES,
         Command::QueueAck(ack) => ack.job.queue.len(),
         Command::QueueNack(nack) => nack.job.queue.len() + nack.error.len(),
         Command::QueueExtend(extend) => extend.job.queue.len(),
@@ -377,7 +382,6 @@ pub(crate) fn size(envelope: &Envelope) -> usize {
         | Command::LockCancel(_)
         | Command::LockAttach(_)
         | Command::LockDetachNode(_)
-        | Command::ConsumerDetach(_)
         | Command::ConsumerDetachNode(_)
         | Command::ConsumerResize(_) => 0,
     };
@@ -543,7 +547,8 @@ pub(crate) fn quorum_acked(raft: &Raft) -> Option<Instant> {
 mod tests {
     use super::*;
     use quorate_state::{
-        FencingToken, KvDelete, KvIncrement, LockRelease, PullRequest, QueuePull, QueuePush, Share,
+        ConsumerDetach, ConsumerId, FencingToken, JobLease, KvDelete, KvIncrement, LockRelease,
+        PullRequest, QueuePull, QueuePush, Share,
     };
 
     fn add() -> Operation {
@@ -608,6 +613,15 @@ mod tests {
                 assert!(entry >= ENTRY_COMMANDS_MAX / 2, "{entry} jobs, {count} at a time");
             }
         }
+    }
+
+    #[test]
+    fn an_entry_has_a_few_ends_of_consumers() {
+        let (consumer, delivered) = (ConsumerId(7), JobLease(0));
+        let detach = ConsumerDetach { consumer, attachment: Default::default(), delivered };
+        let entry = taken(&Command::ConsumerDetach(detach), 1_000);
+        let fits = ENTRY_COMMANDS_MAX / DETACH_STEPS;
+        assert!((fits / 2..=fits).contains(&entry), "{entry} of {fits}");
     }
 
     #[test]

@@ -297,6 +297,12 @@ impl Replica {
         self.0.raft.server_metrics().borrow_watched().current_leader.map(NodeId)
     }
 
+    /// The term in which this node leads, once it has taken that up; none: it does not.
+    #[must_use]
+    pub fn leads_in(&self) -> Option<u64> {
+        self.0.leadership.borrow().as_ref().map(|leadership| leadership.term)
+    }
+
     /// Where clients reach the leader, when one is known.
     #[must_use]
     pub fn leader_client_addr(&self) -> Option<String> {

@@ -2,18 +2,29 @@
 //! every node has its own edition of the tables of time zones; so the leader's node says them, one at
 //! a time, and the log decides.
 
+use crate::grpc::blocking;
+use bytes::Bytes;
 use croner::errors::CronError;
-use croner::parser::{CronParser, Seconds};
-use jiff::Timestamp;
+use croner::parser::{CronParser, Seconds, Year};
+use croner::{CronComponent, YEAR_LOWER_LIMIT, YEAR_UPPER_LIMIT};
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 use quorate_consensus::{Applied, Replica};
-use quorate_state::{Caller, Command, Envelope, Event, Repeats, ScheduleNext, query};
+use quorate_state::query::{self, AskingSchedule};
+use quorate_state::{
+    Caller, Command, Envelope, Event, Fatal, GroupId, KeySelector, Read, Repeats, ScheduleNext,
+};
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 
-/// How often the leader's node looks for schedules that ask, beside when it hears of one: an answer may
-/// have been lost with an earlier leader.
+/// Years in which a text has to name a time: the 29th of February falls on a given day of the week
+/// every 40 years at the least.
+const SEARCHED_YEARS: i32 = 50;
+/// How often a node looks whether there may be schedules that ask and that it did not hear of: it
+/// began to lead, missed something, or an answer failed.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long one answer may take. It is given again at the next look.
 const PROPOSAL: Duration = Duration::from_secs(5);
@@ -28,8 +39,8 @@ pub(crate) fn next_unix_ms(
     zone: &str,
     after_unix_ms: u64,
 ) -> Result<Option<u64>, String> {
-    let parser = CronParser::builder().seconds(Seconds::Optional).build();
-    let cron = parser.parse(text).map_err(|error| {
+    let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
+    let mut cron = parser.parse(text).map_err(|error| {
         let error = error.to_string();
         let error = error.trim_end_matches('.');
         format!(
@@ -46,79 +57,159 @@ pub(crate) fn next_unix_ms(
     let after =
         i64::try_from(after_unix_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     let Some(after) = after else { return Ok(None) };
-    match cron.find_next_occurrence(&after.to_zoned(zone), false) {
+    let after = after.to_zoned(zone);
+    cron.pattern.years = searched_years(&after).map_err(|error| error.to_string())?;
+    match cron.find_next_occurrence(&after, false) {
         Ok(next) => Ok(u64::try_from(next.timestamp().as_millisecond()).ok()),
-        // The 30th of February.
+        // None in those years.
         Err(CronError::TimeSearchLimitExceeded) => Ok(None),
         Err(error) => Err(format!("{text:?} names no time: {error}")),
     }
 }
 
-/// Says the next times of schedules that ask for them, while this node leads, until the replica stops.
-pub(crate) async fn follow(replica: Replica, mut applied: broadcast::Receiver<Applied>) {
-    let mut looks = tokio::time::interval(LOOK);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            told = applied.recv() => match told {
-                Ok(Applied::Events(events)) => {
-                    if !events.iter().any(|event| matches!(event, Event::ScheduleDue { .. })) {
-                        continue;
-                    }
-                }
-                Ok(Applied::Resync) | Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return,
-            },
-            _ = looks.tick() => {}
+/// The years in which a time is looked for, from that of `after`: day by day to the last one there is
+/// takes long, and a text that names the 30th of February would have everybody wait for it.
+fn searched_years(after: &Zoned) -> Result<CronComponent, CronError> {
+    let (min, max) = (YEAR_LOWER_LIMIT, YEAR_UPPER_LIMIT);
+    let years = [min, max].map(|year| u16::try_from(year).unwrap_or(u16::MAX));
+    let first = i32::from(after.year()).clamp(min, max);
+    let last = first.saturating_add(SEARCHED_YEARS).min(max);
+    let mut component = CronComponent::new(years[0], years[1], 0, 0);
+    component.parse(&format!("{first}-{last}"))?;
+    Ok(component)
+}
+
+/// Says the next times of schedules that ask for them, while this node leads, until the server or the
+/// replica stops.
+pub(crate) async fn follow(
+    replica: Replica,
+    applied: broadcast::Receiver<Applied>,
+    stop: CancellationToken,
+) {
+    tokio::select! {
+        () = (Answers { replica, looked_in: None }).follow(applied) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+struct Answers {
+    replica: Replica,
+    /// The term of this node's in which it looked at all schedules; none: one may ask that it does
+    /// not know of.
+    looked_in: Option<u64>,
+}
+
+impl Answers {
+    async fn follow(mut self, mut applied: broadcast::Receiver<Applied>) {
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                told = applied.recv() => match told {
+                    Ok(Applied::Events(events)) => self.told(&events).await,
+                    Ok(Applied::Resync) | Err(RecvError::Lagged(_)) => self.looked_in = None,
+                    Err(RecvError::Closed) => return,
+                },
+                _ = looks.tick() => self.look().await,
+            }
         }
-        if replica.leader() == Some(replica.node_id()) {
-            answer(&replica).await;
+    }
+
+    /// Answers those that ask just now. A leader that does not know of it yet looks at all of them
+    /// when it does.
+    async fn told(&mut self, events: &[Event]) {
+        for event in events {
+            let Event::ScheduleDue { namespace, name } = event else { continue };
+            if self.replica.leads_in().is_some() {
+                self.answer(|tables, group| named(tables, group, namespace, name)).await;
+            }
+        }
+    }
+
+    /// Answers all that ask, once in a term and when something was missed.
+    async fn look(&mut self) {
+        let term = self.replica.leads_in();
+        if term.is_some() && term != self.looked_in {
+            self.looked_in = term;
+            self.answer(|tables, group| blocking(|| query::asking_schedules(tables, group))).await;
+        }
+    }
+
+    async fn answer(
+        &mut self,
+        asking: impl FnOnce(&dyn Read, GroupId) -> Result<Vec<AskingSchedule>, Fatal>,
+    ) {
+        let found = {
+            let view = self.replica.stale();
+            let (tables, group) = (&*view.tables, self.replica.group());
+            asking(tables, group).and_then(|asking| Ok((asking, query::clocks(tables, group)?)))
+        };
+        let (asking, now) = match found {
+            Ok(found) => found,
+            Err(fatal) => {
+                tracing::error!(%fatal, "schedules can't be read");
+                return;
+            }
+        };
+        for schedule in asking {
+            let Some(envelope) = next(schedule, now.wall_ms) else { continue };
+            if let Err(failure) = self.replica.propose(envelope, PROPOSAL).await {
+                tracing::debug!(%failure, "the next time of a schedule could not be said yet");
+                self.looked_in = None;
+                return;
+            }
         }
     }
 }
 
-async fn answer(replica: &Replica) {
-    let asking = {
-        let view = replica.stale();
-        let (tables, group) = (&*view.tables, replica.group());
-        query::asking_schedules(tables, group)
-            .and_then(|asking| Ok((asking, query::clocks(tables, group)?.wall_ms)))
-    };
-    let (asking, now_ms) = match asking {
-        Ok(asking) => asking,
-        Err(fatal) => {
-            tracing::error!(%fatal, "schedules can't be read");
-            return;
+/// A schedule, if it asks.
+fn named(
+    tables: &dyn Read,
+    group: GroupId,
+    namespace: &str,
+    name: &str,
+) -> Result<Vec<AskingSchedule>, Fatal> {
+    let selector = KeySelector::Key(Bytes::copy_from_slice(name.as_bytes()));
+    let Ok(selection) = selector.select() else { return Ok(Vec::new()) };
+    let page = query::schedules(tables, group, namespace, &selection, None, 1)?;
+    let asking = page.schedules.into_iter().filter(|(_, item)| item.next_wall_ms.is_none());
+    let asking = asking.map(|(name, item)| AskingSchedule {
+        namespace: namespace.to_owned(),
+        name,
+        id: item.id,
+        repeats: item.repeats,
+        last_wall_ms: item.last_wall_ms,
+    });
+    Ok(asking.collect())
+}
+
+/// What a schedule is to be told, if it can be.
+fn next(schedule: AskingSchedule, now_ms: u64) -> Option<Envelope> {
+    let Repeats::Cron { text, zone } = &schedule.repeats else { return None };
+    // From when it was due last: what passed while nobody led counts as one time, not as none.
+    let next = match next_unix_ms(text, zone, schedule.last_wall_ms.unwrap_or(now_ms)) {
+        Ok(next) => next,
+        Err(why) => {
+            // It was checked where it was put: that node knew other texts or zones. So another leader
+            // may know them, and it goes on asking.
+            let AskingSchedule { namespace, name, .. } = &schedule;
+            tracing::warn!(namespace, name, why, "this node can't tell a schedule's next time");
+            return None;
         }
     };
-    for schedule in asking {
-        let Repeats::Cron { text, zone } = &schedule.repeats else { continue };
-        let next = next_unix_ms(text, zone, now_ms);
-        if let Err(why) = &next {
-            // It was checked where it was put: this node knows other time zones.
-            tracing::warn!(schedule = schedule.name, why, "a schedule has no further time here");
-        }
-        let next = ScheduleNext {
-            name: schedule.name,
-            id: schedule.id,
-            next_wall_ms: next.unwrap_or(None),
-        };
-        let envelope = Envelope {
-            namespace: schedule.namespace,
-            caller: Caller::Anonymous,
-            guard: None,
-            command: Command::ScheduleNext(next),
-        };
-        if let Err(failure) = replica.propose(envelope, PROPOSAL).await {
-            tracing::debug!(%failure, "the next time of a schedule could not be said yet");
-            return;
-        }
-    }
+    let next = ScheduleNext { name: schedule.name, id: schedule.id, next_wall_ms: next };
+    Some(Envelope {
+        namespace: schedule.namespace,
+        caller: Caller::Anonymous,
+        guard: None,
+        command: Command::ScheduleNext(next),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quorate_state::ScheduleId;
 
     fn times(text: &str, zone: &str, from: &str, count: usize) -> Vec<String> {
         let from: Timestamp = from.parse().unwrap();
@@ -141,6 +232,8 @@ mod tests {
         );
         assert_eq!(times("*/30 * * * * *", "", from, 1), ["2026-03-27T12:00:30Z"]);
         assert_eq!(times("@daily", "Asia/Tokyo", from, 1), ["2026-03-27T15:00:00Z"]);
+        // The rarest of days: a 29th of February that is a Monday, over a year that has none.
+        assert_eq!(times("0 0 29 2 +MON", "", "2072-03-01T00:00:00Z", 1), ["2112-02-29T00:00:00Z"]);
     }
 
     #[test]
@@ -157,6 +250,33 @@ mod tests {
     }
 
     #[test]
+    fn what_passed_while_nobody_said_is_one_time_and_not_none() {
+        let asks = |text: &str, last_wall_ms| AskingSchedule {
+            namespace: "n".to_owned(),
+            name: "s".to_owned(),
+            id: ScheduleId(7),
+            repeats: Repeats::Cron { text: text.to_owned(), zone: String::new() },
+            last_wall_ms,
+        };
+        let (hour_ms, now_ms) = (3_600_000, 500 * 3_600_000 + 1);
+        let said = |text: &str, last_wall_ms| {
+            let envelope = next(asks(text, last_wall_ms), now_ms)?;
+            let Command::ScheduleNext(next) = envelope.command else { panic!("{envelope:?}") };
+            assert_eq!(
+                (envelope.namespace.as_str(), next.name.as_str(), next.id),
+                ("n", "s", ScheduleId(7))
+            );
+            Some(next.next_wall_ms)
+        };
+        assert_eq!(said("0 * * * *", None), Some(Some(501 * hour_ms)));
+        assert_eq!(said("0 * * * *", Some(now_ms)), Some(Some(501 * hour_ms)));
+        assert_eq!(said("0 * * * *", Some(400 * hour_ms + 7)), Some(Some(401 * hour_ms)));
+        assert_eq!(said("0 0 30 2 *", None), Some(None), "never again");
+        // Another node may be able to read it: nothing is said.
+        assert_eq!(said("0 0 * * * * * *", None), None);
+    }
+
+    #[test]
     fn what_names_no_time_is_told() {
         assert_eq!(next_unix_ms("0 0 30 2 *", "", 0), Ok(None));
         assert_eq!(next_unix_ms("* * * * *", "", u64::MAX), Ok(None));
@@ -164,6 +284,8 @@ mod tests {
             ("61 * * * *", "", "is no cron text"),
             ("* * *", "", "is no cron text"),
             ("", "", "is no cron text"),
+            // Years are for clocks that go on for ever; a field too many is a slip.
+            ("0 0 6 * * MON 2030", "", "is no cron text"),
             ("* * * * *", "Mars/Base", "no time zone \"Mars/Base\""),
         ] {
             let why = next_unix_ms(text, zone, 0).unwrap_err();

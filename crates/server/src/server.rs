@@ -91,7 +91,8 @@ impl Server {
             stop.clone(),
         );
         tokio::spawn(Arc::clone(context.news()).follow(node.replica().follow()));
-        tokio::spawn(schedules::follow(node.replica().clone(), node.replica().follow()));
+        let told = node.replica().follow();
+        tokio::spawn(schedules::follow(node.replica().clone(), told, stop.clone()));
         tokio::spawn(grpc::look_after(context.clone(), strays));
         let calls_that_wait = context.calls_that_wait().clone();
         probes.started(node.replica().clone());

@@ -61,17 +61,26 @@ const SAID_AT_ONCE: usize = 64;
 /// The messages of one stream.
 pub(super) type Deliveries = Watched<v1::ConsumeResponse>;
 
-/// What a stream holds of the bounds.
+/// What a consumer holds of the bounds, until what is to be said when it ends was said.
 pub(super) struct Places {
-    counters: Arc<Counters>,
     _of_node: OwnedSemaphorePermit,
     /// None in a simulation, whose connections are its own.
     _of_connection: Option<OwnedSemaphorePermit>,
 }
 
-impl Drop for Places {
+/// Counts a stream while it is open.
+struct Counted(Arc<Counters>);
+
+impl Counted {
+    fn new(counters: &Arc<Counters>) -> Self {
+        counters.consumers.open.enter();
+        Self(Arc::clone(counters))
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.counters.consumers.open.leave();
+        self.0.consumers.open.leave();
     }
 }
 
@@ -93,9 +102,7 @@ pub(super) fn places(context: &Context, extensions: &Extensions) -> Result<Place
     };
     let of_node = Arc::clone(&context.consumers).try_acquire_owned();
     let of_node = of_node.map_err(|_| full(CONSUMERS_MAX, "node", "use another node"))?;
-    let counters = Arc::clone(&context.counters);
-    counters.consumers.open.enter();
-    Ok(Places { counters, _of_node: of_node, _of_connection: of_connection })
+    Ok(Places { _of_node: of_node, _of_connection: of_connection })
 }
 
 /// Begins a stream; what is wrong with its opening is told in it.
@@ -104,7 +111,9 @@ pub(super) fn start(
     requests: Streaming<v1::ConsumeRequest>,
     places: Places,
 ) -> Deliveries {
-    let new = Stage::New(Box::new(New { context: context.clone(), requests, places }));
+    let counted = Counted::new(&context.counters);
+    let new = New { context: context.clone(), requests, places, counted };
+    let new = Stage::New(Box::new(new));
     let counters = Arc::clone(&context.counters);
     let cut = move || counters.consumers.slow_readers_cut.count();
     let messages = futures::stream::unfold(Some(new), next).boxed();
@@ -138,13 +147,14 @@ struct New {
     context: Context,
     requests: Streaming<v1::ConsumeRequest>,
     places: Places,
+    counted: Counted,
 }
 
 impl New {
     async fn open(mut self: Box<Self>) -> Result<Box<Consumer>, Status> {
         let asked = self.asked().await?;
         let deadline = Deadline::within(ATTACH_WITHIN);
-        let Self { context, requests, places } = *self;
+        let Self { context, requests, places, counted } = *self;
         let mailbox = Mailbox::open(&context.news, context.attachment());
         let attachment = mailbox.attachment();
         let wire::queue::Open { namespace, queue, session, consumer, window } = asked;
@@ -169,6 +179,7 @@ impl New {
             },
             // Until it is known what it has, it may be working on all of it.
             delivered: if consumer.is_some() { JobLease(u64::MAX) } else { JobLease(0) },
+            places: Some(places),
         };
         let committed = match attach_by(&context, &envelope, deadline).await {
             Ok(committed) => committed,
@@ -202,7 +213,7 @@ impl New {
             window,
             resizing: None,
             lost: false,
-            _places: places,
+            _counted: counted,
         }))
     }
 
@@ -272,6 +283,9 @@ struct Presence {
     who: Who,
     /// Everything up to here was handed to the connection, or to one before.
     delivered: JobLease,
+    /// Free only after the farewell, or streams that come and go without a quorum would leave any
+    /// number of those behind.
+    places: Option<Places>,
 }
 
 enum Who {
@@ -293,7 +307,9 @@ impl Drop for Presence {
         let mailboxes = std::mem::take(&mut self.mailboxes);
         let who = std::mem::replace(&mut self.who, Who::Nobody);
         let (context, delivered) = (self.context.clone(), self.delivered);
+        let places = self.places.take();
         let farewell = async move {
+            let _until_said = places;
             let consumer = match who {
                 Who::Nobody => return,
                 Who::Known(consumer) => consumer,
@@ -336,9 +352,9 @@ struct Consumer {
     /// As the log has it.
     window: u32,
     resizing: Option<AbortOnDropHandle<Resized>>,
-    /// It was found not to be here any more.
+    /// It was found not to be here any more: it changes no window until it hears of that.
     lost: bool,
-    _places: Places,
+    _counted: Counted,
 }
 
 /// What became of a change of the window.
@@ -353,27 +369,31 @@ enum Woken {
 }
 
 impl Consumer {
+    /// Nothing was taken in yet: what it has is what it had when it came. Whatever of that is taken
+    /// from it since then it is told, as of all that its client has heard of.
     fn opened(&self) -> Told {
         let group_id = self.context.replica.group().0;
-        Told::Opened(v1::ConsumeOpened {
-            consumer_id: self.id.0,
-            group_id,
-            held_leases: Vec::new(),
-        })
+        let held_leases = self.held.iter().map(|job| job.lease.0).collect();
+        Told::Opened(v1::ConsumeOpened { consumer_id: self.id.0, group_id, held_leases })
     }
 
     /// What its client is told next; none once it can't want anything more.
     async fn next(&mut self) -> Result<Option<Told>, Status> {
         loop {
-            self.listen()?;
-            let mailbox = self.presence.mailbox();
-            if self.lost || mailbox.has_left() || mailbox.has_missed() {
-                self.look_for_itself().await?;
-                continue;
+            if self.context.stop.is_cancelled() {
+                return Err(stopping());
             }
+            self.listen()?;
+            // What was taken from it before it left is in the mailbox by then.
+            let mailbox = self.presence.mailbox();
+            let unsure = mailbox.has_left() || mailbox.has_missed();
             self.take_in();
             if let Some((JobId(job_id), JobLease(lease))) = self.withdrawn.pop_front() {
                 return Ok(Some(Told::Withdrawn(v1::JobWithdrawn { job_id, lease })));
+            }
+            if unsure {
+                self.look_for_itself().await?;
+                continue;
             }
             let jobs = self.jobs()?;
             if !jobs.is_empty() {
@@ -431,7 +451,7 @@ impl Consumer {
         {
             self.resized(resized.unwrap_or_else(|_| Err(never_told())))?;
         }
-        if self.resizing.is_none() && self.window != self.attach.window {
+        if self.resizing.is_none() && !self.lost && self.window != self.attach.window {
             self.resize();
         }
         Ok(())
@@ -530,17 +550,16 @@ impl Consumer {
         Ok(jobs)
     }
 
-    /// Finds out where it is by now: comes back if it is nowhere, or may have missed something.
+    /// It left, or may have missed that: finds out where it is by now, and comes back if it is
+    /// nowhere else.
     async fn look_for_itself(&mut self) -> Result<(), Status> {
         let (view, group) = (self.context.replica.stale(), self.context.replica.group());
         let standing = query::consumer(&*view.tables, group, self.id).map_err(Refused::from)?;
         drop(view);
-        let mailbox = self.presence.mailbox();
-        let nothing_missed = !mailbox.has_left() && !mailbox.has_missed();
-        self.lost = false;
+        let here = self.presence.mailbox().attachment();
         match standing {
             None => Err(self.gone()),
-            Some(Some(at)) if at != mailbox.attachment() => Err(not_applied(
+            Some(Some(at)) if at != here => Err(not_applied(
                 Code::Unavailable,
                 "CONSUMER_MOVED",
                 format!(
@@ -549,7 +568,6 @@ impl Consumer {
                     self.id
                 ),
             )),
-            Some(Some(_)) if nothing_missed => Ok(()),
             Some(_) => self.come_back().await,
         }
     }
@@ -586,6 +604,7 @@ impl Consumer {
         self.seen = held.last().map_or(self.seen, |job| job.lease);
         self.held.extend(held);
         self.window = self.attach.window;
+        self.lost = false;
         Ok(())
     }
 

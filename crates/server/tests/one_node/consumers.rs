@@ -21,6 +21,7 @@ struct Worker {
     requests: Option<mpsc::Sender<v1::ConsumeRequest>>,
     stream: Streaming<v1::ConsumeResponse>,
     consumer_id: u64,
+    held_leases: Vec<u64>,
 }
 
 fn asks(request: Asked) -> v1::ConsumeRequest {
@@ -45,13 +46,13 @@ impl Worker {
         let (requests, outgoing) = mpsc::channel(16);
         requests.send(first).await.unwrap();
         let stream = calls.consume(ReceiverStream::new(outgoing)).await?.into_inner();
-        Ok(Self { requests: Some(requests), stream, consumer_id: 0 })
+        Ok(Self { requests: Some(requests), stream, consumer_id: 0, held_leases: Vec::new() })
     }
 
     async fn open(fixture: &Fixture, open: v1::ConsumeOpen) -> Self {
         let mut worker = Self::begin(fixture, asks(Asked::Open(open))).await;
         let Told::Opened(opened) = worker.told().await.unwrap() else { panic!("it is not open") };
-        worker.consumer_id = opened.consumer_id;
+        (worker.consumer_id, worker.held_leases) = (opened.consumer_id, opened.held_leases);
         assert!(worker.consumer_id > 0);
         worker
     }
@@ -290,10 +291,11 @@ async fn a_worker_is_told_what_is_taken_from_it() {
     assert_eq!(seen(&status), (Code::FailedPrecondition, "JOB_LEASE_LOST", "not_applied"));
     assert_eq!(queue.purge().await, 1);
     assert_eq!(worker.withdrawn().await, (again[0].job_id, again[0].lease));
-    // The stream goes on, until its queue is gone.
+    // The stream goes on, until its queue is gone, and the job with it.
     queue.push(job("next")).await;
-    worker.jobs(1).await;
+    let last = worker.jobs(1).await;
     assert!(queue.delete().await.deleted);
+    assert_eq!(worker.withdrawn().await, (last[0].job_id, last[0].lease));
     let status = worker.ended().await;
     gone(&status);
     assert!(status.message().contains("deleted"), "{}", status.message());
@@ -358,6 +360,7 @@ async fn a_consumer_with_a_session_comes_back_to_what_it_had() {
     let asked = || v1::ConsumeOpen { session_id, ..open("q", 3) };
     let mut worker = Worker::open(&fixture, asked()).await;
     let consumer_id = worker.consumer_id;
+    assert_eq!(worker.held_leases, [0; 0], "a new one has nothing");
     queue.push_all((0..5).map(|n| job(&n.to_string())).collect()).await.unwrap();
     let held = worker.jobs(3).await;
     queue.ack(&held[0]).await.unwrap();
@@ -373,6 +376,7 @@ async fn a_consumer_with_a_session_comes_back_to_what_it_had() {
     let back = worker.jobs(3).await;
     let leases = |jobs: &[v1::DeliveredJob]| jobs.iter().map(|job| job.lease).collect::<Vec<_>>();
     assert_eq!(leases(&back), leases(&[&held[1..], &fourth[..]].concat()));
+    assert_eq!(worker.held_leases, leases(&back));
     assert!(back.iter().all(|job| job.attempt == 1));
     queue.ack(&back[0]).await.unwrap();
     assert_eq!(payloads(&worker.jobs(1).await), ["4"]);
@@ -383,6 +387,7 @@ async fn a_consumer_with_a_session_comes_back_to_what_it_had() {
     assert_eq!(seen(&status), (Code::Unavailable, "CONSUMER_MOVED", "not_applied"));
     let back = moved.jobs(3).await;
     assert_eq!(leases(&back).len(), 3);
+    assert_eq!(moved.held_leases, leases(&back));
     assert_eq!(queue.stats().await.leased, 3);
 
     // It ends with its session, and its jobs go to others, as failed attempts.
@@ -397,6 +402,34 @@ async fn a_consumer_with_a_session_comes_back_to_what_it_had() {
     gone(&Worker::begin(&fixture, asks(Asked::Open(again()))).await.ended().await);
     let status = Worker::begin(&fixture, asks(Asked::Open(asked()))).await.ended().await;
     assert_eq!(seen(&status), (Code::NotFound, "SESSION_EXPIRED", "not_applied"));
+}
+
+#[tokio::test]
+async fn a_consumer_that_comes_back_is_told_what_it_still_has() {
+    let fixture = Fixture::start().await;
+    let queue = Queue::of(&fixture, "q").await;
+    queue.update(v1::QueueOptions { visibility_ms: Some(1_000), ..Default::default() }).await;
+    let session_id = session(&fixture).await;
+    let asked = v1::ConsumeOpen { session_id, ..open("q", 2) };
+    let mut worker = Worker::open(&fixture, asked.clone()).await;
+    queue.push_all(vec![job("lapses"), job("lasts"), job("new")]).await.unwrap();
+    let had = worker.jobs(2).await;
+    queue.extend(&had[1], 60_000).await;
+    let consumer_id = worker.consumer_id;
+    drop(worker);
+    until(async || {
+        let mut other = queue.pull(2).await;
+        other.retain(|job| job.job_id == had[0].job_id);
+        !other.is_empty()
+    })
+    .await;
+    let mut worker = Worker::open(&fixture, v1::ConsumeOpen { consumer_id, ..asked }).await;
+    assert_eq!(worker.held_leases, [had[1].lease]);
+    let back = worker.jobs(1).await;
+    assert_eq!((back[0].lease, back[0].attempt), (had[1].lease, 1));
+    // What is taken from it from then on it is told, also of what it had before.
+    assert!(queue.cancel(had[1].job_id).await.was_leased);
+    assert_eq!(worker.withdrawn().await, (had[1].job_id, had[1].lease));
 }
 
 /// A node that can't be reached for a while is detached by the leader; its streams are still there.
@@ -483,7 +516,7 @@ async fn a_stream_is_opened_once_and_in_order() {
     let (silent, outgoing) = mpsc::channel(1);
     let mut calls = QueueServiceClient::new(fixture.channel().await);
     let stream = calls.consume(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
-    let mut ended = Worker { requests: None, stream, consumer_id: 0 };
+    let mut ended = Worker { requests: None, stream, consumer_id: 0, held_leases: Vec::new() };
     drop(silent);
     let status = ended.ended().await;
     assert_eq!(seen(&status), (Code::InvalidArgument, "NOT_OPEN", "not_applied"));

@@ -80,6 +80,12 @@ impl Queue {
         Ok(self.calls.clone().ack(acks).await?.into_inner().revision)
     }
 
+    pub(crate) async fn extend(&self, job: &v1::DeliveredJob, extend_ms: u64) {
+        let (queue, job_id, lease) = (self.name.clone(), job.job_id, job.lease);
+        let extend = v1::ExtendRequest { queue, job_id, lease, extend_ms, ..Default::default() };
+        self.calls.clone().extend(extend).await.unwrap();
+    }
+
     fn nacks(&self, job: &v1::DeliveredJob, verdict: v1::NackVerdict) -> v1::NackRequest {
         v1::NackRequest {
             queue: self.name.clone(),

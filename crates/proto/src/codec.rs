@@ -3,7 +3,7 @@
 //! A field of a few bytes can become a struct of a few hundred in memory. The bound on a message's
 //! bytes alone would let two megabytes grow to two hundred.
 
-use crate::v1::{PipelineRequest, PushRequest};
+use crate::v1::{PipelineRequest, PushRequest, PutScheduleRequest, TxnRequest};
 use prost::Message;
 use std::any::TypeId;
 use std::marker::PhantomData;
@@ -20,10 +20,40 @@ pub const FIELDS_MAX: usize = 4_096;
 /// sends 128 KiB in a message, which can't hold as many; in memory they are some ten megabytes.
 pub const CALL_FIELDS_MAX: usize = 65_536;
 
-/// The number of `PipelineCall.queue_push`.
-const QUEUE_PUSH: u64 = 96;
-/// The number of `PushRequest.jobs`.
-const JOBS: u64 = 4;
+/// The way from a message to others inside it: the numbers of the fields that lead there.
+type Path = &'static [u64];
+
+/// What of a [`PushRequest`] is counted besides its own fields: those of `jobs`.
+const OF_PUSH: &[Path] = &[&[4]];
+/// Likewise of a [`TxnRequest`]: those of each `queue_push` of `then` and of `otherwise`, which are
+/// its jobs, and those of these.
+const OF_TXN: &[Path] = &[&[4, 23], &[4, 23, 2], &[5, 23], &[5, 23, 2]];
+/// Likewise of a [`PutScheduleRequest`]: those of `job`.
+const OF_SCHEDULE: &[Path] = &[&[5]];
+
+/// Where a message has jobs in it that fill memory with few bytes.
+fn jobs_of<U: 'static>() -> &'static [Path] {
+    let of = TypeId::of::<U>();
+    if of == TypeId::of::<PushRequest>() {
+        OF_PUSH
+    } else if of == TypeId::of::<TxnRequest>() {
+        OF_TXN
+    } else if of == TypeId::of::<PutScheduleRequest>() {
+        OF_SCHEDULE
+    } else {
+        &[]
+    }
+}
+
+/// As [`jobs_of`], of a request by its number in `PipelineCall`.
+fn jobs_of_call(kind: u64) -> &'static [Path] {
+    match kind {
+        64 => OF_TXN,
+        96 => OF_PUSH,
+        114 => OF_SCHEDULE,
+        _ => &[],
+    }
+}
 
 /// Encodes `T`, decodes `U`.
 #[derive(Clone, Debug)]
@@ -69,31 +99,35 @@ impl<U: Message + Default + 'static> Decoder for BoundedDecoder<U> {
         if buffer.chunk().len() < buffer.remaining() {
             return Err(Status::internal("a message came in pieces"));
         }
-        if !within(buffer.chunk(), FIELDS_MAX) {
-            return Err(Status::invalid_argument(format!(
-                "the message has more than {FIELDS_MAX} fields; send less at once"
-            )));
-        }
-        if TypeId::of::<U>() == TypeId::of::<PipelineRequest>()
-            && !calls_within(buffer.chunk(), CALL_FIELDS_MAX)
-        {
-            return Err(Status::invalid_argument(format!(
-                "the calls of the message have more than {CALL_FIELDS_MAX} fields; send less at once"
-            )));
-        }
-        if TypeId::of::<U>() == TypeId::of::<PushRequest>()
-            && job_fields(buffer.chunk()).nth(CALL_FIELDS_MAX).is_some()
-        {
-            return Err(Status::invalid_argument(format!(
-                "the jobs have more than {CALL_FIELDS_MAX} fields; push less at once"
-            )));
-        }
+        check::<U>(buffer.chunk())?;
         self.0.decode(buffer)
     }
 
     fn buffer_settings(&self) -> BufferSettings {
         self.0.buffer_settings()
     }
+}
+
+/// Refuses a message of a kind that would take more memory than its bytes let expect.
+fn check<U: 'static>(bytes: &[u8]) -> Result<(), Status> {
+    let refused = |message: String| Err(Status::invalid_argument(message));
+    if !within(bytes, FIELDS_MAX) {
+        return refused(format!(
+            "the message has more than {FIELDS_MAX} fields; send less at once"
+        ));
+    }
+    if TypeId::of::<U>() == TypeId::of::<PipelineRequest>() && !calls_within(bytes, CALL_FIELDS_MAX)
+    {
+        return refused(format!(
+            "the calls of the message have more than {CALL_FIELDS_MAX} fields; send less at once"
+        ));
+    }
+    if fields_at(bytes, jobs_of::<U>(), CALL_FIELDS_MAX + 1) > CALL_FIELDS_MAX {
+        return refused(format!(
+            "the jobs have more than {CALL_FIELDS_MAX} fields; push less at once"
+        ));
+    }
+    Ok(())
 }
 
 /// Whether a message has at most `max` fields. What is malformed is left to the decoder.
@@ -107,17 +141,46 @@ fn calls_within(bytes: &[u8], max: usize) -> bool {
     // Whatever is bytes in these two levels is a message.
     let calls = Fields(bytes).filter_map(|(_, call)| call);
     let requests = calls.flat_map(Fields).filter_map(|(kind, request)| Some((kind, request?)));
-    let fields = requests.flat_map(|(kind, request)| {
-        let jobs = job_fields(if kind == QUEUE_PUSH { request } else { &[] });
-        Fields(request).chain(jobs)
-    });
-    fields.take(max + 1).count() <= max
+    let mut left = max;
+    for (kind, request) in requests {
+        let fields = Fields(request).take(left + 1).count();
+        let jobs = fields_at(request, jobs_of_call(kind), left + 1);
+        match left.checked_sub(fields + jobs) {
+            Some(rest) => left = rest,
+            None => return false,
+        }
+    }
+    true
 }
 
-/// The fields of all jobs of a [`PushRequest`].
-fn job_fields(push: &[u8]) -> impl Iterator<Item = (u64, Option<&[u8]>)> {
-    let jobs = Fields(push).filter_map(|(number, job)| job.filter(|_| number == JOBS));
-    jobs.flat_map(Fields)
+/// How many fields the messages have together that paths lead to, counted up to `enough` or a little
+/// beyond.
+fn fields_at(message: &[u8], paths: &[Path], enough: usize) -> usize {
+    let mut count = 0;
+    for path in paths {
+        if count < enough {
+            count += fields_along(message, path, enough - count);
+        }
+    }
+    count
+}
+
+fn fields_along(message: &[u8], path: &[u64], enough: usize) -> usize {
+    let Some((next, rest)) = path.split_first() else {
+        return Fields(message).take(enough).count();
+    };
+    let mut count = 0;
+    for (number, holds) in Fields(message) {
+        if number == *next
+            && let Some(inner) = holds
+        {
+            count += fields_along(inner, rest, enough - count);
+        }
+        if count >= enough {
+            break;
+        }
+    }
+    count
 }
 
 /// The fields of a message: their numbers, and of those that are bytes or a message what they hold.
@@ -216,27 +279,97 @@ mod tests {
         assert!(!calls_within(&frame(1, 1 << 20), CALL_FIELDS_MAX));
     }
 
+    fn jobs(jobs: usize, headers: usize) -> Vec<v1::NewJob> {
+        let headers = vec![v1::JobHeader::default(); headers];
+        let job = v1::NewJob { payload: vec![0x0a; 99].into(), headers, ..Default::default() };
+        vec![job; jobs]
+    }
+
+    fn push(pushed: Vec<v1::NewJob>) -> PushRequest {
+        PushRequest { jobs: pushed, ..Default::default() }
+    }
+
+    fn transaction(pushed: Vec<v1::NewJob>, otherwise: bool) -> TxnRequest {
+        use v1::txn_operation::Operation;
+        let pushed = v1::TxnQueuePush { jobs: pushed, ..Default::default() };
+        let pushed = v1::TxnOperation { operation: Some(Operation::QueuePush(pushed)) };
+        let read = v1::TxnOperation { operation: Some(Operation::KvGet(v1::TxnKvGet::default())) };
+        match otherwise {
+            false => TxnRequest { then: vec![read, pushed], ..Default::default() },
+            true => TxnRequest { otherwise: vec![pushed, read], ..Default::default() },
+        }
+    }
+
+    fn schedule(job: Option<v1::NewJob>) -> PutScheduleRequest {
+        PutScheduleRequest { job, ..Default::default() }
+    }
+
+    /// How many fields of jobs are counted in a request, besides its own.
+    fn counted<U: Message + 'static>(request: &U) -> usize {
+        fields_at(&request.encode_to_vec(), jobs_of::<U>(), usize::MAX)
+    }
+
     #[test]
     fn the_fields_of_jobs_are_counted_wherever_they_are_pushed() {
-        let push = |jobs, headers| {
-            let headers = vec![v1::JobHeader::default(); headers];
-            let job = v1::NewJob { payload: vec![0x0a; 99].into(), headers, ..Default::default() };
-            PushRequest { jobs: vec![job; jobs], ..Default::default() }
-        };
-        let frame = |push| {
-            let request = Some(v1::pipeline_call::Request::QueuePush(push));
-            let call = v1::PipelineCall { id: 300, timeout_ms: 7, request };
+        use v1::pipeline_call::Request;
+        let frame = |request| {
+            let call = v1::PipelineCall { id: 300, timeout_ms: 7, request: Some(request) };
             v1::PipelineRequest { calls: vec![call], cancelled: Vec::new() }.encode_to_vec()
         };
-        for (jobs, headers) in [(1, 0), (1, 7), (128, 64)] {
-            let fields = jobs * (1 + headers);
-            assert_eq!(job_fields(&push(jobs, headers).encode_to_vec()).count(), fields);
+        let exactly = |frame: &[u8], fields: usize| {
+            assert!(calls_within(frame, fields), "{fields}");
+            assert!(!calls_within(frame, fields - 1), "{fields}");
+        };
+        for (count, headers) in [(1, 0), (1, 7), (128, 64)] {
+            let pushed = || jobs(count, headers);
+            let fields = count * (1 + headers);
+            assert_eq!(counted(&push(pushed())), fields);
             // In a pipeline each job is also a field of its request.
-            let frame = frame(push(jobs, headers));
-            assert!(calls_within(&frame, jobs + fields), "{jobs} {headers}");
-            assert!(!calls_within(&frame, jobs + fields - 1), "{jobs} {headers}");
+            exactly(&frame(Request::QueuePush(push(pushed()))), count + fields);
+            for otherwise in [false, true] {
+                // Each job is a field, too, of a step, of which there are two.
+                let transaction = transaction(pushed(), otherwise);
+                assert_eq!(counted(&transaction), count + fields);
+                exactly(&frame(Request::TxnCommit(transaction)), 2 + count + fields);
+            }
+            let schedule = schedule(pushed().pop());
+            assert_eq!(counted(&schedule), 1 + headers);
+            exactly(&frame(Request::QueuePutSchedule(schedule)), 1 + 1 + headers);
         }
-        assert!(!calls_within(&frame(push(1, 1 << 20)), CALL_FIELDS_MAX));
+        assert_eq!(counted(&v1::AckRequest { job_id: 7, lease: 8, ..Default::default() }), 0);
+        // As much as two megabytes hold of them, counted no further than needed.
+        let many = || jobs(1, 1 << 20);
+        assert!(!calls_within(&frame(Request::QueuePush(push(many()))), CALL_FIELDS_MAX));
+        let empty = || vec![v1::NewJob::default(); 1 << 20];
+        assert!(counted(&transaction(empty(), false)) > CALL_FIELDS_MAX);
+        let transaction = Request::TxnCommit(transaction(empty(), true));
+        assert!(!calls_within(&frame(transaction), CALL_FIELDS_MAX));
+        let schedule = schedule(many().pop());
+        assert!(counted(&schedule) > CALL_FIELDS_MAX);
+        let enough = CALL_FIELDS_MAX + 1;
+        assert_eq!(fields_at(&schedule.encode_to_vec(), OF_SCHEDULE, enough), enough);
+        assert!(!calls_within(&frame(Request::QueuePutSchedule(schedule)), CALL_FIELDS_MAX));
+    }
+
+    #[test]
+    fn a_request_whose_jobs_have_too_many_fields_is_not_decoded() {
+        fn checked<U: Message + 'static>(request: &U) -> Result<(), Status> {
+            check::<U>(&request.encode_to_vec())
+        }
+        let many = || jobs(1, CALL_FIELDS_MAX);
+        for checked in [
+            checked(&push(many())),
+            checked(&transaction(many(), false)),
+            checked(&transaction(many(), true)),
+            checked(&schedule(many().pop())),
+        ] {
+            let status = checked.unwrap_err();
+            assert_eq!(status.code(), tonic::Code::InvalidArgument);
+            assert!(status.message().contains("push less"), "{}", status.message());
+        }
+        checked(&push(jobs(128, 64))).unwrap();
+        checked(&transaction(jobs(128, 64), false)).unwrap();
+        checked(&schedule(jobs(1, 64).pop())).unwrap();
     }
 
     #[test]
@@ -251,7 +384,9 @@ mod tests {
                 .collect();
             within(&garbage, 16);
             calls_within(&garbage, 16);
-            job_fields(&garbage).count();
+            for paths in [OF_PUSH, OF_TXN, OF_SCHEDULE] {
+                fields_at(&garbage, paths, 16);
+            }
         }
         assert!(within(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01], 1));
     }

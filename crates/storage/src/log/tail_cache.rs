@@ -76,8 +76,13 @@ fn decoded_bytes(batch: &Batch, encoded_len: usize) -> usize {
         Command::Transaction(transaction) => {
             let Transaction { conditions, then, otherwise } = transaction;
             let operations = then.capacity() + otherwise.capacity();
+            let pushed = then.iter().chain(otherwise).map(|operation| match operation {
+                Operation::QueuePush(push) => jobs_bytes(&push.jobs, push.jobs.capacity()),
+                _ => 0,
+            });
             conditions.capacity() * (size_of::<Condition>() + STEP_STRINGS * STRING_OVERHEAD_BYTES)
                 + operations * (size_of::<Operation>() + STEP_STRINGS * STRING_OVERHEAD_BYTES)
+                + pushed.sum::<usize>()
         }
         Command::LockDetach(detach) => {
             detach.calls.capacity() * size_of::<(TicketId, Attachment)>()
@@ -87,13 +92,9 @@ fn decoded_bytes(batch: &Batch, encoded_len: usize) -> usize {
             checkpoint.sessions.capacity() * size_of::<(SessionId, Option<u64>)>()
                 + checkpoint.locks.capacity() * (HELD_LOCK_BYTES + size_of::<Option<u64>>())
         }
-        Command::QueuePush(push) => {
-            let headers = push.jobs.iter().map(|job| {
-                job.headers.capacity() * (size_of::<(String, Bytes)>() + 2 * STRING_OVERHEAD_BYTES)
-            });
-            push.jobs.capacity() * (size_of::<NewJob>() + JOB_STRINGS * STRING_OVERHEAD_BYTES)
-                + headers.sum::<usize>()
-        }
+        Command::QueuePush(push) => jobs_bytes(&push.jobs, push.jobs.capacity()),
+        // The job itself is in the command; it has more strings than others.
+        Command::SchedulePut(put) => jobs_bytes(std::slice::from_ref(&put.job), 1),
         Command::QueueRedrive(QueueRedrive { which: Redriven::Jobs(ids), .. }) => {
             ids.capacity() * size_of::<JobId>()
         }
@@ -103,6 +104,14 @@ fn decoded_bytes(batch: &Batch, encoded_len: usize) -> usize {
         + batch.commands.capacity() * size_of::<Envelope>()
         + batch.commands.len() * STRINGS * STRING_OVERHEAD_BYTES
         + lists.sum::<usize>()
+}
+
+/// Memory of jobs in a list with room for so many.
+fn jobs_bytes(jobs: &[NewJob], room: usize) -> usize {
+    let headers = jobs.iter().map(|job| {
+        job.headers.capacity() * (size_of::<(String, Bytes)>() + 2 * STRING_OVERHEAD_BYTES)
+    });
+    room * (size_of::<NewJob>() + JOB_STRINGS * STRING_OVERHEAD_BYTES) + headers.sum::<usize>()
 }
 
 impl TailCache {
@@ -194,8 +203,8 @@ impl TailCache {
 mod tests {
     use super::*;
     use quorate_state::{
-        Caller, Expect, KvSet, LogPosition, QueuePush, SessionExpire, Stamp, Term,
-        codec::encode_batch,
+        Caller, Expect, KvSet, LogPosition, QueuePush, Repeats, SchedulePut, SessionExpire, Stamp,
+        Term, codec::encode_batch,
     };
 
     fn entry(index: u64, payload: Payload) -> LogEntry {
@@ -314,10 +323,30 @@ mod tests {
         // Some ten bytes each in the encoding, and two for each header.
         let headers = vec![(String::new(), Bytes::new()); 16];
         let job = NewJob { headers, ..NewJob::default() };
-        let push = QueuePush { queue: "q".to_owned(), jobs: vec![job; 100] };
-        let push = commands(vec![Command::QueuePush(push)]);
+        let push = || QueuePush { queue: "q".to_owned(), jobs: vec![job.clone(); 100] };
         let least = 100 * (size_of::<NewJob>() + 16 * size_of::<(String, Bytes)>());
-        assert!((least..8 * least).contains(&cost(&push)), "{} for {least}", cost(&push));
+        let transaction = |then, otherwise| {
+            Command::Transaction(Transaction { conditions: Vec::new(), then, otherwise })
+        };
+        let put = |number: u64| {
+            Command::SchedulePut(SchedulePut {
+                name: number.to_string(),
+                queue: "q".to_owned(),
+                job: job.clone(),
+                repeats: Repeats::Every { ms: 1_000 },
+                next_wall_ms: None,
+            })
+        };
+        for pushes in [
+            vec![Command::QueuePush(push())],
+            vec![transaction(vec![Operation::QueuePush(push())], Vec::new())],
+            vec![transaction(Vec::new(), vec![Operation::QueuePush(push())])],
+            (0..100).map(put).collect(),
+        ] {
+            let what = format!("{:.20?}", pushes[0]);
+            let cost = cost(&commands(pushes));
+            assert!((least..8 * least).contains(&cost), "{cost} for {least}: {what}");
+        }
     }
 
     /// A value that is a slice of a large buffer does not keep the buffer.

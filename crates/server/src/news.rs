@@ -79,7 +79,7 @@ impl News {
         loop {
             match applied.recv().await {
                 Ok(Applied::Events(events)) => self.tell(&events),
-                Ok(Applied::Resync) | Err(RecvError::Lagged(_)) => self.tell_all(),
+                Ok(Applied::Resync) | Err(RecvError::Lagged(_)) => self.resync(),
                 Err(RecvError::Closed) => return,
             }
         }
@@ -148,7 +148,8 @@ impl News {
         listening.mailboxes.get(&at.call).filter(|_| at.node == self.node)
     }
 
-    fn tell_all(&self) {
+    /// Everybody has to look for himself.
+    pub(crate) fn resync(&self) {
         let listening = self.lock();
         listening.topics.values().flatten().for_each(|listener| listener.notify_one());
         listening.mailboxes.values().for_each(|mailbox| mailbox.missed());
@@ -208,7 +209,7 @@ mod tests {
         pull.news().await;
         news.tell(&[Event::ConsumerLeft { consumer: ConsumerId(7), attachment: at(NODE, 1) }]);
         pull.news().await;
-        news.tell_all();
+        news.resync();
         ticket.news().await;
         other.news().await;
         drop((ticket, other, pull));
@@ -257,7 +258,7 @@ mod tests {
         assert!(mailbox.has_left());
         // After a gap it takes in nothing more.
         news.tell(&[assigned(here, 6)]);
-        news.tell_all();
+        news.resync();
         news.tell(&[assigned(here, 7)]);
         assert!(mailbox.has_missed() && mailbox.next_assigned().is_none());
         assert!(strays.try_recv().is_err());

@@ -247,6 +247,24 @@ mod tests {
             times("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", 2),
             ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]
         );
+        // What names more than one time of day goes by what the clock shows, again and again.
+        assert_eq!(
+            times("*/30 * * * *", "Europe/Berlin", "2026-03-29T00:15:00Z", 2),
+            ["2026-03-29T00:30:00Z", "2026-03-29T01:00:00Z"]
+        );
+        assert_eq!(
+            times("30 0,2 * * *", "Europe/Berlin", "2026-03-29T00:15:00Z", 1),
+            ["2026-03-29T22:30:00Z"]
+        );
+        assert_eq!(
+            times("*/30 * * * *", "Europe/Berlin", "2026-10-25T00:15:00Z", 4),
+            [
+                "2026-10-25T00:30:00Z",
+                "2026-10-25T01:00:00Z",
+                "2026-10-25T01:30:00Z",
+                "2026-10-25T02:00:00Z"
+            ]
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::connections;
 use crate::grpc::{self, Context};
 use crate::http::{self, Probes};
+use crate::news::News;
 use crate::schedules;
 use quorate_consensus::io::Incoming;
 use quorate_consensus::{Node, Replica};
@@ -61,6 +62,7 @@ pub struct Server {
     probes: Probes,
     stop: CancellationToken,
     tasks: TaskTracker,
+    news: Arc<News>,
     /// What has to be said in the log before consensus stops.
     calls_that_wait: TaskTracker,
 }
@@ -90,7 +92,8 @@ impl Server {
             options.slow_reader_max,
             stop.clone(),
         );
-        tokio::spawn(Arc::clone(context.news()).follow(node.replica().follow()));
+        let news = Arc::clone(context.news());
+        tokio::spawn(Arc::clone(&news).follow(node.replica().follow()));
         let told = node.replica().follow();
         tokio::spawn(schedules::follow(node.replica().clone(), told, stop.clone()));
         tokio::spawn(grpc::look_after(context.clone(), strays));
@@ -111,13 +114,19 @@ impl Server {
             tasks.spawn(http::serve(incoming, probes.clone(), stop.clone()));
         }
         tasks.close();
-        Self { node, probes, stop, tasks, calls_that_wait }
+        Self { node, probes, stop, tasks, news, calls_that_wait }
     }
 
     /// Pipeline streams that hold anything now.
     #[must_use]
     pub fn open_pipelines(&self) -> u64 {
         self.probes.counters().pipelines.get()
+    }
+
+    /// Makes whoever waits for news on this node look at the state himself, as when a snapshot was
+    /// installed: tests have no other way to make the node miss events.
+    pub fn resync(&self) {
+        self.news.resync();
     }
 
     /// The replica behind the services.

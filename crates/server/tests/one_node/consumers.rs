@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 /// A stream, spoken by hand.
-struct Worker {
+pub(crate) struct Worker {
     requests: Option<mpsc::Sender<v1::ConsumeRequest>>,
     stream: Streaming<v1::ConsumeResponse>,
     consumer_id: u64,
@@ -28,7 +28,7 @@ fn asks(request: Asked) -> v1::ConsumeRequest {
     v1::ConsumeRequest { request: Some(request) }
 }
 
-fn open(queue: &str, window: u32) -> v1::ConsumeOpen {
+pub(crate) fn open(queue: &str, window: u32) -> v1::ConsumeOpen {
     v1::ConsumeOpen { queue: queue.to_owned(), window, ..Default::default() }
 }
 
@@ -49,7 +49,7 @@ impl Worker {
         Ok(Self { requests: Some(requests), stream, consumer_id: 0, held_leases: Vec::new() })
     }
 
-    async fn open(fixture: &Fixture, open: v1::ConsumeOpen) -> Self {
+    pub(crate) async fn open(fixture: &Fixture, open: v1::ConsumeOpen) -> Self {
         let mut worker = Self::begin(fixture, asks(Asked::Open(open))).await;
         let Told::Opened(opened) = worker.told().await.unwrap() else { panic!("it is not open") };
         (worker.consumer_id, worker.held_leases) = (opened.consumer_id, opened.held_leases);
@@ -64,7 +64,7 @@ impl Worker {
     }
 
     /// So many jobs, and nothing else.
-    async fn jobs(&mut self, count: usize) -> Vec<v1::DeliveredJob> {
+    pub(crate) async fn jobs(&mut self, count: usize) -> Vec<v1::DeliveredJob> {
         let mut jobs = Vec::new();
         while jobs.len() < count {
             match self.told().await.unwrap() {
@@ -275,6 +275,58 @@ async fn no_job_is_lost_between_its_delivery_and_its_message() {
 }
 
 #[tokio::test]
+async fn a_message_has_so_many_jobs_at_most() {
+    let fixture = Fixture::start().await;
+    let queue = Queue::of(&fixture, "q").await;
+    for _ in 0..5 {
+        queue.push_all((0..120).map(|_| job("")).collect()).await.unwrap();
+    }
+    let mut worker = Worker::open(&fixture, open("q", 1_000)).await;
+    let mut messages = Vec::new();
+    while messages.iter().sum::<usize>() < 600 {
+        let Told::Jobs(told) = worker.told().await.unwrap() else { panic!("no jobs") };
+        messages.push(told.jobs.len());
+    }
+    assert_eq!((messages[0], messages.iter().max(), messages.iter().sum()), (256, Some(&256), 600));
+}
+
+/// What a node can't tell of one by one, because it took over a snapshot or fell behind.
+#[tokio::test]
+async fn a_consumer_that_may_have_missed_something_misses_nothing() {
+    let fixture = Fixture::start().await;
+    let queue = Queue::of(&fixture, "q").await;
+    let session_id = session(&fixture).await;
+    for session_id in [0, session_id] {
+        let asked = v1::ConsumeOpen { session_id, ..open("q", 1_000) };
+        let mut worker = Worker::open(&fixture, asked).await;
+        let first = queue.push(job("")).await;
+        let had = worker.jobs(1).await;
+        assert_eq!(had[0].job_id, first);
+        let pusher = queue.clone();
+        let pushes = tokio::spawn(async move {
+            for _ in 0..300 {
+                pusher.push(job("")).await;
+            }
+        });
+        let misses = async {
+            while !pushes.is_finished() {
+                fixture.server.resync();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let (mut jobs, ()) = futures::join!(worker.jobs(300), misses);
+        assert!(jobs.iter().all(|job| job.attempt == 1 && job.job_id != first));
+        jobs.dedup_by_key(|job| job.job_id);
+        assert_eq!(jobs.len(), 300, "each once");
+        // It is here as before: what is taken from it it is told.
+        assert!(queue.cancel(first).await.was_leased);
+        assert_eq!(worker.withdrawn().await, (first, had[0].lease));
+        drop(worker);
+        queue.purge().await;
+    }
+}
+
+#[tokio::test]
 async fn a_worker_is_told_what_is_taken_from_it() {
     let fixture = Fixture::start().await;
     let queue = Queue::of(&fixture, "q").await;
@@ -332,6 +384,30 @@ async fn what_was_not_handed_over_goes_back_as_if_nothing_had_happened() {
         queue.purge().await;
     }
     until(async || metric(&fixture, "quorate_consumers").await == 0).await;
+}
+
+/// It gets everything at its own pace, and never more than its window at once.
+#[tokio::test]
+async fn a_reader_that_is_slow_gets_everything_in_the_end() {
+    let fixture =
+        Fixture::start_with(|options| options.slow_reader_max = Duration::from_secs(5)).await;
+    let queue = Queue::of(&fixture, "q").await;
+    let window = 4;
+    let mut slow = Worker::open(&fixture, open("q", window)).await;
+    // A message each, and more than fits on the way.
+    let count = push_much(&queue).await;
+    for taken in 0..count {
+        let info = queue.stats().await;
+        let left = (count - taken) as u64;
+        assert_eq!((info.leased, info.ready + info.leased), (left.min(window.into()), left));
+        let jobs = slow.jobs(1).await;
+        assert_eq!(jobs[0].attempt, 1);
+        // As long as its work takes.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        queue.ack(&jobs[0]).await.unwrap();
+    }
+    assert_eq!(metric(&fixture, "quorate_consumers_cut_total").await, 0);
+    assert_eq!(queue.stats().await.totals.unwrap().lapsed, 0);
 }
 
 #[tokio::test]
@@ -528,6 +604,22 @@ async fn a_stream_is_opened_once_and_in_order() {
         queue.get(id).await.0.unwrap().state() == v1::JobState::Ready
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_opens_is_ended() {
+    let fixture = Fixture::start().await;
+    let (_silent, outgoing) = mpsc::channel(1);
+    let mut calls = QueueServiceClient::new(fixture.channel().await);
+    let stream = calls.consume(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
+    let mut silent = Worker { requests: None, stream, consumer_id: 0, held_leases: Vec::new() };
+    // From here on time passes as soon as nothing else happens.
+    tokio::time::pause();
+    let begun = Instant::now();
+    let status = silent.ended().await;
+    assert_eq!(seen(&status), (Code::DeadlineExceeded, "NOT_OPEN", "not_applied"));
+    let waited = begun.elapsed();
+    assert!((9..=11).contains(&waited.as_secs()), "it took {waited:?}");
 }
 
 #[tokio::test]

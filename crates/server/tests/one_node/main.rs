@@ -10,6 +10,7 @@ mod locks;
 mod operations;
 mod pipeline;
 mod queues;
+mod schedules;
 mod services;
 mod txn;
 mod watches;

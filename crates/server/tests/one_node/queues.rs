@@ -71,6 +71,11 @@ impl Queue {
         self.pull_as(self.pulls(count, 0)).await.unwrap()
     }
 
+    /// As [`Queue::pull`], and waits for so long if there is none.
+    pub(crate) async fn pull_waiting(&self, count: u32, wait_ms: u64) -> Vec<v1::DeliveredJob> {
+        self.pull_as(self.pulls(count, wait_ms)).await.unwrap()
+    }
+
     fn acks(&self, job_id: u64, lease: u64) -> v1::AckRequest {
         v1::AckRequest { queue: self.name.clone(), job_id, lease, ..Default::default() }
     }

@@ -1,7 +1,9 @@
 //! Transactions: all or nothing, on conditions, and without an entry when they only read.
 
+use crate::consumers::{Worker, open};
 use crate::fixture::{Fixture, get, seen, set};
 use crate::pipeline::{Pipe, call, error};
+use crate::queues::{Queue, job};
 use bytes::Bytes;
 use quorate_proto::v1;
 use quorate_proto::v1::cluster_service_client::ClusterServiceClient;
@@ -245,6 +247,71 @@ async fn a_repetition_has_one_effect() {
     let all = client.commit(txn(vec![], vec![read("n"), read("m")], vec![])).await.unwrap();
     let all = results(&all.into_inner());
     assert_eq!((found(&all[0]), found(&all[1])), (Some((&b"5"[..], 1)), None));
+}
+
+fn push(queue: &str, payloads: &[&str]) -> Operation {
+    let jobs = payloads.iter().map(|payload| job(payload)).collect();
+    Operation::QueuePush(v1::TxnQueuePush { queue: queue.to_owned(), jobs })
+}
+
+fn ack(queue: &str, job: &v1::DeliveredJob) -> Operation {
+    let (queue, job_id, lease) = (queue.to_owned(), job.job_id, job.lease);
+    Operation::QueueAck(v1::TxnQueueAck { queue, job_id, lease })
+}
+
+/// The outbox: what a job is about and the job; and what came of it together with its end.
+#[tokio::test]
+async fn jobs_are_pushed_and_done_together_with_what_is_written() {
+    let fixture = Fixture::start().await;
+    let mut client = TxnServiceClient::new(fixture.channel().await);
+    let mut kv = fixture.kv().await;
+    let queue = Queue::of(&fixture, "orders").await;
+    let mut worker = Worker::open(&fixture, open("orders", 10)).await;
+    let few =
+        |at_most| Condition::QueueJobs(v1::TxnQueueJobs { queue: "orders".to_owned(), at_most });
+    let then = vec![write("order", "new"), push("orders", &["a", "b"])];
+    let answer = client.commit(txn(vec![few(0)], then, vec![])).await.unwrap().into_inner();
+    let Came::QueuePush(pushed) = &results(&answer)[1] else { panic!("{answer:?}") };
+    let pushed: Vec<_> = pushed.jobs.iter().map(|job| (job.job_id, job.duplicate)).collect();
+    let jobs = worker.jobs(2).await;
+    let got: Vec<_> = jobs.iter().map(|job| (job.job_id, false)).collect();
+    assert_eq!((&got, jobs[0].attempt), (&pushed, 1));
+
+    let then = vec![ack("orders", &jobs[0]), write("order", "half"), push("orders", &["c"])];
+    let answer = client.commit(txn(vec![], then, vec![])).await.unwrap().into_inner();
+    assert_eq!(results(&answer)[0], Came::QueueAck(v1::TxnQueueAckResult {}));
+    let more = worker.jobs(1).await;
+    assert_eq!(more[0].payload, "c");
+
+    // A job that is done, and one whose lease was another's: nothing of these happens.
+    let stale = v1::DeliveredJob { lease: jobs[1].lease + 1_000, ..jobs[1].clone() };
+    for lost in [&jobs[0], &stale] {
+        let then = vec![
+            write("order", "lost"),
+            ack("orders", &more[0]),
+            push("orders", &["lost"]),
+            ack("orders", lost),
+        ];
+        let status = client.commit(txn(vec![], then, vec![])).await.unwrap_err();
+        assert!(status.message().starts_with("then[3]: "), "{status:?}");
+        assert_eq!(seen(&status).2, "not_applied");
+        let expected = match std::ptr::eq(lost, &jobs[0]) {
+            true => (Code::NotFound, "JOB_UNKNOWN"),
+            false => (Code::FailedPrecondition, "JOB_LEASE_LOST"),
+        };
+        assert_eq!((seen(&status).0, seen(&status).1), expected);
+    }
+    let order = kv.get(get(b"order")).await.unwrap().into_inner().entry.unwrap();
+    assert_eq!((&order.value[..], order.version), (&b"half"[..], 2));
+    let info = queue.stats().await;
+    let totals = info.totals.unwrap();
+    assert_eq!((info.ready, info.leased, totals.pushed, totals.acked), (0, 2, 3, 1));
+    // Too many jobs for this one: the other branch.
+    let asked = txn(vec![few(1)], vec![push("orders", &["d"])], vec![ack("orders", &jobs[1])]);
+    let answer = client.commit(asked).await.unwrap().into_inner();
+    assert_eq!((answer.succeeded, answer.failed_condition), (false, Some(0)));
+    queue.ack(&more[0]).await.unwrap();
+    assert_eq!(queue.stats().await.totals.unwrap().acked, 3);
 }
 
 /// Entries that the node has proposed so far.

@@ -82,10 +82,12 @@ pub enum Error {
         message: String,
     },
     /// A job is not leased under the lease that was named: its time ran out, it was cancelled or
-    /// purged, or it was settled before. Nothing was done to it; somebody else may be working on it.
+    /// purged, or it was settled before. The call did nothing to it; somebody else may be working on
+    /// it.
     #[error("{message}")]
     JobLost {
-        /// The stable word: `JOB_LEASE_LOST` when the job is still in its queue, else `JOB_UNKNOWN`.
+        /// The stable word: `JOB_LEASE_LOST` when the job is in its queue and not done, else
+        /// `JOB_UNKNOWN`: it is done, cancelled, purged, or a dead letter.
         reason: String,
         /// The text.
         message: String,

@@ -117,7 +117,8 @@ impl Budget {
     }
 }
 
-async fn until(due: Option<Instant>) {
+/// Waits for a moment, or for ever when there is none.
+pub(crate) async fn until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,

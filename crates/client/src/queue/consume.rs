@@ -10,11 +10,15 @@ use crate::kv::call_settings;
 use futures::Stream;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// The most jobs that a consumer may have at a time.
 pub(super) const WINDOW_MAX: u32 = 1_000;
+
+/// How long its end is waited for in all; what is left then is done in the background.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A consumer to be started.
 #[derive(Clone, Debug)]
@@ -127,8 +131,8 @@ impl Consumer {
         Ok(())
     }
 
-    /// Ends it: what was not handed out goes back, and can be others' when this has returned; it
-    /// waits at most a few seconds for that.
+    /// Ends it: what was not handed out goes back, and can be others' when this has returned. It waits
+    /// at most 5 s for that; what is left then goes back in the background, or when its lease ends.
     ///
     /// # Cancel safety
     /// It ends all the same when the future is dropped.
@@ -136,7 +140,7 @@ impl Consumer {
         self.wishes.send_modify(|wish| wish.closing = true);
         if let Some(pumping) = self.pumping.take() {
             // It panics only together with whatever it calls.
-            let _ = pumping.await;
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, pumping).await;
         }
     }
 }

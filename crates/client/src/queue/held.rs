@@ -1,18 +1,22 @@
 //! What a consumer has: pure bookkeeping of leases, no calls.
 //!
-//! After a break everything that is not acknowledged is sent again, under the same leases. What is
-//! still here, and what was settled while that was on its way, is passed over.
+//! After a break the cluster says which leases the consumer still has, and sends their jobs again. What
+//! is here and not among them was lost meanwhile; what is still here, what was settled while that was
+//! on its way, and what was left to others is passed over.
 
 use crate::Error;
 use quorate_proto::v1::DeliveredJob;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-/// Jobs that may be here at once: a full window, and as many whose settlement is on its way.
+/// Jobs of one stream that may be here at once: a full window, and as many whose settlement is on its
+/// way. More were never asked for.
 const HELD_MAX: usize = 2 * super::consume::WINDOW_MAX as usize;
+/// Leases that were left to others and are remembered: more than a window are not alive.
+const LEFT_MAX: usize = super::consume::WINDOW_MAX as usize;
 
 /// The lease of one delivery.
 #[derive(Debug)]
@@ -85,6 +89,9 @@ struct Table {
     held: BTreeMap<u64, Entry>,
     /// Settled after this stream was asked for, but delivered before: they may be sent again.
     settled: BTreeMap<u64, u64>,
+    /// Leases that were left to whoever knows them: the consumer has them still, so their jobs may be
+    /// sent again on any stream.
+    left: BTreeSet<u64>,
     waiting: VecDeque<Waiting>,
     over: Option<Result<(), Error>>,
 }
@@ -104,11 +111,24 @@ impl Holder {
         table.settled.clear();
     }
 
+    /// The consumer has come back, and these are the leases that it still has: the others are lost,
+    /// though nobody said so.
+    pub(super) fn keep_only(&self, leases: &[u64]) {
+        let kept: BTreeSet<u64> = leases.iter().copied().collect();
+        let mut table = self.table();
+        table.left.retain(|lease| kept.contains(lease));
+        let held = table.held.iter().map(|(job_id, entry)| (*job_id, entry.lease.number));
+        let lost: Vec<_> = held.filter(|(_, lease)| !kept.contains(lease)).collect();
+        for (job_id, lease) in lost {
+            table.forget(job_id, lease, true);
+        }
+    }
+
     /// Takes a job in, unless it is here already. Fails when there are more than can be.
     pub(super) fn take_in(&self, job: DeliveredJob) -> Result<(), Error> {
         let mut table = self.table();
         let stream = table.stream;
-        if table.settled.get(&job.job_id) == Some(&job.lease) {
+        if table.settled.get(&job.job_id) == Some(&job.lease) || table.left.contains(&job.lease) {
             return Ok(());
         }
         if let Some(entry) = table.held.get_mut(&job.job_id) {
@@ -121,7 +141,10 @@ impl Holder {
             let before = entry.lease.number;
             table.forget(job.job_id, before, true);
         }
-        if table.held.len() >= HELD_MAX {
+        // Without a session a consumer has what it had before a break, too, and that is not bounded here.
+        if table.held.len() >= HELD_MAX
+            && table.held.values().filter(|entry| entry.stream == stream).count() >= HELD_MAX
+        {
             return Err(Error::bad_answer(format!(
                 "a consumer was sent more than {HELD_MAX} jobs that it has not settled"
             )));
@@ -136,13 +159,16 @@ impl Holder {
 
     /// A job is not this consumer's any more.
     pub(super) fn withdraw(&self, job_id: u64, lease: u64) {
-        self.table().forget(job_id, lease, true);
+        let mut table = self.table();
+        table.left.remove(&lease);
+        table.forget(job_id, lease, true);
     }
 
     /// No job is this consumer's any more.
     pub(super) fn withdraw_all(&self) {
         let mut table = self.table();
         table.waiting.clear();
+        table.left.clear();
         for entry in std::mem::take(&mut table.held).into_values() {
             entry.lease.withdraw();
         }
@@ -155,6 +181,19 @@ impl Holder {
             && before < table.stream
         {
             table.settled.insert(job_id, lease);
+        }
+    }
+
+    /// A job is left to whoever knows its lease.
+    pub(super) fn leave(&self, job_id: u64, lease: u64) {
+        let mut table = self.table();
+        if table.forget(job_id, lease, false).is_none() {
+            return;
+        }
+        table.left.insert(lease);
+        if table.left.len() > LEFT_MAX {
+            // Leases grow, so this one is the oldest.
+            table.left.pop_first();
         }
     }
 
@@ -277,6 +316,53 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn after_a_break_what_is_not_named_is_lost() {
+        let holder = Holder::default();
+        holder.begin_stream();
+        take_in(&holder, [(1, 11), (2, 12), (3, 13), (4, 14)]);
+        let Some(Ok(first)) = holder.next().await else { panic!("it waits") };
+        let Some(Ok(second)) = holder.next().await else { panic!("it waits") };
+        holder.begin_stream();
+        // The fourth has another lease by now.
+        holder.keep_only(&[12, 24, 99]);
+        assert!(first.lease.is_withdrawn() && !second.lease.is_withdrawn());
+        take_in(&holder, [(2, 12), (4, 24)]);
+        assert_eq!(waiting(&holder), [(4, 24)]);
+    }
+
+    #[tokio::test]
+    async fn what_was_left_to_others_is_passed_over_until_its_lease_ends() {
+        let holder = Holder::default();
+        holder.begin_stream();
+        take_in(&holder, [(1, 11), (2, 12), (3, 13)]);
+        assert_eq!(waiting(&holder).len(), 3);
+        for (id, lease) in [(1, 11), (2, 12), (3, 13)] {
+            holder.leave(id, lease);
+            // Its end is that of any job.
+            holder.settled(id, lease);
+        }
+        for _ in 0..2 {
+            holder.begin_stream();
+            holder.keep_only(&[11, 12]);
+            take_in(&holder, [(1, 11), (2, 12)]);
+            assert_eq!(waiting(&holder), []);
+        }
+        assert_eq!(holder.table().left, [11, 12].into());
+        holder.withdraw(2, 12);
+        take_in(&holder, [(1, 21)]);
+        assert_eq!(waiting(&holder), [(1, 21)]);
+        // Of what was withdrawn before nothing is left.
+        holder.withdraw(1, 21);
+        holder.leave(1, 21);
+        assert_eq!(holder.table().left, [11].into());
+        for id in 100..100 + 2 * LEFT_MAX as u64 {
+            take_in(&holder, [(id, id)]);
+            holder.leave(id, id);
+        }
+        assert_eq!(holder.table().left.len(), LEFT_MAX);
+    }
+
+    #[tokio::test]
     async fn more_than_can_be_is_refused() {
         let holder = Holder::default();
         for id in 0..HELD_MAX as u64 {
@@ -285,6 +371,9 @@ mod tests {
         assert!(holder.take_in(job(9_999, 1)).is_err());
         holder.settled(0, 0);
         take_in(&holder, [(9_999, 1)]);
+        // Who has no session keeps what it works on, however often its stream breaks.
+        holder.begin_stream();
+        take_in(&holder, [(10_000, 2)]);
     }
 
     #[tokio::test]

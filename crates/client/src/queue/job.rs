@@ -1,7 +1,7 @@
 //! A job that was taken: what is in it, and what may be said of it.
 
 use super::held::{Holder, Lease, Waiting};
-use super::{Nack, Nacked, Queue, ack, extend, info, progress};
+use super::{Nack, Nacked, Queue, ack, extend, info, nack, progress};
 use crate::Error;
 use crate::client::CallOptions;
 use bytes::Bytes;
@@ -183,12 +183,18 @@ impl Job {
     /// last attempt.
     ///
     /// # Errors
-    /// As [`Job::ack`].
+    /// [`Error::InvalidArgument`] when the time is longer; then it has failed as one that was dropped.
+    /// Otherwise as [`Job::ack`].
     pub async fn nack_after(
         self,
         delay: Duration,
         error: impl Into<String>,
     ) -> Result<Nacked, Error> {
+        if delay > nack::DELAY_MAX {
+            return Err(Error::bad_option(format!(
+                "delay is {delay:?}; it must be at most 366 days"
+            )));
+        }
         self.settle(self.to_nack().after(delay).error(error)).await
     }
 
@@ -213,6 +219,9 @@ impl Job {
     #[must_use]
     pub fn leave(self) -> u64 {
         self.settled.store(true, Ordering::Relaxed);
+        if let Some(holder) = &self.holder {
+            holder.leave(self.lease.job_id, self.lease.number);
+        }
         self.job.lease
     }
 
@@ -322,7 +331,13 @@ impl Job {
     }
 
     fn noticed<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
-        if let Err(Error::JobLost { .. }) = answer {
+        let lost = match &answer {
+            Err(Error::JobLost { .. }) => true,
+            // With its queue everything in it is gone.
+            Err(Error::NotFound { reason, .. }) => reason == "QUEUE_UNKNOWN",
+            _ => false,
+        };
+        if lost {
             self.lease.withdraw();
         }
         answer
@@ -337,13 +352,25 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        self.let_go();
         if *self.settled.get_mut() || self.is_withdrawn() {
-            return;
+            return self.let_go();
         }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (holder, lease) = (self.holder.take(), Arc::clone(&self.lease));
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            // Nobody can be told, and it stays leased.
+            if let Some(holder) = holder {
+                holder.leave(lease.job_id, lease.number);
+            }
+            return;
+        };
         let nack = self.to_nack().error("it was dropped without a word");
         // Ends by itself within its deadline.
-        drop(runtime.spawn(nack.send_quietly()));
+        drop(runtime.spawn(async move {
+            nack.send_quietly().await;
+            // Not before: after a break meanwhile it would be handed out as if it were another job.
+            if let Some(holder) = holder {
+                holder.settled(lease.job_id, lease.number);
+            }
+        }));
     }
 }

@@ -18,6 +18,8 @@ use tonic::Status;
 
 /// How long one search for another node may take before it is said that there is none; it goes on.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long it waits at least when there is no room for it: that passes only when others go.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// How long the end of a stream is waited for, so that what was on its way can be handed back.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Consumers and sessions that one opening may find gone. One is bad luck; more is trouble.
@@ -81,6 +83,9 @@ impl Pump {
             let request = || self.request(session_id, consumer_id);
             let failure = match inner.engine.call(&plan, request).await {
                 Ok(opened) => {
+                    if consumer_id > 0 {
+                        self.holder.keep_only(&opened.held_leases);
+                    }
                     self.was = session.map(|_| (session_id, opened.consumer_id));
                     return Ok(opened);
                 }
@@ -123,7 +128,10 @@ impl Pump {
             let opened = match open.take() {
                 Some(opened) => opened,
                 None => match self.reopen().await {
-                    Ok(Some(opened)) => opened,
+                    Ok(Some(opened)) => {
+                        self.begin_afresh().await;
+                        opened
+                    }
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
                 },
@@ -144,16 +152,28 @@ impl Pump {
                 Ended::Gone => {}
             }
         };
+        // With its queue everything in it is gone.
+        if matches!(over, Err(Error::NotFound { .. })) {
+            self.holder.withdraw_all();
+        }
         let rest = self.holder.drain();
         self.holder.end(over);
-        let back = rest.into_iter().map(|waiting| self.hand_back(waiting));
-        futures::stream::iter(back).for_each_concurrent(HAND_BACK_PARALLEL, |back| back).await;
+        self.hand_all_back(rest).await;
+    }
+
+    /// Who has no session comes back as somebody else, with a whole window for other jobs: those that
+    /// wait here since before would be too many.
+    async fn begin_afresh(&self) {
+        if self.was.is_none() {
+            self.hand_all_back(self.holder.drain()).await;
+        }
     }
 
     /// Looks for another node for as long as it takes; none when the consumer is closed.
     async fn reopen(&mut self) -> Result<Option<Opened>, Error> {
         let options = CallOptions { timeout: Some(RESUME_TIMEOUT), ..CallOptions::default() };
         let mut wishes = self.wishes.clone();
+        let mut full = false;
         loop {
             // Who wants nothing needs no stream.
             let wanted = wishes.wait_for(|wish| wish.window > 0 || wish.closing).await;
@@ -161,7 +181,11 @@ impl Pump {
                 return Ok(None);
             }
             // The first time it hardly waits: another node is likely to do better at once.
-            let pause = retry::backoff(self.failures, &self.queue.inner.engine.random);
+            let random = &self.queue.inner.engine.random;
+            let pause = match full {
+                true => FULL_PAUSE + random.up_to(FULL_PAUSE),
+                false => retry::backoff(self.failures, random),
+            };
             self.failures = self.failures.saturating_add(1);
             let opening = async {
                 tokio::time::sleep(pause).await;
@@ -179,6 +203,7 @@ impl Pump {
                     | Error::SessionExpired { .. }),
                 ) => {
                     tracing::warn!(queue = &self.name[..], %error, "a consumer is still cut off");
+                    full = matches!(error, Error::ResourceExhausted { .. });
                 }
                 Err(error) => return Err(error),
             }
@@ -197,7 +222,7 @@ impl Pump {
                     until = Some(Instant::now() + CLOSE_TIMEOUT);
                     continue;
                 }
-                () = sleep_until(until) => return Ended::Closed,
+                () = retry::until(until) => return Ended::Closed,
                 message = opened.told.message() => message,
             };
             let taken = match message {
@@ -234,6 +259,11 @@ impl Pump {
         }
     }
 
+    async fn hand_all_back(&self, jobs: Vec<Waiting>) {
+        let back = jobs.into_iter().map(|waiting| self.hand_back(waiting));
+        futures::stream::iter(back).for_each_concurrent(HAND_BACK_PARALLEL, |back| back).await;
+    }
+
     async fn hand_back(&self, waiting: Waiting) {
         let Waiting { job, lease } = waiting;
         let nack = Nack::new(self.queue.clone(), self.name.to_string(), job.job_id, job.lease);
@@ -259,11 +289,4 @@ fn judge(status: &Status) -> Ended {
 async fn closing(mut wishes: watch::Receiver<Wish>) {
     // Its sender is gone with the consumer.
     let _ = wishes.wait_for(|wish| wish.closing).await;
-}
-
-async fn sleep_until(until: Option<Instant>) {
-    match until {
-        Some(until) => tokio::time::sleep_until(until).await,
-        None => std::future::pending().await,
-    }
 }

@@ -7,7 +7,7 @@ use quorate_proto::v1::consume_request::Request as Say;
 use quorate_proto::v1::consume_response::Response as Told;
 use quorate_proto::v1::queue_service_client::QueueServiceClient;
 use quorate_proto::v1::{
-    ConsumeOpen, ConsumeRequest, ConsumeResponse, pipeline_answer, pipeline_call,
+    ConsumeOpen, ConsumeOpened, ConsumeRequest, ConsumeResponse, pipeline_answer, pipeline_call,
 };
 use tokio::sync::watch;
 use tonic::transport::Channel;
@@ -27,6 +27,8 @@ pub(super) struct Wish {
 pub(super) struct Opened {
     /// To come back with.
     pub(super) consumer_id: u64,
+    /// What it has from before a break.
+    pub(super) held_leases: Vec<u64>,
     pub(super) told: Box<Streaming<ConsumeResponse>>,
 }
 
@@ -65,7 +67,8 @@ impl Method for OpenConsume {
             Some(_) => return Err(Status::internal("a consumer was not told its id first")),
             None => return Err(Status::unavailable("the stream ended before it was open")),
         };
-        let opened = Opened { consumer_id: opened.consumer_id, told: Box::new(told) };
+        let ConsumeOpened { consumer_id, held_leases, .. } = opened;
+        let opened = Opened { consumer_id, held_leases, told: Box::new(told) };
         Ok(Response::from_parts(metadata, opened, extensions))
     }
 }

@@ -1,8 +1,10 @@
 //! A worker: a function that does the jobs of a queue, several at a time.
 
+use super::nack::DELAY_MAX;
 use super::{Consumer, Job, Queue};
 use crate::Error;
 use crate::client::CallOptions;
+use crate::retry;
 use futures::FutureExt as _;
 use std::any::Any;
 use std::fmt;
@@ -57,7 +59,8 @@ impl JobError {
         Self { text: text.into(), then: Then::Retry }
     }
 
-    /// It is tried again after this long; see [`Job::nack_after`].
+    /// It is tried again after this long; more than 366 days are taken as so many. See
+    /// [`Job::nack_after`].
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Self {
         self.then = Then::After(delay);
@@ -91,6 +94,9 @@ impl<E: fmt::Display> From<E> for JobError {
 /// or panics, the job has failed, and is tried again as its queue says. The lease is extended for as
 /// long as the function runs. A job that is withdrawn meanwhile is somebody else's, so the function's
 /// future is dropped, at its next `await`.
+///
+/// What became of a job is told for as long as its lease lasts, while nodes fail: at least as long as
+/// any call, at most 5 min. After that it is delivered again when its lease ends.
 ///
 /// A job may be done more than once; see [`Job`].
 #[must_use = "nothing is done before it is started"]
@@ -127,6 +133,9 @@ pub struct WorkerCounts {
     pub lost: u64,
     /// Jobs that were handed back.
     pub handed_back: u64,
+    /// Jobs of which it was told what became of them, but not whether that was heard: they are done
+    /// again elsewhere, or not.
+    pub unknown: u64,
 }
 
 #[derive(Debug, Default)]
@@ -135,6 +144,7 @@ struct Counts {
     failed: AtomicU64,
     lost: AtomicU64,
     handed_back: AtomicU64,
+    unknown: AtomicU64,
 }
 
 impl<F, R> Worker<F>
@@ -272,6 +282,7 @@ impl Counts {
             failed: self.failed.load(Ordering::Relaxed),
             lost: self.lost.load(Ordering::Relaxed),
             handed_back: self.handed_back.load(Ordering::Relaxed),
+            unknown: self.unknown.load(Ordering::Relaxed),
         }
     }
 }
@@ -312,7 +323,7 @@ where
                     cut.send_replace(true);
                 }
                 Some(ended) = jobs.join_next() => self.desk.ended(ended),
-                () = sleep_until(cut_at), if !*cut.borrow() => drop(cut.send_replace(true)),
+                () = retry::until(cut_at), if !*cut.borrow() => drop(cut.send_replace(true)),
                 next = self.consumer.next(), if free && over.is_none() => match next {
                     // What waited for its turn goes back without one.
                     Some(Ok(job)) if stopping => drop(jobs.spawn(hand_back(job, self.desk.clone()))),
@@ -366,7 +377,7 @@ struct Desk {
 }
 
 impl Desk {
-    /// Tells the cluster, for as long as the lease lasts if need be.
+    /// Tells the cluster, for as long as the lease lasts if need be, as far as a call may take.
     async fn settle(&self, job: &Job, handled: Result<(), JobError>) {
         let timeout = Some(job.remaining().max(self.request_timeout));
         let options = CallOptions { timeout, ..CallOptions::default() };
@@ -378,7 +389,7 @@ impl Desk {
                 nack.options = options;
                 let (nack, count) = match then {
                     Then::Retry => (nack, &counts.failed),
-                    Then::After(delay) => (nack.after(delay), &counts.failed),
+                    Then::After(delay) => (nack.after(delay.min(DELAY_MAX)), &counts.failed),
                     Then::Kill => (nack.kill(), &counts.failed),
                     Then::HandBack => (nack.hand_back(), &counts.handed_back),
                 };
@@ -389,7 +400,10 @@ impl Desk {
             Ok(()) => drop(count.fetch_add(1, Ordering::Relaxed)),
             Err(error) => {
                 tracing::debug!(job = job.id(), %error, "a job could not be settled");
-                self.lost();
+                match error.may_have_been_applied() {
+                    true => drop(counts.unknown.fetch_add(1, Ordering::Relaxed)),
+                    false => self.lost(),
+                }
             }
         }
     }
@@ -420,13 +434,6 @@ async fn stop_now(word: &mut watch::Receiver<Stop>) {
 async fn said(word: &mut watch::Receiver<bool>) {
     // It fails when the worker has ended, and then nobody is here.
     let _ = word.wait_for(|said| *said).await;
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// What a panic said.

@@ -232,6 +232,13 @@ async fn a_job_that_was_lost_is_told_apart_from_everything_else() {
     tokio::time::sleep(secs(9)).await;
     assert_eq!(fake.state.queue_calls().len(), calls, "of a job that is lost nothing is said");
 
+    // With its queue it is gone as well.
+    fake.state.script_pull(&[(5, 15)]);
+    let job = queue.pull("q").await.expect("pulled").remove(0);
+    fake.script("extend", [fail(Code::NotFound, NOT_APPLIED, "QUEUE_UNKNOWN")]);
+    tokio::time::timeout(secs(60), job.keep()).await.expect("there is nothing to keep");
+    assert!(job.is_withdrawn());
+
     fake.script("ack", [fail(Code::NotFound, NOT_APPLIED, "QUEUE_UNKNOWN")]);
     let error = next().ack().await.expect_err("no such queue");
     assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
@@ -291,6 +298,35 @@ async fn a_worker_tells_what_became_of_each_job() {
     assert!(counts(1, 4, 0, 1) == done, "{done:?}");
     // No more was wanted, and the stream ended.
     assert_eq!(fake.state.windows(), [(1, Some(0)), (1, None)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_worker_says_is_never_too_much_and_what_was_not_heard_is_unknown() {
+    let fake = Fake::start(1);
+    fake.state.script_consume(vec![jobs(&[(1, 11)]), Said::Pause(secs(9)), jobs(&[(2, 12)])]);
+    let handler = |job: Arc<Job>| async move {
+        match job.id() {
+            // What is kept of it ends before a character that would be cut.
+            1 => Err(JobError::new(format!("x{}", "é".repeat(5_000))).after(Duration::MAX)),
+            _ => Ok(()),
+        }
+    };
+    let worker = fake.client().queue().worker("q", handler).start().await.expect("it starts");
+    until(|| worker.counts().failed == 1).await;
+    let longest = 366 * 86_400_000_u64;
+    let kept = format!("x{}", "é".repeat(511));
+    assert_eq!(fake.state.queue_calls(), [format!("nack q 1/11 Some({longest}) {kept}")]);
+    fake.always("ack", &Act::Hang);
+    until(|| worker.counts().unknown == 1).await;
+    assert!(counts(0, 1, 0, 0) == worker.counts(), "{:?}", worker.counts());
+
+    // Who settles by hand is told, and it is not forgotten.
+    fake.state.script_pull(&[(3, 13)]);
+    let job = fake.client().queue().pull("q").await.expect("pulled").remove(0);
+    let error = job.nack_after(secs(367 * 86_400), "later").await.expect_err("too long");
+    assert_eq!(error.reason(), "BAD_OPTION");
+    let told = "nack q 3/13 None it was dropped without a word";
+    until(|| fake.state.queue_calls().last().is_some_and(|call| call == told)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -426,6 +462,72 @@ async fn after_a_break_a_consumer_comes_back_as_who_it_was_and_does_nothing_twic
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_break_a_consumer_is_told_what_it_has_lost() {
+    let fake = Fake::start(2);
+    fake.state.script_consume(vec![
+        jobs(&[(1, 11), (2, 12), (3, 13)]),
+        Said::Pause(secs(1)),
+        // The lease of one that runs ended while nobody could say so, and that of one that waits.
+        Said::Lost(11),
+        Said::Lost(13),
+        Said::Cut,
+    ]);
+    fake.state.script_consume(vec![jobs(&[(2, 12), (4, 14)])]);
+    let mut consumer = fake.client().queue().consume("q", 9).start().await.expect("it starts");
+    let first = consumer.next().await.expect("a job").expect("no error");
+    let second = consumer.next().await.expect("a job").expect("no error");
+    tokio::time::timeout(secs(5), first.withdrawn()).await.expect("it is told");
+    assert!(!second.is_withdrawn());
+    let next = consumer.next().await.expect("a job").expect("no error");
+    assert_eq!((next.id(), next.lease()), (4, 14), "and not the one that waited");
+    drop(first);
+    second.ack().await.expect("acked");
+    next.ack().await.expect("acked");
+    assert_eq!(fake.state.queue_calls(), ["ack q 2/12", "ack q 4/14"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_ends_the_work_on_what_was_lost_in_a_break() {
+    let fake = Fake::start(2);
+    fake.state.script_consume(vec![
+        jobs(&[(1, 11)]),
+        Said::Pause(secs(1)),
+        Said::Lost(11),
+        Said::Cut,
+    ]);
+    fake.state.script_consume(vec![jobs(&[(2, 12)])]);
+    let worker = worker(&fake, 1, &[(1, 500)]).await;
+    let begun = Instant::now();
+    until(|| worker.counts().done == 1).await;
+    assert!(begun.elapsed() < secs(5), "{:?}", begun.elapsed());
+    assert!(counts(1, 0, 1, 0) == worker.counts(), "{:?}", worker.counts());
+    assert_eq!(fake.state.queue_calls(), ["ack q 2/12"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_was_dropped_or_left_before_a_break_is_not_handed_out_again() {
+    let fake = Fake::start(2);
+    fake.state.script_consume(vec![jobs(&[(1, 11), (2, 12)]), Said::Pause(secs(1)), Said::Cut]);
+    let again = vec![jobs(&[(1, 11), (2, 12)]), Said::Pause(secs(1)), Said::Cut];
+    fake.state.script_consume(again);
+    fake.state.script_consume(vec![jobs(&[(2, 12), (3, 13)])]);
+    // Told only after the break, and so sent again before.
+    fake.script("nack", [Act::AnswerAfter(Duration::from_millis(1_500))]);
+    let client = fake.options().attempt_timeout(secs(3)).connect().expect("good options");
+    let mut consumer = client.queue().consume("q", 9).start().await.expect("it starts");
+    let first = consumer.next().await.expect("a job").expect("no error");
+    let second = consumer.next().await.expect("a job").expect("no error");
+    assert_eq!(second.leave(), 12);
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    drop(first);
+    let next = consumer.next().await.expect("a job").expect("no error");
+    assert_eq!((next.id(), next.lease()), (3, 13));
+    assert_eq!(fake.state.consumes().len(), 3);
+    let told = fake.state.queue_calls();
+    assert_eq!(told, ["nack q 1/11 None it was dropped without a word"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_settled_while_the_stream_was_asked_for_is_passed_over() {
     let fake = Fake::start(1);
     fake.state.script_consume(vec![jobs(&[(1, 11)]), Said::End]);
@@ -517,6 +619,21 @@ async fn a_one_shot_client_consumes_without_a_session() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_no_session_hands_back_what_waited_when_its_stream_broke() {
+    let fake = Fake::start(1);
+    fake.state.script_consume(vec![jobs(&[(1, 11), (2, 12), (3, 13)]), Said::End]);
+    fake.state.script_consume(vec![jobs(&[(2, 22)])]);
+    let client = fake.options().one_shot(true).connect().expect("good options");
+    let mut consumer = client.queue().consume("q", 9).start().await.expect("it starts");
+    let first = consumer.next().await.expect("a job").expect("no error");
+    until(|| fake.state.consumes().len() == 2).await;
+    let next = consumer.next().await.expect("a job").expect("no error");
+    assert_eq!((next.id(), next.lease()), (2, 22), "a window is all that is here");
+    assert_eq!(fake.state.queue_calls(), ["return q 2/12", "return q 3/13"]);
+    first.ack().await.expect("it is its own still");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_is_stopped_lets_run_what_runs_and_hands_back_the_rest() {
     let fake = Fake::start(1);
     fake.state.script_consume(vec![jobs(&[(1, 11), (2, 12), (3, 13), (4, 14)])]);
@@ -593,6 +710,19 @@ async fn a_consumer_that_ends_hands_back_what_was_not_taken() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_end_of_a_consumer_is_not_waited_for_longer_than_that() {
+    let fake = Fake::start(1);
+    let many: Vec<_> = (1..=300).map(|id| (id, 1_000 + id)).collect();
+    fake.state.script_consume(vec![jobs(&many)]);
+    fake.always("nack", &Act::Hang);
+    let consumer = fake.client().queue().consume("q", 300).start().await.expect("it starts");
+    tokio::time::sleep(secs(1)).await;
+    let begun = Instant::now();
+    consumer.close().await;
+    assert!(begun.elapsed() <= secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_window_can_be_changed_and_without_one_no_stream_is_opened() {
     let fake = Fake::start(1);
     fake.state.script_consume(vec![Said::Pause(secs(10)), Said::End]);
@@ -622,10 +752,14 @@ async fn a_queue_that_is_deleted_ends_its_consumers() {
     let end = status(Code::NotFound, NOT_APPLIED, "CONSUMER_GONE");
     fake.state.script_consume(vec![jobs(&[(1, 11)]), Said::Pause(secs(2)), Said::Fail(end)]);
     fake.state.script_consume(vec![Said::Fail(deleted)]);
-    let worker = worker(&fake, 1, &[(1, 5)]).await;
+    let worker = worker(&fake, 1, &[(1, 500)]).await;
+    let begun = Instant::now();
+    worker.finished().await;
+    assert!(begun.elapsed() < secs(5), "what runs is for nothing: {:?}", begun.elapsed());
+    assert!(counts(0, 0, 1, 0) == worker.counts(), "{:?}", worker.counts());
     let error = worker.join().await.expect_err("it can't go on");
     assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
-    assert_eq!(fake.state.queue_calls(), ["ack q 1/11"], "what ran was finished");
+    assert_eq!(fake.state.queue_calls().len(), 0, "there is nothing to say of what is gone");
     assert_eq!(fake.state.consumes().len(), 2, "and it was not made again");
 }
 
@@ -660,6 +794,22 @@ async fn a_node_that_ends_every_stream_is_not_hammered() {
     assert!(tokio::time::timeout(secs(10), consumer.next()).await.is_err());
     let opened = fake.state.consumes().len();
     assert!((20..100).contains(&opened), "{opened} times in ten seconds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_for_which_there_is_no_room_asks_now_and_then() {
+    let fake = Fake::start(1);
+    fake.state.script_consume(vec![Said::End]);
+    for _ in 0..8 {
+        let full = status(Code::ResourceExhausted, NOT_APPLIED, "TOO_MANY_CONSUMERS");
+        fake.state.script_consume(vec![Said::Fail(full)]);
+    }
+    fake.state.script_consume(vec![jobs(&[(1, 11)])]);
+    let begun = Instant::now();
+    let mut consumer = fake.client().queue().consume("q", 9).start().await.expect("it starts");
+    assert_eq!(consumer.next().await.expect("a job").expect("no error").id(), 1);
+    let took = begun.elapsed();
+    assert!(took >= secs(8) && took < secs(17), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]

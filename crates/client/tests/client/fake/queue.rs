@@ -9,7 +9,7 @@ use quorate_proto::v1::consume_request::Request as Asked;
 use quorate_proto::v1::consume_response::Response as Told;
 use quorate_proto::v1::queue_service_server::QueueService;
 use quorate_proto::v1::*;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -26,6 +26,8 @@ pub(crate) enum Said {
     Jobs(Duration, Vec<(u64, u64)>),
     /// A job is not its own any more.
     Withdrawn(u64, u64),
+    /// A lease has ended, and nothing is said of that.
+    Lost(u64),
     /// Nothing for so long.
     Pause(Duration),
     Fail(Status),
@@ -50,6 +52,8 @@ pub(super) struct Queues {
     /// Windows that were asked for later, by the number of the stream; none at its end.
     windows: Vec<(usize, Option<u32>)>,
     last_consumer: u64,
+    /// The leases of jobs that were sent to consumers and not settled.
+    leased: BTreeSet<u64>,
 }
 
 impl State {
@@ -87,6 +91,11 @@ impl State {
 
     fn called(&self, call: String) {
         self.queues(|queues| queues.calls.push(call));
+    }
+
+    fn settled(&self, lease: u64, call: String) {
+        self.queues(|queues| queues.leased.remove(&lease));
+        self.called(call);
     }
 }
 
@@ -134,36 +143,46 @@ impl QueueService for Node {
             return Err(Status::invalid_argument("the first message opens the stream"));
         };
         let state = Arc::clone(&self.state);
-        let (stream, script, consumer_id) = state.queues(|queues| {
+        let (stream, script, consumer_id, held_leases) = state.queues(|queues| {
             queues.last_consumer += u64::from(open.consumer_id == 0);
             let consumer_id =
                 if open.consumer_id > 0 { open.consumer_id } else { queues.last_consumer };
+            let comes_back = open.consumer_id > 0;
             queues.opened.push((self.addr.clone(), open));
+            let held = queues.leased.iter().copied().filter(|_| comes_back);
             (
                 queues.opened.len(),
                 queues.consume_scripts.pop_front().unwrap_or_default(),
                 consumer_id,
+                held.collect(),
             )
         });
         if let [Said::Fail(status)] = &script[..] {
             return Err(status.clone());
         }
         let (told, telling) = mpsc::channel(MESSAGES_MAX);
-        let opened =
-            Told::Opened(ConsumeOpened { consumer_id, group_id: 0, held_leases: Vec::new() });
+        let opened = Told::Opened(ConsumeOpened { consumer_id, group_id: 0, held_leases });
         let say = |response| Ok(ConsumeResponse { response: Some(response) });
         told.try_send(say(opened)).expect("there is room");
         let (net, addr) = (Arc::clone(&self.net), self.addr.clone());
+        let script_state = Arc::clone(&self.state);
         tokio::spawn(async move {
             let saying = async {
                 for said in script {
                     let message = match said {
                         Said::Jobs(lasts, jobs) => {
+                            let leases = jobs.iter().map(|(_, lease)| *lease);
+                            script_state.queues(|queues| queues.leased.extend(leases));
                             let jobs = jobs.into_iter().map(|job| delivered(job, lasts)).collect();
                             say(Told::Jobs(DeliveredJobs { jobs }))
                         }
                         Said::Withdrawn(job_id, lease) => {
+                            script_state.queues(|queues| queues.leased.remove(&lease));
                             say(Told::Withdrawn(JobWithdrawn { job_id, lease }))
+                        }
+                        Said::Lost(lease) => {
+                            script_state.queues(|queues| queues.leased.remove(&lease));
+                            continue;
                         }
                         Said::Pause(pause) => {
                             tokio::time::sleep(pause).await;
@@ -224,7 +243,7 @@ impl QueueService for Node {
         let head = head(&request, request.get_ref().origin.clone(), None);
         let AckRequest { queue, job_id, lease, .. } = request.into_inner();
         let work = move |state: &State| {
-            state.called(format!("ack {queue} {job_id}/{lease}"));
+            state.settled(lease, format!("ack {queue} {job_id}/{lease}"));
             Ok(AckResponse { revision: 7, group_id: 0 })
         };
         self.serve("ack", head, work).await
@@ -235,11 +254,12 @@ impl QueueService for Node {
         let verdict = request.get_ref().verdict();
         let NackRequest { queue, job_id, lease, delay_ms, error, .. } = request.into_inner();
         let work = move |state: &State| {
-            state.called(match verdict {
+            let call = match verdict {
                 NackVerdict::Return => format!("return {queue} {job_id}/{lease}"),
                 NackVerdict::Dead => format!("kill {queue} {job_id}/{lease} {error}"),
                 _ => format!("nack {queue} {job_id}/{lease} {delay_ms:?} {error}"),
-            });
+            };
+            state.settled(lease, call);
             let state = match verdict {
                 NackVerdict::Return => JobState::Ready,
                 NackVerdict::Dead => JobState::Dead,

@@ -12,19 +12,24 @@ use quorate_client::{Client, Job};
 use serde_json::json;
 use std::ffi::OsString;
 use std::io;
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{ChildStderr, Command};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Bytes of the last line of stderr that are kept: what the cluster keeps.
 const LINE_BYTES_MAX: usize = 1_024;
 /// How long stderr is read on once the command has ended: something that it left behind may hold it.
 const REST_OF_STDERR: Duration = Duration::from_millis(500);
+/// Longer than anything runs. The client would hand a job back when its own grace is over, and the
+/// command may take a while to end: so it is ended here, and the job handed back then.
+const CLIENTS_GRACE: Duration = Duration::from_secs(10 * 366 * 86_400);
 
 const AFTER_HELP: &str = "\
 CMD gets the payload on stdin, and finds in its environment
@@ -37,8 +42,8 @@ When the job is withdrawn (cancelled, purged, its lease lost), CMD and all it ha
 and after 5 seconds SIGKILL. A job may be done more than once, so make what CMD does repeatable.
 
 SIGTERM, SIGINT or SIGHUP: no more jobs are taken, those that run may end within --grace, then they
-are ended and handed back; a second signal ends them at once. If this command is killed (SIGKILL), CMD
-goes on, and its jobs are delivered elsewhere once the session has ended.
+are ended, and handed back when they are gone; a second signal ends them at once. If this command is
+killed (SIGKILL), CMD goes on, and its jobs are delivered elsewhere once the session has ended.
 
 Example:
   quorate queue work emails --parallel 4 -- ./send-email";
@@ -102,6 +107,7 @@ impl Work {
             ],
             places: Arc::new(Semaphore::new(parallel as usize)),
             ending: Mutex::default(),
+            cut: watch::Sender::new(false),
             begun: AtomicU64::new(0),
             max_jobs: max_jobs.unwrap_or(u64::MAX),
             not_run: Mutex::default(),
@@ -115,28 +121,27 @@ impl Work {
                 async move { bench.run(&job).await }
             }
         };
-        let worker = client.queue().worker(&queue, handler).max_parallel(parallel).grace(grace);
+        let worker =
+            client.queue().worker(&queue, handler).max_parallel(parallel).grace(CLIENTS_GRACE);
         let worker = tokio::select! {
             worker = worker.start() => worker?,
             _ = signals.next() => return Ok(()),
         };
-        let mut stopping = false;
+        let mut cut_at: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = worker.finished() => break,
-                () = bench.enough.notified() => {
-                    stopping = true;
-                    worker.stop();
-                }
+                () = bench.enough.notified() => worker.stop(),
                 _ = signals.next() => {
-                    if std::mem::replace(&mut stopping, true) {
-                        worker.stop_now();
-                    } else {
+                    let now = Instant::now();
+                    cut_at = Some(if cut_at.is_some() { now } else { now + grace });
+                    if cut_at > Some(now) {
                         let grace = duration::text(grace);
                         output.note(&format!("quorate: stopping; jobs that run have {grace}"));
-                        worker.stop();
                     }
+                    worker.stop();
                 }
+                () = until(cut_at), if !*bench.cut.borrow() => drop(bench.cut.send_replace(true)),
             }
         }
         let ended = worker.join().await;
@@ -155,12 +160,22 @@ fn shown(counts: WorkerCounts) -> serde_json::Value {
         "failed": counts.failed,
         "lost": counts.lost,
         "handed_back": counts.handed_back,
+        "unknown": counts.unknown,
     })
 }
 
 fn text(counts: WorkerCounts) -> String {
-    let WorkerCounts { done, failed, lost, handed_back, .. } = counts;
-    format!("{done} done, {failed} failed, {lost} lost, {handed_back} handed back")
+    let WorkerCounts { done, failed, lost, handed_back, unknown, .. } = counts;
+    format!(
+        "{done} done, {failed} failed, {lost} lost, {handed_back} handed back, {unknown} unknown"
+    )
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Where commands are run.
@@ -171,6 +186,8 @@ struct Bench {
     places: Arc<Semaphore>,
     /// Those that are being ended.
     ending: Mutex<JoinSet<()>>,
+    /// Whether those that run are to be ended, and no more begun.
+    cut: watch::Sender<bool>,
     begun: AtomicU64,
     max_jobs: u64,
     /// Why the command can't be run at all.
@@ -182,7 +199,12 @@ struct Bench {
 
 impl Bench {
     async fn run(self: &Arc<Self>, job: &Job) -> Result<(), JobError> {
-        let place = Arc::clone(&self.places).acquire_owned().await?;
+        let mut cuts = self.cut.subscribe();
+        let place = tokio::select! {
+            biased;
+            () = said(&mut cuts) => return Err(JobError::new("").hand_back()),
+            place = Arc::clone(&self.places).acquire_owned() => place?,
+        };
         let begun = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
         if begun >= self.max_jobs {
             self.enough.notify_one();
@@ -202,7 +224,15 @@ impl Bench {
             }
         };
         let mut seat = Seat { bench: self, running: Some(running), place: Some(place) };
-        let (ended, last_line) = seat.wait(job.payload()).await?;
+        let (ended, last_line) = tokio::select! {
+            biased;
+            ended = seat.wait(job.payload()) => ended?,
+            () = said(&mut cuts) => {
+                // Nobody else is to do it before this one has stopped.
+                seat.end().await;
+                return Err(JobError::new("").hand_back());
+            }
+        };
         match ended.success() {
             true => Ok(()),
             false => {
@@ -269,7 +299,15 @@ impl Seat<'_> {
         // that nobody reads would kill it in the middle of that.
         let last_line = Arc::new(Mutex::new(LastLine::default()));
         let mut reading = tokio::spawn(pass_on(stderr, Arc::clone(&last_line)));
-        let ended = tokio::join!(feeding, child.wait()).1?;
+        let ended = {
+            let mut ending = pin!(child.wait());
+            tokio::select! {
+                biased;
+                ended = &mut ending => ended?,
+                // For as long as it runs: what it left behind may hold the pipe and read nothing.
+                () = feeding => ending.await?,
+            }
+        };
         // What is still in the pipe belongs to it.
         if tokio::time::timeout(REST_OF_STDERR, &mut reading).await.is_err() {
             reading.abort();
@@ -277,6 +315,17 @@ impl Seat<'_> {
         self.running = None;
         let last_line = self.bench.lock(&last_line).text();
         Ok((ended, last_line))
+    }
+
+    /// Ends it, and waits until it is gone.
+    ///
+    /// # Cancel safety
+    /// It is ended in the background when the future is dropped.
+    async fn end(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.end().await;
+        }
+        self.running = None;
     }
 }
 
@@ -289,6 +338,11 @@ impl Drop for Seat<'_> {
             drop(place);
         });
     }
+}
+
+async fn said(word: &mut watch::Receiver<bool>) {
+    // It fails when the bench is gone, and nobody runs there then.
+    let _ = word.wait_for(|said| *said).await;
 }
 
 /// Passes stderr on, and keeps its last line.

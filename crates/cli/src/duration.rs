@@ -11,6 +11,10 @@ const UNITS: &[(&str, u64)] =
 /// # Errors
 /// What would be right.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    let negative = text.strip_prefix('-');
+    if negative.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) {
+        return Err(format!("{text} is negative; a duration is such as 500ms, 30s, 2m, 1h"));
+    }
     let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(digits_end);
     if !digits.is_empty() && unit.is_empty() {
@@ -37,13 +41,18 @@ pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
 
 /// As it is parsed: in the largest unit that shows it whole.
 pub(crate) fn text(duration: Duration) -> String {
-    let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let ms = millis(duration);
     let whole = |unit_ms: u64| ms > 0 && ms.is_multiple_of(unit_ms);
     let unit = UNITS.iter().rev().find(|(_, unit_ms)| whole(*unit_ms));
     match unit {
         Some((name, unit_ms)) => format!("{}{name}", ms / unit_ms),
         None => "0s".to_owned(),
     }
+}
+
+/// As programs get it.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// In as few words as will do.
@@ -118,6 +127,7 @@ mod tests {
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
+        assert!(parse("-5s").is_err_and(|error| error.contains("negative")));
         assert!(parse_positive("0ms").is_err());
         assert_eq!(parse_positive("1ms"), Ok(Duration::from_millis(1)));
     }

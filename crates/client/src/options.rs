@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest a call may take. Far below the ten minutes for which the cluster remembers an
-/// idempotency key, so that no retry comes after it was forgotten.
+/// idempotency key, so that no retry comes after it was forgotten. What waits in the cluster takes
+/// its wait longer: locks are waited for by a session's sequence, which is not forgotten, and a pull
+/// whose key is becomes another pull; what the first was given comes again when its leases end.
 pub(crate) const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(300);
 
 /// Settings of a [`Client`]; see [`Client::builder`].

@@ -1,11 +1,12 @@
 //! `lock acquire`: takes a lock, or waits in line for it.
 
 use super::held::Grant;
-use super::{Lock, Locks, millis, renew};
+use super::{Lock, Locks, renew};
 use crate::Error;
 use crate::call::{Effect, Plan};
 use crate::client::CallOptions;
 use crate::failure::Failure;
+use crate::kv::millis;
 use crate::session::Ticket;
 use futures::future::BoxFuture;
 use quorate_proto::v1::{self, LockAcquireRequest, LockAcquireResponse, LockCancelRequest};

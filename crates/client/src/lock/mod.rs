@@ -142,7 +142,3 @@ impl Locks {
         LockWatch::start(self.clone(), name.to_owned()).await
     }
 }
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
-}

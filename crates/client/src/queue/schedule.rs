@@ -1,5 +1,6 @@
 //! `queue schedule`: jobs that are pushed again and again.
 
+use super::info::wall_time;
 use super::{NewJob, Queue, read_settings, sent_when_awaited};
 use crate::Error;
 use crate::call::Effect;
@@ -103,7 +104,7 @@ impl Schedule {
         let what = "queue schedule";
         let answer = queue.inner.mutate(what, &queue.namespace, &options, request).await?;
         let v1::PutScheduleResponse { created, next_unix_ms, revision, .. } = answer;
-        Ok(PutSchedule { created, next: next_unix_ms.map(at), revision })
+        Ok(PutSchedule { created, next: next_unix_ms.map(wall_time), revision })
     }
 }
 
@@ -178,16 +179,12 @@ impl ScheduleInfo {
             queue: schedule.queue,
             payload: schedule.job.map(|job| job.payload).unwrap_or_default(),
             repeats,
-            next: schedule.next_unix_ms.map(at),
-            last: schedule.last_unix_ms.map(at),
+            next: schedule.next_unix_ms.map(wall_time),
+            last: schedule.last_unix_ms.map(wall_time),
             pushed: schedule.pushed,
             refused: schedule.refused,
         })
     }
-}
-
-fn at(unix_ms: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms)
 }
 
 /// A list of schedules to be asked for.

@@ -116,15 +116,14 @@ impl Lock {
 
     /// What was run, for the result.
     fn described(&self) -> Map<String, Value> {
-        let millis = |of: Duration| u64::try_from(of.as_millis()).unwrap_or(u64::MAX);
         let Value::Object(described) = json!({
             "bench": "lock",
             "clients": self.clients,
             "in_flight": self.in_flight,
             "contended": self.contended,
             "latency_of": if self.contended { "acquire" } else { "cycle" },
-            "ttl_ms": millis(self.ttl),
-            "warm_up_ms": millis(self.warm_up),
+            "ttl_ms": duration::millis(self.ttl),
+            "warm_up_ms": duration::millis(self.warm_up),
         }) else {
             unreachable!("it is an object")
         };

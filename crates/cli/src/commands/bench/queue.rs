@@ -152,7 +152,6 @@ impl Queue {
 
     /// What was run, for the result.
     fn described(&self, parts: &Parts) -> Map<String, Value> {
-        let millis = |of: Duration| u64::try_from(of.as_millis()).unwrap_or(u64::MAX);
         let Value::Object(described) = json!({
             "bench": "queue",
             "clients": self.clients,
@@ -164,7 +163,7 @@ impl Queue {
                 "deliver": parts.deliver.json(),
                 "ack": parts.ack.json(),
             },
-            "warm_up_ms": millis(self.warm_up),
+            "warm_up_ms": duration::millis(self.warm_up),
         }) else {
             unreachable!("it is an object")
         };

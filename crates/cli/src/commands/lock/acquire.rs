@@ -1,7 +1,8 @@
 //! `quorate lock acquire`: takes a lock that outlives the command.
 
-use super::{Terms, millis};
+use super::Terms;
 use crate::connect::Connect;
+use crate::duration::millis;
 use crate::exit::Failure;
 use crate::output::{Output, id};
 use clap::Args;

@@ -11,7 +11,7 @@ mod run;
 mod watch;
 
 use crate::connect::Connect;
-use crate::duration;
+use crate::duration::{self, millis};
 use crate::exit::Failure;
 use crate::output::{Output, id};
 use clap::{Args, Subcommand};
@@ -130,10 +130,6 @@ fn parse_wait(text: &str) -> Result<Duration, String> {
         wait if wait > WAIT_MAX => Err(format!("a lock is waited for 24h at most, not {text}")),
         wait => Ok(wait),
     }
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A lock as a document.

@@ -1,7 +1,7 @@
 //! `quorate lock renew`: keeps a lock, and its session, for another ttl.
 
-use super::millis;
 use crate::connect::Connect;
+use crate::duration::millis;
 use crate::exit::Failure;
 use crate::output::{Output, id};
 use clap::Args;

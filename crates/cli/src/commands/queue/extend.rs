@@ -1,8 +1,9 @@
 //! `quorate queue extend`: makes a lease last longer.
 
-use super::{Leased, id, millis};
+use super::{Leased, id};
 use crate::connect::Connect;
 use crate::duration;
+use crate::duration::millis;
 use crate::exit::Failure;
 use crate::output::Output;
 use clap::Args;

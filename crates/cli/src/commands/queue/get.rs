@@ -26,7 +26,13 @@ impl Get {
         let Self { queue, job_id, stale } = self;
         let job = connect.run(async |client| {
             let get = client.queue().get_job(&queue, job_id);
-            Ok(if stale { get.stale().await? } else { get.await? })
+            let job = if stale { get.stale().await? } else { get.await? };
+            if job.is_none() {
+                // Whether the queue is there at all: dead letters are found without it.
+                let stats = client.queue().stats(&queue);
+                let _ = if stale { stats.stale().await? } else { stats.await? };
+            }
+            Ok(job)
         })?;
         match job {
             Some(job) => output.result(|| shown(&job, true), || text(&job)),

@@ -21,11 +21,12 @@ mod update;
 mod work;
 
 use crate::connect::Connect;
-use crate::duration;
+use crate::duration::{self, millis};
 use crate::exit::Failure;
 use crate::output::{Output, put_bytes};
 use crate::when;
 use clap::{Args, Subcommand};
+use quorate_client::NewJob;
 use quorate_client::queue::{DeathCause, JobInfo, JobState};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -122,13 +123,49 @@ struct Leased {
     lease: u64,
 }
 
+/// What can be said of a job that is pushed, once or again and again.
+#[derive(Debug, Args)]
+struct JobArgs {
+    /// Jobs of a higher one come first, 0 to 255
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    priority: u8,
+    /// It is given up when it was not delivered for this long, up to 366d; by default never
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
+    ttl: Option<Duration>,
+    /// Goes with it; may be given again
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_header)]
+    header: Vec<(String, String)>,
+    /// Of the payload, such as application/json
+    #[arg(long, value_name = "TYPE")]
+    content_type: Option<String>,
+}
+
+impl JobArgs {
+    fn job(&self, payload: Vec<u8>) -> NewJob {
+        let mut job = NewJob::new(payload).priority(self.priority);
+        if let Some(ttl) = self.ttl {
+            job = job.ttl(ttl);
+        }
+        for (name, value) in &self.header {
+            job = job.header(name, value.clone());
+        }
+        match &self.content_type {
+            Some(content_type) => job.content_type(content_type),
+            None => job,
+        }
+    }
+}
+
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not a name and a value, such as trace=17")),
+    }
+}
+
 /// An id of the queue: always a string, so that no reader rounds it.
 fn id(id: u64) -> Value {
     Value::from(id.to_string())
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn state(state: JobState) -> &'static str {
@@ -293,6 +330,14 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_is_a_name_and_a_value() {
+        let header = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
+        assert_eq!(parse_header("a=b=c"), header("a", "b=c"));
+        assert_eq!(parse_header("a="), header("a", ""));
+        assert!(parse_header("a").is_err() && parse_header("=b").is_err());
+    }
 
     #[test]
     fn ids_are_strings_and_lines_are_lines() {

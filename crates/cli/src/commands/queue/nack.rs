@@ -1,8 +1,9 @@
 //! `quorate queue nack`: a job is not done.
 
-use super::{Leased, id, millis, state};
+use super::{Leased, id, state};
 use crate::connect::Connect;
 use crate::duration;
+use crate::duration::millis;
 use crate::exit::Failure;
 use crate::output::Output;
 use clap::Args;
@@ -21,7 +22,7 @@ pub(super) struct Nack {
     #[command(flatten)]
     job: Leased,
     /// It is tried again after this long, up to 366d
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
     delay: Option<Duration>,
     /// It is given up at once: it goes to the dead letters
     #[arg(long, conflicts_with_all = ["delay", "return"])]

@@ -1,9 +1,10 @@
 //! `quorate queue pull`: takes jobs, to be settled by whoever knows their leases.
 
-use super::{id, millis, put_marks};
+use super::{id, put_marks};
 use crate::commands::kv;
 use crate::connect::Connect;
 use crate::duration;
+use crate::duration::millis;
 use crate::exit::Failure;
 use crate::output::{Output, put_bytes, table};
 use crate::when;

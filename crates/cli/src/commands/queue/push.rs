@@ -1,6 +1,6 @@
 //! `quorate queue push`: adds a job, or one for each line of stdin.
 
-use super::id;
+use super::{JobArgs, id};
 use crate::commands::kv;
 use crate::commands::lock::guard::{Guarded, guarded};
 use crate::connect::Connect;
@@ -23,8 +23,8 @@ const BATCH_JOBS: usize = 128;
 const BATCH_BYTES: usize = 256 << 10;
 /// Lines that were read and not pushed yet.
 const LINES_AHEAD: usize = 2 * BATCH_JOBS;
-/// Bytes of a line: above any payload a cluster can be configured to take.
-const LINE_BYTES_MAX: u64 = 16 << 20;
+/// Bytes of a line: no cluster takes a larger payload. Lines that wait are in memory.
+const LINE_BYTES_MAX: usize = 1 << 20;
 
 const AFTER_HELP: &str = "\
 Example:
@@ -44,14 +44,11 @@ pub(super) struct Push {
     #[arg(long)]
     lines: bool,
     /// It is ready after this long, up to 366d
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
     delay: Option<Duration>,
     /// It is ready at this moment: 2026-01-31T18:30:00Z, or seconds of Unix time
     #[arg(long, value_name = "WHEN", value_parser = when::parse, conflicts_with = "delay")]
     not_before: Option<SystemTime>,
-    /// Jobs of a higher one come first, 0 to 255
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    priority: u8,
     /// A job pushed under the same key is not pushed again for a while; then this is said on stderr,
     /// and the id is that of the first one
     #[arg(long, value_name = "KEY", conflicts_with = "lines")]
@@ -67,24 +64,10 @@ pub(super) struct Push {
     /// Jobs of the same group are done one at a time, in the order they were pushed
     #[arg(long, value_name = "GROUP")]
     group: Option<String>,
-    /// It is given up when it was not delivered for this long, up to 366d; by default never
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
-    ttl: Option<Duration>,
-    /// Goes with it; may be given again
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_header)]
-    header: Vec<(String, String)>,
-    /// Of the payload, such as application/json
-    #[arg(long, value_name = "TYPE")]
-    content_type: Option<String>,
+    #[command(flatten)]
+    of_job: JobArgs,
     #[command(flatten)]
     guarded: Guarded,
-}
-
-pub(super) fn parse_header(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(format!("{text:?} is not a name and a value, such as trace=17")),
-    }
 }
 
 impl Push {
@@ -118,7 +101,7 @@ impl Push {
     }
 
     fn job(&self, payload: Vec<u8>) -> NewJob {
-        let mut job = NewJob::new(payload).priority(self.priority);
+        let mut job = self.of_job.job(payload);
         if let Some(delay) = self.delay {
             job = job.delay(delay);
         }
@@ -131,17 +114,8 @@ impl Push {
         if let Some(window) = self.dedupe_window {
             job = job.dedupe_window(window);
         }
-        if let Some(group) = &self.group {
-            job = job.group(group);
-        }
-        if let Some(ttl) = self.ttl {
-            job = job.ttl(ttl);
-        }
-        for (name, value) in &self.header {
-            job = job.header(name, value.clone());
-        }
-        match &self.content_type {
-            Some(content_type) => job.content_type(content_type),
+        match &self.group {
+            Some(group) => job.group(group),
             None => job,
         }
     }
@@ -190,17 +164,20 @@ impl Push {
 fn read_lines(from: &mut impl BufRead, to: &mpsc::Sender<Result<Vec<u8>, Failure>>) {
     loop {
         let mut line = Vec::new();
-        let read = from.by_ref().take(LINE_BYTES_MAX + 1).read_until(b'\n', &mut line);
-        let line = match read {
+        // With its end, and one more that shows that it is too long.
+        let bytes = LINE_BYTES_MAX as u64 + 2;
+        let line = match from.by_ref().take(bytes).read_until(b'\n', &mut line) {
             Ok(0) => return,
-            Ok(_) if line.len() as u64 > LINE_BYTES_MAX => Err(Failure::Usage(format!(
-                "a line on stdin is longer than {LINE_BYTES_MAX} bytes; no cluster takes that"
-            ))),
             Ok(_) => {
                 if line.last() == Some(&b'\n') {
                     line.pop();
                 }
-                Ok(line)
+                match line.len() {
+                    0..=LINE_BYTES_MAX => Ok(line),
+                    _ => Err(Failure::Usage(format!(
+                        "a line on stdin is longer than {LINE_BYTES_MAX} bytes; no cluster takes that"
+                    ))),
+                }
             }
             Err(error) => Err(anyhow::Error::new(error).context("can't read from stdin").into()),
         };
@@ -224,19 +201,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_is_a_name_and_a_value() {
-        let header = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
-        assert_eq!(parse_header("a=b=c"), header("a", "b=c"));
-        assert_eq!(parse_header("a="), header("a", ""));
-        assert!(parse_header("a").is_err() && parse_header("=b").is_err());
-    }
-
-    #[test]
     fn a_line_is_a_payload_and_the_last_one_needs_no_end() {
         let (send, mut got) = mpsc::channel(9);
         read_lines(&mut &b"one\n\n\xff\r\nlast"[..], &send);
         drop(send);
         let lines = std::iter::from_fn(|| got.blocking_recv().map(|line| line.expect("read")));
         assert_eq!(lines.collect::<Vec<_>>(), [&b"one"[..], b"", b"\xff\r", b"last"]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_ends_it() {
+        for (bytes, taken) in [(LINE_BYTES_MAX, true), (LINE_BYTES_MAX + 1, false)] {
+            let (send, mut got) = mpsc::channel(9);
+            let lines = [vec![b'x'; bytes], b"\ny\n".to_vec()].concat();
+            read_lines(&mut &lines[..], &send);
+            drop(send);
+            let first = got.blocking_recv().expect("something");
+            assert_eq!(first.is_ok_and(|line| line.len() == bytes), taken, "{bytes}");
+            assert_eq!(got.blocking_recv().is_some(), taken, "{bytes}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `quorate queue schedule`: jobs that are pushed again and again.
 
-use super::push::parse_header;
+use super::JobArgs;
 use crate::commands::kv;
 use crate::connect::Connect;
 use crate::duration;
@@ -8,7 +8,7 @@ use crate::exit::Failure;
 use crate::output::{Output, put_bytes};
 use crate::when;
 use clap::{Args, Subcommand};
-use quorate_client::queue::{NewJob, Repeats, ScheduleInfo};
+use quorate_client::queue::{Repeats, ScheduleInfo};
 use serde_json::{Map, Value, json};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -69,18 +69,8 @@ struct Put {
         hide_default_value = true
     )]
     time_zone: String,
-    /// Jobs of a higher one come first, 0 to 255
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    priority: u8,
-    /// Each job is given up when it was not delivered for this long; by default never
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
-    ttl: Option<Duration>,
-    /// Goes with each; may be given again
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_header)]
-    header: Vec<(String, String)>,
-    /// Of the payload, such as application/json
-    #[arg(long, value_name = "TYPE")]
-    content_type: Option<String>,
+    #[command(flatten)]
+    of_job: JobArgs,
 }
 
 #[derive(Debug, Args)]
@@ -110,21 +100,12 @@ impl Schedule {
 
 impl Put {
     fn run(self, connect: &Connect, output: Output) -> Result<(), Failure> {
-        let Self { name, queue, payload, every, cron, time_zone, .. } = self;
+        let Self { name, queue, payload, every, cron, time_zone, of_job } = self;
         let repeats = match (every, cron) {
             (Some(period), _) => Repeats::Every(period),
             (None, text) => Repeats::cron_in(text.unwrap_or_default(), time_zone),
         };
-        let mut job = NewJob::new(kv::payload(payload)?).priority(self.priority);
-        if let Some(ttl) = self.ttl {
-            job = job.ttl(ttl);
-        }
-        for (name, value) in self.header {
-            job = job.header(name, value);
-        }
-        if let Some(content_type) = self.content_type {
-            job = job.content_type(content_type);
-        }
+        let job = of_job.job(kv::payload(payload)?);
         let put = connect.run(async |client| {
             let schedule = client.queue().schedule(&name, &queue, job, repeats);
             Ok(schedule.await?)
@@ -182,7 +163,7 @@ fn shown(schedule: &ScheduleInfo) -> Value {
     put_bytes(&mut shown, "payload", &schedule.payload);
     match &schedule.repeats {
         Repeats::Every(period) => {
-            shown.insert("every".to_owned(), json!(shown_period(*period)));
+            shown.insert("every".to_owned(), json!(duration::text(*period)));
         }
         Repeats::Cron { text, time_zone } => {
             shown.insert("cron".to_owned(), json!(text));
@@ -200,10 +181,6 @@ fn shown(schedule: &ScheduleInfo) -> Value {
     Value::Object(shown)
 }
 
-fn shown_period(period: Duration) -> String {
-    humantime::format_duration(period).to_string()
-}
-
 fn zone(name: &str) -> &str {
     if name.is_empty() { "UTC" } else { name }
 }
@@ -214,7 +191,7 @@ fn row(schedule: &ScheduleInfo) -> Vec<String> {
         kv::text(schedule.name.as_bytes()),
         kv::text(schedule.queue.as_bytes()),
         match &schedule.repeats {
-            Repeats::Every(period) => format!("every {}", shown_period(*period)),
+            Repeats::Every(period) => format!("every {}", duration::text(*period)),
             Repeats::Cron { text, time_zone } => format!("{text} ({})", zone(time_zone)),
             other => format!("{other:?}"),
         },

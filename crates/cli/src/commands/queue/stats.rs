@@ -1,8 +1,9 @@
 //! `quorate queue stats`: how a queue does, once or again and again.
 
-use super::{millis, one_line};
+use super::one_line;
 use crate::connect::Connect;
 use crate::duration;
+use crate::duration::millis;
 use crate::exit::Failure;
 use crate::output::{Output, table};
 use clap::Args;
@@ -89,11 +90,13 @@ impl Stats {
 }
 
 /// What happened in a second, on average.
+#[derive(Debug, PartialEq)]
 struct Rates {
     pushed: f64,
     delivered: f64,
     acked: f64,
-    failed: f64,
+    nacked: f64,
+    lapsed: f64,
 }
 
 impl Rates {
@@ -105,8 +108,14 @@ impl Rates {
             pushed: rate(|queue| queue.totals.pushed),
             delivered: rate(|queue| queue.totals.delivered),
             acked: rate(|queue| queue.totals.acked),
-            failed: rate(|queue| queue.totals.nacked + queue.totals.lapsed),
+            nacked: rate(|queue| queue.totals.nacked),
+            lapsed: rate(|queue| queue.totals.lapsed),
         }
+    }
+
+    /// Attempts that came to nothing, told or not.
+    fn failed(&self) -> f64 {
+        self.nacked + self.lapsed
     }
 
     fn shown(&self) -> Value {
@@ -115,7 +124,7 @@ impl Rates {
             "pushed": rounded(self.pushed),
             "delivered": rounded(self.delivered),
             "acked": rounded(self.acked),
-            "failed": rounded(self.failed),
+            "failed": rounded(self.failed()),
         })
     }
 }
@@ -250,8 +259,8 @@ fn in_full(queue: &QueueInfo, rates: Option<&Rates>) -> String {
             per_second(|r| r.delivered),
         ),
         row("leased", queue.leased.to_string(), "acked", totals.acked, per_second(|r| r.acked)),
-        row("done", queue.done.to_string(), "nacked", totals.nacked, per_second(|r| r.failed)),
-        row("dead", queue.dead.to_string(), "lapsed", totals.lapsed, String::new()),
+        row("done", queue.done.to_string(), "nacked", totals.nacked, per_second(|r| r.nacked)),
+        row("dead", queue.dead.to_string(), "lapsed", totals.lapsed, per_second(|r| r.lapsed)),
         row("oldest ready", oldest, "died", totals.died, String::new()),
         row("bytes", queue.body_bytes.to_string(), "dropped", totals.dropped, String::new()),
         row("", String::new(), "duplicates", totals.duplicates, String::new()),
@@ -270,7 +279,10 @@ fn on_a_line(queue: &QueueInfo, rates: Option<&Rates>) -> String {
     if let Some(rates) = rates {
         line += &format!(
             " pushed {:.1}/s delivered {:.1}/s acked {:.1}/s failed {:.1}/s",
-            rates.pushed, rates.delivered, rates.acked, rates.failed
+            rates.pushed,
+            rates.delivered,
+            rates.acked,
+            rates.failed()
         );
     }
     if queue.paused {

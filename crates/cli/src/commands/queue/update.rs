@@ -9,9 +9,6 @@ use quorate_client::queue::{Backoff, DeadLetters, Rate, UpdateQueue, WhenFull};
 use serde_json::json;
 use std::time::Duration;
 
-/// What is taken off a wait at random when nothing is said, in thousandths.
-const JITTER_PERMILLE: u32 = 200;
-
 const AFTER_HELP: &str = "\
 What is not named stays as it is; jobs that are being worked on keep the time they were given. When
 nothing is ever said: visibility 30s, 5 attempts, backoff 1s..5m, dead letters to QUEUE.dead, done jobs
@@ -81,11 +78,7 @@ fn parse_backoff(text: &str) -> Result<Backoff, String> {
     };
     let (base, cap) = (duration::parse_positive(base)?, duration::parse_positive(cap)?);
     match base <= cap {
-        true => {
-            let mut backoff = Backoff::exponential(base, cap);
-            backoff.jitter_permille = JITTER_PERMILLE;
-            Ok(backoff)
-        }
+        true => Ok(Backoff::exponential(base, cap)),
         false => Err(format!("{text}: the first wait is longer than the longest")),
     }
 }

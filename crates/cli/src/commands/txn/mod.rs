@@ -4,8 +4,9 @@ mod document;
 
 use super::kv::marks;
 use super::lock::guard::{Guarded, guarded};
-use super::lock::{millis, session_ttl};
+use super::lock::session_ttl;
 use crate::connect::Connect;
+use crate::duration::millis;
 use crate::exit::Failure;
 use crate::output::{Output, id, number, put_bytes};
 use anyhow::Context;

@@ -28,7 +28,7 @@ impl Get {
             let get = client.queue().get_job(&queue, job_id);
             let job = if stale { get.stale().await? } else { get.await? };
             if job.is_none() {
-                // Whether the queue is there at all: dead letters are found without it.
+                // Fails when there is no such queue either.
                 let stats = client.queue().stats(&queue);
                 let _ = if stale { stats.stale().await? } else { stats.await? };
             }

@@ -64,7 +64,8 @@ struct Put {
     #[arg(
         long,
         value_name = "ZONE",
-        requires = "cron",
+        // Not that it requires --cron: a conflict of that with --every would overrule it.
+        conflicts_with = "every",
         default_value = "",
         hide_default_value = true
     )]

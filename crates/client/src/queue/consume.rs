@@ -73,7 +73,8 @@ fn check(window: u32) -> Result<(), Error> {
 /// It goes on by itself when its node fails, at another one, and keeps what it had; it gives up only
 /// when its queue is deleted, or it is refused. What it has not settled ends with the client's
 /// session, to which it is bound, and goes to others then. With [`crate::Options::one_shot`] it is
-/// bound to nothing: its jobs end with their leases.
+/// bound to nothing: its jobs end with their leases, and those that wait here when its stream breaks
+/// go back.
 ///
 /// The jobs of its window wait here in memory until they are handed out, and their leases go on: a
 /// window should not be larger than what is worked on at once, and a little to spare.

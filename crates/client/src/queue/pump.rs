@@ -129,7 +129,7 @@ impl Pump {
                 Some(opened) => opened,
                 None => match self.reopen().await {
                     Ok(Some(opened)) => {
-                        self.begin_afresh().await;
+                        self.hand_back_what_waited().await;
                         opened
                     }
                     Ok(None) => break Ok(()),
@@ -163,7 +163,7 @@ impl Pump {
 
     /// Who has no session comes back as somebody else, with a whole window for other jobs: those that
     /// wait here since before would be too many.
-    async fn begin_afresh(&self) {
+    async fn hand_back_what_waited(&self) {
         if self.was.is_none() {
             self.hand_all_back(self.holder.drain()).await;
         }

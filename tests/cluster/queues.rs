@@ -1,53 +1,9 @@
-//! The task queue on the command line, and what becomes of jobs when their workers die.
+//! The task queue on the command line.
 
-use crate::running::Running;
-use nix::sys::signal::Signal;
-use quorate_testkit::process::ProcessCluster;
-use quorate_tests::processes::{Quorate, alone, send, wait_until};
+use crate::jobs::{nodes, pull, push, stats, text, wait_for_stats};
+use quorate_tests::processes::alone;
 use serde_json::{Value, json};
 use std::ffi::OsString;
-use std::time::{Duration, Instant};
-
-/// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-async fn nodes(count: u64) -> (ProcessCluster, Quorate) {
-    let mut cluster = ProcessCluster::start(count).await.expect("the nodes start");
-    cluster.wait_ready().await.expect("one leads");
-    let quorate = Quorate::of(&cluster);
-    (cluster, quorate)
-}
-
-async fn stats(quorate: &Quorate, queue: &str) -> Value {
-    quorate.run(&format!("queue stats {queue} -o json")).await.expect(0).json()
-}
-
-/// Waits until the figures of a queue look like this.
-async fn wait_for_stats(quorate: &Quorate, queue: &str, so: impl Fn(&Value) -> bool) {
-    wait_until(&format!("queue {queue}"), PATIENCE, || async { so(&stats(quorate, queue).await) })
-        .await;
-}
-
-async fn push(quorate: &Quorate, arguments: &str) -> String {
-    let pushed = quorate.run(&format!("queue push {arguments}")).await.expect(0);
-    let id = pushed.text().trim_end().to_owned();
-    assert!(id.parse::<u64>().is_ok_and(|id| id > 0), "{pushed:?}");
-    id
-}
-
-/// Takes jobs: a line of JSON each.
-async fn pull(quorate: &Quorate, arguments: &str) -> Vec<Value> {
-    let pulled = quorate.run(&format!("queue pull {arguments} -o json")).await.expect(0).text();
-    pulled.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect()
-}
-
-fn text<'a>(job: &'a Value, name: &str) -> &'a str {
-    job[name].as_str().unwrap_or_else(|| panic!("{name} is no string: {job}"))
-}
-
-fn work(quorate: &Quorate, options: &str, script: &str) -> Running {
-    Running::script(quorate, "queue work", options, script)
-}
 
 #[tokio::test]
 async fn a_job_is_pushed_pulled_and_settled() {
@@ -252,6 +208,18 @@ async fn a_queue_is_made_changed_paused_purged_and_deleted() {
     }
     let full = quorate.run("queue push q d -o json").await.expect(1).error_json();
     assert_eq!(full["reason"], "QUEUE_FULL");
+    // Or the oldest of the lowest priority makes room.
+    quorate.run("queue update dropping --jobs-max 3 --when-full drop-oldest").await.expect(0);
+    for payload in ["urgent --priority 9", "old", "young", "new", "newest --priority 1"] {
+        push(&quorate, &format!("dropping {payload}")).await;
+    }
+    let left = pull(&quorate, "dropping --count 9").await;
+    let left: Vec<_> = left.iter().map(|job| text(job, "payload")).collect();
+    assert_eq!(left, ["urgent", "newest", "new"]);
+    let figures = stats(&quorate, "dropping").await;
+    assert_eq!((&figures["dropped"], &figures["pushed"]), (&json!(2), &json!(5)), "{figures}");
+    assert_eq!(figures["options"]["when_full"], "drop-oldest");
+    quorate.run("queue delete dropping").await.expect(0);
     quorate.run("queue pause q").await.expect(0);
     assert_eq!(pull(&quorate, "q --count 9").await.len(), 0);
     quorate.run("queue resume q").await.expect(0);
@@ -283,147 +251,5 @@ async fn a_queue_is_made_changed_paused_purged_and_deleted() {
     let deleted = quorate.run("queue delete q -o json").await.expect(0).json();
     assert_eq!((&deleted["deleted"], &deleted["jobs"]), (&json!(true), &json!(1)));
     quorate.run("queue stats q").await.expect(3);
-    cluster.logs().assert_no_panics();
-}
-
-#[tokio::test]
-async fn a_command_does_jobs_and_its_status_says_how_that_went() {
-    let _alone = alone().await;
-    let (cluster, quorate) = nodes(1).await;
-    quorate.run("queue update q --backoff 0s --attempts 2").await.expect(0);
-    let ok = push(&quorate, "q ok").await;
-    let bad = push(&quorate, "q bad").await;
-    // The second attempt of the bad one is its last.
-    let script = "read payload; echo $payload $QUORATE_JOB_ID $QUORATE_JOB_ATTEMPT $QUORATE_QUEUE; \
-                  [ $payload = ok ] || { echo first >&2; echo no disk >&2; exit 7; }";
-    let mut running = work(&quorate, "q --max-jobs 3", script);
-    let lines = [running.line().await, running.line().await, running.line().await];
-    assert_eq!(lines, [format!("ok {ok} 1 q"), format!("bad {bad} 1 q"), format!("bad {bad} 2 q")]);
-    let (status, rest, said) = running.ended().await;
-    assert_eq!(status, 0, "{said}");
-    let done: Value = serde_json::from_str(&rest).expect("it is JSON");
-    assert_eq!(done, json!({ "done": 1, "failed": 2, "lost": 0, "handed_back": 0 }));
-    assert!(said.contains("no disk") && said.contains("exit status 7"), "{said}");
-    let letter = quorate.run(&format!("queue get q {bad} -o json")).await.expect(0).json();
-    assert_eq!(text(&letter, "death_cause"), "attempts");
-    assert_eq!(text(&letter["failures"][1], "error"), "exit status 7: no disk");
-    assert_eq!(quorate.run("session list -o json").await.expect(0).text(), "");
-
-    // One that can't be run costs no attempt.
-    push(&quorate, "q x").await;
-    for (command, status) in [("no-such-command", 127), ("/etc/passwd", 126)] {
-        quorate.run(&format!("queue work q -- {command}")).await.expect(status);
-        assert_eq!(stats(&quorate, "q").await["ready"], 1);
-    }
-    let job = pull(&quorate, "q").await.remove(0);
-    assert_eq!(job["attempt"], 1);
-    let (id, lease) = (text(&job, "id"), text(&job, "lease"));
-    quorate.run(&format!("queue ack q {id} --lease {lease}")).await.expect(0);
-
-    // It is kept for as long as it takes.
-    quorate.run("queue update q --visibility 1s").await.expect(0);
-    push(&quorate, "q long").await;
-    let mut running = work(&quorate, "q --max-jobs 1", "echo begun; sleep 3; echo done");
-    assert_eq!(running.line().await, "begun");
-    assert_eq!(running.line().await, "done");
-    assert_eq!(running.ended().await.0, 0);
-    assert_eq!(stats(&quorate, "q").await["lapsed"], 0);
-
-    // A signal lets it finish; a second one does not.
-    push(&quorate, "q slow").await;
-    let mut running = work(&quorate, "q", "echo begun; sleep 1; echo done");
-    assert_eq!(running.line().await, "begun");
-    send(&running.child, Signal::SIGTERM);
-    assert_eq!(running.line().await, "done");
-    let (status, rest, said) = running.ended().await;
-    assert_eq!(status, 0, "{said}");
-    assert!(rest.contains("\"done\":1"), "{rest}");
-    let slow = push(&quorate, "q slow").await;
-    let mut running = work(&quorate, "q", "echo begun; exec sleep 600");
-    assert_eq!(running.line().await, "begun");
-    send(&running.child, Signal::SIGINT);
-    wait_for_stats(&quorate, "q", |figures| figures["leased"] == 1).await;
-    // The first one has been heeded when no more is taken.
-    send(&running.child, Signal::SIGINT);
-    let (status, rest, said) = running.ended().await;
-    assert_eq!(status, 0, "{said}");
-    assert!(rest.contains("\"handed_back\":1"), "{rest} {said}");
-    let job = pull(&quorate, "q").await.remove(0);
-    assert_eq!((text(&job, "id"), &job["attempt"]), (&slow[..], &json!(1)), "no attempt");
-    quorate.run(&format!("queue cancel q {slow}")).await.expect(0);
-
-    // One that was cancelled is ended, with all it has started.
-    let id = push(&quorate, "q endless").await;
-    let mut running = work(&quorate, "q", "trap 'echo told' TERM; echo begun; sleep 600");
-    assert_eq!(running.line().await, "begun");
-    quorate.run(&format!("queue cancel q {id}")).await.expect(0);
-    assert_eq!(running.line().await, "told");
-    send(&running.child, Signal::SIGTERM);
-    let (status, rest, said) = running.ended().await;
-    assert_eq!(status, 0, "{said}");
-    assert!(rest.contains("\"lost\":1"), "{rest}");
-
-    // A queue that is deleted ends its workers.
-    push(&quorate, "q last").await;
-    let mut running = work(&quorate, "q", "echo begun");
-    assert_eq!(running.line().await, "begun");
-    wait_for_stats(&quorate, "q", |figures| figures["leased"] == 0).await;
-    quorate.run("queue delete q").await.expect(0);
-    let (status, _, said) = running.ended().await;
-    assert_eq!(status, 3, "{said}");
-    assert!(said.contains("QUEUE_UNKNOWN"), "{said}");
-    cluster.logs().assert_no_panics();
-}
-
-#[tokio::test]
-async fn the_jobs_of_a_worker_that_is_killed_are_done_by_others() {
-    let _alone = alone().await;
-    let (cluster, quorate) = nodes(3).await;
-    quorate.run("queue update q --visibility 12h --backoff 0s").await.expect(0);
-    let delivered = push(&quorate, "q delivered").await;
-    let mut victim = work(&quorate, "q --session-ttl 2s", "echo begun; exec sleep 600");
-    assert_eq!(victim.line().await, "begun");
-    let killed = Instant::now();
-    send(&victim.child, Signal::SIGKILL);
-    victim.child.wait().await.expect("its end can be waited for");
-    // What it had not been given is elsewhere at once.
-    let undelivered = push(&quorate, "q undelivered").await;
-    let job = pull(&quorate, "q --wait 10s").await.remove(0);
-    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
-    assert_eq!(text(&job, "id"), undelivered);
-    // What it had is elsewhere when its session has ended, long before the lease would.
-    let job = pull(&quorate, "q --wait 20s").await.remove(0);
-    assert_eq!((text(&job, "id"), &job["attempt"]), (&delivered[..], &json!(2)));
-    let took = killed.elapsed();
-    assert!(took > Duration::from_secs(1) && took < Duration::from_secs(10), "{took:?}");
-
-    // Without a session it is the lease that counts.
-    quorate.run("queue update brief --visibility 1s --backoff 0s").await.expect(0);
-    let id = push(&quorate, "brief x").await;
-    assert_eq!(pull(&quorate, "brief").await.len(), 1);
-    let job = pull(&quorate, "brief --wait 20s").await.remove(0);
-    assert_eq!((text(&job, "id"), &job["attempt"]), (&id[..], &json!(2)));
-    assert_eq!(stats(&quorate, "brief").await["lapsed"], 1);
-    cluster.logs().assert_no_panics();
-}
-
-#[tokio::test]
-async fn a_worker_goes_on_when_its_node_is_killed() {
-    let _alone = alone().await;
-    let (mut cluster, quorate) = nodes(3).await;
-    let mut running = work(&quorate, "q --parallel 4", "read payload; echo $payload");
-    push(&quorate, "q first").await;
-    assert_eq!(running.line().await, "first");
-    let leader = cluster.leader().await.expect("one leads");
-    cluster.kill(leader).await.expect("it can be killed");
-    for payload in ["second", "third"] {
-        push(&quorate, &format!("q {payload} --timeout 20s")).await;
-        assert_eq!(running.line().await, payload);
-    }
-    wait_for_stats(&quorate, "q", |figures| figures["acked"] == 3).await;
-    send(&running.child, Signal::SIGTERM);
-    let (status, rest, said) = running.ended().await;
-    assert_eq!(status, 0, "{said}");
-    assert!(rest.contains("\"done\":3"), "{rest}");
     cluster.logs().assert_no_panics();
 }

@@ -1,5 +1,6 @@
 //! `quorate txn`: the document, the answer, the exit statuses.
 
+use crate::jobs::{nodes, pull, run_apart, stats, text};
 use quorate_testkit::process::ProcessCluster;
 use quorate_tests::processes::{Ended, Quorate, alone};
 use serde_json::{Value, json};
@@ -168,5 +169,64 @@ async fn a_transaction_takes_locks_that_outlive_the_command() {
     assert_eq!(answer.get("session"), None);
     txn(&done).await.expect(4).expect_stderr("conditions[0]");
     assert_eq!(quorate.run("kv get k").await.expect(0).text(), "2");
+    cluster.logs().assert_no_panics();
+}
+
+#[tokio::test]
+async fn a_transaction_pushes_and_acknowledges_jobs_with_what_else_it_does() {
+    let _alone = alone().await;
+    let (cluster, quorate) = nodes(1).await;
+    let txn = async |document: Value| -> Ended {
+        let document = document.to_string();
+        run_apart(&quorate, "txn|-|-o|json", Some(document.as_bytes())).await
+    };
+    let order = json!({
+        "conditions": [
+            { "key": "order/17", "is": "absent" },
+            { "queue": "orders", "is": "at-most", "jobs": 0 },
+        ],
+        "then": [
+            { "op": "set", "key": "order/17", "value": "tea" },
+            { "op": "push", "queue": "orders", "payload": "17" },
+            { "op": "push", "queue": "orders", "payload_base64": "/w==" },
+        ],
+        "otherwise": [{ "op": "push", "queue": "again", "payload": "17" }],
+    });
+    let answer = txn(order.clone()).await.expect(0).json();
+    let pushed = &answer["results"][1];
+    assert_eq!((text(pushed, "op"), text(pushed, "queue")), ("push", "orders"));
+    assert_eq!(pushed["duplicate"], false);
+    // The other branch pushes, too.
+    let answer = txn(order).await.expect(4).json();
+    assert_eq!(answer["failed_condition"], 0);
+    assert_eq!(stats(&quorate, "again").await["ready"], 1);
+    let jobs = pull(&quorate, "orders --count 9").await;
+    assert_eq!((jobs.len(), text(&jobs[0], "payload")), (2, "17"));
+    assert_eq!(text(&jobs[1], "payload_base64"), "/w==");
+    let full = json!({
+        "conditions": [{ "queue": "orders", "is": "at-most", "jobs": 1 }],
+        "then": [{ "op": "push", "queue": "orders", "payload": "18" }],
+    });
+    assert_eq!(txn(full).await.expect(4).json()["failed_condition"], 0);
+
+    let (id, lease) = (text(&jobs[0], "id"), text(&jobs[0], "lease"));
+    let done = |key: &str, lease: &str| {
+        json!({ "then": [
+            { "op": "set", "key": key, "value": "poured" },
+            { "op": "ack", "queue": "orders", "job": id, "lease": lease },
+        ] })
+    };
+    // Under another lease nothing of it happens.
+    let refused = txn(done("result/17", "999999")).await.expect(4).error_json();
+    assert_eq!(refused["reason"], "JOB_LEASE_LOST");
+    assert!(text(&refused, "error").starts_with("then[1]: "), "{refused}");
+    quorate.run("kv get result/17").await.expect(3);
+    let answer = txn(done("result/17", lease)).await.expect(0).json();
+    assert_eq!(answer["results"][1], json!({ "op": "ack", "queue": "orders" }));
+    assert_eq!(quorate.run("kv get result/17").await.expect(0).text(), "poured");
+    let again = txn(done("result/18", lease)).await.expect(3).error_json();
+    assert_eq!(again["reason"], "JOB_UNKNOWN");
+    quorate.run("kv get result/18").await.expect(3);
+    assert_eq!(stats(&quorate, "orders").await["acked"], 1);
     cluster.logs().assert_no_panics();
 }

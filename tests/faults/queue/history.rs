@@ -1,0 +1,437 @@
+//! What producers and workers saw of a queue, and what that must be like whoever died meanwhile.
+//!
+//! Each check is a function of the history alone. It answers how much it saw of what it is about, so
+//! that a test which shows little is noticed, or the first thing that can't be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// A job as its producer knows it.
+#[derive(Clone, Debug)]
+pub(super) struct Pushed {
+    /// No other job has it; it is the payload.
+    pub(super) name: String,
+    /// Before its push was sent. All times are counted by one clock, from one moment.
+    pub(super) sent: Duration,
+    pub(super) delay: Duration,
+    /// The group, and its number in it.
+    pub(super) group: Option<(String, u64)>,
+    /// Whether it has a dedupe key.
+    pub(super) deduped: bool,
+}
+
+/// A push that was made again under the dedupe key of a job.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Again {
+    /// What the first push was answered.
+    pub(super) id: u64,
+    /// What this one was.
+    pub(super) answered: u64,
+    pub(super) duplicate: bool,
+}
+
+/// What a worker saw of a delivery.
+#[derive(Clone, Debug)]
+pub(super) struct Delivery {
+    pub(super) id: u64,
+    pub(super) lease: u64,
+    pub(super) attempt: u32,
+    /// When it was there.
+    pub(super) at: Duration,
+    /// Before it was said what became of it, and what came of that; none when its worker died.
+    pub(super) settled: Option<(Duration, Settled)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    Done,
+    Failed,
+    Returned,
+    /// Refused: somebody else has it by now, or it is done.
+    Late,
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Settled {
+    /// Whether the cluster took it, and so held the lease for alive.
+    fn was_taken(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Returned)
+    }
+}
+
+/// A job as it is at the end.
+#[derive(Clone, Debug)]
+pub(super) struct Ended {
+    pub(super) id: u64,
+    pub(super) name: String,
+    /// Or else a dead letter.
+    pub(super) done: bool,
+    pub(super) attempts: u32,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct History {
+    pub(super) attempts_max: u32,
+    /// By their ids.
+    pub(super) pushed: BTreeMap<u64, Pushed>,
+    /// Names of jobs that may be in the queue, once, although their push failed.
+    pub(super) maybe: BTreeSet<String>,
+    pub(super) again: Vec<Again>,
+    pub(super) deliveries: Vec<Delivery>,
+    pub(super) ended: Vec<Ended>,
+}
+
+/// How much of it was seen, or what is wrong.
+pub(super) type Checked = Result<usize, String>;
+
+impl History {
+    /// Every job that was pushed is there at the end, once, and no other is. Answers how many are
+    /// dead letters.
+    pub(super) fn none_is_lost(&self) -> Checked {
+        let (mut ids, mut names) = (BTreeSet::new(), BTreeSet::new());
+        for Ended { id, name, .. } in &self.ended {
+            if !ids.insert(*id) {
+                return Err(format!("job {id} is there twice"));
+            }
+            if !names.insert(name) {
+                return Err(format!("{name} is there under two ids, one of them {id}"));
+            }
+            match self.pushed.get(id) {
+                Some(known) if known.name != *name => {
+                    return Err(format!("job {id} is {name}, and was pushed as {}", known.name));
+                }
+                None if !self.maybe.contains(name) => {
+                    return Err(format!("job {id} ({name}) was never pushed"));
+                }
+                _ => {}
+            }
+        }
+        match self.pushed.keys().find(|id| !ids.contains(id)) {
+            Some(id) => Err(format!("job {id}, and maybe others, is lost")),
+            None => Ok(self.ended.iter().filter(|ended| !ended.done).count()),
+        }
+    }
+
+    /// A job that is done was acknowledged once, and no other was. Answers how many were.
+    pub(super) fn none_is_done_twice(&self) -> Checked {
+        let mut acks: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
+        for delivery in &self.deliveries {
+            let (done, unknown) = acks.entry(delivery.id).or_default();
+            match delivery.settled {
+                Some((_, Settled::Done)) => *done += 1,
+                Some((_, Settled::Unknown)) => *unknown += 1,
+                _ => {}
+            }
+        }
+        let mut seen = 0;
+        for Ended { id, done, .. } in &self.ended {
+            match (done, acks.get(id).copied().unwrap_or_default()) {
+                (true, (1, _)) => seen += 1,
+                (true, (0, 1..)) | (false, (0, _)) => {}
+                (true, (times, _)) => return Err(format!("job {id} was done {times} times")),
+                (false, _) => return Err(format!("job {id} was done, and is a dead letter")),
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Once a lease was given, nothing is taken any more under one before; and nobody is given the
+    /// same one twice, unless it is not known what came of what was said under it. Answers how many
+    /// jobs had several.
+    pub(super) fn one_lease_is_alive(&self) -> Checked {
+        let mut several = 0;
+        for (id, of) in self.by_job() {
+            several += usize::from(of.len() > 1);
+            for (place, one) in of.iter().enumerate() {
+                for other in &of[..place] {
+                    let unknown = matches!(other.settled, Some((_, Settled::Unknown)));
+                    if one.lease == other.lease && !unknown {
+                        return Err(format!("job {id} was given out twice under {}", one.lease));
+                    }
+                }
+                let Some((sent, settled)) = one.settled else { continue };
+                let newer = of.iter().find(|newer| newer.lease > one.lease && newer.at < sent);
+                if let Some(newer) = newer.filter(|_| settled.was_taken()) {
+                    return Err(format!(
+                        "job {id}: under {} it was {settled:?} after {} was given",
+                        one.lease, newer.lease
+                    ));
+                }
+            }
+        }
+        Ok(several)
+    }
+
+    /// Nobody is given a job more often than it may be. Answers how many deliveries were not the
+    /// first.
+    pub(super) fn attempts_are_bounded(&self) -> Checked {
+        let most = self.attempts_max;
+        for delivery in &self.deliveries {
+            if !(1..=most).contains(&delivery.attempt) {
+                let Delivery { id, attempt, .. } = delivery;
+                return Err(format!("job {id} was given out for attempt {attempt} of {most}"));
+            }
+        }
+        if let Some(ended) = self.ended.iter().find(|ended| ended.attempts > most) {
+            return Err(format!("job {} had {} attempts of {most}", ended.id, ended.attempts));
+        }
+        Ok(self.deliveries.iter().filter(|delivery| delivery.attempt > 1).count())
+    }
+
+    /// No delayed job comes before its time. Answers how many delayed ones came.
+    pub(super) fn none_is_early(&self) -> Checked {
+        let mut delayed = BTreeSet::new();
+        for delivery in &self.deliveries {
+            let Some(job) = self.pushed.get(&delivery.id) else { continue };
+            if job.delay.is_zero() {
+                continue;
+            }
+            let after = delivery.at.saturating_sub(job.sent);
+            if after < job.delay {
+                return Err(format!("{} came after {after:?} of {:?}", job.name, job.delay));
+            }
+            delayed.insert(delivery.id);
+        }
+        Ok(delayed.len())
+    }
+
+    /// The next of a group comes after its predecessor was settled for the last time. Answers how
+    /// many pairs there were.
+    pub(super) fn groups_are_in_order(&self) -> Checked {
+        let mut groups: BTreeMap<&str, BTreeMap<u64, u64>> = BTreeMap::new();
+        for (id, job) in &self.pushed {
+            if let Some((key, number)) = &job.group {
+                groups.entry(key).or_default().insert(*number, *id);
+            }
+        }
+        let of = self.by_job();
+        let mut pairs = 0;
+        for jobs in groups.values() {
+            let jobs: Vec<u64> = jobs.values().copied().collect();
+            for pair in jobs.windows(2) {
+                let (Some(before), Some(after)) = (of.get(&pair[0]), of.get(&pair[1])) else {
+                    continue;
+                };
+                let begun = after.iter().map(|delivery| delivery.at).min().unwrap_or_default();
+                // One that came too late to be settled may have come at any time.
+                let late = before.iter().find(|delivery| {
+                    matches!(delivery.settled, Some((sent, Settled::Done | Settled::Failed)) if sent > begun)
+                });
+                if late.is_some() {
+                    return Err(format!("job {} came before {} was settled", pair[1], pair[0]));
+                }
+                pairs += 1;
+            }
+        }
+        Ok(pairs)
+    }
+
+    /// A push under the key of a job is that job. Answers how many there were.
+    pub(super) fn duplicates_are_the_same(&self) -> Checked {
+        for Again { id, answered, duplicate } in &self.again {
+            if id != answered || !duplicate {
+                return Err(format!("job {id} was pushed again, and became {answered}"));
+            }
+        }
+        Ok(self.again.len())
+    }
+
+    fn by_job(&self) -> BTreeMap<u64, Vec<&Delivery>> {
+        let mut of: BTreeMap<u64, Vec<&Delivery>> = BTreeMap::new();
+        for delivery in &self.deliveries {
+            of.entry(delivery.id).or_default().push(delivery);
+        }
+        of
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn pushed(name: &str, sent: u64) -> Pushed {
+        Pushed {
+            name: name.to_owned(),
+            sent: ms(sent),
+            delay: Duration::ZERO,
+            group: None,
+            deduped: false,
+        }
+    }
+
+    fn delivery(id: u64, lease: u64, attempt: u32, at: u64, settled: Settled) -> Delivery {
+        Delivery { id, lease, attempt, at: ms(at), settled: Some((ms(at + 5), settled)) }
+    }
+
+    fn ended(id: u64, name: &str, done: bool, attempts: u32) -> Ended {
+        Ended { id, name: name.to_owned(), done, attempts }
+    }
+
+    /// One as it should be, with something for each check.
+    fn good() -> History {
+        let in_group = |number| Some(("g".to_owned(), number));
+        History {
+            attempts_max: 2,
+            pushed: BTreeMap::from([
+                (1, pushed("plain", 0)),
+                (2, Pushed { delay: ms(100), ..pushed("delayed", 0) }),
+                (3, Pushed { group: in_group(0), ..pushed("first", 0) }),
+                (4, Pushed { group: in_group(1), ..pushed("second", 0) }),
+                (5, Pushed { deduped: true, ..pushed("once", 0) }),
+                (6, pushed("hopeless", 0)),
+            ]),
+            maybe: BTreeSet::from(["perhaps".to_owned(), "or not".to_owned()]),
+            again: vec![Again { id: 5, answered: 5, duplicate: true }],
+            deliveries: vec![
+                // Its worker was stopped, and spoke when another one had it.
+                Delivery {
+                    settled: Some((ms(80), Settled::Late)),
+                    ..delivery(1, 11, 1, 10, Settled::Late)
+                },
+                delivery(1, 12, 2, 50, Settled::Done),
+                delivery(2, 13, 1, 101, Settled::Returned),
+                // Sent again under the same lease, because nobody knew.
+                delivery(2, 14, 1, 120, Settled::Unknown),
+                delivery(2, 14, 1, 140, Settled::Done),
+                delivery(3, 15, 1, 10, Settled::Failed),
+                delivery(3, 16, 2, 20, Settled::Done),
+                delivery(4, 17, 1, 30, Settled::Done),
+                // Its worker died, and it was done all the same.
+                delivery(5, 18, 1, 30, Settled::Unknown),
+                Delivery { settled: None, ..delivery(6, 19, 1, 30, Settled::Failed) },
+                delivery(6, 20, 2, 40, Settled::Failed),
+                delivery(7, 21, 1, 40, Settled::Done),
+            ],
+            ended: vec![
+                ended(1, "plain", true, 2),
+                ended(2, "delayed", true, 1),
+                ended(3, "first", true, 2),
+                ended(4, "second", true, 1),
+                ended(5, "once", true, 1),
+                ended(6, "hopeless", false, 0),
+                ended(7, "perhaps", true, 1),
+            ],
+        }
+    }
+
+    type Check = fn(&History) -> Checked;
+
+    /// The check finds what was planted into a good history.
+    #[track_caller]
+    fn assert_found(check: Check, says: &str, plant: impl FnOnce(&mut History)) {
+        let mut history = good();
+        plant(&mut history);
+        let found = check(&history).expect_err("it was planted");
+        assert!(found.contains(says), "{found}");
+    }
+
+    #[test]
+    fn a_good_history_passes_every_check_and_each_sees_something() {
+        let history = good();
+        assert_eq!(history.none_is_lost(), Ok(1));
+        assert_eq!(history.none_is_done_twice(), Ok(5));
+        assert_eq!(history.one_lease_is_alive(), Ok(4));
+        assert_eq!(history.attempts_are_bounded(), Ok(3));
+        assert_eq!(history.none_is_early(), Ok(1));
+        assert_eq!(history.groups_are_in_order(), Ok(1));
+        assert_eq!(history.duplicates_are_the_same(), Ok(1));
+    }
+
+    #[test]
+    fn a_lost_job_is_found() {
+        let check: Check = History::none_is_lost;
+        assert_found(check, "job 2, and maybe others, is lost", |history| {
+            history.ended.retain(|ended| ended.id != 2);
+        });
+        assert_found(check, "job 6, and maybe others, is lost", |history| {
+            history.ended.retain(|ended| ended.done);
+        });
+    }
+
+    #[test]
+    fn a_job_that_nobody_pushed_is_found_and_one_that_is_there_twice() {
+        let check: Check = History::none_is_lost;
+        assert_found(check, "never pushed", |history| {
+            history.ended.push(ended(8, "ghost", true, 1));
+        });
+        assert_found(check, "job 1 is there twice", |history| {
+            history.ended.push(ended(1, "plain", false, 0));
+        });
+        assert_found(check, "was pushed as plain", |history| {
+            history.ended[0].name = "other".into()
+        });
+        // A push of which nobody knew whether it had its effect had it twice.
+        assert_found(check, "perhaps is there under two ids", |history| {
+            history.ended.push(ended(8, "perhaps", true, 1));
+        });
+        assert_found(check, "once is there under two ids", |history| {
+            history.maybe.insert("once".to_owned());
+            history.ended.push(ended(8, "once", true, 1));
+        });
+    }
+
+    #[test]
+    fn a_job_that_is_done_twice_or_not_at_all_is_found() {
+        let check: Check = History::none_is_done_twice;
+        assert_found(check, "job 1 was done 2 times", |history| {
+            history.deliveries[0].settled = Some((ms(80), Settled::Done));
+        });
+        assert_found(check, "job 4 was done 0 times", |history| {
+            history.deliveries[7].settled = Some((ms(35), Settled::Failed));
+        });
+        assert_found(check, "job 6 was done, and is a dead letter", |history| {
+            history.deliveries[10].settled = Some((ms(45), Settled::Done));
+        });
+    }
+
+    #[test]
+    fn a_job_that_is_done_under_two_live_leases_is_found() {
+        let check: Check = History::one_lease_is_alive;
+        for taken in [Settled::Done, Settled::Failed, Settled::Returned] {
+            assert_found(check, "after 12 was given", |history| {
+                history.deliveries[0].settled = Some((ms(80), taken));
+            });
+        }
+        assert_found(check, "job 3 was given out twice under 15", |history| {
+            history.deliveries[6].lease = 15;
+        });
+    }
+
+    #[test]
+    fn too_many_attempts_are_found() {
+        let check: Check = History::attempts_are_bounded;
+        assert_found(check, "attempt 3 of 2", |history| history.deliveries[10].attempt = 3);
+        assert_found(check, "attempt 0 of 2", |history| history.deliveries[1].attempt = 0);
+        assert_found(check, "job 3 had 3 attempts", |history| history.ended[2].attempts = 3);
+    }
+
+    #[test]
+    fn an_early_delay_is_found() {
+        assert_found(History::none_is_early, "delayed came after 99ms of 100ms", |history| {
+            history.deliveries[2].at = ms(99);
+        });
+    }
+
+    #[test]
+    fn a_group_out_of_its_order_is_found() {
+        let check: Check = History::groups_are_in_order;
+        // While the one before was worked on, and while it waited for its next attempt.
+        for at in [22, 12] {
+            assert_found(check, "job 4 came before 3 was settled", |history| {
+                history.deliveries[7].at = ms(at);
+            });
+        }
+    }
+
+    #[test]
+    fn a_duplicate_that_is_another_job_is_found() {
+        let check: Check = History::duplicates_are_the_same;
+        assert_found(check, "became 9", |history| history.again[0].answered = 9);
+        assert_found(check, "became 5", |history| history.again[0].duplicate = false);
+    }
+}

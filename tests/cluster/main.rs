@@ -5,6 +5,7 @@ mod commands;
 mod deploy;
 mod dev;
 mod garbage;
+mod handbooks;
 mod identity;
 mod jobs;
 mod limits;

@@ -6,8 +6,9 @@
 
 use crate::failure::{Failure, Reason};
 use crate::forward::Link;
-use crate::proposer::{self, Answer, Answers, Proposal, ReplyTo, overtaken};
+use crate::proposer::{Answer, Answers, Proposal, ReplyTo, overtaken};
 use crate::replica::{PAUSE, Replica, no_leader};
+use crate::weight;
 use quorate_state::{Envelope, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -174,7 +175,7 @@ impl Lane {
             self.waiting.insert(number);
             self.deadlines.insert((deadline, number));
             self.numbers.insert(tag, number);
-            let bytes = proposer::size(&envelope);
+            let bytes = weight::size(&envelope);
             self.held_bytes += bytes;
             let unanswered = Unanswered { tag, envelope, bytes, deadline, at, _held: held };
             self.unanswered.insert(number, unanswered);

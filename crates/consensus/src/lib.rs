@@ -49,6 +49,7 @@ mod status;
 mod storage_suite;
 mod transfer;
 mod types;
+mod weight;
 mod wire;
 
 pub use bootstrap::StartError;

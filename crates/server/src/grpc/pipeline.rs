@@ -5,7 +5,9 @@
 //! then is one message. So a client that does not read its answers is not worked for either, and
 //! nothing queues up for it but what its credit allows. Here is the watchman over such clients.
 
+mod answers;
 mod calls;
+mod reads;
 mod work;
 
 use super::Context;

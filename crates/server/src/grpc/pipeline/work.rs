@@ -1,29 +1,26 @@
 //! What is going on in one pipeline stream, from its requests to its messages.
 
+use super::answers::Answers;
 use super::calls::{
     self, GET, answered, call_unary, duplicate_id, method, mutated, over_credit, refused,
     too_many_waits, unknown_call,
 };
+use super::reads::{Readable, Reads};
 use crate::grpc::{Context, Deadline, Refused, queue_pull, refusals};
-use crate::metrics::{self, Counters, Method};
+use crate::metrics::Method;
 use crate::wire;
 use futures::StreamExt;
 use futures::future::{AbortHandle, Aborted, BoxFuture};
 use futures::stream::FuturesUnordered;
-use prost::Message as _;
-use quorate_consensus::{Committed, Failure, Lane, Submission};
-use quorate_proto::v1::pipeline_answer::Answer;
+use quorate_consensus::{Committed, Lane, Submission};
 use quorate_proto::v1::pipeline_call::Request as Call;
 use quorate_proto::v1::{self, PipelineAnswer, PipelineRequest, PipelineResponse};
-use quorate_state::{NodeId, Outcome, query};
-use quorate_storage::state::View;
+use quorate_state::{NodeId, Outcome};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
-use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Status, Streaming};
 
@@ -36,16 +33,9 @@ pub(super) const WAITS_MAX: usize = 512;
 /// sent; beyond it no further message is taken. Far below what all streams together may have, so
 /// that one can't take it all.
 const COMMAND_BYTES_MAX: usize = 4 << 20;
-/// Bytes of answers after which a message is full: enough to make its frame cheap, little enough
-/// that others get their turn on the connection.
-const MESSAGE_BYTES: usize = 128 << 10;
-/// A view that answers have waited for longer is replaced by a newer one, so that a slow reader
-/// does not keep old versions alive.
-const VIEW_FRESH: Duration = Duration::from_secs(1);
-
 /// What is going on in a stream.
 pub(super) struct Work {
-    context: Context,
+    pub(super) context: Context,
     /// The server stops: no more requests are taken, and the stream ends with the last answer.
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     /// None once the client has sent everything.
@@ -54,22 +44,22 @@ pub(super) struct Work {
     /// The commands in the lane.
     commands: HashMap<u64, Commanded>,
     /// As what reads are counted.
-    get: Method,
+    pub(super) get: Method,
     /// Reads that wait for a barrier: one for all that came together.
     barriers: FuturesUnordered<BoxFuture<'static, Reads>>,
     /// Calls in `barriers`.
     reading: usize,
     /// Reads that can be answered.
-    readable: VecDeque<Readable>,
+    pub(super) readable: VecDeque<Readable>,
     /// Pulls that were given their jobs: what is in those is read when there is room for it.
-    pulled: VecDeque<(Method, u64, queue_pull::Taken)>,
+    pub(super) pulled: VecDeque<(Method, u64, queue_pull::Taken)>,
     /// Everything else.
-    others: FuturesUnordered<BoxFuture<'static, (Method, u64, Came)>>,
+    pub(super) others: FuturesUnordered<BoxFuture<'static, (Method, u64, Came)>>,
     /// Those of them that wait for locks or jobs, which may take long, and ends when they are
     /// cancelled.
     waits: HashMap<u64, AbortHandle>,
     /// Known answers for the next message.
-    answers: Answers,
+    pub(super) answers: Answers,
     welcomed: bool,
     /// The leader as the client was told last.
     leader: Option<NodeId>,
@@ -84,7 +74,7 @@ struct Commanded {
 }
 
 /// What a call of its own came to.
-enum Came {
+pub(super) enum Came {
     Answered(Box<PipelineAnswer>),
     /// A pull, to these jobs.
     Pulled(queue_pull::Taken),
@@ -93,59 +83,6 @@ enum Came {
 impl From<PipelineAnswer> for Came {
     fn from(answer: PipelineAnswer) -> Self {
         Self::Answered(Box::new(answer))
-    }
-}
-
-/// Reads that came together, and what their barrier came to.
-struct Reads {
-    gets: Vec<(u64, wire::kv::Get)>,
-    view: Result<Arc<View>, Failure>,
-}
-
-struct Readable {
-    gets: std::vec::IntoIter<(u64, wire::kv::Get)>,
-    view: Arc<View>,
-    since: Instant,
-}
-
-/// Answers of the next message, each counted.
-struct Answers {
-    known: VecDeque<PipelineAnswer>,
-    /// Of those.
-    bytes: usize,
-    counters: Arc<Counters>,
-}
-
-impl Answers {
-    fn push(&mut self, method: Method, answer: PipelineAnswer) {
-        let outcome = match &answer.answer {
-            Some(Answer::Error(error)) if error.outcome() == v1::Outcome::NotApplied => {
-                metrics::Outcome::NotApplied
-            }
-            Some(Answer::Error(_)) => metrics::Outcome::Unknown,
-            _ => metrics::Outcome::Ok,
-        };
-        self.counters.requests.answered(method, outcome);
-        self.bytes += answer.encoded_len();
-        self.known.push_back(answer);
-    }
-
-    /// Those of the next message, in their order: as many as fit, one at least.
-    fn take(&mut self) -> Vec<PipelineAnswer> {
-        if self.bytes <= MESSAGE_BYTES {
-            self.bytes = 0;
-            return std::mem::take(&mut self.known).into();
-        }
-        let mut bytes = 0;
-        let mut taken = Vec::new();
-        while let Some(next) = self.known.front().map(PipelineAnswer::encoded_len)
-            && (taken.is_empty() || bytes + next <= MESSAGE_BYTES)
-        {
-            bytes += next;
-            taken.extend(self.known.pop_front());
-        }
-        self.bytes -= bytes;
-        taken
     }
 }
 
@@ -168,14 +105,14 @@ impl Work {
             pulled: VecDeque::new(),
             others: FuturesUnordered::new(),
             waits: HashMap::new(),
-            answers: Answers { known: VecDeque::new(), bytes: 0, counters },
+            answers: Answers::new(counters),
             welcomed: false,
             leader: None,
         }
     }
 
     fn unanswered(&self) -> usize {
-        let readable: usize = self.readable.iter().map(|reads| reads.gets.len()).sum();
+        let readable: usize = self.readable.iter().map(Readable::len).sum();
         self.lane.len() + self.reading + readable + self.pulled.len() + self.others.len()
     }
 
@@ -239,8 +176,8 @@ impl Work {
     fn take_requests(&mut self, cx: &mut TaskContext<'_>) -> Option<Status> {
         while self.unanswered() < CALLS_MAX
             && self.lane.held_bytes() < COMMAND_BYTES_MAX
-            && self.answers.known.len() < CALLS_MAX
-            && self.answers.bytes < COMMAND_BYTES_MAX
+            && self.answers.len() < CALLS_MAX
+            && self.answers.bytes() < COMMAND_BYTES_MAX
             && let Some(requests) = &mut self.requests
         {
             match requests.poll_next_unpin(cx) {
@@ -391,89 +328,11 @@ impl Work {
         }
     }
 
-    /// Reads whose barrier is through are answered when there is room in a message.
-    fn admit(&mut self, reads: Reads) {
-        match reads.view {
-            Ok(view) => {
-                let since = Instant::now();
-                self.readable.push_back(Readable { gets: reads.gets.into_iter(), view, since });
-            }
-            Err(failure) => {
-                for (id, _) in reads.gets {
-                    self.answers.push(self.get, answered(id, Err(failure.clone().into())));
-                }
-            }
-        }
-    }
-
-    /// Answers reads until the message is full.
-    fn read(&mut self) {
-        let group = self.context.replica.group();
-        while self.answers.bytes < MESSAGE_BYTES
-            && let Some(reads) = self.readable.front_mut()
-        {
-            if reads.since.elapsed() > VIEW_FRESH {
-                // A newer view contains all that the older one did.
-                reads.view = Arc::new(self.context.replica.stale());
-                reads.since = Instant::now();
-            }
-            let tables = &*reads.view.tables;
-            let revision = query::revision(tables, group);
-            for (id, get) in reads.gets.by_ref() {
-                let got = match &revision {
-                    Ok(revision) => query::kv_get(tables, group, &get.namespace, &get.key)
-                        .map(|item| wire::kv::got(get.key, item, *revision, group))
-                        .map_err(Refused::from),
-                    Err(fatal) => Err(Refused::Unreadable(fatal.to_string())),
-                };
-                self.answers.push(self.get, answered(id, got.map(Answer::KvGet)));
-                if self.answers.bytes >= MESSAGE_BYTES {
-                    return;
-                }
-            }
-            self.readable.pop_front();
-        }
-    }
-
-    /// Reads what is in the jobs of pulls until the message is full.
-    fn read_pulled(&mut self) {
-        while self.answers.bytes < MESSAGE_BYTES
-            && let Some((method, id, taken)) = self.pulled.pop_front()
-        {
-            let pulled = taken.read(&self.context).map(Answer::QueuePull);
-            self.answers.push(method, answered(id, pulled));
-        }
-    }
-
     /// A pull that was in the lane: this node may not have applied it yet.
     fn taken_apart(&mut self, id: u64, method: Method, pull: Committed, deadline: Deadline) {
         let context = self.context.clone();
         self.others.push(Box::pin(async move {
             (method, id, came(id, queue_pull::taken(&context, pull, deadline).await))
-        }));
-    }
-
-    /// A read that need not, or not only, wait for a barrier.
-    fn read_apart(&mut self, id: u64, get: wire::kv::Get, deadline: Deadline) {
-        let (context, method) = (self.context.clone(), self.get);
-        self.others.push(Box::pin(async move {
-            let got = crate::grpc::kv::Service(context).read(get, deadline).await;
-            (method, id, Came::from(answered(id, got.map(Answer::KvGet))))
-        }));
-    }
-
-    /// A transaction that only reads.
-    fn read_together(
-        &mut self,
-        id: u64,
-        method: Method,
-        read: wire::txn::Read,
-        deadline: Deadline,
-    ) {
-        let context = self.context.clone();
-        self.others.push(Box::pin(async move {
-            let read = crate::grpc::txn::Service(context).read(read, deadline).await;
-            (method, id, Came::from(answered(id, read.map(Answer::TxnCommit))))
         }));
     }
 
@@ -536,7 +395,7 @@ impl Work {
             calls_max: u32::try_from(CALLS_MAX).unwrap_or(u32::MAX),
             message_bytes_max: self.context.limits.request_bytes_max,
         });
-        if welcome.is_none() && self.answers.known.is_empty() {
+        if welcome.is_none() && self.answers.is_empty() {
             return None;
         }
         self.welcomed = true;

@@ -2,11 +2,13 @@
 
 mod jobs;
 mod options;
+mod push;
 mod reads;
 mod schedules;
 
 pub(crate) use jobs::*;
 pub(crate) use options::*;
+pub(crate) use push::*;
 pub(crate) use reads::*;
 pub(crate) use schedules::*;
 

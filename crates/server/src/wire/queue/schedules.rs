@@ -1,6 +1,6 @@
 //! Schedules: their requests and answers.
 
-use super::jobs::new_job;
+use super::push::new_job;
 use super::{at_most, queue_name, reads::headers};
 use crate::grpc::Refused;
 use crate::schedules;

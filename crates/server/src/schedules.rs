@@ -148,6 +148,7 @@ impl Answers {
             Ok(found) => found,
             Err(fatal) => {
                 tracing::error!(%fatal, "schedules can't be read");
+                self.looked_in = None;
                 return;
             }
         };

@@ -3,6 +3,7 @@
 //! - `QUORATE_SIM_SEEDS=2000` runs that many seeds instead of 50.
 //! - `QUORATE_SIM_SEED=17` runs that one alone, and prints all that happened.
 
+mod jobs;
 mod locks;
 
 use quorate_testkit::sim::{Planted, Report, run};

@@ -22,7 +22,7 @@
 //!   goes.
 //! - `invariants`: one leader per term, nothing goes back, the same index has the same state
 //!   everywhere, the lease clock grows and never runs ahead of time.
-//! - Locks, in runs of their own: see `locks`.
+//! - Locks, and jobs in queues, in runs of their own: see `locks` and `jobs`.
 //! - When everything is repaired a write succeeds within [`RECOVERY_MAX`], and all nodes come to
 //!   hold the same state, down to a checksum over all of it.
 //! - No node fails for good, refuses to start, or panics.
@@ -40,9 +40,11 @@
 //! across it (held packets are the other case). Disk errors, full disks, clocks of unequal speed,
 //! and changes of membership.
 
+mod clients;
 mod cluster;
 mod faults;
 mod invariants;
+mod jobs;
 mod journal;
 mod locks;
 mod net;
@@ -54,6 +56,7 @@ mod workload;
 mod workload_books;
 
 pub use faults::Injected;
+pub use jobs::{JobCounts, run_jobs};
 pub use locks::{Counts, Dead, Failovers, run_failovers, run_locks, run_queue, run_wall_jumps};
 pub use planted::Planted;
 #[cfg(feature = "planted-faults")]

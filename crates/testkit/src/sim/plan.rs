@@ -119,6 +119,14 @@ impl Plan {
         })
     }
 
+    /// Of a run with jobs: as with locks in two of three, about everything in the others.
+    pub(super) fn draw_of_jobs(seed: u64, planted: Planted) -> Self {
+        Self::draw_for(seed, planted, 12_000..=24_000, |seed, planted, heal_at| match seed % 3 {
+            0 => draw_events(seed, planted, heal_at),
+            _ => draw_lock_events(seed, heal_at, draw_lock_fault),
+        })
+    }
+
     /// As [`Plan::draw_of_locks`], but nothing happens except that the leader's wall clock is set an
     /// hour forward and back, again and again.
     pub(super) fn draw_of_wall_jumps(seed: u64) -> Self {

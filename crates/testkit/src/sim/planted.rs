@@ -24,6 +24,10 @@ pub enum Planted {
     CountTwice,
     /// Clients leave the guard out of their guarded writes, as if it was not checked.
     SkippedGuards,
+    /// Clients that push jobs say of some that they were added, and have not sent them.
+    PushesNotSent,
+    /// Workers that come too late with a job, and are told so, take it for done.
+    StaleAcks,
     /// In the broker, which has to be built for it.
     #[cfg(feature = "planted-faults")]
     Consensus(quorate_consensus::planted::Fault),

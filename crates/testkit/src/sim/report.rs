@@ -1,6 +1,7 @@
 //! What became of a run, and how it is run again.
 
 use super::faults::Injected;
+use super::jobs::JobCounts;
 use super::locks::Counts;
 use super::planted::Planted;
 use crate::repeat;
@@ -42,6 +43,8 @@ pub struct Report {
     pub caught_up_by_snapshot: usize,
     /// What clients did with locks.
     pub locks: Counts,
+    /// What clients did with jobs.
+    pub jobs: JobCounts,
     /// Where the history is kept when the seed failed.
     pub kept: Option<PathBuf>,
 }
@@ -73,6 +76,7 @@ impl Report {
              {} terms, {} caught up by snapshot, recovered in {recovery}",
             self.seed, self.simulated, self.leaders, self.caught_up_by_snapshot
         ) + &self.locks.to_string()
+            + &self.jobs.to_string()
     }
 }
 

@@ -71,3 +71,18 @@ fn keep<A, B, C, D>(
         Err(error) => report.problems.push(format!("the history could not be kept: {error:#}")),
     }
 }
+
+/// Keeps the journal of a run that failed.
+pub(super) fn keep_journal(report: &mut Report, directory: &Path, of: &str) {
+    if report.problems.is_empty() {
+        return;
+    }
+    let directory = directory.join(format!("{of}-{}-{:?}", report.seed, report.planted));
+    let text = format!("{}\n{}\n{:#?}\n", report.plan, report.journal.join("\n"), report.problems);
+    let kept = std::fs::create_dir_all(&directory)
+        .and_then(|()| std::fs::write(directory.join("journal.txt"), text));
+    match kept {
+        Ok(()) => report.kept = Some(directory),
+        Err(error) => report.problems.push(format!("its journal was not kept: {error}")),
+    }
+}

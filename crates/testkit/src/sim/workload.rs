@@ -4,6 +4,7 @@
 //! compare-and-set and deletes on five keys; increments of two numbers; keys with a ttl. In the end
 //! one more client, which begins when everything is repaired, reads what is left.
 
+use super::clients::now;
 use super::cluster::addr;
 use super::journal::Journal;
 use super::net::{AUDITOR, CLIENT_HOSTS, CLIENT_PORT, Host, NODES, Reach, SimNet, Sockets};
@@ -85,11 +86,6 @@ impl Workload {
             written: 0,
         }
     }
-}
-
-/// Simulated time on the host that calls.
-fn now() -> Duration {
-    turmoil::sim_elapsed().expect("the workload runs on hosts of the simulation")
 }
 
 /// One client.

@@ -1,8 +1,9 @@
 //! The clients that contend: they take locks, hold and renew them in different ways, write under
 //! them, give them back, or just stop.
 
+use super::super::clients::{ms, net, now};
 use super::super::cluster::addr;
-use super::super::net::{AUDITOR, CLIENT_HOSTS, CLIENT_PORT, Host, NODES, Reach, SimNet, Sockets};
+use super::super::net::{AUDITOR, CLIENT_HOSTS, CLIENT_PORT, Host, NODES, Reach};
 use super::super::plan::Plan;
 use super::super::planted::Planted;
 use super::super::workload_books::WRITES;
@@ -26,21 +27,6 @@ const TIMEOUT_MAX_MS: u64 = 3_000;
 const GLANCE: Duration = Duration::from_millis(10);
 /// Between two attempts of the auditor.
 const AGAIN: Duration = Duration::from_millis(50);
-
-/// Simulated time on the host that calls.
-pub(super) fn now() -> Duration {
-    turmoil::sim_elapsed().expect("clients run on hosts of the simulation")
-}
-
-pub(super) fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
-
-/// How clients reach nodes from a host.
-pub(super) fn net(from: Host, reach: &Reach) -> SimNet {
-    // The clients' processes never die.
-    SimNet { from, reach: reach.clone(), sockets: Sockets::default() }
-}
 
 /// Puts the contenders into the simulation.
 pub(super) fn start(stage: &mut Stage<'_>, plan: &Plan) {

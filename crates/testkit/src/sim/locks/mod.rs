@@ -34,7 +34,7 @@ use super::journal::Journal;
 use super::plan::Plan;
 use super::planted::Planted;
 use super::report::Report;
-use super::{LOOK, RECOVERY_MAX, SETTLING_MAX, in_a_thread, world};
+use super::{LOOK, RECOVERY_MAX, SETTLING_MAX, in_a_thread, verdict, world};
 use books::Books;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
@@ -63,7 +63,7 @@ pub fn run_locks(seed: u64, planted: Planted, directory: &Path) -> Report {
     let plan = Plan::draw_of_locks(seed, planted);
     let judge = |report: &mut Report, journal: &Journal, ended| {
         judge(report, journal, ended);
-        keep(report, directory);
+        verdict::keep_journal(report, directory, "locks");
     };
     in_a_thread(TEST, seed, plan, simulate, judge)
 }
@@ -200,18 +200,4 @@ fn judge(report: &mut Report, journal: &Journal, ended: Ended) {
     report.leaders = leaders;
     report.injected = injected;
     report.locks = books.counts(&witness);
-}
-
-fn keep(report: &mut Report, directory: &Path) {
-    if report.problems.is_empty() {
-        return;
-    }
-    let directory = directory.join(format!("locks-{}-{:?}", report.seed, report.planted));
-    let text = format!("{}\n{}\n{:#?}\n", report.plan, report.journal.join("\n"), report.problems);
-    let kept = std::fs::create_dir_all(&directory)
-        .and_then(|()| std::fs::write(directory.join("journal.txt"), text));
-    match kept {
-        Ok(()) => report.kept = Some(directory),
-        Err(error) => report.problems.push(format!("its journal was not kept: {error}")),
-    }
 }

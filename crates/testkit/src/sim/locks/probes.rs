@@ -1,12 +1,12 @@
 //! Whoever asks one node alone, again and again: whether it renews and reads although it can't know
 //! that nobody has taken its place.
 
+use super::super::clients::{ms, net, now};
 use super::super::cluster::{Machine, addr};
 use super::super::net::{CLIENT_PORT, Host, NODES, Reach};
 use super::super::plan::Plan;
 use super::Stage;
 use super::books::Books;
-use super::contender::{ms, net, now};
 use quorate_client::{Client, Lock, Routing};
 use quorate_consensus::Role;
 use std::sync::Arc;

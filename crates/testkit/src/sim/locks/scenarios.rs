@@ -1,15 +1,16 @@
 //! Single stories in a quiet cluster: an hour of idling and leaders that die one after the other,
 //! wall clocks that jump, and a queue through all nodes.
 
+use super::super::clients::{ms, net, now};
 use super::super::cluster::addr;
 use super::super::in_a_thread;
 use super::super::journal::Journal;
 use super::super::net::{CLIENT_HOSTS, CLIENT_PORT, Host, NODES, Obstacle, Reach};
 use super::super::plan::Plan;
 use super::super::report::Report;
+use super::super::verdict;
 use super::books::Books;
-use super::contender::{ms, net, now};
-use super::{FREED_WITHIN, Stage, contender, judge, keep, probes, run_to_end};
+use super::{FREED_WITHIN, Stage, contender, judge, probes, run_to_end};
 use quorate_client::{Client, Error, Routing};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +40,7 @@ pub fn run_wall_jumps(seed: u64, directory: &Path) -> Report {
     };
     let judge = |report: &mut Report, journal: &Journal, ended| {
         judge(report, journal, ended);
-        keep(report, directory);
+        verdict::keep_journal(report, directory, "locks");
     };
     let plan = Plan::draw_of_wall_jumps(seed);
     in_a_thread("locks::wall_clocks_that_jump_touch_no_lease", seed, plan, simulate, judge)

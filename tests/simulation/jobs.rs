@@ -1,5 +1,5 @@
-//! Jobs in the simulated cluster: many seeds with pushers and workers, and proofs that mistakes would
-//! be noticed.
+//! Jobs in the simulated cluster: many seeds with pushers and workers, and proofs that mistakes
+//! would be noticed.
 
 use super::{directory, finds_by, print, run_seeds};
 use quorate_testkit::sim::{JobCounts, Planted, run_jobs};

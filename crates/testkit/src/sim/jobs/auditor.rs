@@ -2,12 +2,12 @@
 
 use super::super::clients::{ms, net, now};
 use super::super::cluster::addr;
-use super::super::net::{AUDITOR, CLIENT_PORT, Host, NODES};
+use super::super::net::{AUDITOR, CLIENT_PORT, Host, NODES, Reach};
 use super::super::plan::Plan;
 use super::super::workload_books::WRITES;
 use super::party::Party;
 use super::record::{Called, Kind, Outcome, Push, Pushed, Wants};
-use super::{DELIVERED_WITHIN, DRAINED_WITHIN, QUEUES, Stage};
+use super::{DELIVERED_WITHIN, DRAINED_WITHIN, NOTICED_WITHIN, QUEUES, Stage};
 use quorate_client::queue::Backoff;
 use quorate_client::{Client, Error, NewJob};
 use rand::RngExt;
@@ -47,11 +47,7 @@ async fn make(client: &Client, kind: Kind) -> Result<(), Error> {
     update.backoff(Backoff::fixed(kind.backoff)).await.map(drop)
 }
 
-fn connect(
-    party: &mut Party,
-    reach: &super::super::net::Reach,
-    host: Host,
-) -> Result<Client, Error> {
+fn connect(party: &mut Party, reach: &Reach, host: Host) -> Result<Client, Error> {
     Client::builder()
         .endpoints(NODES.into_iter().map(|host| addr(host, CLIENT_PORT)))
         .dial(net(host, reach))
@@ -77,6 +73,8 @@ pub(super) fn audit(stage: &mut Stage<'_>, plan: &Plan) {
         }
         party.books.drain();
         drained(&party, &client).await?;
+        // Until then consumers may be there of whom nobody is left to tell.
+        tokio::time::sleep((began + NOTICED_WITHIN).saturating_sub(now())).await;
         for round in 0..ROUNDS {
             for kind in QUEUES {
                 call(&party, &client, kind, round).await?;

@@ -59,7 +59,8 @@ impl Books {
         self.journal.write(
             *told,
             format_args!(
-                "client {client} {how} {name} of {queue}: job {job} under {lease}, attempt {attempt}"
+                "client {client} {how} {name} of {queue}: job {job} under {lease}, attempt \
+                 {attempt}"
             ),
         );
         self.lock().history.deliveries.push(delivery);
@@ -70,7 +71,8 @@ impl Books {
         self.journal.write(
             now,
             format_args!(
-                "client {client} said of job {job} under {lease} at {asked:.3?}: {word:?} -> {outcome:?}"
+                "client {client} said of job {job} under {lease} at {asked:.3?}: {word:?} -> \
+                 {outcome:?}"
             ),
         );
         self.lock().history.said.push(said);

@@ -1,32 +1,37 @@
-//! Clients that push jobs and do them, well or badly, while leaders are cut off, killed and replaced.
+//! Clients that push jobs and do them, well or badly, while leaders are cut off, killed and
+//! replaced.
 //!
 //! # Who there is
-//! - Pushers (`pusher`): jobs with delays, priorities, groups, ttls, and dedupe keys that are pushed
-//!   again on purpose, mostly through another node. One of them also purges a queue now and then, and
-//!   puts dead letters of another back.
-//! - Workers who come and go (`worker`): consumers and pulls, that acknowledge, fail, hand back, extend,
-//!   kill, leave what they have, come too late with it, or just hang.
-//! - Workers who live through the whole run (`survivor`), two for each queue, whom nobody begins anew.
-//! - In the end (`auditor`) everything is repaired, all others have gone, and these do what is left,
-//!   until all queues are empty; then they get some more, to see whether each of them still does.
+//! - Pushers (`pusher`): jobs with delays, priorities, groups, ttls, and dedupe keys that are
+//!   pushed again on purpose, mostly through another node. One of them also purges a queue now and
+//!   then, and puts dead letters of another back.
+//! - Workers who come and go (`worker`): consumers and pulls, that acknowledge, fail, hand back,
+//!   extend, kill, leave what they have, come too late with it, or just hang.
+//! - Workers who live through the whole run (`survivor`), two for each queue, whom nobody begins
+//!   anew.
+//! - In the end (`auditor`) everything is repaired, all others have gone, and these do what is
+//!   left, until all queues are empty; then they get some more, to see whether each of them still
+//!   does.
 //!
 //! # What is checked
 //! By what clients and nodes said (`record`), when the run is over (`judge`):
-//! - Every job that was added ends as one that was done or as a dead letter with a cause, unless its
-//!   queue was purged; a push of unknown outcome adds one at most, and one that was refused none.
-//! - A job is acknowledged once; under a lease that is not the newest nobody can say anything; a lease
-//!   that is bound to nothing but its time lasts for that.
+//! - Every job that was added ends as one that was done or as a dead letter with a cause, unless
+//!   its queue was purged; a push of unknown outcome adds one at most, and one that was refused
+//!   none.
+//! - A job is acknowledged once; under a lease that is not the newest nobody can say anything; a
+//!   lease that is bound to nothing but its time lasts for that.
 //! - Each delivery counts as one attempt at most, and there are not more than there may be.
 //! - No job comes before its time, and none of a group before those in front of it are over.
 //! - A duplicate is recognised while its key is remembered, whoever leads.
 //! - When nothing is broken any more and a write has succeeded, a job that is ready is taken within
-//!   [`TAKEN_WITHIN`]; and a consumer that lived through the run gets what is pushed then within
-//!   [`DELIVERED_WITHIN`].
+//!   [`TAKEN_WITHIN`]; and [`NOTICED_WITHIN`] after the last fault consumers that lived through the
+//!   run, and they alone, get what is pushed then, within [`DELIVERED_WITHIN`].
 //! - Queues count what happened in them, and `quorate_state::invariants` hold.
 //!
 //! # What is not
-//! Times by the wall clock, limits of queues (length, rate, parallel jobs), schedules, cancellation,
-//! and whether jobs of a higher priority come first.
+//! Times by the wall clock, limits of queues (length, rate, parallel jobs), schedules,
+//! cancellation, and whether jobs of a higher priority come first. Clients that are killed: they
+//! only stop, and say what they can.
 
 mod auditor;
 mod books;
@@ -103,13 +108,19 @@ const SURVIVING_WINDOWS: usize =
 const TAKEN_WITHIN: Duration = ms(1_000);
 /// How long a job may take to a consumer that has nothing else to do.
 const DELIVERED_WITHIN: Duration = ms(1_000);
-/// How long after the first write since the last fault clients may still have troubles of their own.
+/// How long after the first write since the last fault clients may still have troubles of their
+/// own.
 const RECOVERED_AFTER: Duration = ms(5_000);
 /// How long clients go on after everything is repaired.
 const AFTERMATH: Duration = ms(9_000);
 /// How long what is left may take when all but the survivors have gone: a lease, or a wait, and the
 /// work.
 const DRAINED_WITHIN: Duration = ms(12_000);
+/// How long after the last fault a node may take a consumer for one that is there, though its
+/// client has gone. A connection that lost packets of the client here never brings any again, so
+/// what it said in the end, that it is gone, does not come: the node notices by its pings, every 20
+/// s, which are not answered within 10 s. (With retransmission it would be told.)
+const NOTICED_WITHIN: Duration = ms(31_000);
 /// Looks at the invariants until the relations between all rows are looked at, too.
 const LOOKS_PER_CHECK: u32 = 25;
 /// The test that runs a seed again.

@@ -1,5 +1,5 @@
-//! Workers who live through the whole run: two for each queue, one on each host, none of whom is ever
-//! begun anew.
+//! Workers who live through the whole run: two for each queue, one on each host, none of whom is
+//! ever begun anew.
 
 use super::super::clients::{ms, now};
 use super::books::Books;

@@ -9,7 +9,7 @@ use super::record::{Cause, History, Letter, Rest, Totals, Wait};
 use super::{QUEUES, SURVIVING_WINDOWS};
 use quorate_consensus::{Applied, Replica, Role};
 use quorate_state::query::{self, JobItem, JobList, JobStanding};
-use quorate_state::{DeathCause, Event, Read};
+use quorate_state::{DeathCause, Event, NodeId, Read};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
@@ -22,6 +22,8 @@ pub(super) struct Witness {
     /// The state behind this index was looked at.
     looked: u64,
     given: BTreeMap<u64, BTreeMap<u64, u32>>,
+    /// Who consumes, or waits for a pull, and on which nodes.
+    attached: BTreeSet<(u64, u64)>,
     /// Jobs that are ready now, and since when that counts.
     ready: BTreeMap<u64, Wait>,
     /// Of each job the longest wait.
@@ -71,8 +73,8 @@ impl Witness {
     }
 
     fn take(&mut self, event: &Event, now: Duration, journal: &Journal) {
-        if let Event::JobAssigned { consumer, job, .. } = event {
-            let to = format!("consumer {consumer}");
+        if let Event::JobAssigned { consumer, job, attachment } = event {
+            let to = format!("consumer {consumer} on node {}", attachment.node);
             self.gave(job.id.0, (job.lease.0, job.attempt), &to, now, journal);
         }
     }
@@ -119,8 +121,10 @@ impl Witness {
                 match job.standing {
                     JobStanding::Leased { lease, consumer, .. } => {
                         leased += 1;
-                        let to = consumer
-                            .map_or("a pull".to_owned(), |consumer| format!("consumer {consumer}"));
+                        let to = match consumer {
+                            Some(consumer) => format!("consumer {consumer}"),
+                            None => "a pull".to_owned(),
+                        };
                         self.gave(job.id.0, (lease.0, job.attempts), &to, now, journal);
                     }
                     JobStanding::Ready if is_first => first.push(job.id.0),
@@ -132,6 +136,29 @@ impl Witness {
             }
         }
         self.wait(&ready, books, now);
+        self.look_at_consumers(view.tables.as_ref(), now, journal)
+    }
+
+    /// Notes who comes and goes: the journal tells who got what.
+    fn look_at_consumers(
+        &mut self,
+        tables: &dyn Read,
+        now: Duration,
+        journal: &Journal,
+    ) -> Result<(), String> {
+        let mut there = BTreeSet::new();
+        for node in (1..).map(NodeId).take(NODES.len()) {
+            let on = query::consumers_on(tables, GROUP, node)
+                .map_err(|error| format!("the consumers are unreadable: {error}"))?;
+            there.extend(on.into_iter().map(|(id, at)| (id.0, at.node.0)));
+        }
+        for (id, node) in there.difference(&self.attached) {
+            journal.write(now, format_args!("attached: consumer {id} on node {node}"));
+        }
+        for (id, node) in self.attached.difference(&there) {
+            journal.write(now, format_args!("gone: consumer {id} from node {node}"));
+        }
+        self.attached = there;
         Ok(())
     }
 

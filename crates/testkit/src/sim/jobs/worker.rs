@@ -149,6 +149,10 @@ async fn treat(party: &mut Party, client: &Client, kind: Kind, job: Job) {
         18 => {
             // It comes with it when somebody else may have it, or just in time.
             let lease = job.leave();
+            let Party { books, number, .. } = &*party;
+            books
+                .journal
+                .write(now(), format_args!("client {number} left job {} under {lease}", of.1));
             tokio::time::sleep(kind.visibility.mul_f64(party.rng.random_range(0.5..=1.6))).await;
             if party.rng.random_ratio(1, 2) {
                 let asked = now();

@@ -39,8 +39,8 @@ fn may_be_purged(history: &History, push: &Push) -> bool {
     })
 }
 
-/// Nothing comes of a push that was refused, or was one too many; of one whose outcome is unknown at
-/// most one job.
+/// Nothing comes of a push that was refused, or was one too many; of one whose outcome is unknown
+/// at most one job.
 pub(super) fn nothing_is_made_up(history: &History) -> Vec<String> {
     let mut problems = Vec::new();
     let mut names: BTreeMap<u64, &str> = BTreeMap::new();

@@ -1,5 +1,6 @@
 //! Leases of one job: they follow each other, and only under the newest can anything be said. Their
-//! numbers grow in the order in which the nodes give them, whatever the order in which clients hear.
+//! numbers grow in the order in which the nodes give them, whatever the order in which clients
+//! hear.
 
 use super::super::super::invariants::SLACK;
 use super::super::record::{Delivery, History, Word};
@@ -30,12 +31,19 @@ pub(super) fn a_job_is_done_once(history: &History) -> Vec<String> {
     problems
 }
 
-/// Each lease is of one job, and told to one client, once.
+/// Each lease is of one job, and told to one client. That is told again only of what it let go of
+/// with a word that had no answer, or none that helped: for all it knows the job is still its own.
 pub(super) fn a_lease_is_told_once(history: &History) -> Vec<String> {
     let mut told: BTreeMap<u64, &Delivery> = BTreeMap::new();
     let mut problems = Vec::new();
     for delivery in &history.deliveries {
-        if let Some(before) = told.insert(delivery.lease, delivery) {
+        let Some(before) = told.insert(delivery.lease, delivery) else { continue };
+        let of_one = (before.job, before.client) == (delivery.job, delivery.client);
+        let mut words = history.said_of(delivery.job).filter(|said| said.lease == delivery.lease);
+        let let_go = words.any(|said| {
+            !matches!(said.word, Word::Extend(_)) && !said.is_ok() && said.asked < delivery.told
+        });
+        if !of_one || !let_go {
             problems.push(format!("a lease was told twice: {before:?}, and {delivery:?}"));
         }
     }
@@ -70,10 +78,11 @@ pub(super) fn leases_last_as_long_as_they_were_told_to(history: &History) -> Vec
             let Some(until) = lasts_until(history, delivery) else { continue };
             let next = deliveries[nth + 1..].iter().min_by_key(|next| next.told);
             if let Some(next) = next.filter(|next| next.told + SLACK < until) {
+                let Delivery { job, client, lease, .. } = delivery;
                 problems.push(format!(
-                    "job {} is client {}'s under lease {} until {until:.3?} at least, but was given \
-                     to client {} under {} at {:.3?}",
-                    delivery.job, delivery.client, delivery.lease, next.client, next.lease, next.told
+                    "job {job} is client {client}'s under lease {lease} until {until:.3?} at \
+                     least, but was given to client {} under {} at {:.3?}",
+                    next.client, next.lease, next.told
                 ));
             }
         }
@@ -150,7 +159,12 @@ mod tests {
     #[test]
     fn a_lease_that_two_are_told_of_is_found() {
         let mut history = done(1, 10);
-        history.deliveries.push(delivered(1, 10, 1, 2));
+        history.deliveries.push(delivered(1, 10, 1, 3));
+        finds(&history, "a lease was told twice");
+        // Its client has tried to say something, and was told again.
+        history.said.push(said(1, 10, Word::Nack, 2));
+        history.said[1].outcome = Outcome::Unknown;
+        passes(&history);
         history.deliveries[1].client = 2;
         finds(&history, "a lease was told twice");
     }

@@ -1,5 +1,5 @@
-//! What must not be, found in what was written down. Each judgement is a function of that alone, and
-//! has a history made up by hand that it must not let pass.
+//! What must not be, found in what was written down. Each judgement is a function of that alone,
+//! and has a history made up by hand that it must not let pass.
 
 mod fates;
 mod leases;

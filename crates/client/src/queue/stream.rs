@@ -2,14 +2,14 @@
 
 use crate::method::Method;
 use crate::pipe::MESSAGE_BYTES_MAX;
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use quorate_proto::v1::consume_request::Request as Say;
 use quorate_proto::v1::consume_response::Response as Told;
 use quorate_proto::v1::queue_service_client::QueueServiceClient;
 use quorate_proto::v1::{
     ConsumeOpen, ConsumeOpened, ConsumeRequest, ConsumeResponse, pipeline_answer, pipeline_call,
 };
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -30,6 +30,8 @@ pub(super) struct Opened {
     /// What it has from before a break.
     pub(super) held_leases: Vec<u64>,
     pub(super) told: Box<Streaming<ConsumeResponse>>,
+    /// What is sent ends with it.
+    _ends: oneshot::Sender<()>,
 }
 
 /// Opens a stream: always a call of its own, beside the pipeline. It is open with its first message.
@@ -55,10 +57,13 @@ impl Method for OpenConsume {
         request: Request<Self>,
     ) -> Result<Response<Self::Answer>, Status> {
         let Self { open, wishes } = request.into_inner();
+        // While the sending half is open the call goes on, though nobody may listen any more: a consumer
+        // that swallows what it is given.
+        let (ends, ended) = oneshot::channel();
         let answer = QueueServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             // Without the attempt's timeout, which would end the stream as well.
-            .consume(outgoing(open, wishes))
+            .consume(outgoing(open, wishes).take_until(ended))
             .await?;
         let (metadata, mut told, extensions) = answer.into_parts();
         let first = told.message().await?.and_then(|first| first.response);
@@ -68,7 +73,7 @@ impl Method for OpenConsume {
             None => return Err(Status::unavailable("the stream ended before it was open")),
         };
         let ConsumeOpened { consumer_id, held_leases, .. } = opened;
-        let opened = Opened { consumer_id, held_leases, told: Box::new(told) };
+        let opened = Opened { consumer_id, held_leases, told: Box::new(told), _ends: ends };
         Ok(Response::from_parts(metadata, opened, extensions))
     }
 }
@@ -100,5 +105,5 @@ fn outgoing(
             }
         }
     });
-    futures::StreamExt::chain(opening, later)
+    opening.chain(later)
 }

@@ -168,7 +168,7 @@ async fn what_is_said_of_a_push_is_heeded() {
     ] {
         quorate.run(&format!("queue {line}")).await.expect(2).expect_stderr(says);
     }
-    let long = "n".repeat(513);
+    let long = "n".repeat(508);
     quorate.run(&format!("queue push {long} x")).await.expect(1).expect_stderr("QUEUE_NAME");
     cluster.logs().assert_no_panics();
 }

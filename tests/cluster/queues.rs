@@ -4,6 +4,7 @@ use crate::jobs::{nodes, pull, push, stats, text, wait_for_stats};
 use quorate_tests::processes::alone;
 use serde_json::{Value, json};
 use std::ffi::OsString;
+use std::time::{Duration, SystemTime};
 
 #[tokio::test]
 async fn a_job_is_pushed_pulled_and_settled() {

@@ -132,8 +132,7 @@ async fn what_is_said_of_a_push_is_heeded() {
 
     push(&quorate, "later a --delay 1h").await;
     let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
-    let tomorrow =
-        tomorrow.duration_since(SystemTime::UNIX_EPOCH).expect("it is later").as_millis();
+    let tomorrow = tomorrow.duration_since(SystemTime::UNIX_EPOCH).expect("it is later").as_secs();
     push(&quorate, &format!("later b --not-before {tomorrow}")).await;
     let far = quorate.run("queue push later b --not-before 2999-01-01T00:00:00Z").await.expect(1);
     far.expect_stderr("the limit is 31622400000");
@@ -142,7 +141,7 @@ async fn what_is_said_of_a_push_is_heeded() {
     assert_eq!((&figures["ready"], &figures["delayed"]), (&json!(1), &json!(2)));
     let listed = quorate.run("queue list later --state delayed -o json").await.expect(0).text();
     assert_eq!(listed.lines().count(), 2, "{listed}");
-    assert!(listed.contains(&format!("\"not_before_unix_ms\":{tomorrow}")), "{listed}");
+    assert!(listed.contains(&format!("\"not_before_unix_ms\":{tomorrow}000")), "{listed}");
     push(&quorate, "brief a --ttl 1ms --delay 50ms").await;
     wait_for_stats(&quorate, "brief", |figures| figures["died"] == 1).await;
 

@@ -4,8 +4,10 @@ use crate::jobs::{nodes, pull, push, run_apart, stats, text, wait_for_stats};
 use crate::running::Running;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use quorate_client::Client;
+use quorate_client::queue::NewJob;
 use quorate_testkit::process::ProcessCluster;
-use quorate_tests::processes::{Quorate, alone, http_get, send, wait_until};
+use quorate_tests::processes::{Quorate, alone, http_get, say, send, wait_until};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -202,6 +204,61 @@ async fn the_jobs_of_a_worker_that_is_killed_are_done_by_others() {
     let job = pull(&quorate, "brief --wait 20s").await.remove(0);
     assert_eq!((text(&job, "id"), &job["attempt"]), (&id[..], &json!(2)));
     assert_eq!(stats(&quorate, "brief").await["lapsed"], 1);
+    cluster.logs().assert_no_panics();
+}
+
+/// Its credit is used up by large jobs while it stands still: some are on their way to it, most are
+/// not.
+#[tokio::test]
+async fn what_a_killed_consumer_was_not_sent_is_with_others_at_once() {
+    const CREDIT: usize = 100;
+    const VISIBILITY: Duration = Duration::from_secs(4);
+    let _alone = alone().await;
+    let (cluster, quorate) = nodes(3).await;
+    quorate.run("queue update q --visibility 4s --backoff 0s").await.expect(0);
+    let mut victim = work(&quorate, "q --parallel 100 --session-ttl 1m", "cat > /dev/null");
+    wait_until("it consumes", Duration::from_secs(30), || async { consumers(&cluster).await == 1 })
+        .await;
+    send(&victim.child, Signal::SIGSTOP);
+    let client = Client::builder().endpoints(cluster.endpoints()).connect().expect("a client");
+    let queues = client.queue();
+    let pushed = Instant::now();
+    for _ in 0..4 {
+        let jobs = (0..CREDIT / 4).map(|_| NewJob::new(vec![b'x'; 64 << 10]));
+        queues.push_many("q", jobs).await.expect("they are pushed");
+    }
+    wait_for_stats(&quorate, "q", |figures| figures["leased"] == CREDIT).await;
+    let killed = Instant::now();
+    send(&victim.child, Signal::SIGKILL);
+    victim.child.wait().await.expect("its end can be waited for");
+
+    let mut consumer = queues.consume("q", 100).start().await.expect("another one");
+    let (mut at_once, mut later) = (Vec::new(), Vec::new());
+    while at_once.len() + later.len() < CREDIT {
+        let next = tokio::time::timeout(Duration::from_secs(30), consumer.next()).await;
+        let job = next.expect("all of them come").expect("it goes on").expect("the queue is there");
+        match job.attempt() {
+            1 => at_once.push(killed.elapsed()),
+            2 => later.push((pushed.elapsed(), killed.elapsed())),
+            more => panic!("attempt {more}"),
+        }
+        job.ack().await.expect("it is done");
+    }
+    let all_at_once = at_once.iter().max().expect("most were not sent");
+    let (first_later, _) = later.first().expect("some were sent");
+    let (_, all_later) = later.last().expect("some were sent");
+    say(format!(
+        "{} were not sent, and with another one within {all_at_once:?}; {} were, the first came {first_later:?} \
+         after the push, the last {all_later:?} after the kill",
+        at_once.len(),
+        later.len(),
+    ));
+    assert!(at_once.len() >= CREDIT / 2, "{} were not sent", at_once.len());
+    assert!(*all_at_once < Duration::from_secs(1), "{all_at_once:?}");
+    // Their leases count from when they were given, which is after their push.
+    assert!(*first_later >= VISIBILITY, "{first_later:?}");
+    assert!(*all_later < VISIBILITY + Duration::from_secs(2), "{all_later:?}");
+    consumer.close().await;
     cluster.logs().assert_no_panics();
 }
 

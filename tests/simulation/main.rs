@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds that every test run goes through.
 const SEEDS_DEFAULT: u64 = 50;
-/// Seeds in which a planted fault must show. Most show in most of them.
-const PLANTED_SEEDS: Range<u64> = 1_000..1_016;
+/// Seeds in one of which a planted fault must show. Most show in most of them; leases that are cut
+/// short in one of six or seven, so sixteen were not enough to count on.
+const PLANTED_SEEDS: Range<u64> = 1_000..1_064;
 
 fn directory() -> &'static Path {
     Path::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/simulation"))

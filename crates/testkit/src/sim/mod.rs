@@ -42,7 +42,9 @@
 
 mod clients;
 mod cluster;
+mod course;
 mod faults;
+mod following;
 mod invariants;
 mod jobs;
 mod journal;
@@ -51,6 +53,7 @@ mod net;
 mod plan;
 mod planted;
 mod report;
+mod stage;
 mod verdict;
 mod workload;
 mod workload_books;
@@ -63,16 +66,14 @@ pub use planted::Planted;
 pub use quorate_consensus::planted::Fault;
 pub use report::Report;
 
-use cluster::{Cluster, GROUP};
-use faults::Injector;
-use invariants::{Settled, Watch, settled};
+use cluster::GROUP;
 use journal::Journal;
 use plan::Plan;
-use quorate_state::query;
 use quorate_storage::state::memory::MemoryState;
+use stage::{Ended, Stage};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
-use workload::Workload;
+use workload::Registers;
 
 /// How long the first write may take when everything is repaired.
 pub const RECOVERY_MAX: Duration = Duration::from_secs(10);
@@ -92,7 +93,7 @@ const STACK_BYTES: usize = 16 << 20;
 #[must_use]
 pub fn run(seed: u64, planted: Planted, directory: &Path) -> Report {
     let judge = |report: &mut Report, journal: &Journal, ended| {
-        verdict::judge(report, journal, ended, directory);
+        verdict::judge(report, journal, &ended, directory);
     };
     in_a_thread(KV_TEST, seed, Plan::draw(seed, planted), simulate, judge)
 }
@@ -140,16 +141,6 @@ fn in_a_thread<E: Send + 'static>(
     report
 }
 
-/// What a run leaves behind, before it is judged.
-pub(crate) struct Ended {
-    workload: Workload,
-    simulated: Duration,
-    leaders: usize,
-    injected: Injected,
-    caught_up_by_snapshot: usize,
-    settled: Result<Settled, String>,
-}
-
 fn world<'a>(plan: &Plan) -> turmoil::Sim<'a> {
     turmoil::Builder::new()
         .rng_seed(plan.seeds.network)
@@ -163,101 +154,12 @@ fn world<'a>(plan: &Plan) -> turmoil::Sim<'a> {
         .build()
 }
 
-fn simulate(plan: &Plan, journal: &Journal) -> Ended {
-    let mut sim = world(plan);
-    let cluster = Cluster::start(&mut sim, plan);
-    let workload = Workload::start(&mut sim, plan, cluster.reach.clone(), journal.clone());
-    let mut run = Run {
-        injector: Injector::new(plan),
-        watch: Watch::default(),
-        looked: Duration::ZERO,
-        cluster: &cluster,
-        workload: &workload,
-        journal,
-    };
-    let settled = run.run_to_end(&mut sim, plan);
-    if let Err(problem) = &settled {
-        journal.problem(sim.elapsed(), format_args!("{problem}"));
-    }
-    let (leaders, injected) = (run.watch.leaders(), run.injector.injected);
+fn simulate(plan: &Plan, journal: &Journal) -> Ended<Registers> {
+    let mut stage = Stage::new(plan, journal, Registers::new(journal));
+    workload::start(&mut stage, plan);
+    let settled = stage.run_to_end(plan, |stage| workload::audit(stage, plan));
     let installed = |disk| MemoryState::open(disk, GROUP).installed().is_ok_and(|at| at.is_some());
-    let caught_up_by_snapshot =
-        cluster.machines.iter().filter(|machine| installed(&machine.disk)).count();
-    let simulated = sim.elapsed();
-    Ended { workload, simulated, leaders, injected, caught_up_by_snapshot, settled }
-}
-
-/// One run under way.
-struct Run<'a> {
-    injector: Injector,
-    watch: Watch,
-    looked: Duration,
-    cluster: &'a Cluster,
-    workload: &'a Workload,
-    journal: &'a Journal,
-}
-
-impl Run<'_> {
-    fn run_to_end(&mut self, sim: &mut turmoil::Sim<'_>, plan: &Plan) -> Result<Settled, String> {
-        while sim.elapsed() < plan.heal_at {
-            self.step(sim)?;
-        }
-        self.journal.write(sim.elapsed(), format_args!("everything is repaired"));
-        self.injector.heal(sim.elapsed());
-        while !self.injector.is_over() {
-            self.step(sim)?;
-        }
-        let repaired = sim.elapsed();
-        self.workload.audit(sim);
-        while self.workload.books.recovery().is_none() {
-            self.step(sim)?;
-            if sim.elapsed() > repaired + RECOVERY_MAX {
-                return Err(format!(
-                    "no write succeeded within {RECOVERY_MAX:?} after everything was repaired"
-                ));
-            }
-        }
-        loop {
-            self.step(sim)?;
-            let missing = match self.end() {
-                Ok(settled) => return Ok(settled),
-                Err(missing) => missing,
-            };
-            if sim.elapsed() > repaired + RECOVERY_MAX + SETTLING_MAX {
-                return Err(format!(
-                    "not settled {SETTLING_MAX:?} after the first write: {missing}"
-                ));
-            }
-        }
-    }
-
-    fn step(&mut self, sim: &mut turmoil::Sim<'_>) -> Result<(), String> {
-        self.injector.turn(sim, self.cluster, self.journal);
-        self.cluster.tell_time(sim.elapsed());
-        sim.step().map_err(|error| error.to_string())?;
-        if sim.elapsed() >= self.looked + LOOK {
-            self.looked = sim.elapsed();
-            self.watch.look(self.cluster, sim.elapsed(), self.journal);
-        }
-        Ok(())
-    }
-
-    /// Whether there is nothing left to wait for; or what is missing.
-    fn end(&self) -> Result<Settled, String> {
-        if !self.workload.books.is_audited() {
-            return Err("clients are still at work, or the auditor's reads fail".to_owned());
-        }
-        let settled = settled(self.cluster)?;
-        for machine in &self.cluster.machines {
-            let Some((_, replica)) = machine.replica() else { continue };
-            let view = replica.stale();
-            for key in self.workload.books.leases() {
-                let found = query::kv_get(view.tables.as_ref(), GROUP, "", key.as_bytes());
-                if !matches!(found, Ok(None)) {
-                    return Err(format!("{key} has not expired on {}", machine.host));
-                }
-            }
-        }
-        Ok(settled)
-    }
+    let machines = stage.cluster.machines.iter();
+    stage.story.caught_up_by_snapshot = machines.filter(|machine| installed(&machine.disk)).count();
+    stage.end(settled)
 }

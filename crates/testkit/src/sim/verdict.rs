@@ -1,8 +1,9 @@
 //! Judges what a run left behind.
 
-use super::Ended;
 use super::journal::Journal;
 use super::report::Report;
+use super::stage::{Ended, Story};
+use super::workload::Registers;
 use crate::history::{Bounds, Counter, History, Model, Register, Verdict, check, save};
 use serde::Serialize;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,8 +12,28 @@ use std::path::Path;
 /// Answered calls without which a run has shown nothing.
 const ANSWERED_MIN: usize = 50;
 
-pub(super) fn judge(report: &mut Report, journal: &Journal, ended: Ended, directory: &Path) {
-    let books = &ended.workload.books;
+/// Notes what a run was like, whatever it was about.
+pub(super) fn note<S: Story>(report: &mut Report, journal: &Journal, ended: &Ended<S>) {
+    report.journal = journal.lines();
+    let mut hasher = DefaultHasher::new();
+    journal.hash().hash(&mut hasher);
+    if let Some(settled) = ended.settled {
+        (settled.applied, settled.digest, settled.checksum).hash(&mut hasher);
+    }
+    report.trace = hasher.finish();
+    report.simulated = ended.simulated;
+    report.recovery = ended.story.course().recovery();
+    report.leaders = ended.leaders;
+    report.injected = ended.injected;
+}
+
+pub(super) fn judge(
+    report: &mut Report,
+    journal: &Journal,
+    ended: &Ended<Registers>,
+    directory: &Path,
+) {
+    let books = &ended.story.books;
     let (registers, counters) = (books.registers.history(), books.counters.history());
     report.problems = journal.problems();
     report.problems.extend(unexplained::<Register>(&registers));
@@ -22,18 +43,8 @@ pub(super) fn judge(report: &mut Report, journal: &Journal, ended: Ended, direct
     if report.calls.0 < ANSWERED_MIN {
         report.problems.push(format!("only {} calls were answered", report.calls.0));
     }
-    report.journal = journal.lines();
-    let mut hasher = DefaultHasher::new();
-    journal.hash().hash(&mut hasher);
-    if let Ok(settled) = ended.settled {
-        (settled.applied, settled.digest, settled.checksum).hash(&mut hasher);
-    }
-    report.trace = hasher.finish();
-    report.simulated = ended.simulated;
-    report.recovery = books.recovery();
-    report.leaders = ended.leaders;
-    report.injected = ended.injected;
-    report.caught_up_by_snapshot = ended.caught_up_by_snapshot;
+    note(report, journal, ended);
+    report.caught_up_by_snapshot = ended.story.caught_up_by_snapshot;
     if !report.problems.is_empty() {
         keep(report, &registers, &counters, directory);
     }

@@ -4,21 +4,23 @@
 //! compare-and-set and deletes on five keys; increments of two numbers; keys with a ttl. In the end
 //! one more client, which begins when everything is repaired, reads what is left.
 
-use super::clients::now;
-use super::cluster::addr;
+use super::clients::{AGAIN, auditor, ms, now, options, recover};
+use super::cluster::{Cluster, GROUP};
+use super::course::Course;
 use super::journal::Journal;
-use super::net::{AUDITOR, CLIENT_HOSTS, CLIENT_PORT, Host, NODES, Reach, SimNet, Sockets};
+use super::net::{AUDITOR, CLIENT_HOSTS, Host, Reach};
 use super::plan::Plan;
 use super::planted::Planted;
-use super::workload_books::{Books, Lease, WRITES};
+use super::stage::{Stage, Story};
+use super::workload_books::{Books, Lease};
 use crate::history::{CounterOp, Expect, Outcome, RegisterOp, RegisterRet};
 use quorate_client::{Client, Entry, Error, KeyValue, Routing};
+use quorate_state::query;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use turmoil::Sim;
 
 /// Keys of the linearizable register.
 const REGISTERS: [&str; 5] = ["k0", "k1", "k2", "k3", "k4"];
@@ -34,57 +36,82 @@ const AFTERMATH: Duration = Duration::from_secs(2);
 const REPEATS: u32 = 3;
 /// What a counter that holds no number is taken to hold; no increments come to it.
 const NO_NUMBER: i64 = i64::MIN;
-/// Between two attempts of the auditor.
-const AUDIT_AGAIN: Duration = Duration::from_millis(50);
 
-/// Where the workload stands.
-pub(super) struct Workload {
+/// What the clients of a run share.
+pub(super) struct Registers {
     pub(super) books: Arc<Books>,
-    reach: Reach,
-    seed: u64,
-    planted: Planted,
+    /// Nodes that began with a snapshot of another one; counted in the end.
+    pub(super) caught_up_by_snapshot: usize,
 }
 
-impl Workload {
-    /// Puts the clients into the simulation.
-    pub(super) fn start(sim: &mut Sim<'_>, plan: &Plan, reach: Reach, journal: Journal) -> Self {
-        let books = Arc::new(Books::new(journal));
-        let (seed, planted) = (plan.seeds.workload, plan.planted);
-        let workload = Self { books, reach, seed, planted };
-        let until = plan.heal_at + AFTERMATH;
-        for (host, first) in CLIENT_HOSTS.into_iter().zip((1..).step_by(4)) {
-            let workers: Vec<_> = (first..first + CLIENTS_PER_HOST)
-                .map(|number| workload.worker(host, number))
-                .collect();
-            sim.client(host, async move {
-                let work = workers.into_iter().map(|worker| Box::pin(worker.work(until)));
-                for worked in futures::future::join_all(work).await {
-                    worked?;
+impl Registers {
+    pub(super) fn new(journal: &Journal) -> Self {
+        Self { books: Arc::new(Books::new(journal.clone())), caught_up_by_snapshot: 0 }
+    }
+}
+
+impl Story for Registers {
+    fn course(&self) -> &Course {
+        &self.books.course
+    }
+
+    fn is_over(&self) -> Result<(), String> {
+        match self.books.course.is_audited() {
+            true => Ok(()),
+            false => Err("clients are still at work, or the auditor's reads fail".to_owned()),
+        }
+    }
+
+    fn rest(&mut self, cluster: &Cluster) -> Result<(), String> {
+        for machine in &cluster.machines {
+            let Some((_, replica)) = machine.replica() else { continue };
+            let view = replica.stale();
+            for key in self.books.leases() {
+                let found = query::kv_get(view.tables.as_ref(), GROUP, "", key.as_bytes());
+                if !matches!(found, Ok(None)) {
+                    return Err(format!("{key} has not expired on {}", machine.host));
                 }
-                Ok(())
-            });
+            }
         }
-        workload
+        Ok(())
     }
+}
 
-    /// Puts the client into the simulation that looks at what is left.
-    pub(super) fn audit(&self, sim: &mut Sim<'_>) {
-        let worker = self.worker(AUDITOR, AUDITOR_NUMBER);
-        sim.client(AUDITOR, Box::pin(worker.audit()));
+/// Puts the clients into the simulation.
+pub(super) fn start(stage: &mut Stage<'_, Registers>, plan: &Plan) {
+    let until = plan.heal_at + AFTERMATH;
+    for (host, first) in CLIENT_HOSTS.into_iter().zip((1..).step_by(4)) {
+        let workers: Vec<_> = (first..first + CLIENTS_PER_HOST)
+            .map(|number| worker(stage, plan, host, number))
+            .collect();
+        workers.iter().for_each(|_| stage.story.books.course.begins());
+        stage.sim.client(host, async move {
+            let work = workers.into_iter().map(|worker| Box::pin(worker.work(until)));
+            for worked in futures::future::join_all(work).await {
+                worked?;
+            }
+            Ok(())
+        });
     }
+}
 
-    fn worker(&self, host: Host, number: u64) -> Worker {
-        Worker {
-            number,
-            host,
-            reach: self.reach.clone(),
-            rng: StdRng::seed_from_u64(self.seed.wrapping_add(number)),
-            books: Arc::clone(&self.books),
-            planted: self.planted,
-            versions: BTreeMap::new(),
-            lease: None,
-            written: 0,
-        }
+/// Puts the client into the simulation that looks at what is left.
+pub(super) fn audit(stage: &mut Stage<'_, Registers>, plan: &Plan) {
+    let worker = worker(stage, plan, AUDITOR, AUDITOR_NUMBER);
+    stage.sim.client(AUDITOR, Box::pin(worker.audit()));
+}
+
+fn worker(stage: &Stage<'_, Registers>, plan: &Plan, host: Host, number: u64) -> Worker {
+    Worker {
+        number,
+        host,
+        reach: stage.cluster.reach.clone(),
+        rng: StdRng::seed_from_u64(plan.seeds.workload.wrapping_add(number)),
+        books: Arc::clone(&stage.story.books),
+        planted: plan.planted,
+        versions: BTreeMap::new(),
+        lease: None,
+        written: 0,
     }
 }
 
@@ -105,12 +132,6 @@ struct Worker {
 }
 
 impl Worker {
-    fn net(&self) -> SimNet {
-        // The clients' processes never die.
-        let sockets = Sockets::default();
-        SimNet { from: self.host, reach: self.reach.clone(), sockets }
-    }
-
     fn client(&mut self) -> Result<Client, Error> {
         let routing = match self.number % 4 {
             0 => Routing::AnyNode,
@@ -118,16 +139,8 @@ impl Worker {
             1 => Routing::Endpoints,
             _ => Routing::Leader,
         };
-        let home = usize::try_from(self.number).unwrap_or_default() % NODES.len();
-        let endpoints = NODES.into_iter().cycle().skip(home).take(match routing {
-            Routing::Endpoints => 1,
-            _ => NODES.len(),
-        });
-        let ms = Duration::from_millis;
-        Client::builder()
-            .endpoints(endpoints.map(|host| addr(host, CLIENT_PORT)))
-            .routing(routing)
-            .dial(self.net())
+        let home = usize::try_from(self.number).unwrap_or_default();
+        options(self.host, &self.reach, home, routing)
             .seed(self.rng.random())
             .request_timeout(ms(self.rng.random_range(800..=4_000)))
             .attempt_timeout(ms(self.rng.random_range(250..=1_000)))
@@ -147,7 +160,7 @@ impl Worker {
                 _ => self.lease(&kv).await,
             }
         }
-        self.books.one_is_done();
+        self.books.course.is_done();
         Ok(())
     }
 
@@ -336,23 +349,12 @@ impl Worker {
     /// Writes until that succeeds, waits for the other clients, and reads everything, each until it
     /// is answered. For how long that may take is up to the run that waits for it.
     async fn audit(mut self) -> turmoil::Result {
-        let kv = self.client_for_audit()?.kv();
-        let began = now();
-        let mut attempts = 0;
-        while kv.set("audit", "here").await.is_err() {
-            attempts += 1;
-            tokio::time::sleep(AUDIT_AGAIN).await;
-        }
-        let after = now().saturating_sub(began);
-        self.note("audit", format_args!("written after {after:?} and {attempts} failures"));
-        self.books.recovered(after);
-        let clients = CLIENTS_PER_HOST * u64::try_from(CLIENT_HOSTS.len()).unwrap_or(u64::MAX);
-        while self.books.done() < clients {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let client = auditor(self.host, &self.reach, &mut self.rng)?;
+        recover(&client, &self.books.course, &self.books.journal).await;
+        let kv = client.kv();
         for key in REGISTERS {
             while !self.call_register(&kv, key, RegisterOp::Get).await {
-                tokio::time::sleep(AUDIT_AGAIN).await;
+                tokio::time::sleep(AGAIN).await;
             }
         }
         for key in COUNTERS {
@@ -360,22 +362,12 @@ impl Worker {
                 if let Some(value) = self.read_counter(&kv, key).await {
                     break value;
                 }
-                tokio::time::sleep(AUDIT_AGAIN).await;
+                tokio::time::sleep(AGAIN).await;
             };
             self.books.check_count(key, value, now());
         }
-        self.books.audited();
+        self.books.course.audited();
         Ok(())
-    }
-
-    fn client_for_audit(&mut self) -> Result<Client, Error> {
-        Client::builder()
-            .endpoints(NODES.into_iter().map(|host| addr(host, CLIENT_PORT)))
-            .dial(self.net())
-            .seed(self.rng.random())
-            .request_timeout(WRITES)
-            .attempt_timeout(Duration::from_millis(500))
-            .connect()
     }
 }
 

@@ -1,14 +1,12 @@
 //! What the clients of a run write down together.
 
+use super::course::Course;
 use super::invariants::SLACK;
 use super::journal::Journal;
 use crate::history::{CounterOp, Outcome, Recorder, RegisterOp, RegisterRet};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-/// How long one write of the auditor may take.
-pub(super) const WRITES: Duration = Duration::from_secs(1);
 
 /// A key with a ttl.
 #[derive(Clone, Debug)]
@@ -30,9 +28,6 @@ struct Sum {
 struct Inner {
     sums: BTreeMap<&'static str, Sum>,
     leased: Vec<String>,
-    done: u64,
-    recovery: Option<Duration>,
-    audited: bool,
 }
 
 /// The books of one run.
@@ -40,6 +35,7 @@ pub(super) struct Books {
     pub(super) registers: Recorder<RegisterOp, RegisterRet>,
     pub(super) counters: Recorder<CounterOp, i64>,
     pub(super) journal: Journal,
+    pub(super) course: Course,
     inner: Mutex<Inner>,
 }
 
@@ -49,6 +45,7 @@ impl Books {
             registers: Recorder::new(),
             counters: Recorder::new(),
             journal,
+            course: Course::default(),
             inner: Mutex::default(),
         }
     }
@@ -105,33 +102,5 @@ impl Books {
                 ),
             ),
         }
-    }
-
-    /// A client has ended its work.
-    pub(super) fn one_is_done(&self) {
-        self.lock().done += 1;
-    }
-
-    /// How many have.
-    pub(super) fn done(&self) -> u64 {
-        self.lock().done
-    }
-
-    /// The first write after everything was repaired took so long.
-    pub(super) fn recovered(&self, after: Duration) {
-        self.lock().recovery = Some(after);
-    }
-
-    pub(super) fn recovery(&self) -> Option<Duration> {
-        self.lock().recovery
-    }
-
-    /// Everything was read.
-    pub(super) fn audited(&self) {
-        self.lock().audited = true;
-    }
-
-    pub(super) fn is_audited(&self) -> bool {
-        self.lock().audited
     }
 }

@@ -1,25 +1,20 @@
 //! Who sets the queues up before the run, and looks at what is left after it.
 
-use super::super::clients::{ms, net, now};
-use super::super::cluster::addr;
-use super::super::net::{AUDITOR, CLIENT_PORT, Host, NODES, Reach};
+use super::super::clients::{AGAIN, ms, now, recover};
+use super::super::net::{AUDITOR, Host};
 use super::super::plan::Plan;
-use super::super::workload_books::WRITES;
 use super::party::Party;
 use super::record::{Called, Kind, Outcome, Push, Pushed, Wants};
 use super::{DELIVERED_WITHIN, DRAINED_WITHIN, NOTICED_WITHIN, QUEUES, Stage};
 use quorate_client::queue::Backoff;
 use quorate_client::{Client, Error, NewJob};
 use rand::RngExt;
-use std::time::Duration;
 
 /// Where the queues are set up from; no fault cuts it off.
 const HOST: Host = "set-up";
 /// Their numbers.
 const SET_UP_NUMBER: u64 = 98;
 const AUDITOR_NUMBER: u64 = 99;
-/// Between two attempts.
-const AGAIN: Duration = Duration::from_millis(50);
 /// How often those who survive are given jobs in the end, and how many for each queue.
 const ROUNDS: u32 = 4;
 const JOBS_PER_ROUND: usize = 4;
@@ -27,9 +22,8 @@ const JOBS_PER_ROUND: usize = 4;
 /// Puts the client into the simulation that makes the queues.
 pub(super) fn set_up(stage: &mut Stage<'_>, plan: &Plan) {
     let mut party = Party::new(stage, plan, HOST, SET_UP_NUMBER);
-    let reach = stage.cluster.reach.clone();
     stage.sim.client(HOST, async move {
-        let client = connect(&mut party, &reach, HOST)?;
+        let client = party.auditor()?;
         for kind in QUEUES {
             while let Err(error) = make(&client, kind).await {
                 party.refused("update", now(), &error);
@@ -47,30 +41,12 @@ async fn make(client: &Client, kind: Kind) -> Result<(), Error> {
     update.backoff(Backoff::fixed(kind.backoff)).await.map(drop)
 }
 
-fn connect(party: &mut Party, reach: &Reach, host: Host) -> Result<Client, Error> {
-    Client::builder()
-        .endpoints(NODES.into_iter().map(|host| addr(host, CLIENT_PORT)))
-        .dial(net(host, reach))
-        .seed(party.rng.random())
-        .request_timeout(WRITES)
-        .attempt_timeout(ms(500))
-        .connect()
-}
-
 /// Puts the client into the simulation that looks at what is left.
 pub(super) fn audit(stage: &mut Stage<'_>, plan: &Plan) {
     let mut party = Party::new(stage, plan, AUDITOR, AUDITOR_NUMBER);
-    let reach = stage.cluster.reach.clone();
     let audit = async move {
-        let client = connect(&mut party, &reach, AUDITOR)?;
-        let began = now();
-        while client.kv().set("audit", "here").await.is_err() {
-            tokio::time::sleep(AGAIN).await;
-        }
-        party.books.recovered(now().saturating_sub(began), now());
-        while party.books.working() > 0 {
-            tokio::time::sleep(AGAIN).await;
-        }
+        let client = party.auditor()?;
+        let began = recover(&client, &party.books.course, &party.books.journal).await;
         party.books.drain();
         drained(&party, &client).await?;
         // Until then consumers may be there of whom nobody is left to tell.
@@ -86,11 +62,11 @@ pub(super) fn audit(stage: &mut Stage<'_>, plan: &Plan) {
             tokio::time::sleep(AGAIN).await;
         }
         drained(&party, &client).await?;
-        party.books.close();
+        party.books.course.close();
         while party.books.surviving() > 0 {
             tokio::time::sleep(AGAIN).await;
         }
-        party.books.audited();
+        party.books.course.audited();
         Ok(())
     };
     stage.sim.client(AUDITOR, Box::pin(audit));

@@ -1,11 +1,12 @@
 //! What the clients of a run write down together, and how far the run is.
 
+use super::super::course::Course;
 use super::super::journal::Journal;
+use super::QUEUES;
 use super::counts::JobCounts;
 use super::judge;
 use super::record::{Called, Delivery, History, Outcome, Push, Removal, Said, Word};
 use super::witness::Witness;
-use super::{QUEUES, RECOVERED_AFTER};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,25 +16,22 @@ struct Inner {
     history: History,
     /// The queues are what they are to be.
     set_up: bool,
-    working: usize,
     surviving: usize,
     draining: bool,
-    closed: bool,
-    audited: bool,
-    recovery: Option<Duration>,
-    calm_since: Option<Duration>,
 }
 
 /// The books of one run.
 pub(super) struct Books {
     pub(super) journal: Journal,
+    pub(super) course: Course,
     inner: Mutex<Inner>,
 }
 
 impl Books {
     pub(super) fn new(journal: Journal) -> Self {
         let history = History { queues: QUEUES.to_vec(), ..History::default() };
-        Self { journal, inner: Mutex::new(Inner { history, ..Inner::default() }) }
+        let inner = Mutex::new(Inner { history, ..Inner::default() });
+        Self { journal, course: Course::default(), inner }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -108,18 +106,6 @@ impl Books {
         self.lock().set_up
     }
 
-    pub(super) fn begins(&self) {
-        self.lock().working += 1;
-    }
-
-    pub(super) fn is_done(&self) {
-        self.lock().working -= 1;
-    }
-
-    pub(super) fn working(&self) -> usize {
-        self.lock().working
-    }
-
     /// A consumer that is to live through the run has begun.
     pub(super) fn lives(&self, client: u64, queue: &'static str) {
         let mut inner = self.lock();
@@ -142,45 +128,6 @@ impl Books {
 
     pub(super) fn is_draining(&self) -> bool {
         self.lock().draining
-    }
-
-    /// Who lives through the run has to end.
-    pub(super) fn close(&self) {
-        self.lock().closed = true;
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.lock().closed
-    }
-
-    pub(super) fn audited(&self) {
-        self.lock().audited = true;
-    }
-
-    pub(super) fn is_audited(&self) -> bool {
-        self.lock().audited
-    }
-
-    /// The first write after everything was repaired took so long. A connection that lost a packet
-    /// is noticed only by its keep-alives, so calm begins with that write.
-    pub(super) fn recovered(&self, after: Duration, now: Duration) {
-        let mut inner = self.lock();
-        inner.recovery = Some(after);
-        inner.calm_since = Some(now);
-    }
-
-    pub(super) fn recovery(&self) -> Option<Duration> {
-        self.lock().recovery
-    }
-
-    /// From when on nothing is in the way of anybody.
-    pub(super) fn well_since(&self) -> Option<Duration> {
-        self.lock().calm_since.map(|since| since + RECOVERED_AFTER)
-    }
-
-    /// Whether a call that began then should have had its way.
-    pub(super) fn was_calm(&self, then: Duration) -> bool {
-        self.well_since().is_some_and(|since| then > since)
     }
 
     // ---- judgement ----

@@ -48,19 +48,18 @@ pub use counts::JobCounts;
 
 use super::clients::ms;
 use super::cluster::{Cluster, GROUP};
-use super::faults::{Injected, Injector};
-use super::invariants::{Settled, Watch, settled};
+use super::course::Course;
 use super::journal::Journal;
 use super::net::CLIENT_HOSTS;
 use super::plan::Plan;
 use super::planted::Planted;
 use super::report::Report;
-use super::{LOOK, RECOVERY_MAX, SETTLING_MAX, in_a_thread, verdict, world};
+use super::stage::{self, Ended, Story};
+use super::{in_a_thread, verdict};
 use books::Books;
 use party::Party;
 use quorate_state::invariants;
 use record::Kind;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -108,9 +107,6 @@ const SURVIVING_WINDOWS: usize =
 const TAKEN_WITHIN: Duration = ms(1_000);
 /// How long a job may take to a consumer that has nothing else to do.
 const DELIVERED_WITHIN: Duration = ms(1_000);
-/// How long after the first write since the last fault clients may still have troubles of their
-/// own.
-const RECOVERED_AFTER: Duration = ms(5_000);
 /// How long clients go on after everything is repaired.
 const AFTERMATH: Duration = ms(9_000);
 /// How long what is left may take when all but the survivors have gone: a lease, or a wait, and the
@@ -131,27 +127,72 @@ const TEST: &str = "jobs::seeds_with_jobs_keep_every_promise";
 pub fn run_jobs(seed: u64, planted: Planted, directory: &Path) -> Report {
     let plan = Plan::draw_of_jobs(seed, planted);
     let judge = |report: &mut Report, journal: &Journal, ended| {
-        judge(report, journal, ended);
+        judge(report, journal, &ended);
         verdict::keep_journal(report, directory, "jobs");
     };
     in_a_thread(TEST, seed, plan, simulate, judge)
 }
 
-/// What a run leaves behind, before it is judged.
-struct Ended {
+/// Clients that push jobs and do them, and what is seen of those.
+struct Errands {
     books: Arc<Books>,
     witness: Witness,
-    simulated: Duration,
-    leaders: usize,
-    injected: Injected,
-    settled: Option<Settled>,
+    looks: u32,
 }
 
-fn simulate(plan: &Plan, journal: &Journal) -> Ended {
-    let mut stage = Stage::new(plan, journal);
+type Stage<'a> = stage::Stage<'a, Errands>;
+
+impl Errands {
+    fn new(journal: &Journal) -> Self {
+        let (books, witness) = (Arc::new(Books::new(journal.clone())), Witness::default());
+        Self { books, witness, looks: 0 }
+    }
+}
+
+impl Story for Errands {
+    fn course(&self) -> &Course {
+        &self.books.course
+    }
+
+    fn look(&mut self, cluster: &Cluster, now: Duration, journal: &Journal) -> Result<(), String> {
+        self.witness.look(cluster, &self.books, now, journal)
+    }
+
+    /// Now and then at the relations between all rows, on whichever node is next: the same index has
+    /// the same state everywhere.
+    fn look_longer(&mut self, cluster: &Cluster, _: Duration, _: &Journal) -> Result<(), String> {
+        self.looks += 1;
+        if !self.looks.is_multiple_of(LOOKS_PER_CHECK) {
+            return Ok(());
+        }
+        let machines = &cluster.machines;
+        let machine = &machines[(self.looks / LOOKS_PER_CHECK) as usize % machines.len()];
+        let Some((_, replica)) = machine.replica() else { return Ok(()) };
+        invariants::check(replica.stale().tables.as_ref(), GROUP)
+            .map_err(|error| format!("{}: {error}", machine.host))
+    }
+
+    fn is_over(&self) -> Result<(), String> {
+        if self.course().is_audited() {
+            return Ok(());
+        }
+        Err(format!(
+            "{} clients are still at work, and {} survive; or the auditor is",
+            self.course().working(),
+            self.books.surviving()
+        ))
+    }
+
+    fn rest(&mut self, cluster: &Cluster) -> Result<(), String> {
+        self.witness.look_at_rest(cluster)
+    }
+}
+
+fn simulate(plan: &Plan, journal: &Journal) -> Ended<Errands> {
+    let mut stage = Stage::new(plan, journal, Errands::new(journal));
     auditor::set_up(&mut stage, plan);
     start(&mut stage, plan);
-    let settled = run_to_end(&mut stage, plan);
+    let settled = stage.run_to_end(plan, |stage| auditor::audit(stage, plan));
     stage.end(settled)
 }
 
@@ -168,7 +209,7 @@ fn start(stage: &mut Stage<'_>, plan: &Plan) {
             Box::pin(worker::consume(party(3), until)),
             Box::pin(worker::pull(party(4), until)),
         ];
-        all.iter().for_each(|_| stage.books.begins());
+        all.iter().for_each(|_| stage.story.books.course.begins());
         for (kind, number) in QUEUES.into_iter().zip(10..) {
             all.push(match is_first {
                 true => Box::pin(survivor::consume(party(number), kind)),
@@ -188,139 +229,14 @@ fn start(stage: &mut Stage<'_>, plan: &Plan) {
 /// What one of them does.
 type Work = Pin<Box<dyn Future<Output = turmoil::Result>>>;
 
-fn run_to_end(stage: &mut Stage<'_>, plan: &Plan) -> Result<Settled, String> {
-    while stage.sim.elapsed() < plan.heal_at {
-        stage.step()?;
-    }
-    stage.journal.write(stage.sim.elapsed(), format_args!("everything is repaired"));
-    stage.injector.heal(stage.sim.elapsed());
-    while !stage.injector.is_over() {
-        stage.step()?;
-    }
-    let repaired = stage.sim.elapsed();
-    auditor::audit(stage, plan);
-    loop {
-        stage.step()?;
-        let now = stage.sim.elapsed();
-        if stage.books.recovery().is_none() && now > repaired + RECOVERY_MAX {
-            return Err(format!(
-                "no write succeeded within {RECOVERY_MAX:?} after everything was repaired"
-            ));
-        }
-        let missing = match stage.settled() {
-            Ok(settled) => {
-                stage.witness.look_at_rest(&stage.cluster)?;
-                return Ok(settled);
-            }
-            Err(missing) => missing,
-        };
-        if now > repaired + RECOVERY_MAX + SETTLING_MAX {
-            return Err(format!("not settled in the end: {missing}"));
-        }
-    }
-}
-
-/// A simulated cluster under way, and who watches it.
-struct Stage<'a> {
-    sim: turmoil::Sim<'a>,
-    cluster: Cluster,
-    injector: Injector,
-    watch: Watch,
-    witness: Witness,
-    books: Arc<Books>,
-    journal: Journal,
-    looked: Duration,
-    looks: u32,
-}
-
-impl Stage<'_> {
-    fn new(plan: &Plan, journal: &Journal) -> Self {
-        let mut sim = world(plan);
-        let cluster = Cluster::start(&mut sim, plan);
-        Self {
-            sim,
-            cluster,
-            injector: Injector::new(plan),
-            watch: Watch::default(),
-            witness: Witness::default(),
-            books: Arc::new(Books::new(journal.clone())),
-            journal: journal.clone(),
-            looked: Duration::ZERO,
-            looks: 0,
-        }
-    }
-
-    fn step(&mut self) -> Result<(), String> {
-        self.injector.turn(&mut self.sim, &self.cluster, &self.journal);
-        self.cluster.tell_time(self.sim.elapsed());
-        self.sim.step().map_err(|error| error.to_string())?;
-        let now = self.sim.elapsed();
-        self.witness.look(&self.cluster, &self.books, now, &self.journal)?;
-        if now >= self.looked + LOOK {
-            self.looked = now;
-            self.watch.look(&self.cluster, now, &self.journal);
-            self.looks += 1;
-            if self.looks.is_multiple_of(LOOKS_PER_CHECK) {
-                self.check_invariants()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Of whichever node is next: the same index has the same state everywhere.
-    fn check_invariants(&self) -> Result<(), String> {
-        let machines = &self.cluster.machines;
-        let machine = &machines[(self.looks / LOOKS_PER_CHECK) as usize % machines.len()];
-        let Some((_, replica)) = machine.replica() else { return Ok(()) };
-        invariants::check(replica.stale().tables.as_ref(), GROUP)
-            .map_err(|error| format!("{}: {error}", machine.host))
-    }
-
-    /// Whether there is nothing left to wait for; or what is missing.
-    fn settled(&self) -> Result<Settled, String> {
-        if !self.books.is_audited() {
-            return Err(format!(
-                "{} clients are still at work, and {} survive; or the auditor is",
-                self.books.working(),
-                self.books.surviving()
-            ));
-        }
-        settled(&self.cluster)
-    }
-
-    fn end(self, settled: Result<Settled, String>) -> Ended {
-        if let Err(problem) = &settled {
-            self.journal.problem(self.sim.elapsed(), format_args!("{problem}"));
-        }
-        Ended {
-            books: self.books,
-            simulated: self.sim.elapsed(),
-            leaders: self.watch.leaders(),
-            witness: self.witness,
-            injected: self.injector.injected,
-            settled: settled.ok(),
-        }
-    }
-}
-
-fn judge(report: &mut Report, journal: &Journal, ended: Ended) {
-    let Ended { books, witness, simulated, leaders, injected, settled } = ended;
-    let (problems, counts) = books.judge(&witness);
+fn judge(report: &mut Report, journal: &Journal, ended: &Ended<Errands>) {
+    let Errands { books, witness, .. } = &ended.story;
+    let (problems, counts) = books.judge(witness);
     report.problems = journal.problems();
     // What became of jobs in a run that did not end tells nothing more.
-    if settled.is_some() {
+    if ended.settled.is_some() {
         report.problems.extend(problems);
     }
-    report.journal = journal.lines();
-    let mut hasher = DefaultHasher::new();
-    journal.hash().hash(&mut hasher);
-    if let Some(settled) = settled {
-        (settled.applied, settled.digest, settled.checksum).hash(&mut hasher);
-    }
-    report.trace = hasher.finish();
-    report.simulated = simulated;
-    report.recovery = books.recovery();
-    report.leaders = leaders;
-    report.injected = injected;
+    verdict::note(report, journal, ended);
     report.jobs = counts;
 }

@@ -1,9 +1,8 @@
 //! What pushers and workers have in common: how they reach the cluster, and how they say what
 //! becomes of a job.
 
-use super::super::clients::{ms, net, now};
-use super::super::cluster::addr;
-use super::super::net::{CLIENT_PORT, Host, NODES, Reach};
+use super::super::clients::{self, ms, now, options};
+use super::super::net::{Host, NODES, Reach};
 use super::super::plan::Plan;
 use super::super::planted::Planted;
 use super::Stage;
@@ -32,7 +31,7 @@ impl Party {
             host,
             reach: stage.cluster.reach.clone(),
             rng: StdRng::seed_from_u64(plan.seeds.workload.wrapping_add(number)),
-            books: Arc::clone(&stage.books),
+            books: Arc::clone(&stage.story.books),
             planted: plan.planted,
         }
     }
@@ -45,14 +44,7 @@ impl Party {
             1 => Routing::Endpoints,
             _ => Routing::Leader,
         };
-        let endpoints = NODES.into_iter().cycle().skip(home % NODES.len()).take(match routing {
-            Routing::Endpoints => 1,
-            _ => NODES.len(),
-        });
-        Client::builder()
-            .endpoints(endpoints.map(|host| addr(host, CLIENT_PORT)))
-            .routing(routing)
-            .dial(net(self.host, &self.reach))
+        options(self.host, &self.reach, home, routing)
             .seed(self.rng.random())
             .request_timeout(ms(self.rng.random_range(800..=3_000)))
             .attempt_timeout(ms(self.rng.random_range(250..=1_000)))
@@ -64,16 +56,19 @@ impl Party {
     /// One that finds its way as long as there is one: through any node, and under a session.
     pub(super) fn any_node_client(&mut self) -> Result<Client, Error> {
         let home = self.rng.random_range(0..NODES.len());
-        let endpoints = NODES.into_iter().cycle().skip(home).take(NODES.len());
-        Client::builder()
-            .endpoints(endpoints.map(|host| addr(host, CLIENT_PORT)))
-            .routing(if self.rng.random_ratio(1, 2) { Routing::AnyNode } else { Routing::Leader })
-            .dial(net(self.host, &self.reach))
+        let any = self.rng.random_ratio(1, 2);
+        let routing = if any { Routing::AnyNode } else { Routing::Leader };
+        options(self.host, &self.reach, home, routing)
             .seed(self.rng.random())
             .request_timeout(ms(2_000))
             .attempt_timeout(ms(500))
             .session_ttl(ms(self.rng.random_range(2_000..=8_000)))
             .connect()
+    }
+
+    /// One for calls that have to succeed in the end.
+    pub(super) fn auditor(&mut self) -> Result<Client, Error> {
+        clients::auditor(self.host, &self.reach, &mut self.rng)
     }
 
     pub(super) fn any_client(&mut self) -> Result<Client, Error> {
@@ -163,7 +158,7 @@ fn look_at_error(books: &Books, client: u64, what: &str, asked: Duration, error:
     books
         .journal
         .write(now(), format_args!("client {client} asked at {asked:.3?}: {what}: {reason}"));
-    if !troubled || books.was_calm(asked) {
+    if !troubled || books.course.was_calm(asked) {
         books.journal.problem(
             now(),
             format_args!("client {client} asked at {asked:.3?}: {what}, and was told: {error}"),

@@ -39,7 +39,7 @@ pub(super) async fn work(mut party: Party, is_keeper: bool, until: Duration) -> 
             pusher.push_one().await;
         }
     }
-    pusher.party.books.is_done();
+    pusher.party.books.course.is_done();
     Ok(())
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn consume(mut party: Party, kind: Kind) -> turmoil::Result {
         tokio::time::sleep(GLANCE).await;
     };
     party.books.lives(party.number, kind.name);
-    while !party.books.is_closed() {
+    while !party.books.course.is_closed() {
         match tokio::time::timeout(GLANCE, consumer.next()).await {
             Err(_) => {}
             Ok(Some(Ok(job))) => do_it(&mut party, kind, job).await,
@@ -89,7 +89,7 @@ pub(super) async fn work(mut party: Party, kind: Kind) -> turmoil::Result {
         tokio::time::sleep(GLANCE).await;
     };
     party.books.lives(party.number, kind.name);
-    while !party.books.is_closed() && !worker.is_finished() {
+    while !party.books.course.is_closed() && !worker.is_finished() {
         tokio::time::sleep(GLANCE).await;
     }
     if worker.is_finished() {

@@ -2,23 +2,22 @@
 //! in the end.
 
 use super::super::cluster::{Cluster, GROUP};
+use super::super::following::Following;
 use super::super::journal::Journal;
 use super::super::net::NODES;
 use super::books::Books;
 use super::record::{Cause, History, Letter, Rest, Totals, Wait};
 use super::{QUEUES, SURVIVING_WINDOWS};
-use quorate_consensus::{Applied, Replica, Role};
+use quorate_consensus::{Replica, Role};
 use quorate_state::query::{self, JobItem, JobList, JobStanding};
 use quorate_state::{DeathCause, Event, NodeId, Read};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::TryRecvError;
 
 /// Follows what every node applies.
 #[derive(Default)]
 pub(super) struct Witness {
-    following: [Option<(u64, Receiver<Applied>)>; NODES.len()],
+    following: Following,
     /// The state behind this index was looked at.
     looked: u64,
     given: BTreeMap<u64, BTreeMap<u64, u32>>,
@@ -42,30 +41,13 @@ impl Witness {
         journal: &Journal,
     ) -> Result<(), String> {
         for (node, machine) in cluster.machines.iter().enumerate() {
-            let Some((incarnation, replica)) = machine.replica() else {
-                self.following[node] = None;
-                continue;
-            };
+            let Some((replica, told)) = self.following.look(node, machine)? else { continue };
             let status = replica.status();
             if status.role == Role::Leader {
                 self.leaders.entry(status.term).or_insert(now);
             }
-            let following = &mut self.following[node];
-            if following.as_ref().is_none_or(|(before, _)| *before != incarnation) {
-                *following = Some((incarnation, replica.follow()));
-            }
-            while let Some((_, applied)) = &mut self.following[node] {
-                match applied.try_recv() {
-                    Ok(Applied::Events(events)) => {
-                        events.iter().for_each(|event| self.take(event, now, journal));
-                    }
-                    // Others saw them.
-                    Ok(Applied::Resync) => {}
-                    Err(TryRecvError::Empty | TryRecvError::Closed) => break,
-                    Err(TryRecvError::Lagged(missed)) => {
-                        return Err(format!("{} applied {missed} batches at once", machine.host));
-                    }
-                }
+            for event in told.iter().flat_map(|events| events.iter()) {
+                self.take(event, now, journal);
             }
             self.look_at(&replica, books, now, journal)?;
         }
@@ -173,7 +155,7 @@ impl Witness {
             }
         }
         let led_since = self.leaders.last_key_value().map(|(_, since)| *since).unwrap_or_default();
-        let Some(well_since) = books.well_since() else { return };
+        let Some(well_since) = books.course.well_since() else { return };
         let counts_from = now.max(well_since).max(led_since);
         self.ready
             .retain(|job, wait| ready.contains(&(*job, wait.queue)) && wait.from >= led_since);

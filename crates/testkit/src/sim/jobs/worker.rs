@@ -31,7 +31,7 @@ pub(super) async fn consume(mut party: Party, until: Duration) -> turmoil::Resul
         let stay = until.min(now() + ms(party.rng.random_range(300..=5_000)));
         consume_until(&mut party, &client, kind, consumer, stay).await;
     }
-    party.books.is_done();
+    party.books.course.is_done();
     Ok(())
 }
 
@@ -106,7 +106,7 @@ pub(super) async fn pull(mut party: Party, until: Duration) -> turmoil::Result {
             client = party.any_client()?;
         }
     }
-    party.books.is_done();
+    party.books.course.is_done();
     Ok(())
 }
 

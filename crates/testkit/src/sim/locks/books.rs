@@ -1,11 +1,12 @@
 //! What clients think they hold, what they wrote under it, and what they were told.
 
 use super::super::cluster::Cluster;
+use super::super::course::Course;
 use super::super::invariants::SLACK;
 use super::super::journal::Journal;
 use super::super::net::{Host, NODES};
+use super::LOCKS;
 use super::witness::Witness;
-use super::{LOCKS, RECOVERED_AFTER};
 use quorate_client::Lock;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -55,16 +56,12 @@ struct Inner {
     isolated: BTreeMap<Host, Duration>,
     /// The newest term of which anything was applied.
     applied_term: u64,
-    working: usize,
-    audited: bool,
-    over: bool,
-    recovery: Option<Duration>,
-    calm_since: Option<Duration>,
 }
 
 /// The books of one run.
 pub(super) struct Books {
     pub(super) journal: Journal,
+    pub(super) course: Course,
     inner: Mutex<Inner>,
 }
 
@@ -104,7 +101,7 @@ impl fmt::Display for Counts {
 
 impl Books {
     pub(super) fn new(journal: Journal) -> Self {
-        Self { journal, inner: Mutex::default() }
+        Self { journal, course: Course::default(), inner: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -221,64 +218,6 @@ impl Books {
                  {since:.3?}; term {term} is the newest at work"
             ),
         );
-    }
-
-    // ---- the course of the run ----
-
-    pub(super) fn begins(&self) {
-        self.lock().working += 1;
-    }
-
-    pub(super) fn is_done(&self) {
-        self.lock().working -= 1;
-    }
-
-    pub(super) fn working(&self) -> usize {
-        self.lock().working
-    }
-
-    /// Nothing is broken from now on.
-    pub(super) fn calm(&self, now: Duration) {
-        self.lock().calm_since = Some(now);
-    }
-
-    pub(super) fn calm_since(&self) -> Option<Duration> {
-        self.lock().calm_since
-    }
-
-    /// Whether a call that began then should have had its way.
-    pub(super) fn was_calm(&self, then: Duration) -> bool {
-        self.calm_since().is_some_and(|since| then > since + RECOVERED_AFTER)
-    }
-
-    /// The first write after everything was repaired took so long. A connection that lost a packet
-    /// is noticed only by its keep-alives, so calm begins with that write.
-    pub(super) fn recovered(&self, after: Duration, now: Duration) {
-        self.lock().recovery = Some(after);
-        self.calm(now);
-    }
-
-    pub(super) fn recovery(&self) -> Option<Duration> {
-        self.lock().recovery
-    }
-
-    pub(super) fn audited(&self) {
-        self.lock().audited = true;
-    }
-
-    /// Clients have to end.
-    pub(super) fn close(&self) {
-        self.lock().over = true;
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.lock().over
-    }
-
-    /// Whether the clients have ended, and all was looked at.
-    pub(super) fn is_over(&self) -> bool {
-        let inner = self.lock();
-        inner.audited && inner.working == 0
     }
 
     // ---- judgement ----

@@ -1,12 +1,10 @@
 //! The clients that contend: they take locks, hold and renew them in different ways, write under
 //! them, give them back, or just stop.
 
-use super::super::clients::{ms, net, now};
-use super::super::cluster::addr;
-use super::super::net::{AUDITOR, CLIENT_HOSTS, CLIENT_PORT, Host, NODES, Reach};
+use super::super::clients::{auditor, ms, now, options, recover};
+use super::super::net::{AUDITOR, CLIENT_HOSTS, Host, Reach};
 use super::super::plan::Plan;
 use super::super::planted::Planted;
-use super::super::workload_books::WRITES;
 use super::books::Books;
 use super::{AFTERMATH, LOCKS, Stage, TTL_MAX};
 use quorate_client::{Client, Error, Lock, LockGuard, Routing};
@@ -25,8 +23,6 @@ const WITHDRAWN_WITHIN: Duration = Duration::from_secs(10);
 const TIMEOUT_MAX_MS: u64 = 3_000;
 /// Between two looks at a lock that is held.
 const GLANCE: Duration = Duration::from_millis(10);
-/// Between two attempts of the auditor.
-const AGAIN: Duration = Duration::from_millis(50);
 
 /// Puts the contenders into the simulation.
 pub(super) fn start(stage: &mut Stage<'_>, plan: &Plan) {
@@ -35,7 +31,7 @@ pub(super) fn start(stage: &mut Stage<'_>, plan: &Plan) {
         let all: Vec<_> =
             (first..first + PER_HOST).map(|number| contender(stage, plan, host, number)).collect();
         for _ in &all {
-            stage.books.begins();
+            stage.story.books.course.begins();
         }
         stage.sim.client(host, async move {
             let work = all.into_iter().map(|contender| Box::pin(contender.work(until)));
@@ -60,7 +56,7 @@ fn contender(stage: &Stage<'_>, plan: &Plan, host: Host, number: u64) -> Contend
         host,
         reach: stage.cluster.reach.clone(),
         rng: StdRng::seed_from_u64(plan.seeds.workload.wrapping_add(number)),
-        books: Arc::clone(&stage.books),
+        books: Arc::clone(&stage.story.books),
         planted: plan.planted,
     }
 }
@@ -92,15 +88,8 @@ impl Contender {
             2 => Routing::Endpoints,
             _ => Routing::Leader,
         };
-        let home = usize::try_from(self.number).unwrap_or_default() % NODES.len();
-        let endpoints = NODES.into_iter().cycle().skip(home).take(match routing {
-            Routing::Endpoints => 1,
-            _ => NODES.len(),
-        });
-        Client::builder()
-            .endpoints(endpoints.map(|host| addr(host, CLIENT_PORT)))
-            .routing(routing)
-            .dial(net(self.host, &self.reach))
+        let home = usize::try_from(self.number).unwrap_or_default();
+        options(self.host, &self.reach, home, routing)
             .seed(self.rng.random())
             .request_timeout(ms(self.rng.random_range(800..=TIMEOUT_MAX_MS)))
             .attempt_timeout(ms(self.rng.random_range(250..=1_000)))
@@ -143,7 +132,7 @@ impl Contender {
                 Err(error) => self.not_granted(name, asked, &error),
             }
         }
-        self.books.is_done();
+        self.books.course.is_done();
         Ok(())
     }
 
@@ -162,7 +151,7 @@ impl Contender {
             now(),
             format_args!("client {number} asked for {name} at {asked:.3?}: {reason}"),
         );
-        if !told && (!troubled || self.books.was_calm(asked)) {
+        if !told && (!troubled || self.books.course.was_calm(asked)) {
             self.books.journal.problem(
                 now(),
                 format_args!(
@@ -289,21 +278,8 @@ impl Contender {
     /// Writes until that succeeds, waits for the others, and takes every lock once more: whatever
     /// became of their holders, it has to come free.
     async fn audit(mut self) -> turmoil::Result {
-        let client = Client::builder()
-            .endpoints(NODES.into_iter().map(|host| addr(host, CLIENT_PORT)))
-            .dial(net(self.host, &self.reach))
-            .seed(self.rng.random())
-            .request_timeout(WRITES)
-            .attempt_timeout(ms(500))
-            .connect()?;
-        let began = now();
-        while client.kv().set("audit", "here").await.is_err() {
-            tokio::time::sleep(AGAIN).await;
-        }
-        self.books.recovered(now().saturating_sub(began), now());
-        while self.books.working() > 0 {
-            tokio::time::sleep(AGAIN).await;
-        }
+        let client = auditor(self.host, &self.reach, &mut self.rng)?;
+        recover(&client, &self.books.course, &self.books.journal).await;
         for (name, _) in LOCKS {
             let asked = now();
             match client.locks().acquire(name).wait(TTL_MAX * 2).await {
@@ -319,8 +295,8 @@ impl Contender {
                 ),
             }
         }
-        self.books.close();
-        self.books.audited();
+        self.books.course.close();
+        self.books.course.audited();
         Ok(())
     }
 }

@@ -28,15 +28,14 @@ pub use books::Counts;
 pub use scenarios::{Dead, Failovers, run_failovers, run_queue, run_wall_jumps};
 
 use super::cluster::Cluster;
-use super::faults::{Injected, Injector};
-use super::invariants::{Settled, Watch, settled};
+use super::course::Course;
 use super::journal::Journal;
 use super::plan::Plan;
 use super::planted::Planted;
 use super::report::Report;
-use super::{LOOK, RECOVERY_MAX, SETTLING_MAX, in_a_thread, verdict, world};
+use super::stage::{self, Ended, Story};
+use super::{in_a_thread, verdict};
 use books::Books;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,8 +49,6 @@ const TTL_MAX: Duration = Duration::from_secs(5);
 const FREED_WITHIN: Duration = Duration::from_secs(2);
 /// How long a grant may take to be told to a client that nothing is in the way of.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
-/// How long after the first write since the last fault clients may still have troubles of their own.
-const RECOVERED_AFTER: Duration = Duration::from_secs(5);
 /// How long clients go on after everything is repaired.
 const AFTERMATH: Duration = Duration::from_secs(12);
 /// The test that runs a seed again.
@@ -62,142 +59,69 @@ const TEST: &str = "locks::seeds_with_contenders_keep_every_promise";
 pub fn run_locks(seed: u64, planted: Planted, directory: &Path) -> Report {
     let plan = Plan::draw_of_locks(seed, planted);
     let judge = |report: &mut Report, journal: &Journal, ended| {
-        judge(report, journal, ended);
+        judge(report, journal, &ended);
         verdict::keep_journal(report, directory, "locks");
     };
     in_a_thread(TEST, seed, plan, simulate, judge)
 }
 
-/// What a run leaves behind, before it is judged.
-struct Ended {
+/// Clients that contend, and what is seen of their locks.
+struct Contention {
     books: Arc<Books>,
     witness: Witness,
-    simulated: Duration,
-    leaders: usize,
-    injected: Injected,
-    settled: Option<Settled>,
 }
 
-fn simulate(plan: &Plan, journal: &Journal) -> Ended {
-    let books = Arc::new(Books::new(journal.clone()));
-    let mut stage = Stage::new(plan, journal, &books);
-    contender::start(&mut stage, plan);
-    probes::start(&mut stage, plan);
-    let settled = run_to_end(&mut stage, plan);
-    stage.end(settled)
-}
+type Stage<'a> = stage::Stage<'a, Contention>;
 
-fn run_to_end(stage: &mut Stage<'_>, plan: &Plan) -> Result<Settled, String> {
-    while stage.sim.elapsed() < plan.heal_at {
-        stage.step()?;
-    }
-    stage.journal.write(stage.sim.elapsed(), format_args!("everything is repaired"));
-    stage.injector.heal(stage.sim.elapsed());
-    while !stage.injector.is_over() {
-        stage.step()?;
-    }
-    let repaired = stage.sim.elapsed();
-    contender::audit(stage, plan);
-    loop {
-        stage.step()?;
-        let now = stage.sim.elapsed();
-        if stage.books.recovery().is_none() && now > repaired + RECOVERY_MAX {
-            return Err(format!(
-                "no write succeeded within {RECOVERY_MAX:?} after everything was repaired"
-            ));
-        }
-        let missing = match stage.settled() {
-            Ok(settled) => return Ok(settled),
-            Err(missing) => missing,
-        };
-        if now > repaired + RECOVERY_MAX + SETTLING_MAX {
-            return Err(format!("not settled in the end: {missing}"));
-        }
+impl Contention {
+    fn new(journal: &Journal) -> Self {
+        Self { books: Arc::new(Books::new(journal.clone())), witness: Witness::default() }
     }
 }
 
-/// A simulated cluster under way, and who watches it.
-struct Stage<'a> {
-    sim: turmoil::Sim<'a>,
-    cluster: Cluster,
-    injector: Injector,
-    watch: Watch,
-    witness: Witness,
-    books: Arc<Books>,
-    journal: Journal,
-    looked: Duration,
-}
-
-impl Stage<'_> {
-    fn new(plan: &Plan, journal: &Journal, books: &Arc<Books>) -> Self {
-        let mut sim = world(plan);
-        let cluster = Cluster::start(&mut sim, plan);
-        Self {
-            sim,
-            cluster,
-            injector: Injector::new(plan),
-            watch: Watch::default(),
-            witness: Witness::default(),
-            books: Arc::clone(books),
-            journal: journal.clone(),
-            looked: Duration::ZERO,
-        }
+impl Story for Contention {
+    fn course(&self) -> &Course {
+        &self.books.course
     }
 
-    fn step(&mut self) -> Result<(), String> {
-        self.injector.turn(&mut self.sim, &self.cluster, &self.journal);
-        self.cluster.tell_time(self.sim.elapsed());
-        self.books.tell_isolated(&self.cluster, self.sim.elapsed());
-        self.sim.step().map_err(|error| error.to_string())?;
-        let now = self.sim.elapsed();
-        self.witness.look(&self.cluster, &self.books, now, &self.journal)?;
-        if now >= self.looked + LOOK {
-            self.looked = now;
-            self.watch.look(&self.cluster, now, &self.journal);
-            self.witness.look_for_stuck(&self.books, now, &self.journal);
-        }
+    fn before_step(&mut self, cluster: &Cluster, now: Duration) {
+        self.books.tell_isolated(cluster, now);
+    }
+
+    fn look(&mut self, cluster: &Cluster, now: Duration, journal: &Journal) -> Result<(), String> {
+        self.witness.look(cluster, &self.books, now, journal)
+    }
+
+    fn look_longer(&mut self, _: &Cluster, now: Duration, journal: &Journal) -> Result<(), String> {
+        self.witness.look_for_stuck(&self.books, now, journal);
         Ok(())
     }
 
-    /// Whether there is nothing left to wait for; or what is missing.
-    fn settled(&self) -> Result<Settled, String> {
-        if !self.books.is_over() {
+    fn is_over(&self) -> Result<(), String> {
+        if !self.course().is_audited() || self.course().working() > 0 {
             return Err("clients are still at work".to_owned());
         }
-        self.witness.all_free()?;
-        settled(&self.cluster)
-    }
-
-    fn end(self, settled: Result<Settled, String>) -> Ended {
-        if let Err(problem) = &settled {
-            self.journal.problem(self.sim.elapsed(), format_args!("{problem}"));
-        }
-        Ended {
-            books: self.books,
-            simulated: self.sim.elapsed(),
-            leaders: self.watch.leaders(),
-            witness: self.witness,
-            injected: self.injector.injected,
-            settled: settled.ok(),
-        }
+        self.witness.all_free()
     }
 }
 
-fn judge(report: &mut Report, journal: &Journal, ended: Ended) {
-    let Ended { books, witness, simulated, leaders, injected, settled } = ended;
+fn simulate(plan: &Plan, journal: &Journal) -> Ended<Contention> {
+    contend(Stage::new(plan, journal, Contention::new(journal)), plan)
+}
+
+/// Runs contenders and probes to the end.
+fn contend(mut stage: Stage<'_>, plan: &Plan) -> Ended<Contention> {
+    contender::start(&mut stage, plan);
+    probes::start(&mut stage, plan);
+    let settled = stage.run_to_end(plan, |stage| contender::audit(stage, plan));
+    stage.end(settled)
+}
+
+fn judge(report: &mut Report, journal: &Journal, ended: &Ended<Contention>) {
+    let Contention { books, witness } = &ended.story;
     report.problems = journal.problems();
-    report.problems.extend(books.problems(&witness));
+    report.problems.extend(books.problems(witness));
     report.problems.extend(witness.problems());
-    report.journal = journal.lines();
-    let mut hasher = DefaultHasher::new();
-    journal.hash().hash(&mut hasher);
-    if let Some(settled) = settled {
-        (settled.applied, settled.digest, settled.checksum).hash(&mut hasher);
-    }
-    report.trace = hasher.finish();
-    report.simulated = simulated;
-    report.recovery = books.recovery();
-    report.leaders = leaders;
-    report.injected = injected;
-    report.locks = books.counts(&witness);
+    verdict::note(report, journal, ended);
+    report.locks = books.counts(witness);
 }

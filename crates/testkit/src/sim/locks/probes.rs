@@ -1,13 +1,13 @@
 //! Whoever asks one node alone, again and again: whether it renews and reads although it can't know
 //! that nobody has taken its place.
 
-use super::super::clients::{ms, net, now};
-use super::super::cluster::{Machine, addr};
-use super::super::net::{CLIENT_PORT, Host, NODES, Reach};
+use super::super::clients::{ms, now, options};
+use super::super::cluster::Machine;
+use super::super::net::{Host, Reach};
 use super::super::plan::Plan;
 use super::Stage;
 use super::books::Books;
-use quorate_client::{Client, Lock, Routing};
+use quorate_client::{Lock, Routing};
 use quorate_consensus::Role;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,37 +24,34 @@ const PATIENCE: Duration = Duration::from_millis(400);
 /// Puts them into the simulation.
 pub(super) fn start(stage: &mut Stage<'_>, plan: &Plan) {
     let (reach, books, seed) =
-        (stage.cluster.reach.clone(), Arc::clone(&stage.books), plan.seeds.workload);
+        (stage.cluster.reach.clone(), Arc::clone(&stage.story.books), plan.seeds.workload);
     let machines = stage.cluster.machines.clone();
-    stage.books.begins();
+    stage.story.books.course.begins();
     stage.sim.client(HOST, async move {
-        let probes = machines.into_iter().zip(1..).map(|(machine, number)| {
-            Box::pin(probe(machine, reach.clone(), Arc::clone(&books), seed.wrapping_sub(number)))
+        let probes = machines.into_iter().enumerate().map(|(node, machine)| {
+            Box::pin(probe((node, machine), reach.clone(), Arc::clone(&books), seed))
         });
         let probes = futures::future::join_all(probes);
         let (probed, kept) = futures::join!(probes, keep(&reach, &books, seed));
         probed.into_iter().chain([kept]).collect::<turmoil::Result>()?;
-        books.is_done();
+        books.course.is_done();
         Ok(())
     });
 }
 
 /// Asks one node alone until the others have ended.
 async fn probe(
-    machine: Arc<Machine>,
+    (node, machine): (usize, Arc<Machine>),
     reach: Reach,
     books: Arc<Books>,
     seed: u64,
 ) -> turmoil::Result {
-    let client = Client::builder()
-        .endpoints([addr(machine.host, CLIENT_PORT)])
-        .routing(Routing::Endpoints)
-        .dial(net(HOST, &reach))
-        .seed(seed)
+    let client = options(HOST, &reach, node, Routing::Endpoints)
+        .seed(seed.wrapping_sub(1 + node as u64))
         .request_timeout(PATIENCE)
         .attempt_timeout(PATIENCE)
         .connect()?;
-    while books.working() > 1 {
+    while books.course.working() > 1 {
         tokio::time::sleep(ms(30)).await;
         let Some((name, token)) = books.shared() else { continue };
         let status = machine.replica().map(|(_, replica)| replica.status());
@@ -74,14 +71,10 @@ async fn probe(
 
 /// Holds the lock that the others renew.
 async fn keep(reach: &Reach, books: &Books, seed: u64) -> turmoil::Result {
-    let client = Client::builder()
-        .endpoints(NODES.map(|host| addr(host, CLIENT_PORT)))
-        .dial(net(HOST, reach))
-        .seed(seed)
-        .session_ttl(TTL)
-        .connect()?;
+    let client =
+        options(HOST, reach, 0, Routing::default()).seed(seed).session_ttl(TTL).connect()?;
     let mut lock: Option<Lock> = None;
-    while books.working() > 1 {
+    while books.course.working() > 1 {
         tokio::time::sleep(ms(30)).await;
         if lock.as_ref().is_some_and(|lock| !lock.is_lost()) {
             continue;

@@ -1,16 +1,14 @@
 //! Single stories in a quiet cluster: an hour of idling and leaders that die one after the other,
 //! wall clocks that jump, and a queue through all nodes.
 
-use super::super::clients::{ms, net, now};
-use super::super::cluster::addr;
+use super::super::clients::{ms, now, options};
 use super::super::in_a_thread;
 use super::super::journal::Journal;
-use super::super::net::{CLIENT_HOSTS, CLIENT_PORT, Host, NODES, Obstacle, Reach};
+use super::super::net::{CLIENT_HOSTS, Host, NODES, Obstacle, Reach};
 use super::super::plan::Plan;
 use super::super::report::Report;
 use super::super::verdict;
-use super::books::Books;
-use super::{FREED_WITHIN, Stage, contender, judge, probes, run_to_end};
+use super::{Contention, FREED_WITHIN, Stage, contend, judge};
 use quorate_client::{Client, Error, Routing};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,16 +28,12 @@ const AWAY: Duration = Duration::from_secs(1);
 #[must_use]
 pub fn run_wall_jumps(seed: u64, directory: &Path) -> Report {
     let simulate = |plan: &Plan, journal: &Journal| {
-        let books = Arc::new(Books::new(journal.clone()));
-        let mut stage = Stage::new(plan, journal, &books);
-        books.calm(ELECTED_WITHIN);
-        contender::start(&mut stage, plan);
-        probes::start(&mut stage, plan);
-        let settled = run_to_end(&mut stage, plan);
-        stage.end(settled)
+        let stage = Stage::new(plan, journal, Contention::new(journal));
+        stage.story.books.course.calm(ELECTED_WITHIN);
+        contend(stage, plan)
     };
     let judge = |report: &mut Report, journal: &Journal, ended| {
-        judge(report, journal, ended);
+        judge(report, journal, &ended);
         verdict::keep_journal(report, directory, "locks");
     };
     let plan = Plan::draw_of_wall_jumps(seed);
@@ -72,20 +66,16 @@ fn with<T>(told: &Shared, see: impl FnOnce(&mut Told) -> T) -> T {
     see(&mut told.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// A client of all nodes, or of one alone.
 fn connect(
     host: Host,
     reach: &Reach,
     seed: u64,
     ttl: Duration,
-    nodes: &[Host],
+    node: Option<usize>,
 ) -> Result<Client, Error> {
-    Client::builder()
-        .endpoints(nodes.iter().map(|host| addr(host, CLIENT_PORT)))
-        .routing(if nodes.len() == 1 { Routing::Endpoints } else { Routing::Leader })
-        .dial(net(host, reach))
-        .seed(seed)
-        .session_ttl(ttl)
-        .connect()
+    let routing = if node.is_some() { Routing::Endpoints } else { Routing::Leader };
+    options(host, reach, node.unwrap_or(0), routing).seed(seed).session_ttl(ttl).connect()
 }
 
 /// Leaders that die one after the other.
@@ -109,8 +99,7 @@ pub fn run_failovers(story: Failovers) -> Dead {
     let lasts = story.idle + (story.every + ELECTED_WITHIN) * story.count + story.ttl * 3;
     let plan = Plan::quiet(1, COARSE, lasts);
     let simulate = move |plan: &Plan, journal: &Journal| {
-        let books = Arc::new(Books::new(journal.clone()));
-        let mut stage = Stage::new(plan, journal, &books);
+        let mut stage = Stage::new(plan, journal, Contention::new(journal));
         let mut dead = Dead::default();
         if let Err(problem) = failovers_of(&mut stage, story, &mut dead) {
             dead.problems.push(problem);
@@ -141,7 +130,7 @@ fn failovers_of(stage: &mut Stage<'_>, story: Failovers, dead: &mut Dead) -> Res
     let opened = stage.sim.elapsed() + ELECTED_WITHIN;
     until(stage, opened, "the session", |_| with(&told, |told| told.dead.is_some()))?;
     let (session, began) = with(&told, |told| told.dead).ok_or("nobody began")?;
-    let has_ended = |stage: &Stage<'_>| stage.witness.session_ended(session).is_some();
+    let has_ended = |stage: &Stage<'_>| stage.story.witness.session_ended(session).is_some();
     let mut led_since = began;
     for _ in 0..count {
         while stage.sim.elapsed() < led_since + every {
@@ -155,10 +144,10 @@ fn failovers_of(stage: &mut Stage<'_>, story: Failovers, dead: &mut Dead) -> Res
     }
     let last = stage.sim.elapsed() + ttl * 2;
     let ended = until(stage, last, "the end of the session that nobody kept alive", has_ended);
-    let ended_at = stage.witness.session_ended(session);
+    let ended_at = stage.story.witness.session_ended(session);
     dead.lived = ended_at.map(|at| at.saturating_sub(began));
     ended?;
-    stage.books.close();
+    stage.story.books.course.close();
     let closed = stage.sim.elapsed() + ELECTED_WITHIN;
     until(stage, closed, "the end of the lock that is kept", |_| with(&told, |told| !told.kept))
 }
@@ -166,12 +155,14 @@ fn failovers_of(stage: &mut Stage<'_>, story: Failovers, dead: &mut Dead) -> Res
 /// Kills the leader, and starts it again when another one leads: when that began.
 fn fail_over(stage: &mut Stage<'_>) -> Result<Duration, String> {
     let node = stage.cluster.leader().ok_or("nobody leads")?;
-    let (term, _) = stage.witness.leader();
+    let (term, _) = stage.story.witness.leader();
     stage.journal.write(stage.sim.elapsed(), format_args!("killed: {}", NODES[node]));
     let killed = stage.sim.elapsed();
     stage.cluster.kill(&mut stage.sim, node, Obstacle::Refused);
-    until(stage, killed + ELECTED_WITHIN, "a leader", |stage| stage.witness.leader().0 > term)?;
-    let led_since = stage.witness.leader().1;
+    until(stage, killed + ELECTED_WITHIN, "a leader", |stage| {
+        stage.story.witness.leader().0 > term
+    })?;
+    let led_since = stage.story.witness.leader().1;
     while stage.sim.elapsed() < killed + AWAY {
         stage.step()?;
     }
@@ -196,15 +187,15 @@ fn until(
 
 /// Holds a lock as programs do, and complains if it is ever lost.
 fn start_keeper(stage: &mut Stage<'_>, ttl: Duration, told: &Shared) {
-    let (reach, books) = (stage.cluster.reach.clone(), Arc::clone(&stage.books));
+    let (reach, books) = (stage.cluster.reach.clone(), Arc::clone(&stage.story.books));
     let told = Arc::clone(told);
     let host = CLIENT_HOSTS[0];
     stage.sim.client(host, async move {
-        let client = connect(host, &reach, 1, ttl, &NODES)?;
+        let client = connect(host, &reach, 1, ttl, None)?;
         let lock = client.locks().acquire("kept").ttl(ttl).await?;
         client.kv().set("own", "here").ephemeral().await?;
         with(&told, |told| told.kept = true);
-        while !books.is_closed() {
+        while !books.course.is_closed() {
             tokio::time::sleep(ms(20)).await;
             if lock.is_lost() {
                 books.journal.problem(now(), format_args!("the lock was lost that is kept"));
@@ -230,7 +221,7 @@ fn start_dying(stage: &mut Stage<'_>, ttl: Duration, told: &Shared) {
         while !with(&told, |told| told.die) {
             tokio::time::sleep(ms(20)).await;
         }
-        let client = connect(host, &reach, 2, ttl, &NODES)?;
+        let client = connect(host, &reach, 2, ttl, None)?;
         let sent = now();
         let lock = client.locks().acquire("dead").ttl(ttl * 100).no_wait().await?;
         let session = lock.session_id();
@@ -247,8 +238,7 @@ fn start_dying(stage: &mut Stage<'_>, ttl: Duration, told: &Shared) {
 pub fn run_queue(seed: u64) -> Vec<String> {
     let plan = Plan::quiet(seed, ms(4), Duration::from_secs(30));
     let simulate = |plan: &Plan, journal: &Journal| {
-        let books = Arc::new(Books::new(journal.clone()));
-        let mut stage = Stage::new(plan, journal, &books);
+        let mut stage = Stage::new(plan, journal, Contention::new(journal));
         if let Err(problem) = queue_of(&mut stage) {
             journal.problem(stage.sim.elapsed(), format_args!("{problem}"));
         }
@@ -273,8 +263,7 @@ fn queue_of(stage: &mut Stage<'_>) -> Result<(), String> {
         let (reach, served) = (stage.cluster.reach.clone(), Arc::clone(&served));
         Box::pin(async move {
             // The first one holds it; the others come through one node each.
-            let nodes = if nth == 0 { &NODES[..] } else { &NODES[nth - 1..nth] };
-            let client = connect(host, &reach, nth as u64, TTL, nodes)?;
+            let client = connect(host, &reach, nth as u64, TTL, nth.checked_sub(1))?;
             client.kv().set(format!("opens/{nth}"), "a session").await?;
             let at = |after| tokio::time::sleep(Duration::saturating_sub(after, now()));
             at(waiting + APART * u32::try_from(nth)?).await;
@@ -311,7 +300,8 @@ fn queue_of(stage: &mut Stage<'_>) -> Result<(), String> {
     }
     let end = waiting * 2 + FREED_WITHIN;
     until(stage, end, "the end of the queue", |stage| {
-        stage.witness.granted("queue").len() == 1 + NODES.len() && stage.witness.all_free().is_ok()
+        stage.story.witness.granted("queue").len() == 1 + NODES.len()
+            && stage.story.witness.all_free().is_ok()
     })?;
     let served = served.lock().unwrap_or_else(PoisonError::into_inner).clone();
     match served.is_sorted() && served.len() == 1 + NODES.len() {

@@ -1,18 +1,16 @@
 //! What the nodes say of locks, by the events of what they apply: all grants and all ends.
 
 use super::super::cluster::{Cluster, GROUP};
+use super::super::following::Following;
 use super::super::journal::Journal;
-use super::super::net::NODES;
 use super::books::Books;
 use super::probes::SHARED;
 use super::{FREED_WITHIN, TOLD_WITHIN};
-use quorate_consensus::{Applied, Replica, Role};
+use quorate_consensus::{Replica, Role};
 use quorate_state::{Event, query};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Duration;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::TryRecvError;
 
 /// A lock as it was granted.
 #[derive(Clone, Debug)]
@@ -32,7 +30,7 @@ struct Grant {
 /// Follows what every node applies.
 #[derive(Default)]
 pub(super) struct Witness {
-    following: [Option<(u64, Receiver<Applied>)>; NODES.len()],
+    following: Following,
     grants: BTreeMap<u64, Grant>,
     sessions_ended: BTreeMap<u64, Duration>,
     /// The highest term that a node leads in, and since when.
@@ -48,10 +46,7 @@ impl Witness {
         journal: &Journal,
     ) -> Result<(), String> {
         for (node, machine) in cluster.machines.iter().enumerate() {
-            let Some((incarnation, replica)) = machine.replica() else {
-                self.following[node] = None;
-                continue;
-            };
+            let Some((replica, told)) = self.following.look(node, machine)? else { continue };
             let status = replica.status();
             if status.role == Role::Leader && status.term > self.leader.0 {
                 self.leader = (status.term, now);
@@ -59,23 +54,7 @@ impl Witness {
             if let Some(applied) = replica.stale().applied {
                 books.applied_term(applied.term.0);
             }
-            let following = &mut self.following[node];
-            if following.as_ref().is_none_or(|(before, _)| *before != incarnation) {
-                *following = Some((incarnation, replica.follow()));
-            }
-            let mut events = Vec::new();
-            while let Some((_, applied)) = following {
-                match applied.try_recv() {
-                    Ok(Applied::Events(more)) => events.push(more),
-                    // Others saw them.
-                    Ok(Applied::Resync) => {}
-                    Err(TryRecvError::Empty | TryRecvError::Closed) => break,
-                    Err(TryRecvError::Lagged(missed)) => {
-                        return Err(format!("{} applied {missed} batches at once", machine.host));
-                    }
-                }
-            }
-            for event in events.iter().flat_map(|events| events.iter()) {
+            for event in told.iter().flat_map(|events| events.iter()) {
                 self.take(event, &replica, now, journal);
             }
         }
@@ -129,7 +108,7 @@ impl Witness {
 
     /// What should be over, or known, by now.
     pub(super) fn look_for_stuck(&mut self, books: &Books, now: Duration, journal: &Journal) {
-        let Some(calm_since) = books.calm_since() else { return };
+        let Some(calm_since) = books.course.calm_since() else { return };
         let leader_since = self.leader.1;
         let grants = self.grants.iter_mut();
         for (token, grant) in grants.filter(|(_, grant)| !grant.told && grant.name != SHARED) {
@@ -155,7 +134,7 @@ impl Witness {
                     ),
                 );
             } else if let Some(belief) = &belief
-                && books.was_calm(*seen)
+                && books.course.was_calm(*seen)
                 && leader_since < *seen
                 && belief.from > *seen + TOLD_WITHIN
             {

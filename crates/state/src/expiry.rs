@@ -109,7 +109,7 @@ fn sweep_clock(scope: &mut Scope<'_>, clock: Clock, items_max: usize) -> Result<
             DeadlineKind::Consumer => queue::due::consumer(scope, &expiring)?,
             DeadlineKind::Dedupe => queue::due::dedupe(scope, &expiring),
             DeadlineKind::Queue => queue::due::queue(scope, &expiring)?,
-            DeadlineKind::OldEra => queue::due::old_era(scope, &expiring)?,
+            DeadlineKind::OldEra => queue::purge::sweep(scope, &expiring)?,
             DeadlineKind::Schedule => schedule::due::apply(scope, &expiring)?,
         }
     }

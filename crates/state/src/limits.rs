@@ -146,7 +146,7 @@ pub const JOB_BACKOFF_MS_MAX: u64 = 86_400_000;
 /// Milliseconds a job is kept after it was done, 30 days.
 pub const JOB_KEEP_DONE_MS_MAX: u64 = 2_592_000_000;
 /// Dedupe keys that are remembered per group, in all queues together: each is two rows, of about 100
-/// bytes, and outlives its job.
+/// bytes, and outlives its job. They are counted when a node starts.
 pub const DEDUPE_KEYS_MAX: u64 = JOBS_MAX;
 /// Milliseconds a dedupe key is remembered, one day.
 pub const DEDUPE_WINDOW_MS_MAX: u64 = 86_400_000;

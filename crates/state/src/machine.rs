@@ -178,7 +178,8 @@ pub(crate) struct Earliest {
 
 impl Machine {
     /// Derives the machine from tables, empty ones included. Reads the sessions and what is
-    /// remembered for them, not the keys and values.
+    /// remembered for them, locks, all jobs without what is in them, and dedupe keys; not the keys
+    /// and values.
     ///
     /// # Errors
     /// When the tables fail or hold rows this build can't read.

@@ -49,8 +49,9 @@ pub(crate) mod update;
 
 use consumers::refit;
 pub(crate) use dispatch::dispatch;
-use dispatch::{dispatch_due, lease, take_next, withdraw};
-use fate::{die, failed, hand_back, lapse, make_room, note_failure};
+pub(crate) use dispatch::dispatch_due;
+use dispatch::{lease, take_next, withdraw};
+use fate::{die, failed, hand_back, lapse, lapsed, make_room, note_failure};
 use index::{Consumer, Place};
 pub(crate) use index::{Queue, Queues};
 pub(crate) use jobs::deadline_of;
@@ -131,7 +132,7 @@ fn may_make_all(scope: &Scope<'_>, namespace: &str, names: &[&str]) -> Result<()
 }
 
 /// The name of the queue of its dead letters is to be one, too.
-fn check_new_name(name: &str) -> Result<(), Rejection> {
+pub(crate) fn check_new_name(name: &str) -> Result<(), Rejection> {
     if name.ends_with(DEAD) {
         return Ok(());
     }
@@ -156,10 +157,10 @@ fn make_with(
     name: &str,
     options: impl FnOnce(&str) -> QueueOptions,
 ) -> (At, bool) {
-    let key = keys::queue(scope.group, namespace, name);
-    if let Some(there) = scope.queues.names.get(&key).and_then(|id| at(scope, *id)) {
+    if let Some(there) = find_named(scope, namespace, name) {
         return (there, false);
     }
+    let key = keys::queue(scope.group, namespace, name);
     let id = QueueId(scope.queues.next_id());
     let era = Era(scope.queues.next_id());
     let row = QueueRow { id, era, paused: false, options: options(name) };

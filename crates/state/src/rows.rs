@@ -1,13 +1,15 @@
 //! Values of the tables. Positional encodings, frozen by `testdata/format/rows.hex`.
 
 use crate::codec::{self, CodecError};
+use crate::keys::{self, Key};
 use crate::{
     AssignedJob, Attachment, ConsumerId, DeleteCause, Era, Fatal, FencingToken, GroupId,
     HistoryPosition, JobId, JobLease, NewJob, Outcome, QueueId, QueueOptions, Read, Repeats,
-    Revision, ScheduleId, Sequence, SessionId, Share, Stamp, keys,
+    Revision, ScheduleId, Sequence, SessionId, Share, Stamp,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
+use std::ops::ControlFlow;
 
 /// The group's clocks and counters; one row, written once per entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -355,6 +357,12 @@ pub(crate) enum JobState {
     },
 }
 
+impl JobState {
+    pub(crate) fn is_leased_under(&self, under: JobLease) -> bool {
+        matches!(self, Self::Leased { lease, .. } if *lease == under)
+    }
+}
+
 /// What is in a job. Borrows it, as [`KvRow`] does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct JobBodyRow<'a> {
@@ -446,6 +454,13 @@ pub(crate) enum Wants {
     },
 }
 
+impl Wants {
+    /// Whether nobody waits for more: it is kept for a repetition.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self, Self::Pull { state: PullState::Answered(_) | PullState::TimedOut, .. })
+    }
+}
+
 /// What became of a pull so far.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum PullState {
@@ -479,7 +494,7 @@ pub(crate) struct ScheduleRow {
     pub(crate) asks: bool,
     /// Jobs that it pushed.
     pub(crate) pushed: u64,
-    /// Times at which it could not, because its queue was full.
+    /// Times at which it could not, because the push was refused, as by a queue that is full.
     pub(crate) refused: u64,
     /// Wall time of the newest one.
     pub(crate) last_wall_ms: Option<u64>,
@@ -496,28 +511,67 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T,
     codec::decode(bytes).map_err(|error| undecodable(what, error))
 }
 
+/// A row that owns its parts, if it is there.
+pub(crate) fn find<T: DeserializeOwned>(
+    tables: &dyn Read,
+    what: &str,
+    key: &[u8],
+) -> Result<Option<T>, Fatal> {
+    tables.get(key)?.map(|bytes| decode(what, &bytes)).transpose()
+}
+
+pub(crate) fn job(
+    tables: &dyn Read,
+    group: GroupId,
+    era: Era,
+    id: JobId,
+) -> Result<Option<JobRow>, Fatal> {
+    find(tables, "job row", &keys::job(group, era, id))
+}
+
+/// What is noted of a job; nothing, if it has no such row.
+pub(crate) fn job_note(tables: &dyn Read, group: GroupId, id: JobId) -> Result<JobNoteRow, Fatal> {
+    Ok(find(tables, "job note row", &keys::job_note(group, id))?.unwrap_or_default())
+}
+
+/// Goes through the jobs of an era that come behind one, until it is told to stop. Each comes with
+/// the bytes that were read of it.
+pub(crate) fn each_job(
+    tables: &dyn Read,
+    group: GroupId,
+    era: Era,
+    behind: Option<JobId>,
+    mut visit: impl FnMut(JobId, JobRow, usize) -> ControlFlow<()>,
+) -> Result<(), Fatal> {
+    let (mut from, to) = keys::jobs_range(group, era);
+    if let Some(behind) = behind {
+        from = keys::successor(keys::job(group, era, behind));
+    }
+    let mut failed = None;
+    tables.scan(&from, &to, &mut |key, value| {
+        match (keys::parse(group, key), decode("job row", value)) {
+            (Some(Key::Job(_, id)), Ok(row)) => return visit(id, row, key.len() + value.len()),
+            (_, Err(fatal)) => failed = Some(fatal),
+            _ => failed = Some(Fatal::Invariant(format!("JOB holds the key {key:02x?}"))),
+        }
+        ControlFlow::Break(())
+    })?;
+    failed.map_or(Ok(()), Err)
+}
+
 /// The group's meta row; a group without one has not applied a command.
 pub(crate) fn meta(tables: &dyn Read, group: GroupId) -> Result<MetaRow, Fatal> {
-    match tables.get(&keys::meta(group))? {
-        Some(bytes) => decode("meta row", &bytes),
-        None => Ok(MetaRow::default()),
-    }
+    Ok(find(tables, "meta row", &keys::meta(group))?.unwrap_or_default())
 }
 
 /// The accounts of the group's history; a group without the row has none.
 pub(crate) fn history_meta(tables: &dyn Read, group: GroupId) -> Result<HistoryMetaRow, Fatal> {
-    match tables.get(&keys::history_meta(group))? {
-        Some(bytes) => decode("history meta row", &bytes),
-        None => Ok(HistoryMetaRow::default()),
-    }
+    Ok(find(tables, "history meta row", &keys::history_meta(group))?.unwrap_or_default())
 }
 
 /// The counters of the group's queues; a group without the row has none.
 pub(crate) fn queues_meta(tables: &dyn Read, group: GroupId) -> Result<QueuesMetaRow, Fatal> {
-    match tables.get(&keys::queues_meta(group))? {
-        Some(bytes) => decode("queues meta row", &bytes),
-        None => Ok(QueuesMetaRow::default()),
-    }
+    Ok(find(tables, "queues meta row", &keys::queues_meta(group))?.unwrap_or_default())
 }
 
 /// The rolling digest; 0 before the first entry.

@@ -12,7 +12,7 @@ use crate::keys::{self, Clock, DeadlineKind};
 use crate::queue;
 use crate::rows::{self, ScheduleRow};
 use crate::scope::Scope;
-use crate::{Fatal, Read as _, Rejection, Txn as _, codec, expiry};
+use crate::{Fatal, Rejection, Txn as _, codec, expiry};
 
 fn check_name(name: &str) -> Result<(), Rejection> {
     if name.is_empty() {
@@ -25,10 +25,7 @@ fn check_name(name: &str) -> Result<(), Rejection> {
 }
 
 fn find(scope: &Scope<'_>, key: &[u8]) -> Result<Option<ScheduleRow>, Fatal> {
-    match scope.txn.get(key)? {
-        Some(bytes) => Ok(Some(rows::decode("schedule row", &bytes)?)),
-        None => Ok(None),
-    }
+    rows::find(&scope.txn, "schedule row", key)
 }
 
 fn write(scope: &mut Scope<'_>, key: &[u8], row: &ScheduleRow) {

@@ -12,8 +12,8 @@ use crate::queue::Queues;
 use crate::rows::{MetaRow, QueuesMetaRow};
 use crate::session::{Pending, Sessions};
 use crate::{
-    Event, Fatal, GroupId, LogIndex, QueueId, Rejection, Revision, Stamp, TableError, Txn, codec,
-    keys, queue,
+    ConsumerId, Event, Fatal, GroupId, LogIndex, QueueId, Rejection, Revision, Stamp, TableError,
+    Txn, codec, keys, queue,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,6 +64,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) queues_touched: BTreeSet<QueueId>,
     /// Queues that may have something to deliver. Empty between commands.
     pub(crate) queues_due: BTreeSet<QueueId>,
+    /// Consumers that may have ended: they were closed, and have lost the last of their jobs.
+    pub(crate) consumers_closed: BTreeSet<ConsumerId>,
     /// Sessions that came to own a key (true) or not to own it any more, in their order.
     pub(crate) key_owners: Vec<(crate::SessionId, bool)>,
     /// Answers and floors of this entry by session; written when the entry ends, so that a
@@ -116,6 +118,7 @@ impl<'a> Scope<'a> {
             queues,
             queues_touched: BTreeSet::new(),
             queues_due: BTreeSet::new(),
+            consumers_closed: BTreeSet::new(),
             key_owners: Vec::new(),
             pending: BTreeMap::new(),
             earliest,
@@ -185,6 +188,8 @@ impl<'a> Scope<'a> {
             queues_due,
             // A queue that was touched in vain is written as it was.
             queues_touched: _,
+            // Each is looked at once more.
+            consumers_closed: _,
         } = self;
         debug_assert!(
             unblocked.is_empty() && queues_due.is_empty(),

@@ -286,6 +286,8 @@ pub(crate) fn record_remaining(
 
 /// Ends a session and frees all it owns; answers how many rows that were, none when it is not
 /// open.
+///
+/// The jobs that it frees are given to others by [`crate::queue::dispatch_due`], which is to follow.
 pub(crate) fn end(scope: &mut Scope<'_>, id: SessionId) -> Result<Option<usize>, Fatal> {
     let Some(session) = scope.sessions.open.remove(&id) else { return Ok(None) };
     scope.txn.delete(&keys::session(scope.group, id));

@@ -26,8 +26,7 @@ pub fn pull(
     group: GroupId,
     id: ConsumerId,
 ) -> Result<Option<PullStanding>, Fatal> {
-    let Some(bytes) = tables.get(&keys::consumer(group, id))? else { return Ok(None) };
-    let row: ConsumerRow = rows::decode("consumer row", &bytes)?;
+    let Some(row) = row(tables, group, id)? else { return Ok(None) };
     let Wants::Pull { state, .. } = row.wants else { return Ok(None) };
     Ok(Some(match state {
         PullState::Waiting => PullStanding::Waiting(row.attachment),
@@ -46,10 +45,11 @@ pub fn consumer(
     group: GroupId,
     id: ConsumerId,
 ) -> Result<Option<Option<Attachment>>, Fatal> {
-    match tables.get(&keys::consumer(group, id))? {
-        Some(bytes) => Ok(Some(rows::decode::<ConsumerRow>("consumer row", &bytes)?.attachment)),
-        None => Ok(None),
-    }
+    Ok(row(tables, group, id)?.map(|row| row.attachment))
+}
+
+fn row(tables: &dyn Read, group: GroupId, id: ConsumerId) -> Result<Option<ConsumerRow>, Fatal> {
+    rows::find(tables, "consumer row", &keys::consumer(group, id))
 }
 
 /// Who consumes on a node, or waits for a pull there, and at which place.
@@ -67,13 +67,9 @@ pub fn consumers_on(
             return Err(Fatal::Invariant(format!("CONSUMER holds the key {key:02x?}")));
         };
         let row: ConsumerRow = rows::decode("consumer row", value)?;
-        let over = matches!(
-            row.wants,
-            Wants::Pull { state: PullState::Answered(_) | PullState::TimedOut, .. }
-        );
         if let Some(attachment) = row.attachment
             && attachment.node == node
-            && !over
+            && !row.wants.is_over()
         {
             there.push((id, attachment));
         }

@@ -2,13 +2,13 @@
 
 use super::clocks;
 use super::queue::{queue_counts, queue_row};
-use crate::keys::{self, Key};
+use crate::keys::{self};
 use crate::limits::{SCAN_ROW_STEPS, SCAN_STEPS_MAX};
 use crate::machine::Fatal;
 use crate::rows::{self, JobBodyRow, JobNoteRow, JobRow, JobState};
 use crate::{
-    AssignedJob, ConsumerId, DeathCause, Era, GroupId, JobFailure, JobId, JobLease, JobProgress,
-    Read, Stamp,
+    AssignedJob, ConsumerId, DeathCause, GroupId, JobFailure, JobId, JobLease, JobProgress, Read,
+    Stamp,
 };
 use bytes::Bytes;
 use std::ops::ControlFlow;
@@ -122,13 +122,7 @@ fn job_item(
     with_body: bool,
 ) -> Result<JobItem, Fatal> {
     let left = |at_ms: u64| at_ms.saturating_sub(now.lease_ms);
-    let note = match row.noted {
-        true => match tables.get(&keys::job_note(group, id))? {
-            Some(bytes) => rows::decode("job note row", &bytes)?,
-            None => JobNoteRow::default(),
-        },
-        false => JobNoteRow::default(),
-    };
+    let note = if row.noted { rows::job_note(tables, group, id)? } else { JobNoteRow::default() };
     Ok(JobItem {
         id,
         standing: match row.state {
@@ -153,18 +147,6 @@ fn job_item(
     })
 }
 
-fn job_row(
-    tables: &dyn Read,
-    group: GroupId,
-    era: Era,
-    id: JobId,
-) -> Result<Option<JobRow>, Fatal> {
-    match tables.get(&keys::job(group, era, id))? {
-        Some(bytes) => Ok(Some(rows::decode("job row", &bytes)?)),
-        None => Ok(None),
-    }
-}
-
 /// The job with what is in it, and the queue where it is: a dead letter is looked for where those
 /// of the queue go. None when it is in neither.
 ///
@@ -179,32 +161,34 @@ pub fn job(
 ) -> Result<Option<(String, JobItem)>, Fatal> {
     let Some(asked) = queue_row(tables, group, namespace, queue)? else { return Ok(None) };
     let now = clocks(tables, group)?;
-    if let Some(row) = job_row(tables, group, asked.era, id)? {
+    if let Some(row) = rows::job(tables, group, asked.era, id)? {
         let item = job_item(tables, group, id, row, now, true)?;
         return Ok(Some((queue.to_owned(), item)));
     }
     let Some(dead) = asked.options.dead_letters_of(queue) else { return Ok(None) };
     let Some(there) = queue_row(tables, group, namespace, &dead)? else { return Ok(None) };
-    let row = job_row(tables, group, there.era, id)?;
+    let row = rows::job(tables, group, there.era, id)?;
     let Some(row) = row.filter(|row| row.from.as_deref() == Some(queue)) else { return Ok(None) };
     Ok(Some((dead, job_item(tables, group, id, row, now, true)?)))
 }
 
 /// A job that was given to somebody, as long as it is leased so: what its consumer is to be told.
+/// `now` are the clocks of the same tables. What was noted of the job is left out.
 ///
 /// # Errors
 /// When the tables fail.
 pub fn delivery(
     tables: &dyn Read,
     group: GroupId,
+    now: Stamp,
     assigned: &AssignedJob,
 ) -> Result<Option<JobItem>, Fatal> {
     let &AssignedJob { era, id, lease, .. } = assigned;
-    let Some(row) = job_row(tables, group, era, id)? else { return Ok(None) };
-    if !matches!(row.state, JobState::Leased { lease: newest, .. } if newest == lease) {
+    let row = rows::job(tables, group, era, id)?;
+    let Some(mut row) = row.filter(|row| row.state.is_leased_under(lease)) else {
         return Ok(None);
-    }
-    let now = clocks(tables, group)?;
+    };
+    row.noted = false;
     Ok(Some(job_item(tables, group, id, row, now, true)?))
 }
 
@@ -274,33 +258,20 @@ pub fn jobs(
     list: &JobList,
 ) -> Result<Option<JobPage>, Fatal> {
     let Some(of) = queue_row(tables, group, namespace, queue)? else { return Ok(None) };
-    let (mut from, to) = keys::jobs_range(group, of.era);
-    if let Some(after) = list.after {
-        from = keys::successor(keys::job(group, of.era, after));
-    }
-    let (mut steps, mut passed, mut cursor, mut failed) = (0, None, None, None);
+    let (mut steps, mut passed, mut cursor) = (0, None, None);
     let mut found = Vec::new();
-    tables.scan(&from, &to, &mut |key, value| {
+    rows::each_job(tables, group, of.era, list.after, |id, row, bytes| {
         if found.len() >= list.items_max.max(1) || steps > SCAN_STEPS_MAX {
             cursor = passed;
             return ControlFlow::Break(());
         }
-        steps += SCAN_ROW_STEPS + key.len() + value.len();
-        match (keys::parse(group, key), rows::decode::<JobRow>("job row", value)) {
-            (Some(Key::Job(_, id)), Ok(row)) => {
-                passed = Some(id);
-                if list.filter.takes(&row.state) {
-                    found.push((id, row));
-                }
-            }
-            (_, Err(fatal)) => failed = Some(fatal),
-            _ => failed = Some(Fatal::Invariant(format!("JOB holds the key {key:02x?}"))),
+        steps += SCAN_ROW_STEPS + bytes;
+        passed = Some(id);
+        if list.filter.takes(&row.state) {
+            found.push((id, row));
         }
-        if failed.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        ControlFlow::Continue(())
     })?;
-    if let Some(fatal) = failed {
-        return Err(fatal);
-    }
     let now = clocks(tables, group)?;
     let mut page = JobPage { jobs: Vec::with_capacity(found.len()), cursor };
     let mut bytes = 0;
@@ -335,7 +306,7 @@ pub fn peek(
     let mut jobs = Vec::new();
     let mut bytes = 0;
     for id in next.into_iter().take(items_max) {
-        if let Some(row) = job_row(tables, group, of.era, id)? {
+        if let Some(row) = rows::job(tables, group, of.era, id)? {
             let with_body = bytes == 0 || bytes + row.body_bytes <= bytes_max;
             bytes += if with_body { row.body_bytes } else { 0 };
             jobs.push(job_item(tables, group, id, row, now, with_body)?);

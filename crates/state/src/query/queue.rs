@@ -60,8 +60,7 @@ pub(super) fn queue_row(
     if exceeds(namespace.len(), NAMESPACE_BYTES_MAX) || exceeds(name.len(), QUEUE_NAME_BYTES_MAX) {
         return Ok(None);
     }
-    let Some(bytes) = tables.get(&keys::queue(group, namespace, name))? else { return Ok(None) };
-    Ok(Some(rows::decode("queue row", &bytes)?))
+    rows::find(tables, "queue row", &keys::queue(group, namespace, name))
 }
 
 pub(super) fn queue_counts(
@@ -69,10 +68,8 @@ pub(super) fn queue_counts(
     group: GroupId,
     row: &QueueRow,
 ) -> Result<QueueCountsRow, Fatal> {
-    match tables.get(&keys::queue_counts(group, row.id))? {
-        Some(bytes) => rows::decode("queue counts row", &bytes),
-        None => Ok(QueueCountsRow::default()),
-    }
+    let counts = rows::find(tables, "queue counts row", &keys::queue_counts(group, row.id))?;
+    Ok(counts.unwrap_or_default())
 }
 
 fn queue_item(

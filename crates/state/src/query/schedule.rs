@@ -25,7 +25,7 @@ pub struct ScheduleItem {
     pub next_wall_ms: Option<u64>,
     /// Jobs that it pushed.
     pub pushed: u64,
-    /// Times at which it could not, because its queue was full.
+    /// Times at which it could not: the push was refused, as by a queue that is full.
     pub refused: u64,
     /// Wall time of the newest one.
     pub last_wall_ms: Option<u64>,
@@ -101,16 +101,28 @@ pub fn asking_schedules(tables: &dyn Read, group: GroupId) -> Result<Vec<AskingS
             return Err(Fatal::Invariant(format!("SCHEDULE holds the key {key:02x?}")));
         };
         let row: ScheduleRow = rows::decode("schedule row", value)?;
-        if row.asks {
-            asking.push(AskingSchedule {
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-                id: row.id,
-                repeats: row.repeats,
-                last_wall_ms: row.last_wall_ms,
-            });
-        }
+        asking.extend(if_asking(namespace, name, row));
         Ok(())
     })?;
     Ok(asking)
+}
+
+/// The schedule of this name, if it is one of those.
+///
+/// # Errors
+/// When the tables fail.
+pub fn asking_schedule(
+    tables: &dyn Read,
+    group: GroupId,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<AskingSchedule>, Fatal> {
+    let row = rows::find(tables, "schedule row", &keys::schedule(group, namespace, name))?;
+    Ok(row.and_then(|row| if_asking(namespace, name, row)))
+}
+
+fn if_asking(namespace: &str, name: &str, row: ScheduleRow) -> Option<AskingSchedule> {
+    let ScheduleRow { id, repeats, last_wall_ms, .. } = row;
+    let (namespace, name) = (namespace.to_owned(), name.to_owned());
+    row.asks.then_some(AskingSchedule { namespace, name, id, repeats, last_wall_ms })
 }

@@ -78,29 +78,30 @@ fn again(
             Ok(Outcome::ConsumerAttach { consumer: id, held })
         }
         // A repetition of a pull takes its place; what it was answered is in its row.
-        Wants::Pull { state: PullState::Waiting | PullState::Answered(_), .. } => {
-            consumers::reschedule(scope, id, |row| row.attachment = Some(attach.attachment))?;
-            scope.events.push(Event::PullChanged { consumer: id });
-            dispatch(scope, queue)?;
-            Ok(Outcome::ConsumerAttach { consumer: id, held: Vec::new() })
-        }
-        Wants::Pull { state: PullState::Left { wait_until_ms }, .. } => {
-            if !rows::is_live(Some(wait_until_ms), scope.lease_ms()) {
-                consumers::answer(scope, id, PullState::TimedOut)?;
-                return Ok(Outcome::ConsumerAttach { consumer: id, held: Vec::new() });
-            }
+        Wants::Pull { state, .. } => {
+            let again = Outcome::ConsumerAttach { consumer: id, held: Vec::new() };
+            let waits_on_until_ms = match state {
+                PullState::TimedOut => return Ok(again),
+                PullState::Left { wait_until_ms }
+                    if !rows::is_live(Some(wait_until_ms), scope.lease_ms()) =>
+                {
+                    consumers::answer(scope, id, PullState::TimedOut)?;
+                    return Ok(again);
+                }
+                PullState::Left { wait_until_ms } => Some(wait_until_ms),
+                PullState::Waiting | PullState::Answered(_) => None,
+            };
             consumers::reschedule(scope, id, |row| {
                 row.attachment = Some(attach.attachment);
-                if let Wants::Pull { until_ms, state, .. } = &mut row.wants {
+                if let (Wants::Pull { until_ms, state, .. }, Some(wait_until_ms)) =
+                    (&mut row.wants, waits_on_until_ms)
+                {
                     (*until_ms, *state) = (wait_until_ms, PullState::Waiting);
                 }
             })?;
             scope.events.push(Event::PullChanged { consumer: id });
             dispatch(scope, queue)?;
-            Ok(Outcome::ConsumerAttach { consumer: id, held: Vec::new() })
-        }
-        Wants::Pull { state: PullState::TimedOut, .. } => {
-            Ok(Outcome::ConsumerAttach { consumer: id, held: Vec::new() })
+            Ok(again)
         }
     }
 }

@@ -206,14 +206,32 @@ pub(super) fn drop_consumer(scope: &mut Scope<'_>, id: ConsumerId) {
     }
 }
 
+impl Consumer {
+    /// Whether it wants nothing, has nothing, and is nowhere: its worker has closed it.
+    pub(super) fn is_closed(&self) -> bool {
+        let wants_nothing = matches!(self.row.wants, Wants::Window(0));
+        wants_nothing && self.held == 0 && self.row.attachment.is_none()
+    }
+}
+
+/// Forgets those that were closed while they had jobs, and have none any more.
+pub(super) fn end_closed(scope: &mut Scope<'_>) {
+    for id in std::mem::take(&mut scope.consumers_closed) {
+        if scope.queues.consumers.get(&id).is_some_and(Consumer::is_closed) {
+            drop_consumer(scope, id);
+        }
+    }
+}
+
 /// What a consumer has been given and not acknowledged, by id.
 pub(super) fn held_by(scope: &Scope<'_>, id: ConsumerId) -> Vec<(JobId, AssignedJob)> {
     let span = (id, JobId(0))..=(id, JobId(u64::MAX));
     scope.queues.held.range(span).map(|((_, job), held)| (*job, *held)).collect()
 }
 
-/// Ends the consumers of a session that ended: what they have goes to others, as a failed attempt.
-/// Answers how many rows that were.
+/// Ends the consumers of a session that ended: what they have is free for others, as a failed
+/// attempt. Answers how many rows that were. [`super::dispatch_due`] is to follow, once for all
+/// sessions that end together: nothing may pass from one to another.
 pub(crate) fn session_ended(
     scope: &mut Scope<'_>,
     session: crate::SessionId,
@@ -234,7 +252,6 @@ pub(crate) fn session_ended(
         super::lapse(scope, queue, job, lease, "the worker's session ended")?;
         scope.queues_due.insert(queue);
     }
-    super::dispatch_due(scope)?;
     Ok(rows)
 }
 

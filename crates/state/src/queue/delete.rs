@@ -1,9 +1,9 @@
 //! Deletes a queue with all its jobs.
 
-use super::{consumers, find, purge, queue};
+use super::{check_name, consumers, find_named, purge, queue};
 use crate::keys::{self, Clock, DeadlineKind};
 use crate::scope::{Failure, Scope};
-use crate::{Outcome, QueueDelete, Rejection, Txn as _, expiry};
+use crate::{Outcome, QueueDelete, Txn as _, expiry};
 
 /// Its consumers end. Its dead letters are in a queue of their own, and stay.
 pub(crate) fn apply(
@@ -12,12 +12,9 @@ pub(crate) fn apply(
     delete: &QueueDelete,
 ) -> Result<Outcome, Failure> {
     let revision = scope.revision;
-    let at = match find(scope, namespace, &delete.queue) {
-        Ok(at) => at,
-        Err(Rejection::QueueUnknown { .. }) => {
-            return Ok(Outcome::QueuePurge { found: false, jobs: 0, revision });
-        }
-        Err(rejection) => return Err(Failure::Rejected(rejection)),
+    check_name(&delete.queue)?;
+    let Some(at) = find_named(scope, namespace, &delete.queue) else {
+        return Ok(Outcome::QueuePurge { found: false, jobs: 0, revision });
     };
     let jobs = purge::end_era(scope, at)?;
     for consumer in purge::consumers_of(scope, at.id) {

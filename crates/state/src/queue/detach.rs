@@ -2,9 +2,9 @@
 
 use super::{consumers, dispatch, hand_back};
 use crate::limits::PULL_KEEP_MS;
-use crate::rows::{JobState, PullState, Wants};
+use crate::rows::{PullState, Wants};
 use crate::scope::{Failure, Scope};
-use crate::{AssignedJob, ConsumerDetach, ConsumerId, Event, Fatal, JobLease, Outcome, QueueId};
+use crate::{AssignedJob, ConsumerDetach, ConsumerId, Event, Fatal, Outcome, QueueId};
 
 /// A consumer that is somewhere else by now is left there. It gets nothing from now on; with a
 /// session it may come back, without one it has ended. What it was delivered stays leased: it may
@@ -36,7 +36,7 @@ pub(crate) fn apply(scope: &mut Scope<'_>, detach: &ConsumerDetach) -> Result<Ou
 pub(super) fn leave(scope: &mut Scope<'_>, consumer: ConsumerId) -> Result<(), Fatal> {
     let Some(of) = scope.queues.consumers.get(&consumer) else { return Ok(()) };
     let comes_back = match of.row.wants {
-        // One that wants nothing and has nothing was closed.
+        // One that wants nothing was closed, and is there as long as it has something.
         Wants::Window(window) => of.row.session.is_some() && window.max(of.held) > 0,
         Wants::Pull { .. } => true,
     };
@@ -68,13 +68,9 @@ fn give_back(scope: &mut Scope<'_>, queue: QueueId, jobs: Vec<AssignedJob>) -> R
     for AssignedJob { id, lease, .. } in jobs {
         let Some(at) = super::at(scope, queue) else { return Ok(()) };
         let Some(row) = super::job(scope, at.era, id)? else { continue };
-        if is_leased_under(&row.state, lease) {
+        if row.state.is_leased_under(lease) {
             hand_back(scope, at, id, &row)?;
         }
     }
     Ok(())
-}
-
-fn is_leased_under(state: &JobState, under: JobLease) -> bool {
-    matches!(state, JobState::Leased { lease, .. } if *lease == under)
 }

@@ -2,7 +2,6 @@
 
 use super::detach;
 use crate::limits::CONSUMER_DETACH_PER_ENTRY_MAX;
-use crate::rows::{PullState, Wants};
 use crate::scope::{Failure, Scope};
 use crate::{ConsumerDetachNode, ConsumerId, Outcome};
 
@@ -13,10 +12,7 @@ pub(crate) fn apply(
 ) -> Result<Outcome, Failure> {
     let there = scope.queues.consumers.iter().filter(|(_, of)| {
         of.row.attachment.is_some_and(|attachment| attachment.node == detach.node)
-            && !matches!(
-                of.row.wants,
-                Wants::Pull { state: PullState::Answered(_) | PullState::TimedOut, .. }
-            )
+            && !of.row.wants.is_over()
     });
     let mut there: Vec<ConsumerId> =
         there.map(|(id, _)| *id).take(CONSUMER_DETACH_PER_ENTRY_MAX + 1).collect();

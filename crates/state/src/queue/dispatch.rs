@@ -15,10 +15,11 @@ pub(crate) fn dispatch(scope: &mut Scope<'_>, id: QueueId) -> Result<(), Fatal> 
 }
 
 /// As [`dispatch`], in the queues that are due.
-pub(super) fn dispatch_due(scope: &mut Scope<'_>) -> Result<(), Fatal> {
+pub(crate) fn dispatch_due(scope: &mut Scope<'_>) -> Result<(), Fatal> {
     while let Some(id) = scope.queues_due.pop_first() {
         while give_next(scope, id)? {}
     }
+    consumers::end_closed(scope);
     Ok(())
 }
 

@@ -1,11 +1,11 @@
 //! What becomes of jobs, consumers and queues by themselves, in their time; the sweep calls these
 //! with the deadline gone already.
 
-use super::{At, consumers, die, dispatch, enter, lapse, leave, remove, withdraw};
-use crate::keys::{self, Clock, DeadlineKind, Key};
+use super::{At, consumers, die, dispatch, enter, lapsed, leave, remove, withdraw};
+use crate::keys::{self, Key};
 use crate::rows::{self, DeathCause, JobState, PullState, Wants};
 use crate::scope::Scope;
-use crate::{Fatal, Txn as _, expiry};
+use crate::{Fatal, Txn as _};
 
 /// A job's time has come. What an old era holds is left to its end.
 pub(crate) fn job(scope: &mut Scope<'_>, key: &[u8]) -> Result<(), Fatal> {
@@ -20,9 +20,9 @@ pub(crate) fn job(scope: &mut Scope<'_>, key: &[u8]) -> Result<(), Fatal> {
     let expired = !rows::is_live(before.expires_ms, scope.lease_ms());
     match before.state {
         JobState::Done { .. } => remove(scope, at, id, &before)?,
-        JobState::Leased { lease, .. } => {
+        JobState::Leased { .. } => {
             withdraw(scope, id, &before);
-            lapse(scope, queue, id, lease, "")?;
+            lapsed(scope, at, id, &before, "")?;
         }
         JobState::Ready | JobState::Delayed | JobState::DelayedUntil { .. } if expired => {
             leave(scope, at, id, &before)?;
@@ -79,14 +79,4 @@ pub(crate) fn queue(scope: &mut Scope<'_>, key: &[u8]) -> Result<(), Fatal> {
 pub(crate) fn dedupe(scope: &mut Scope<'_>, key: &[u8]) {
     scope.queues.counted.dedupe_keys -= 1;
     scope.txn.delete(key);
-}
-
-/// An old era goes on being deleted, if the entry may do so.
-pub(crate) fn old_era(scope: &mut Scope<'_>, key: &[u8]) -> Result<(), Fatal> {
-    if scope.allowance.purged_rows == 0 {
-        let at_ms = scope.lease_ms() + 1;
-        expiry::schedule(scope, Clock::Lease, at_ms, DeadlineKind::OldEra, key);
-        return Ok(());
-    }
-    super::purge::sweep(scope, key)
 }

@@ -120,7 +120,7 @@ pub(super) fn make_room(scope: &mut Scope<'_>, at: At, jobs: u64) -> Result<(), 
 }
 
 /// Of the jobs of the lowest priority, the one that has been ready for longest.
-pub(super) fn lowest_oldest(scope: &Scope<'_>, era: Era) -> Option<Place> {
+fn lowest_oldest(scope: &Scope<'_>, era: Era) -> Option<Place> {
     let last = Place { rank: u8::MAX, ready_ms: u64::MAX, id: JobId(u64::MAX) };
     let ((_, lowest), ()) =
         scope.queues.ready.range((era, Place::FIRST)..=(era, last)).next_back()?;
@@ -137,11 +137,22 @@ pub(super) fn lapse(
 ) -> Result<(), Fatal> {
     let Some(at) = at(scope, queue) else { return Ok(()) };
     let Some(row) = job(scope, at.era, id)? else { return Ok(()) };
-    if !matches!(row.state, JobState::Leased { lease, .. } if lease == under) {
-        return Ok(());
+    match row.state.is_leased_under(under) {
+        true => lapsed(scope, at, id, &row, error),
+        false => Ok(()),
     }
+}
+
+/// As [`lapse`], of one that is leased.
+pub(super) fn lapsed(
+    scope: &mut Scope<'_>,
+    at: At,
+    id: JobId,
+    row: &JobRow,
+    error: &str,
+) -> Result<(), Fatal> {
     touched(scope, at.id)?.counts.totals.lapsed += 1;
-    failed(scope, at, id, &row, error, Some(0))?;
+    failed(scope, at, id, row, error, Some(0))?;
     Ok(())
 }
 
@@ -159,6 +170,12 @@ pub(super) fn hand_back(
         leave(scope, at, id, before)?;
         die(scope, at, id, row, DeathCause::Expired)?;
         return Ok(JobFate::Dead);
+    }
+    if row.noted {
+        // How far it was is over with the attempt, which did not count.
+        let mut note = note(scope, id)?;
+        note.progress = None;
+        write_note(scope, id, &note);
     }
     row.state = JobState::Ready;
     turn(scope, at, id, before, &row)?;

@@ -7,15 +7,10 @@ use crate::keys::{self, Clock, DeadlineKind};
 use crate::limits::JOB_NOTE_BYTES_MAX;
 use crate::rows::{self, JobGroup, JobNoteRow, JobRow, JobState};
 use crate::scope::{Failure, Scope};
-use crate::{
-    AssignedJob, Era, Fatal, JobId, LeasedJob, Read as _, Rejection, Txn as _, codec, expiry,
-};
+use crate::{AssignedJob, Era, Fatal, JobId, LeasedJob, Rejection, Txn as _, codec, expiry};
 
 pub(super) fn job(scope: &Scope<'_>, era: Era, id: JobId) -> Result<Option<JobRow>, Fatal> {
-    match scope.txn.get(&keys::job(scope.group, era, id))? {
-        Some(bytes) => Ok(Some(rows::decode("job row", &bytes)?)),
-        None => Ok(None),
-    }
+    rows::job(&scope.txn, scope.group, era, id)
 }
 
 /// A job that must be there.
@@ -121,6 +116,9 @@ pub(super) fn leave(scope: &mut Scope<'_>, at: At, id: JobId, row: &JobRow) -> R
             {
                 if let Some(of) = scope.queues.consumers.get_mut(&consumer) {
                     of.held -= 1;
+                    if of.is_closed() {
+                        scope.consumers_closed.insert(consumer);
+                    }
                 }
                 refit(scope, consumer);
             }
@@ -213,10 +211,7 @@ pub(super) fn delete_contents(scope: &mut Scope<'_>, id: JobId, noted: bool) {
 }
 
 pub(super) fn note(scope: &Scope<'_>, id: JobId) -> Result<JobNoteRow, Fatal> {
-    match scope.txn.get(&keys::job_note(scope.group, id))? {
-        Some(bytes) => rows::decode("job note row", &bytes),
-        None => Ok(JobNoteRow::default()),
-    }
+    rows::job_note(&scope.txn, scope.group, id)
 }
 
 pub(super) fn write_note(scope: &mut Scope<'_>, id: JobId, note: &JobNoteRow) {

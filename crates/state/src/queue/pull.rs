@@ -26,7 +26,7 @@ pub(crate) fn apply(
         at_most("consumers", scope.queues.consumers.len() as u64 + 1, CONSUMERS_MAX)?;
     }
     let (at, _) = make(scope, namespace, queue);
-    // The least there is: to say that nothing is ready would not be true.
+    // The least there is, or it would be told that nothing is ready whatever there is.
     scope.allowance.deliveries = scope.allowance.deliveries.max(1);
     let jobs = consumers::take_more(scope, at, *count, (Vec::new(), 0))?;
     // Dead letters may have been made of what was too old.

@@ -1,13 +1,12 @@
 //! Empties a queue: its jobs are of an old era from now on, whose rows are deleted little by little.
 
-use super::{At, consumers, find, refit, touched, write_queue};
+use super::{At, check_name, consumers, find_named, refit, touched, write_queue};
 use crate::keys::{self, Clock, DeadlineKind, Key};
 use crate::limits::PURGE_PER_ENTRY_MAX;
-use crate::rows::{self, JobCounts, JobRow, JobState, OldEraRow};
+use crate::rows::{self, JobCounts, JobState, OldEraRow};
 use crate::scope::{Failure, Scope};
 use crate::{
-    ConsumerId, Era, Event, Fatal, Outcome, QueueId, QueuePurge, Read as _, Rejection, Txn as _,
-    codec, expiry,
+    ConsumerId, Era, Event, Fatal, Outcome, QueueId, QueuePurge, Read as _, Txn as _, codec, expiry,
 };
 use std::ops::ControlFlow;
 
@@ -18,12 +17,9 @@ pub(crate) fn apply(
     purge: &QueuePurge,
 ) -> Result<Outcome, Failure> {
     let revision = scope.revision;
-    let at = match find(scope, namespace, &purge.queue) {
-        Ok(at) => at,
-        Err(Rejection::QueueUnknown { .. }) => {
-            return Ok(Outcome::QueuePurge { found: false, jobs: 0, revision });
-        }
-        Err(rejection) => return Err(Failure::Rejected(rejection)),
+    check_name(&purge.queue)?;
+    let Some(at) = find_named(scope, namespace, &purge.queue) else {
+        return Ok(Outcome::QueuePurge { found: false, jobs: 0, revision });
     };
     let era = Era(scope.queues.next_id());
     let jobs = end_era(scope, at)?;
@@ -48,9 +44,13 @@ pub(super) fn end_era(scope: &mut Scope<'_>, at: At) -> Result<u64, Fatal> {
         }
         if let Some(of) = scope.queues.consumers.get_mut(&consumer) {
             of.held = 0;
+            if of.is_closed() {
+                scope.consumers_closed.insert(consumer);
+            }
         }
         refit(scope, consumer);
     }
+    consumers::end_closed(scope);
     let counts = &super::queue(scope, at.id)?.counts;
     let jobs = counts.jobs.unfinished() + counts.jobs.done;
     scope.queues.meta.jobs -= jobs;
@@ -77,28 +77,18 @@ pub(crate) fn sweep(scope: &mut Scope<'_>, key: &[u8]) -> Result<(), Fatal> {
         return Err(Fatal::Invariant(format!("a deadline names era {era}, which does not exist")));
     };
     let OldEraRow { deleted } = OldEraRow::decode(&row)?;
-    // Not from its beginning: what was deleted there is passed slowly for a while.
-    let from = keys::successor(keys::job(scope.group, era, deleted));
-    let (_, to) = keys::jobs_range(scope.group, era);
     let mut old = Vec::new();
     let rows_max = scope.allowance.purged_rows;
     let mut more = false;
-    let mut failed = None;
-    scope.txn.scan(&from, &to, &mut |key, value| {
+    // Not from its beginning: what was deleted there is passed slowly for a while.
+    rows::each_job(&scope.txn, scope.group, era, Some(deleted), |id, row, _| {
         if old.len() == rows_max {
             more = true;
             return ControlFlow::Break(());
         }
-        match (keys::parse(scope.group, key), rows::decode::<JobRow>("job row", value)) {
-            (Some(Key::Job(_, id)), Ok(row)) => old.push((id, row)),
-            (_, Err(fatal)) => failed = Some(fatal),
-            _ => failed = Some(Fatal::Invariant(format!("JOB holds the key {key:02x?}"))),
-        }
-        if failed.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        old.push((id, row));
+        ControlFlow::Continue(())
     })?;
-    if let Some(fatal) = failed {
-        return Err(fatal);
-    }
     scope.allowance.purged_rows -= old.len();
     scope.queues.counted.old_jobs -= old.len() as u64;
     let deleted = old.last().map_or(deleted, |(id, _)| *id);

@@ -10,8 +10,8 @@ use crate::limits::{
 use crate::rows::{self, DedupeRow, JobBodyRow, JobGroup, JobRow, JobState};
 use crate::scope::{Failure, Scope, at_most, within};
 use crate::{
-    Dedupe, Delay, Fatal, JobId, NewJob, Outcome, PushedJob, QueueId, QueuePush, Read as _,
-    Rejection, Txn as _, WhenFull, codec, expiry,
+    Dedupe, Delay, Fatal, JobId, NewJob, Outcome, PushedJob, QueueId, QueuePush, Rejection,
+    Txn as _, WhenFull, codec, expiry,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -100,7 +100,7 @@ pub(crate) fn check(job: &NewJob) -> Result<(), Rejection> {
 }
 
 /// By the clock of the entry, which the door has not.
-fn check_until(scope: &Scope<'_>, job: &NewJob) -> Result<(), Rejection> {
+pub(crate) fn check_until(scope: &Scope<'_>, job: &NewJob) -> Result<(), Rejection> {
     let Delay::Until { wall_ms } = job.delay else { return Ok(()) };
     let ahead_ms = wall_ms.saturating_sub(scope.meta.stamp.wall_ms);
     at_most("time until a job may be delivered in milliseconds", ahead_ms, JOB_DELAY_MS_MAX)
@@ -162,10 +162,7 @@ fn duplicates(
 }
 
 fn dedupe_row(scope: &Scope<'_>, queue: QueueId, key: &[u8]) -> Result<Option<DedupeRow>, Fatal> {
-    match scope.txn.get(&keys::dedupe(scope.group, queue, key))? {
-        Some(bytes) => Ok(Some(rows::decode("dedupe row", &bytes)?)),
-        None => Ok(None),
-    }
+    rows::find(&scope.txn, "dedupe row", &keys::dedupe(scope.group, queue, key))
 }
 
 fn check_room(

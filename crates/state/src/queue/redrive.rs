@@ -1,11 +1,10 @@
 //! Puts dead letters back into the queue they came from.
 
 use super::{At, dispatch, find, find_named, put_in, queue, take_out};
-use crate::keys::{self, Key};
 use crate::limits::JOBS_PER_CALL_MAX;
 use crate::rows::{self, JobRow, JobState};
 use crate::scope::{Failure, Scope, within};
-use crate::{Fatal, JobId, Outcome, QueueRedrive, Read as _, Redriven, Rejection, WhenFull};
+use crate::{Fatal, JobId, Outcome, QueueRedrive, Redriven, Rejection, WhenFull};
 use std::ops::ControlFlow;
 
 /// Dead letters, and how they stand.
@@ -30,13 +29,14 @@ pub(crate) fn apply(
         WhenFull::DropOldest => u64::MAX,
     };
     let Some(from) = find_named(scope, namespace, &dead) else { return Ok(none) };
+    let most = scope.allowance.redriven.max(1).min(room);
     let (letters, cursor) = match &redrive.which {
         Redriven::Jobs(ids) => {
             within("jobs to put back at once", ids.len(), JOBS_PER_CALL_MAX as u64)?;
             (named(scope, from, &redrive.queue, ids)?, None)
         }
         Redriven::After { after, jobs_max } => {
-            let jobs_max = (*jobs_max).min(scope.allowance.redriven).min(room).max(1);
+            let jobs_max = (*jobs_max).min(most).max(1);
             following(scope, from, &redrive.queue, *after, jobs_max)?
         }
     };
@@ -47,7 +47,7 @@ pub(crate) fn apply(
     }
     let mut moved = 0;
     for (id, before) in letters {
-        if moved == room {
+        if moved == most {
             break;
         }
         take_out(scope, from, id, &before)?;
@@ -102,35 +102,22 @@ fn following(
     after: Option<JobId>,
     jobs_max: u64,
 ) -> Result<(Letters, Option<JobId>), Fatal> {
-    let (mut begin, end) = keys::jobs_range(scope.group, from.era);
-    if let Some(after) = after {
-        begin = keys::successor(keys::job(scope.group, from.era, after));
-    }
     // One at least, so that it ends some time.
     let steps_max = scope.allowance.redrive_steps.max(1);
     let (mut found, mut looked_at) = (Vec::new(), 0);
-    let (mut passed, mut cursor, mut failed) = (None, None, None);
-    scope.txn.scan(&begin, &end, &mut |key, value| {
+    let (mut passed, mut cursor) = (None, None);
+    rows::each_job(&scope.txn, scope.group, from.era, after, |id, row, _| {
         if found.len() as u64 == jobs_max || looked_at == steps_max {
             cursor = passed;
             return ControlFlow::Break(());
         }
         looked_at += 1;
-        match (keys::parse(scope.group, key), rows::decode::<JobRow>("job row", value)) {
-            (Some(Key::Job(_, id)), Ok(row)) => {
-                passed = Some(id);
-                if goes_back(&row, to) {
-                    found.push((id, row));
-                }
-            }
-            (_, Err(fatal)) => failed = Some(fatal),
-            _ => failed = Some(Fatal::Invariant(format!("JOB holds the key {key:02x?}"))),
+        passed = Some(id);
+        if goes_back(&row, to) {
+            found.push((id, row));
         }
-        if failed.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        ControlFlow::Continue(())
     })?;
     scope.allowance.redrive_steps = steps_max - looked_at;
-    match failed {
-        Some(fatal) => Err(fatal),
-        None => Ok((found, cursor)),
-    }
+    Ok((found, cursor))
 }

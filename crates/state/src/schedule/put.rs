@@ -18,7 +18,9 @@ pub(crate) fn apply(
 ) -> Result<Outcome, Failure> {
     check_name(&put.name)?;
     queue::check_name(&put.queue)?;
+    queue::check_new_name(&put.queue)?;
     queue::push::check(&put.job)?;
+    queue::push::check_until(scope, &put.job)?;
     let what = "bytes of what is in the job of a schedule";
     within(what, put.job.bytes(), SCHEDULE_JOB_BYTES_MAX)?;
     let now_ms = scope.meta.stamp.wall_ms;

@@ -2,7 +2,7 @@
 
 use crate::limits::EXPIRE_PER_ENTRY_MAX;
 use crate::scope::{Failure, Scope, within};
-use crate::{Outcome, SessionExpire, session};
+use crate::{Outcome, SessionExpire, queue, session};
 
 /// Ids that are no longer open are passed over: their owner was faster, or an older leader was.
 /// Once the entry has deleted as many rows as it may, the sessions that are left stay open.
@@ -18,5 +18,6 @@ pub(crate) fn apply(scope: &mut Scope<'_>, expire: &SessionExpire) -> Result<Out
         scope.allowance.session_rows = scope.allowance.session_rows.saturating_sub(rows);
         settled += 1;
     }
+    queue::dispatch_due(scope)?;
     Ok(Outcome::SessionExpire { settled })
 }

@@ -260,12 +260,15 @@ impl Model {
                 Ok(Outcome::SessionOpen { id, ttl_ms })
             }
             Command::SessionClose(close) => {
-                Ok(Outcome::SessionClose { closed: self.end(at, close.id) })
+                let closed = self.end(at, close.id);
+                self.queues.dispatch(self.clocks());
+                Ok(Outcome::SessionClose { closed })
             }
             Command::SessionExpire(expire) => {
                 for id in &expire.ids {
                     self.end(at, *id);
                 }
+                self.queues.dispatch(self.clocks());
                 Ok(Outcome::SessionExpire { settled: expire.ids.len() as u64 })
             }
             Command::KvDeletePattern(delete) => self.delete_pattern(at, namespace, delete),

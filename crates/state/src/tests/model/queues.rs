@@ -370,6 +370,7 @@ impl Queues {
         let due = jobs.values().filter_map(deadline).filter(|at_ms| *at_ms <= now.lease_ms);
         self.purged.extend(due);
         self.purged.push(now.lease_ms + 1);
+        self.end_closed();
         jobs.len() as u64
     }
 }

@@ -1,11 +1,11 @@
 //! What the random requests came to, and what the events told.
 
 use crate::limits::PEEK_MAX;
-use crate::query::{self, PullStanding};
+use crate::query::{self, JobFilter, JobList, PullStanding};
 use crate::testing::GROUP;
 use crate::{
-    Applied, Event, FencingToken, HeldLock, JobFate, MemoryTables, Operated, Outcome, QueueTotals,
-    Rejection, TransactionStep,
+    Applied, DeathCause, Event, FencingToken, HeldLock, JobFate, MemoryTables, Operated, Outcome,
+    QueueTotals, Rejection, TransactionStep,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -94,17 +94,24 @@ pub(super) fn reached(tables: &MemoryTables, applied: &Applied) -> Vec<&'static 
         Some(match queue.totals {
             QueueTotals { dropped: 1.., .. } => "dropped",
             QueueTotals { lapsed: 1.., .. } => "lapsed",
-            QueueTotals { died, nacked: 0, .. } if died > 0 => "expired",
             _ => return None,
         })
     });
+    let expired = ["q", "r", "q.dead", "r.dead"].iter().any(|name| {
+        let (items_max, bytes_max) = (usize::MAX, usize::MAX);
+        let (filter, after, bodies) = (JobFilter::All, None, false);
+        let list = JobList { filter, after, items_max, bodies, bytes_max };
+        let page = query::jobs(tables, GROUP, "", name, &list).unwrap().unwrap_or_default();
+        page.jobs.iter().any(|job| job.death == Some(DeathCause::Expired))
+    });
+    let expired = expired.then_some("expired");
     let waits = ["q", "r"].iter().any(|name| {
         let Some(queue) = query::queue(tables, GROUP, "", name).unwrap() else { return false };
         let next = query::peek(tables, GROUP, "", name, PEEK_MAX, u64::MAX).unwrap().unwrap();
         next.len() < PEEK_MAX && (next.len() as u64) < queue.jobs.ready
     });
     let waits = waits.then_some("waited in its group");
-    of_outcomes.chain(of_events).chain(of_queues).chain(waits).collect()
+    of_outcomes.chain(of_events).chain(of_queues).chain(waits).chain(expired).collect()
 }
 
 /// What listeners know of locks who believe every event: it has to be what the tables hold.

@@ -108,6 +108,18 @@ impl Queues {
         }
     }
 
+    /// Whoever wants nothing, has nothing and is nowhere has ended.
+    pub(super) fn end_closed(&mut self) {
+        let closed = self.consumers.iter().filter(|(id, of)| {
+            of.attachment.is_none()
+                && matches!(of.wants, Wants::Window(0))
+                && self.held(**id).is_empty()
+        });
+        for id in closed.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.forget(id);
+        }
+    }
+
     /// What it had stays leased, to nobody.
     pub(super) fn forget(&mut self, id: u64) {
         self.consumers.remove(&id);
@@ -127,6 +139,7 @@ impl Queues {
         }
     }
 
+    /// [`Self::dispatch`] follows, once for all that end together.
     pub(in super::super) fn session_ended(&mut self, now: Stamp, session: SessionId) {
         let of = self.consumers.iter().filter(|(_, of)| of.session == Some(session));
         let mut freed = Vec::new();
@@ -138,6 +151,5 @@ impl Queues {
             self.queue(&name).totals.lapsed += 1;
             self.failed(now, &name, job, "the worker's session ended", Some(0));
         }
-        self.dispatch(now);
     }
 }

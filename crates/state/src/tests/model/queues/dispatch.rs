@@ -88,7 +88,7 @@ impl Queues {
     }
 
     /// In all queues; those that were made first come first.
-    pub(super) fn dispatch(&mut self, now: Stamp) {
+    pub(in super::super) fn dispatch(&mut self, now: Stamp) {
         loop {
             let due = self.queues.iter().filter(|(name, queue)| {
                 let leased = queue.counts().leased;
@@ -99,7 +99,9 @@ impl Queues {
                     && self.turn(now, name).is_some()
             });
             let first = due.min_by_key(|(_, queue)| queue.id);
-            let Some(name) = first.map(|(name, _)| name.clone()) else { return };
+            let Some(name) = first.map(|(name, _)| name.clone()) else {
+                return self.end_closed();
+            };
             while let Some(consumer) = self.turn(now, &name)
                 && let Some(id) = self.take(now, &name)
             {

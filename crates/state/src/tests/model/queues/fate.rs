@@ -102,6 +102,7 @@ impl Queues {
             self.die(now, name, id, DeathCause::Expired);
             return JobFate::Dead;
         }
+        job.progress = None;
         job.state = State::Ready;
         JobFate::Ready
     }

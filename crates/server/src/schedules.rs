@@ -3,7 +3,6 @@
 //! a time, and the log decides.
 
 use crate::grpc::blocking;
-use bytes::Bytes;
 use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 use croner::{CronComponent, YEAR_LOWER_LIMIT, YEAR_UPPER_LIMIT};
@@ -12,7 +11,7 @@ use jiff::{Timestamp, Zoned};
 use quorate_consensus::{Applied, Replica};
 use quorate_state::query::{self, AskingSchedule};
 use quorate_state::{
-    Caller, Command, Envelope, Event, Fatal, GroupId, KeySelector, Read, Repeats, ScheduleNext,
+    Caller, Command, Envelope, Event, Fatal, GroupId, Read, Repeats, ScheduleNext,
 };
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -121,7 +120,11 @@ impl Answers {
         for event in events {
             let Event::ScheduleDue { namespace, name } = event else { continue };
             if self.replica.leads_in().is_some() {
-                self.answer(|tables, group| named(tables, group, namespace, name)).await;
+                self.answer(|tables, group| {
+                    let asking = query::asking_schedule(tables, group, namespace, name)?;
+                    Ok(asking.into_iter().collect())
+                })
+                .await;
             }
         }
     }
@@ -161,27 +164,6 @@ impl Answers {
             }
         }
     }
-}
-
-/// A schedule, if it asks.
-fn named(
-    tables: &dyn Read,
-    group: GroupId,
-    namespace: &str,
-    name: &str,
-) -> Result<Vec<AskingSchedule>, Fatal> {
-    let selector = KeySelector::Key(Bytes::copy_from_slice(name.as_bytes()));
-    let Ok(selection) = selector.select() else { return Ok(Vec::new()) };
-    let page = query::schedules(tables, group, namespace, &selection, None, 1)?;
-    let asking = page.schedules.into_iter().filter(|(_, item)| item.next_wall_ms.is_none());
-    let asking = asking.map(|(name, item)| AskingSchedule {
-        namespace: namespace.to_owned(),
-        name,
-        id: item.id,
-        repeats: item.repeats,
-        last_wall_ms: item.last_wall_ms,
-    });
-    Ok(asking.collect())
 }
 
 /// What a schedule is to be told, if it can be.

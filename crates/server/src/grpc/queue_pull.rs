@@ -83,9 +83,10 @@ impl Taken {
     /// The answer. A job whose lease has ended meanwhile is not in it.
     pub(super) fn read(&self, context: &Context) -> Result<v1::PullResponse, Refused> {
         let (view, group) = (context.replica.stale(), context.replica.group());
+        let now = query::clocks(&*view.tables, group)?;
         let mut jobs = Vec::with_capacity(self.jobs.len());
         for job in &self.jobs {
-            if let Some(item) = query::delivery(&*view.tables, group, job)? {
+            if let Some(item) = query::delivery(&*view.tables, group, now, job)? {
                 jobs.push(wire::queue::delivered(job, item));
             }
         }

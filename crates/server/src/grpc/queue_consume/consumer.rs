@@ -226,12 +226,14 @@ impl Consumer {
         let mut bytes = 0;
         // After they were taken in: a view from before does not have the newest ones.
         let (view, group) = (self.context.replica.stale(), self.context.replica.group());
+        let (tables, now) = (&*view.tables, query::clocks(&*view.tables, group));
+        let now = now.map_err(Refused::from)?;
         while bytes < MESSAGE_BYTES
             && jobs.len() < MESSAGE_JOBS
             && let Some(next) = self.held.pop_front()
         {
             // One whose lease has ended meanwhile was never here.
-            let delivery = query::delivery(&*view.tables, group, &next).map_err(Refused::from)?;
+            let delivery = query::delivery(tables, group, now, &next).map_err(Refused::from)?;
             let Some(item) = delivery else { continue };
             let job = wire::queue::delivered(&next, item);
             bytes += job.encoded_len();

@@ -118,6 +118,15 @@ fn gone(status: &Status) {
     assert_eq!(seen(status), (Code::NotFound, "CONSUMER_GONE", "not_applied"));
 }
 
+/// Pushes more than any window on the way to a client takes.
+async fn push_much(queue: &Queue) -> usize {
+    let payload = "x".repeat(512 << 10);
+    for _ in 0..10 {
+        queue.push_all(vec![job(&payload), job(&payload)]).await.unwrap();
+    }
+    20
+}
+
 /// The value of a metric without labels.
 async fn metric(fixture: &Fixture, name: &str) -> u64 {
     let page = fixture.http("/metrics").await;

@@ -50,6 +50,9 @@ pub(super) struct Consumer {
     pub(super) resizing: Option<AbortOnDropHandle<Resized>>,
     /// It was found not to be here any more: it changes no window until it hears of that.
     pub(super) lost: bool,
+    /// It has ended, and is told so once it was told of every job it has: to be done and settled
+    /// they need no more than their leases, and nobody else has them.
+    pub(super) over: bool,
     pub(super) _counted: Counted,
 }
 
@@ -87,13 +90,16 @@ impl Consumer {
             if let Some((JobId(job_id), JobLease(lease))) = self.withdrawn.pop_front() {
                 return Ok(Some(Told::Withdrawn(v1::JobWithdrawn { job_id, lease })));
             }
-            if unsure {
+            if unsure && !self.over {
                 self.look_for_itself().await?;
                 continue;
             }
             let jobs = self.jobs()?;
             if !jobs.is_empty() {
                 return Ok(Some(Told::Jobs(v1::DeliveredJobs { jobs })));
+            }
+            if self.over {
+                return Err(self.gone());
             }
             // Everything that was sent can be read before the end; what comes still is handed back.
             if self.requests.is_none() && self.attach.window == 0 && self.window == 0 {
@@ -256,7 +262,10 @@ impl Consumer {
         drop(view);
         let here = self.presence.mailbox().attachment();
         match standing {
-            None => Err(self.gone()),
+            None => {
+                self.end();
+                Ok(())
+            }
             Some(Some(at)) if at != here => Err(not_applied(
                 Code::Unavailable,
                 "CONSUMER_MOVED",
@@ -285,12 +294,13 @@ impl Consumer {
         let committed = attach_by(&self.context, &envelope, deadline);
         let committed = committed.await.map_err(Refused::from)?;
         let Outcome::ConsumerAttach { mut held, .. } = committed.outcome else {
-            return Err(match committed.outcome {
+            return match committed.outcome {
                 Outcome::Rejected(Rejection::ConsumerGone(_) | Rejection::QueueUnknown { .. }) => {
-                    self.gone()
+                    self.end();
+                    Ok(())
                 }
-                other => wire::unexpected(other).into(),
-            });
+                other => Err(wire::unexpected(other).into()),
+            };
         };
         let remaining = deadline.remaining();
         let applied = self.context.replica.wait_index(committed.index, remaining).await;
@@ -304,6 +314,10 @@ impl Consumer {
         self.window = self.attach.window;
         self.lost = false;
         Ok(())
+    }
+
+    fn end(&mut self) {
+        (self.lost, self.over) = (true, true);
     }
 
     /// What its client is told once it has ended.

@@ -91,6 +91,7 @@ impl New {
             window,
             resizing: None,
             lost: false,
+            over: false,
             _counted: counted,
         }))
     }

@@ -112,6 +112,26 @@ async fn a_consumer_that_was_taken_for_gone_comes_back_by_itself_if_it_has_a_ses
     queue.ack(&work[0]).await.unwrap();
 }
 
+/// What was on its way to a client that does not read has nobody else who could do it.
+#[tokio::test]
+async fn a_consumer_that_has_ended_is_told_first_of_every_job_it_was_given() {
+    let fixture = Fixture::start().await;
+    let queue = Queue::of(&fixture, "q").await;
+    let mut worker = Worker::open(&fixture, open("q", 100)).await;
+    let count = push_much(&queue).await;
+    let cancelled = queue.push(job("cancelled")).await;
+    assert_eq!(queue.stats().await.leased, count as u64 + 1);
+    propose(&fixture, Command::ConsumerDetachNode(ConsumerDetachNode { node: NodeId(1) })).await;
+    assert!(queue.cancel(cancelled).await.was_leased);
+    let jobs = worker.jobs(count).await;
+    assert!(jobs.iter().all(|job| job.attempt == 1 && job.job_id != cancelled));
+    gone(&worker.told().await.unwrap_err());
+    for job in &jobs {
+        queue.ack(job).await.unwrap();
+    }
+    assert_eq!(queue.stats().await.totals.unwrap().lapsed, 0);
+}
+
 /// What a node can't tell of one by one, because it took over a snapshot or fell behind.
 #[tokio::test]
 async fn a_consumer_that_may_have_missed_something_misses_nothing() {

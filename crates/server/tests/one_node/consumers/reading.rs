@@ -78,15 +78,6 @@ async fn a_message_has_so_many_jobs_at_most() {
     assert_eq!((messages[0], messages.iter().max(), messages.iter().sum()), (256, Some(&256), 600));
 }
 
-/// Pushes more than any window on the way to a client takes.
-async fn push_much(queue: &Queue) -> usize {
-    let payload = "x".repeat(512 << 10);
-    for _ in 0..10 {
-        queue.push_all(vec![job(&payload), job(&payload)]).await.unwrap();
-    }
-    20
-}
-
 #[tokio::test]
 async fn what_was_not_handed_over_goes_back_as_if_nothing_had_happened() {
     let fixture = Fixture::start().await;

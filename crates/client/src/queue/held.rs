@@ -85,6 +85,9 @@ pub(super) struct Holder {
 struct Table {
     /// Counts the streams, one after the other.
     stream: u64,
+    /// The first stream of who it is now. What came on those before, if it is here still, is not known
+    /// to whoever knows what the consumer has.
+    own_since: u64,
     /// Not settled yet, by the job's id.
     held: BTreeMap<u64, Entry>,
     /// Settled after this stream was asked for, but delivered before: they may be sent again.
@@ -111,13 +114,20 @@ impl Holder {
         table.settled.clear();
     }
 
+    /// The next stream is that of another consumer.
+    pub(super) fn begin_consumer(&self) {
+        let mut table = self.table();
+        table.own_since = table.stream + 1;
+    }
+
     /// The consumer has come back, and these are the leases that it still has: the others are lost,
     /// though nobody said so.
     pub(super) fn keep_only(&self, leases: &[u64]) {
         let kept: BTreeSet<u64> = leases.iter().copied().collect();
         let mut table = self.table();
         table.left.retain(|lease| kept.contains(lease));
-        let held = table.held.iter().map(|(job_id, entry)| (*job_id, entry.lease.number));
+        let own = table.held.iter().filter(|(_, entry)| entry.stream >= table.own_since);
+        let held = own.map(|(job_id, entry)| (*job_id, entry.lease.number));
         let lost: Vec<_> = held.filter(|(_, lease)| !kept.contains(lease)).collect();
         for (job_id, lease) in lost {
             table.forget(job_id, lease, true);
@@ -328,6 +338,21 @@ mod tests {
         assert!(first.lease.is_withdrawn() && !second.lease.is_withdrawn());
         take_in(&holder, [(2, 12), (4, 24)]);
         assert_eq!(waiting(&holder), [(4, 24)]);
+    }
+
+    #[tokio::test]
+    async fn what_another_consumer_has_is_not_lost_with_what_one_has_lost() {
+        let holder = Holder::default();
+        holder.begin_consumer();
+        holder.begin_stream();
+        take_in(&holder, [(1, 11)]);
+        let Some(Ok(first)) = holder.next().await else { panic!("it waits") };
+        holder.begin_consumer();
+        holder.begin_stream();
+        take_in(&holder, [(2, 12), (3, 13)]);
+        holder.keep_only(&[13]);
+        assert!(!first.lease.is_withdrawn());
+        assert_eq!(waiting(&holder), [(3, 13)]);
     }
 
     #[tokio::test]

@@ -79,6 +79,9 @@ impl Pump {
                 self.begin_anew();
             }
             let consumer_id = self.was.map_or(0, |(_, consumer)| consumer);
+            if consumer_id == 0 {
+                self.holder.begin_consumer();
+            }
             self.holder.begin_stream();
             let request = || self.request(session_id, consumer_id);
             let failure = match inner.engine.call(&plan, request).await {
@@ -226,7 +229,7 @@ impl Pump {
                 message = opened.told.message() => message,
             };
             let taken = match message {
-                Ok(Some(message)) => self.take(message),
+                Ok(Some(message)) => self.take(opened.consumer_id, message),
                 Ok(None) => Err(Ended::Broken("the node ended the stream".to_owned())),
                 Err(status) => Err(judge(&status)),
             };
@@ -238,7 +241,7 @@ impl Pump {
         }
     }
 
-    fn take(&self, message: ConsumeResponse) -> Result<(), Ended> {
+    fn take(&self, consumer_id: u64, message: ConsumeResponse) -> Result<(), Ended> {
         match message.response {
             Some(Told::Jobs(delivered)) => {
                 for job in delivered.jobs {
@@ -250,8 +253,13 @@ impl Pump {
                 self.holder.withdraw(gone.job_id, gone.lease);
                 Ok(())
             }
+            // It was lost to its node for a moment, and came back there by itself.
+            Some(Told::Opened(again)) if again.consumer_id == consumer_id => {
+                self.holder.keep_only(&again.held_leases);
+                Ok(())
+            }
             Some(Told::Opened(_)) => {
-                let text = "a consumer was told its id a second time".to_owned();
+                let text = "a consumer was told that it is another one".to_owned();
                 Err(Ended::Failed(Error::bad_answer(text)))
             }
             // Of a kind this client does not know.

@@ -486,6 +486,40 @@ async fn after_a_break_a_consumer_is_told_what_it_has_lost() {
     assert_eq!(fake.state.queue_calls(), ["ack q 2/12", "ack q 4/14"]);
 }
 
+/// Its stream goes on: it was lost to its node for a moment.
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_comes_back_on_its_stream_is_told_what_it_has_lost() {
+    for one_shot in [false, true] {
+        let fake = Fake::start(1);
+        fake.state.script_consume(vec![
+            jobs(&[(1, 11), (2, 12), (3, 13)]),
+            Said::Pause(secs(1)),
+            Said::Lost(11),
+            Said::Lost(13),
+            Said::Opened { wrong: false },
+            jobs(&[(4, 14)]),
+        ]);
+        let client = fake.options().one_shot(one_shot).connect().expect("good options");
+        let mut consumer = client.queue().consume("q", 9).start().await.expect("it starts");
+        let first = consumer.next().await.expect("a job").expect("no error");
+        let second = consumer.next().await.expect("a job").expect("no error");
+        tokio::time::timeout(secs(5), first.withdrawn()).await.expect("it is told");
+        assert!(!second.is_withdrawn());
+        let next = consumer.next().await.expect("a job").expect("no error");
+        assert_eq!((next.id(), next.lease()), (4, 14), "and not the one that waited");
+        assert_eq!(fake.state.consumes().len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_is_told_to_be_another_one_gives_up() {
+    let fake = Fake::start(1);
+    fake.state.script_consume(vec![Said::Opened { wrong: true }]);
+    let mut consumer = fake.client().queue().consume("q", 9).start().await.expect("it starts");
+    let error = consumer.next().await.expect("something").expect_err("it is wrong");
+    assert!(error.to_string().contains("another one"), "{error}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_worker_ends_the_work_on_what_was_lost_in_a_break() {
     let fake = Fake::start(2);

@@ -12,8 +12,9 @@
 //! log (`ConsumerDetach`) sends the others back as if they had not been delivered.
 //!
 //! A consumer that is taken for gone while its stream is there, because its node could not be reached
-//! for a while, comes back if it has a session, and so does one that may have missed something. One
-//! without a session has ended then: its client opens another, and what it works on stays its own.
+//! for a while, comes back if it has a session, and so does one that may have missed something: its
+//! client is told once more that it is open, and what it has. One without a session has ended then: it
+//! is told of what it was given, its client opens another, and what it works on stays its own.
 
 mod consumer;
 mod opening;
@@ -72,7 +73,11 @@ enum Stage {
 /// The next message; the stream is over after an error.
 async fn next(stage: Option<Stage>) -> Option<(Item, Option<Stage>)> {
     let next = match stage? {
-        Stage::New(new) => new.open().await.map(|consumer| (Some(consumer.opened()), consumer)),
+        // Nothing was taken in yet: what it has is what it had when it came.
+        Stage::New(new) => new.open().await.map(|consumer| {
+            let opened = consumer.opened(&consumer.held);
+            (Some(opened), consumer)
+        }),
         Stage::Open(mut consumer) => consumer.next().await.map(|told| (told, consumer)),
     };
     match next {

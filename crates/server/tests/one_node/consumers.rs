@@ -6,13 +6,15 @@ mod reading;
 
 use crate::fixture::{Fixture, seen};
 use crate::queues::{PATIENCE, Queue, commands, job, payloads, until};
+use quorate_consensus::{Lane, Submission};
 use quorate_proto::v1;
 use quorate_proto::v1::consume_request::Request as Asked;
 use quorate_proto::v1::consume_response::Response as Told;
 use quorate_proto::v1::queue_service_client::QueueServiceClient;
 use quorate_proto::v1::session_service_client::SessionServiceClient;
 use quorate_state::{
-    Attachment, Caller, Command, ConsumerAttach, ConsumerDetachNode, Envelope, NodeId, query,
+    Attachment, Caller, Command, ConsumerAttach, ConsumerDetachNode, Envelope, JobId, NodeId,
+    Outcome, QueueCancel, query,
 };
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -26,6 +28,8 @@ pub(crate) struct Worker {
     stream: Streaming<v1::ConsumeResponse>,
     consumer_id: u64,
     held_leases: Vec<u64>,
+    /// Whether it is lost to its node now and then, and so may be told again that it is open.
+    may_come_back: bool,
 }
 
 fn asks(request: Asked) -> v1::ConsumeRequest {
@@ -50,21 +54,47 @@ impl Worker {
         let (requests, outgoing) = mpsc::channel(16);
         requests.send(first).await.unwrap();
         let stream = calls.consume(ReceiverStream::new(outgoing)).await?.into_inner();
-        Ok(Self { requests: Some(requests), stream, consumer_id: 0, held_leases: Vec::new() })
+        Ok(Self { requests: Some(requests), ..Self::of(stream) })
+    }
+
+    /// One that says nothing.
+    fn of(stream: Streaming<v1::ConsumeResponse>) -> Self {
+        let (requests, held_leases) = (None, Vec::new());
+        Self { requests, stream, consumer_id: 0, held_leases, may_come_back: false }
     }
 
     pub(crate) async fn open(fixture: &Fixture, open: v1::ConsumeOpen) -> Self {
         let mut worker = Self::begin(fixture, asks(Asked::Open(open))).await;
-        let Told::Opened(opened) = worker.told().await.unwrap() else { panic!("it is not open") };
-        (worker.consumer_id, worker.held_leases) = (opened.consumer_id, opened.held_leases);
-        assert!(worker.consumer_id > 0);
+        worker.opened().await;
         worker
     }
 
-    async fn told(&mut self) -> Result<Told, Status> {
+    /// It is open, or came back by itself.
+    async fn opened(&mut self) {
+        match self.message().await.unwrap() {
+            Told::Opened(opened) => self.is_open(opened),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn is_open(&mut self, v1::ConsumeOpened { consumer_id, held_leases, .. }: v1::ConsumeOpened) {
+        assert!(consumer_id > 0 && [0, consumer_id].contains(&self.consumer_id));
+        (self.consumer_id, self.held_leases) = (consumer_id, held_leases);
+    }
+
+    async fn message(&mut self) -> Result<Told, Status> {
         let message = tokio::time::timeout(PATIENCE, self.stream.message()).await;
         let message = message.expect("it is told in time")?.expect("a stream ends with a reason");
         Ok(message.response.unwrap())
+    }
+
+    async fn told(&mut self) -> Result<Told, Status> {
+        loop {
+            match self.message().await? {
+                Told::Opened(again) if self.may_come_back => self.is_open(again),
+                told => return Ok(told),
+            }
+        }
     }
 
     /// So many jobs, and nothing else.
@@ -88,6 +118,24 @@ impl Worker {
         }
     }
 
+    /// It is told that a job was taken from it; or, when it was lost to its node just then, what it
+    /// has, and that this is not among it.
+    async fn loses(&mut self, job: &v1::DeliveredJob) {
+        loop {
+            match self.message().await.unwrap() {
+                Told::Withdrawn(v1::JobWithdrawn { job_id, lease }) => {
+                    assert_eq!((job_id, lease), (job.job_id, job.lease));
+                    return;
+                }
+                Told::Opened(again) => self.is_open(again),
+                other => panic!("{other:?}"),
+            }
+            if !self.held_leases.contains(&job.lease) {
+                return;
+            }
+        }
+    }
+
     async fn window(&self, window: u32) {
         self.requests.as_ref().unwrap().send(asks(Asked::Window(window))).await.unwrap();
     }
@@ -107,11 +155,29 @@ async fn session(fixture: &Fixture) -> u64 {
     sessions.open(open).await.unwrap().into_inner().session_id
 }
 
+fn own(command: Command) -> Envelope {
+    Envelope { namespace: String::new(), caller: Caller::Anonymous, guard: None, command }
+}
+
 /// Puts a command of a node's own into the log.
 async fn propose(fixture: &Fixture, command: Command) {
-    let (namespace, caller, guard) = (String::new(), Caller::Anonymous, None);
-    let envelope = Envelope { namespace, caller, guard, command };
-    fixture.server.replica().propose(envelope, PATIENCE).await.unwrap();
+    fixture.server.replica().propose(own(command), PATIENCE).await.unwrap();
+}
+
+/// Puts commands into one entry of the log: nobody sees what was between them.
+async fn propose_together(fixture: &Fixture, commands: Vec<Command>) {
+    let mut lane = Lane::new(fixture.server.replica().clone(), commands.len());
+    let (mut unanswered, deadline) = (commands.len(), Instant::now() + PATIENCE);
+    let submission = |(tag, command)| Submission { tag, envelope: own(command), deadline };
+    lane.submit((0..).zip(commands).map(submission).collect());
+    while unanswered > 0 {
+        let answers = std::future::poll_fn(|cx| lane.poll_answers(cx)).await;
+        unanswered -= answers.len();
+        for (_, answer) in answers {
+            let outcome = answer.unwrap().outcome;
+            assert!(!matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
+        }
+    }
 }
 
 fn gone(status: &Status) {

@@ -28,6 +28,10 @@ pub(crate) enum Said {
     Withdrawn(u64, u64),
     /// A lease has ended, and nothing is said of that.
     Lost(u64),
+    /// It is open, once more; as another one if it is to be wrong.
+    Opened {
+        wrong: bool,
+    },
     /// Nothing for so long.
     Pause(Duration),
     Fail(Status),
@@ -183,6 +187,13 @@ impl QueueService for Node {
                         Said::Lost(lease) => {
                             script_state.queues(|queues| queues.leased.remove(&lease));
                             continue;
+                        }
+                        Said::Opened { wrong } => {
+                            let consumer_id = consumer_id + u64::from(wrong);
+                            let held_leases = script_state
+                                .queues(|queues| queues.leased.iter().copied().collect());
+                            let group_id = 0;
+                            say(Told::Opened(ConsumeOpened { consumer_id, group_id, held_leases }))
                         }
                         Said::Pause(pause) => {
                             tokio::time::sleep(pause).await;

@@ -68,11 +68,11 @@ enum Woken {
 }
 
 impl Consumer {
-    /// Nothing was taken in yet: what it has is what it had when it came. Whatever of that is taken
+    /// What its client is told when it has come, with what it had then. Whatever of that is taken
     /// from it since then it is told, as of all that its client has heard of.
-    pub(super) fn opened(&self) -> Told {
+    pub(super) fn opened<'a>(&self, had: impl IntoIterator<Item = &'a AssignedJob>) -> Told {
         let group_id = self.context.replica.group().0;
-        let held_leases = self.held.iter().map(|job| job.lease.0).collect();
+        let held_leases = had.into_iter().map(|job| job.lease.0).collect();
         Told::Opened(v1::ConsumeOpened { consumer_id: self.id.0, group_id, held_leases })
     }
 
@@ -91,8 +91,10 @@ impl Consumer {
                 return Ok(Some(Told::Withdrawn(v1::JobWithdrawn { job_id, lease })));
             }
             if unsure && !self.over {
-                self.look_for_itself().await?;
-                continue;
+                match self.look_for_itself().await? {
+                    Some(opened) => return Ok(Some(opened)),
+                    None => self.over = true,
+                }
             }
             let jobs = self.jobs()?;
             if !jobs.is_empty() {
@@ -153,7 +155,8 @@ impl Consumer {
         {
             self.resized(resized.unwrap_or_else(|_| Err(never_told())))?;
         }
-        if self.resizing.is_none() && !self.lost && self.window != self.attach.window {
+        if self.resizing.is_none() && !(self.lost || self.over) && self.window != self.attach.window
+        {
             self.resize();
         }
         Ok(())
@@ -255,17 +258,14 @@ impl Consumer {
     }
 
     /// It left, or may have missed that: finds out where it is by now, and comes back if it is
-    /// nowhere else.
-    async fn look_for_itself(&mut self) -> Result<(), Status> {
+    /// nowhere else. None when it has ended.
+    async fn look_for_itself(&mut self) -> Result<Option<Told>, Status> {
         let (view, group) = (self.context.replica.stale(), self.context.replica.group());
         let standing = query::consumer(&*view.tables, group, self.id).map_err(Refused::from)?;
         drop(view);
         let here = self.presence.mailbox().attachment();
         match standing {
-            None => {
-                self.end();
-                Ok(())
-            }
+            None => Ok(None),
             Some(Some(at)) if at != here => Err(not_applied(
                 Code::Unavailable,
                 "CONSUMER_MOVED",
@@ -279,9 +279,10 @@ impl Consumer {
         }
     }
 
-    /// Attaches again, at a new place: what is said of the old one is late from then on. What it has
-    /// and was not given here comes first.
-    async fn come_back(&mut self) -> Result<(), Status> {
+    /// Attaches again, at a new place: what is said of the old one is late from then on. Its client
+    /// is told what it has, as of what was taken from it meanwhile nobody told it. None when it has
+    /// ended.
+    async fn come_back(&mut self) -> Result<Option<Told>, Status> {
         let deadline = Deadline::within(ATTACH_WITHIN);
         let mailbox = Mailbox::open(&self.context.news, self.context.attachment());
         self.attach.attachment = mailbox.attachment();
@@ -293,31 +294,28 @@ impl Consumer {
         };
         let committed = attach_by(&self.context, &envelope, deadline);
         let committed = committed.await.map_err(Refused::from)?;
-        let Outcome::ConsumerAttach { mut held, .. } = committed.outcome else {
-            return match committed.outcome {
-                Outcome::Rejected(Rejection::ConsumerGone(_) | Rejection::QueueUnknown { .. }) => {
-                    self.end();
-                    Ok(())
-                }
-                other => Err(wire::unexpected(other).into()),
-            };
+        let mut held = match committed.outcome {
+            Outcome::ConsumerAttach { held, .. } => held,
+            Outcome::Rejected(Rejection::ConsumerGone(_) | Rejection::QueueUnknown { .. }) => {
+                return Ok(None);
+            }
+            other => return Err(wire::unexpected(other).into()),
         };
         let remaining = deadline.remaining();
         let applied = self.context.replica.wait_index(committed.index, remaining).await;
         applied.map_err(Refused::from)?;
-        self.take_in();
+        // What is in the old place it has from the entry: what it was given there, and, by not having
+        // it any more, what was taken from it.
         self.presence.mailboxes.remove(0);
-        held.retain(|job| job.lease > self.seen);
         held.sort_unstable_by_key(|job| job.lease);
+        let opened = self.opened(&held);
+        self.held.retain(|job| held.binary_search_by_key(&job.lease, |held| held.lease).is_ok());
+        held.retain(|job| job.lease > self.seen);
         self.seen = held.last().map_or(self.seen, |job| job.lease);
         self.held.extend(held);
         self.window = self.attach.window;
         self.lost = false;
-        Ok(())
-    }
-
-    fn end(&mut self) {
-        (self.lost, self.over) = (true, true);
+        Ok(Some(opened))
     }
 
     /// What its client is told once it has ended.

@@ -94,12 +94,15 @@ async fn a_consumer_that_was_taken_for_gone_comes_back_by_itself_if_it_has_a_ses
     let detach = Command::ConsumerDetachNode(ConsumerDetachNode { node: NodeId(1) });
     propose(&fixture, detach.clone()).await;
     // What it had it has, is not told again of, and can be done; then it gets the next one.
+    keeps.opened().await;
+    assert_eq!(keeps.held_leases, [had[0].lease, had[1].lease]);
     queue.ack(&had[0]).await.unwrap();
     assert_eq!(payloads(&keeps.jobs(1).await), ["c"]);
     queue.ack(&had[1]).await.unwrap();
     // A change of its window in between is not forgotten.
     propose(&fixture, detach.clone()).await;
     keeps.window(3).await;
+    keeps.opened().await;
     queue.push_all(vec![job("d"), job("e"), job("f")]).await.unwrap();
     assert_eq!(payloads(&keeps.jobs(2).await), ["d", "e"]);
     drop(keeps);
@@ -110,6 +113,33 @@ async fn a_consumer_that_was_taken_for_gone_comes_back_by_itself_if_it_has_a_ses
     propose(&fixture, detach).await;
     gone(&ends.ended().await);
     queue.ack(&work[0]).await.unwrap();
+}
+
+/// While it is nowhere nobody is told what is taken from it.
+#[tokio::test]
+async fn a_consumer_that_came_back_by_itself_is_told_what_it_has_lost() {
+    let fixture = Fixture::start().await;
+    let queue = Queue::of(&fixture, "q").await;
+    let session_id = session(&fixture).await;
+    let mut worker = Worker::open(&fixture, v1::ConsumeOpen { session_id, ..open("q", 3) }).await;
+    queue.push_all(vec![job("a"), job("b"), job("c"), job("d")]).await.unwrap();
+    let had = worker.jobs(3).await;
+    let cancel = QueueCancel { queue: "q".to_owned(), id: JobId(had[1].job_id) };
+    let detach = ConsumerDetachNode { node: NodeId(1) };
+    let both = vec![Command::ConsumerDetachNode(detach), Command::QueueCancel(cancel)];
+    propose_together(&fixture, both).await;
+    worker.opened().await;
+    assert_eq!(worker.held_leases[..2], [had[0].lease, had[2].lease]);
+    let next = worker.jobs(1).await;
+    assert_eq!(payloads(&next), ["d"]);
+    assert_eq!(worker.held_leases[2..], [next[0].lease], "it was given it when it came back");
+    // What is taken from it from then on it is told as before.
+    assert!(queue.cancel(had[2].job_id).await.was_leased);
+    assert_eq!(worker.withdrawn().await, (had[2].job_id, had[2].lease));
+    // In whichever order things happen, it hears of it.
+    assert!(queue.cancel(had[0].job_id).await.was_leased);
+    fixture.server.resync();
+    worker.loses(&had[0]).await;
 }
 
 /// What was on its way to a client that does not read has nobody else who could do it.
@@ -141,6 +171,7 @@ async fn a_consumer_that_may_have_missed_something_misses_nothing() {
     for session_id in [0, session_id] {
         let asked = v1::ConsumeOpen { session_id, ..open("q", 1_000) };
         let mut worker = Worker::open(&fixture, asked).await;
+        worker.may_come_back = true;
         let first = queue.push(job("")).await;
         let had = worker.jobs(1).await;
         assert_eq!(had[0].job_id, first);
@@ -162,7 +193,7 @@ async fn a_consumer_that_may_have_missed_something_misses_nothing() {
         assert_eq!(jobs.len(), 300, "each once");
         // It is here as before: what is taken from it it is told.
         assert!(queue.cancel(first).await.was_leased);
-        assert_eq!(worker.withdrawn().await, (first, had[0].lease));
+        worker.loses(&had[0]).await;
         drop(worker);
         queue.purge().await;
     }

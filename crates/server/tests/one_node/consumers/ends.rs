@@ -33,7 +33,7 @@ async fn a_stream_is_opened_once_and_in_order() {
     let (silent, outgoing) = mpsc::channel(1);
     let mut calls = QueueServiceClient::new(fixture.channel().await);
     let stream = calls.consume(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
-    let mut ended = Worker { requests: None, stream, consumer_id: 0, held_leases: Vec::new() };
+    let mut ended = Worker::of(stream);
     drop(silent);
     let status = ended.ended().await;
     assert_eq!(seen(&status), (Code::InvalidArgument, "NOT_OPEN", "not_applied"));
@@ -53,7 +53,7 @@ async fn a_stream_that_nobody_opens_is_ended() {
     let (_silent, outgoing) = mpsc::channel(1);
     let mut calls = QueueServiceClient::new(fixture.channel().await);
     let stream = calls.consume(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
-    let mut silent = Worker { requests: None, stream, consumer_id: 0, held_leases: Vec::new() };
+    let mut silent = Worker::of(stream);
     // From here on time passes as soon as nothing else happens.
     tokio::time::pause();
     let begun = Instant::now();

@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, broadcast, mpsc};
 
-/// Consumers nobody is there for that are looked after at once. Others are found again when they
-/// are given the next job.
+/// Consumers nobody is there for that wait to be looked after. Others are found when they are given
+/// the next job; with a window that is full this is once a lease of theirs has run out.
 const STRAYS_MAX: usize = 256;
 
 /// What there may be news of.
@@ -114,7 +114,7 @@ impl News {
                         None if attachment.node == self.node && stray != Some(consumer) => {
                             stray = Some(consumer);
                             let lease = job.lease;
-                            // Without room it is found again.
+                            // Without room it is found later.
                             let _ = self.strays.try_send(Stray { consumer, attachment, lease });
                         }
                         None => {}

@@ -16,6 +16,7 @@ use quorate_state::{
     Attachment, Caller, Command, ConsumerAttach, ConsumerDetachNode, Envelope, JobId, NodeId,
     Outcome, QueueCancel, query,
 };
+use quorate_storage::memory::DiskModel;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;

@@ -3,10 +3,14 @@
 use crate::grpc::{Context, say};
 use crate::news::Stray;
 use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use quorate_state::{Command, ConsumerDetach, JobLease, query};
+use quorate_storage::state::View;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// Consumers of an earlier process that are sent away at once.
+/// Consumers that are sent away at once.
 const SAID_AT_ONCE: usize = 64;
 
 /// Sends consumers away that have no stream here: first those of an earlier process of this node,
@@ -16,8 +20,21 @@ pub(crate) async fn look_after(context: Context, mut strays: mpsc::Receiver<Stra
     let stop = context.stop.clone();
     let look_after = async {
         send_predecessors_away(&context).await;
-        while let Some(stray) = strays.recv().await {
-            send_away(&context, stray).await;
+        // Each is found again with every job that comes before it is gone.
+        let (mut leaving, mut sent) = (BTreeSet::new(), FuturesUnordered::new());
+        loop {
+            tokio::select! {
+                stray = strays.recv(), if sent.len() < SAID_AT_ONCE => match stray {
+                    Some(stray) if leaving.insert(stray.attachment.call) => {
+                        sent.push(send_away(&context, stray));
+                    }
+                    Some(_) => {}
+                    None => return,
+                },
+                Some(Stray { attachment, .. }) = sent.next() => {
+                    leaving.remove(&attachment.call);
+                }
+            }
         }
     };
     tokio::select! {
@@ -28,12 +45,7 @@ pub(crate) async fn look_after(context: Context, mut strays: mpsc::Receiver<Stra
 
 /// A process that ended in order has said so of its consumers and pulls itself.
 async fn send_predecessors_away(context: &Context) {
-    let view = loop {
-        match context.replica.read(say::SAY).await {
-            Ok(view) => break view,
-            Err(_) => tokio::time::sleep(say::SAY_AGAIN).await,
-        }
-    };
+    let view = view(context).await;
     let node = context.replica.node_id();
     let here = match query::consumers_on(&*view.tables, context.replica.group(), node) {
         Ok(here) => here,
@@ -53,18 +65,30 @@ async fn send_predecessors_away(context: &Context) {
     futures::stream::iter(said).buffer_unordered(SAID_AT_ONCE).for_each(async |()| {}).await;
 }
 
-async fn send_away(context: &Context, stray: Stray) {
+/// Answers who it was.
+async fn send_away(context: &Context, stray: Stray) -> Stray {
     let Stray { consumer, attachment, lease } = stray;
     // A node that was away is told again of what has long changed.
-    let Ok(view) = context.replica.read(say::SAY).await else { return };
+    let view = view(context).await;
     let standing = query::consumer(&*view.tables, context.replica.group(), consumer);
     drop(view);
     if !matches!(standing, Ok(Some(Some(at))) if at == attachment) {
-        return;
+        return stray;
     }
     tracing::info!(%consumer, "a consumer that nobody is there for is given jobs: it is detached");
     let delivered = JobLease(lease.0.saturating_sub(1));
-    let detach = Command::ConsumerDetach(ConsumerDetach { consumer, attachment, delivered });
-    // If it fails it is found again.
-    let _ = context.replica.propose(say::own(detach), say::SAY).await;
+    let detach = ConsumerDetach { consumer, attachment, delivered };
+    // Until it is so: with its window full it is not given another job by which it would be found.
+    say::until_applied(context, Command::ConsumerDetach(detach)).await;
+    stray
+}
+
+/// What the cluster has applied, as soon as that can be told.
+async fn view(context: &Context) -> Arc<View> {
+    loop {
+        match context.replica.read(say::SAY).await {
+            Ok(view) => return view,
+            Err(_) => tokio::time::sleep(say::SAY_AGAIN).await,
+        }
+    }
 }

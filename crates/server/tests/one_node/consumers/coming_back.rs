@@ -221,3 +221,23 @@ async fn a_consumer_that_nobody_is_there_for_is_sent_away() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(queue.get(id).await.0.unwrap().state(), v1::JobState::Leased);
 }
+
+/// With its window full it is not given another job by which it would be found again.
+#[tokio::test]
+async fn many_that_nobody_is_there_for_are_sent_away_together() {
+    let delay = Duration::from_millis(100);
+    let slow = DiskModel { sync_delay: Some(delay..=delay), ..DiskModel::immediate() };
+    let fixture = Fixture::start_on(slow, |_| {}).await;
+    let queue = Queue::of(&fixture, "q").await;
+    let attach = |call| {
+        let attachment = Attachment { node: NodeId(1), call };
+        let (queue, consumer, session, window) = ("q".to_owned(), None, None, 1);
+        Command::ConsumerAttach(ConsumerAttach { queue, consumer, session, window, attachment })
+    };
+    propose_together(&fixture, (1..=60).map(attach).collect()).await;
+    queue.push_all((0..60).map(|_| job("")).collect()).await.unwrap();
+    let begun = Instant::now();
+    until(async || queue.stats().await.ready == 60).await;
+    let took = begun.elapsed();
+    assert!(took < 30 * delay, "one after the other: {took:?}");
+}

@@ -232,6 +232,9 @@ impl Consumer {
     /// Jobs for the next message: as many as fit, one at least if there is any.
     fn jobs(&mut self) -> Result<Vec<v1::DeliveredJob>, Status> {
         let mut jobs = Vec::new();
+        if self.held.is_empty() {
+            return Ok(jobs);
+        }
         let mut bytes = 0;
         // After they were taken in: a view from before does not have the newest ones.
         let (view, group) = (self.context.replica.stale(), self.context.replica.group());

@@ -56,8 +56,8 @@ pub(super) struct Consumer {
     pub(super) _counted: Counted,
 }
 
-/// What became of a change of the window.
-type Resized = Result<(u32, Outcome), Failure>;
+/// What became of a change of the window; none when that was not known in time.
+type Resized = Result<Option<(u32, Outcome)>, Failure>;
 
 /// What ends a wait for something to say.
 enum Woken {
@@ -185,14 +185,10 @@ impl Consumer {
         let (consumer, attachment) = (self.id, self.presence.mailbox().attachment());
         let command = Command::ConsumerResize(ConsumerResize { consumer, attachment, window });
         let resizing = tokio::spawn(async move {
-            loop {
-                let said = context.replica.propose(say::own(command.clone()), say::SAY).await;
-                if let Ok(Committed { index, outcome }) = said {
-                    context.replica.wait_index(index, say::SAY).await?;
-                    return Ok((window, outcome));
-                }
-                tokio::time::sleep(say::SAY_AGAIN).await;
-            }
+            let said = say::find(&context, say::own(command)).await;
+            let Some(Committed { index, outcome }) = said else { return Ok(None) };
+            context.replica.wait_index(index, say::SAY).await?;
+            Ok(Some((window, outcome)))
         });
         self.resizing = Some(AbortOnDropHandle::new(resizing));
     }
@@ -200,9 +196,11 @@ impl Consumer {
     fn resized(&mut self, resized: Resized) -> Result<(), Status> {
         self.resizing = None;
         match resized.map_err(Refused::from)? {
-            (window, Outcome::Done) => self.window = window,
-            (_, Outcome::Rejected(Rejection::ConsumerGone(_))) => self.lost = true,
-            (_, other) => return Err(wire::unexpected(other).into()),
+            // It is asked for again.
+            None => {}
+            Some((window, Outcome::Done)) => self.window = window,
+            Some((_, Outcome::Rejected(Rejection::ConsumerGone(_)))) => self.lost = true,
+            Some((_, other)) => return Err(wire::unexpected(other).into()),
         }
         Ok(())
     }

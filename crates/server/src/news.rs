@@ -7,7 +7,7 @@
 
 mod mailbox;
 
-pub(crate) use mailbox::Mailbox;
+pub(crate) use mailbox::{Mail, Mailbox};
 
 use quorate_consensus::Applied;
 use quorate_state::{Attachment, ConsumerId, Event, JobLease, NodeId, TicketId};
@@ -244,23 +244,24 @@ mod tests {
         news.tell(&[assigned(others[1], 4), assigned(here, 5), withdrawn(here, 3)]);
         mailbox.news().await;
         assert!(mailbox.news().now_or_never().is_none());
-        assert_eq!(mailbox.next_assigned(), Some(job(1)));
+        let of = |leases: &[u64]| leases.iter().map(|lease| (JobLease(*lease), job(*lease)));
         // What it has not taken out by then it never had.
-        assert_eq!(mailbox.next_assigned(), Some(job(5)));
-        assert_eq!((mailbox.next_assigned(), mailbox.next_withdrawn()), (None, None));
+        let mail = Mail { assigned: of(&[1, 5]).collect(), ..Mail::default() };
+        assert_eq!((mailbox.collect(), mailbox.collect()), (mail, Mail::default()));
         news.tell(&[withdrawn(here, 1), withdrawn(others[0], 2)]);
         mailbox.news().await;
-        assert_eq!(mailbox.next_withdrawn(), Some((job(1).id, JobLease(1))));
-        assert_eq!(mailbox.next_withdrawn(), None);
-        assert!(!mailbox.has_left());
+        let withdrawn = [(job(1).id, JobLease(1))].into();
+        assert_eq!(mailbox.collect(), Mail { withdrawn, ..Mail::default() });
         news.tell(&[Event::ConsumerLeft { consumer: ConsumerId(5), attachment: here }]);
         mailbox.news().await;
-        assert!(mailbox.has_left());
+        let left = true;
+        assert_eq!(mailbox.collect(), Mail { left, ..Mail::default() });
         // After a gap it takes in nothing more.
         news.tell(&[assigned(here, 6)]);
         news.resync();
         news.tell(&[assigned(here, 7)]);
-        assert!(mailbox.has_missed() && mailbox.next_assigned().is_none());
+        let missed = true;
+        assert_eq!(mailbox.collect(), Mail { left, missed, ..Mail::default() });
         assert!(strays.try_recv().is_err());
 
         // Nobody is there any more: each batch says so once, on its own node only.

@@ -24,13 +24,19 @@ pub(super) struct Shared {
     woken: Notify,
 }
 
-#[derive(Debug, Default)]
-struct Mail {
-    /// In the order of their deliveries.
-    assigned: BTreeMap<JobLease, AssignedJob>,
-    withdrawn: VecDeque<(JobId, JobLease)>,
-    left: bool,
-    missed: bool,
+/// What was kept in a mailbox since it was emptied last.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mail {
+    /// Jobs that the consumer was given, in the order of their deliveries.
+    pub(crate) assigned: BTreeMap<JobLease, AssignedJob>,
+    /// Those that were taken from it, of those it took out.
+    pub(crate) withdrawn: VecDeque<(JobId, JobLease)>,
+    /// The consumer is not here any more, as this node has applied it. What was taken from it before
+    /// that is in here, or was.
+    pub(crate) left: bool,
+    /// It may have been given jobs that are not in here, because this node applied more at once than
+    /// it can tell of. Nothing is assigned in here from then on.
+    pub(crate) missed: bool,
 }
 
 impl Mailbox {
@@ -54,25 +60,11 @@ impl Mailbox {
         self.shared.woken.notified().await;
     }
 
-    /// The next job that was given to the consumer.
-    pub(crate) fn next_assigned(&self) -> Option<AssignedJob> {
-        self.shared.lock().assigned.pop_first().map(|(_, job)| job)
-    }
-
-    /// The next job that was taken from it, of those it took out.
-    pub(crate) fn next_withdrawn(&self) -> Option<(JobId, JobLease)> {
-        self.shared.lock().withdrawn.pop_front()
-    }
-
-    /// Whether the consumer is not here any more, as this node has applied it.
-    pub(crate) fn has_left(&self) -> bool {
-        self.shared.lock().left
-    }
-
-    /// Whether it may have been given jobs that are not in here, because this node applied more at
-    /// once than it can tell of. Nothing is assigned in here from then on.
-    pub(crate) fn has_missed(&self) -> bool {
-        self.shared.lock().missed
+    /// Empties it. That somebody left or missed something it says for ever.
+    pub(crate) fn collect(&self) -> Mail {
+        let mut mail = self.shared.lock();
+        let (left, missed) = (mail.left, mail.missed);
+        std::mem::replace(&mut *mail, Mail { left, missed, ..Mail::default() })
     }
 }
 

@@ -5,7 +5,7 @@ use super::presence::Presence;
 use super::{ATTACH_WITHIN, attach_by, stopping, unknown_request};
 use crate::grpc::status::not_applied;
 use crate::grpc::{Context, Deadline, Refused, refusals, say};
-use crate::news::Mailbox;
+use crate::news::{Mail, Mailbox};
 use crate::wire;
 use futures::{FutureExt as _, StreamExt as _};
 use prost::Message as _;
@@ -17,7 +17,7 @@ use quorate_state::{
     AssignedJob, Command, ConsumerAttach, ConsumerId, ConsumerResize, Envelope, JobId, JobLease,
     Outcome, Rejection, query,
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status, Streaming};
 
@@ -83,14 +83,12 @@ impl Consumer {
                 return Err(stopping());
             }
             self.listen()?;
-            // What was taken from it before it left is in the mailbox by then.
-            let mailbox = self.presence.mailbox();
-            let unsure = mailbox.has_left() || mailbox.has_missed();
-            self.take_in();
+            let Mail { assigned, withdrawn, left, missed } = self.presence.mailbox().collect();
+            self.take_in(assigned, withdrawn);
             if let Some((JobId(job_id), JobLease(lease))) = self.withdrawn.pop_front() {
                 return Ok(Some(Told::Withdrawn(v1::JobWithdrawn { job_id, lease })));
             }
-            if unsure && !self.over {
+            if (left || missed) && !self.over {
                 match self.look_for_itself().await? {
                     Some(opened) => return Ok(Some(opened)),
                     None => self.over = true,
@@ -205,12 +203,15 @@ impl Consumer {
         Ok(())
     }
 
-    /// Takes in what the mailbox has. A job that was taken from it before its client heard of it is
+    /// Takes in what was in the mailbox. A job that was taken from it before its client heard of it is
     /// not told of at all.
-    fn take_in(&mut self) {
+    fn take_in(
+        &mut self,
+        assigned: BTreeMap<JobLease, AssignedJob>,
+        taken: VecDeque<(JobId, JobLease)>,
+    ) {
         let Self { presence, held, withdrawn, seen, .. } = self;
-        let mailbox = presence.mailbox();
-        while let Some((id, lease)) = mailbox.next_withdrawn() {
+        for (id, lease) in taken {
             if let Ok(at) = held.binary_search_by_key(&lease, |job| job.lease) {
                 held.remove(at);
             }
@@ -218,13 +219,10 @@ impl Consumer {
                 withdrawn.push_back((id, lease));
             }
         }
-        while let Some(job) = mailbox.next_assigned() {
-            // What it had when it came, and was given by the same entries, it has from those.
-            if job.lease > *seen {
-                *seen = job.lease;
-                held.push_back(job);
-            }
-        }
+        // What it had when it came, and was given by the same entries, it has from those.
+        let new = assigned.into_values().filter(|job| job.lease > *seen);
+        held.extend(new);
+        *seen = held.back().map_or(*seen, |job| job.lease.max(*seen));
     }
 
     /// Jobs for the next message: as many as fit, one at least if there is any.

@@ -8,7 +8,7 @@ use crate::failure::{Failure, Reason};
 use crate::forward::Link;
 use crate::proposer::{Answer, Answers, Proposal, ReplyTo, overtaken};
 use crate::replica::{PAUSE, Replica, no_leader};
-use crate::weight;
+use crate::weight::Weight;
 use quorate_state::{Envelope, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -60,7 +60,7 @@ pub struct Lane {
 struct Unanswered {
     tag: u64,
     envelope: Envelope,
-    bytes: usize,
+    weight: Weight,
     deadline: Instant,
     at: Place,
     _held: Option<OwnedSemaphorePermit>,
@@ -161,7 +161,8 @@ impl Lane {
         // What waits for a leader goes first.
         let queue = !self.waiting.is_empty();
         for Submission { tag, envelope, deadline } in submissions {
-            let held = match self.forwards.then(|| self.replica.0.held.take(&envelope)) {
+            let weight = Weight::of(&envelope);
+            let held = match self.forwards.then(|| self.replica.0.held.take(weight.bytes)) {
                 Some(Err(refusal)) => {
                     self.ready.push((tag, Err(refusal)));
                     continue;
@@ -175,9 +176,8 @@ impl Lane {
             self.waiting.insert(number);
             self.deadlines.insert((deadline, number));
             self.numbers.insert(tag, number);
-            let bytes = weight::size(&envelope);
-            self.held_bytes += bytes;
-            let unanswered = Unanswered { tag, envelope, bytes, deadline, at, _held: held };
+            self.held_bytes += weight.bytes;
+            let unanswered = Unanswered { tag, envelope, weight, deadline, at, _held: held };
             self.unanswered.insert(number, unanswered);
         }
         if !queue {
@@ -197,7 +197,7 @@ impl Lane {
     fn remove(&mut self, number: u64) -> Option<Unanswered> {
         let unanswered = self.unanswered.remove(&number)?;
         self.numbers.remove(&unanswered.tag);
-        self.held_bytes -= unanswered.bytes;
+        self.held_bytes -= unanswered.weight.bytes;
         self.deadlines.remove(&(unanswered.deadline, number));
         self.waiting.remove(&number);
         Some(unanswered)
@@ -260,8 +260,8 @@ impl Lane {
         for number in std::mem::take(&mut self.waiting) {
             let Some(unanswered) = self.unanswered.get_mut(&number) else { continue };
             let reply = ReplyTo::Lane { number, answers: self.answers.clone() };
-            let proposal = self.replica.0.proposer.proposal(unanswered.envelope.clone(), reply);
-            match proposal {
+            let (envelope, weight) = (unanswered.envelope.clone(), unanswered.weight);
+            match self.replica.0.proposer.proposal(envelope, weight, reply) {
                 Ok((proposal, claimed)) => {
                     unanswered.at = Place::Proposed(claimed);
                     proposals.push(proposal);

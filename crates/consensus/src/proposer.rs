@@ -3,7 +3,7 @@
 use crate::clock::{TermClock, WallClock};
 use crate::failure::{Failure, Reason};
 use crate::types::{Body, Raft, TypeConfig};
-use crate::weight::{grows, size};
+use crate::weight::{Weight, grows};
 use openraft::alias::CommittedLeaderIdOf;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::ClientWriteError;
@@ -86,7 +86,8 @@ pub(crate) fn tell(told: impl Iterator<Item = (ReplyTo, Answer)>) {
 /// A command on its way into an entry.
 pub(crate) struct Proposal {
     envelope: Envelope,
-    bytes: usize,
+    /// What it counts for in an entry.
+    work: usize,
     /// Set by whoever gets there first: the caller who gives up, or the proposer who takes it.
     claimed: Arc<AtomicBool>,
     pub(crate) reply: ReplyTo,
@@ -106,10 +107,10 @@ impl ByteBudget {
         Self { bytes: Arc::new(Semaphore::new(bytes_max)), bytes_max }
     }
 
-    /// Room for a command, or the refusal its caller is told. A command larger than the whole
-    /// budget takes all of it.
-    pub(crate) fn take(&self, envelope: &Envelope) -> Result<OwnedSemaphorePermit, Failure> {
-        let permits = u32::try_from(size(envelope).min(self.bytes_max)).unwrap_or(u32::MAX);
+    /// Room for a command of so many bytes, or the refusal its caller is told. A command larger than
+    /// the whole budget takes all of it.
+    pub(crate) fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
+        let permits = u32::try_from(bytes.min(self.bytes_max)).unwrap_or(u32::MAX);
         Arc::clone(&self.bytes).try_acquire_many_owned(permits).map_err(|_| {
             Failure::not_applied(
                 Reason::Overloaded,
@@ -156,7 +157,8 @@ impl Proposer {
         deadline: Instant,
     ) -> Result<Committed, Failure> {
         let (reply, answer) = oneshot::channel();
-        let (proposal, claimed) = self.proposal(envelope, ReplyTo::Caller(reply))?;
+        let weight = Weight::of(&envelope);
+        let (proposal, claimed) = self.proposal(envelope, weight, ReplyTo::Caller(reply))?;
         let claim = Claim(claimed);
         self.queue(vec![proposal]).map_err(|_| self.refusal())?;
         match tokio::time::timeout_at(deadline, answer).await {
@@ -174,6 +176,7 @@ impl Proposer {
     pub(crate) fn proposal(
         &self,
         envelope: Envelope,
+        weight: Weight,
         reply: ReplyTo,
     ) -> Result<(Proposal, Arc<AtomicBool>), Failure> {
         if self.disk_full.load(Ordering::Relaxed) && grows(&envelope.command) {
@@ -183,10 +186,10 @@ impl Proposer {
                  or give the disk more room",
             ));
         }
-        let permit = self.budget.take(&envelope)?;
+        let Weight { bytes, work } = weight;
+        let permit = self.budget.take(bytes)?;
         let claimed = Arc::<AtomicBool>::default();
-        let bytes = size(&envelope);
-        let proposal = Proposal { envelope, bytes, claimed: Arc::clone(&claimed), reply, permit };
+        let proposal = Proposal { envelope, work, claimed: Arc::clone(&claimed), reply, permit };
         Ok((proposal, claimed))
     }
 
@@ -251,14 +254,14 @@ struct Backlog(VecDeque<Proposal>);
 impl Backlog {
     /// The commands of the next entry: as many as fit, in order, one at least.
     fn next_entry(&mut self) -> Vec<Proposal> {
-        let mut bytes = 0;
+        let mut work = 0;
         let mut taken = Vec::new();
         while let Some(next) = self.0.front() {
-            let fits = taken.len() < ENTRY_COMMANDS_MAX && bytes + next.bytes <= ENTRY_BYTES_MAX;
+            let fits = taken.len() < ENTRY_COMMANDS_MAX && work + next.work <= ENTRY_BYTES_MAX;
             if !fits && !taken.is_empty() {
                 break;
             }
-            bytes += next.bytes;
+            work += next.work;
             taken.extend(self.0.pop_front());
         }
         taken
@@ -391,8 +394,8 @@ mod tests {
     use super::*;
     use crate::weight::DETACH_STEPS;
     use quorate_state::{
-        Caller, Command, ConsumerDetach, ConsumerId, FencingToken, JobLease, KvDelete, KvIncrement,
-        LockRelease, NewJob, Operation, PullRequest, QueuePull, QueuePush, Share, Transaction,
+        Caller, Command, ConsumerDetach, ConsumerId, JobLease, KvIncrement, NewJob, Operation,
+        PullRequest, QueueDelete, QueuePull, QueuePurge, QueuePush, Transaction,
     };
 
     fn add() -> Operation {
@@ -418,10 +421,10 @@ mod tests {
                 guard: None,
                 command: command.clone(),
             };
-            let permit = budget.take(&envelope).expect("there is room");
-            let (bytes, claimed) = (size(&envelope), Arc::default());
-            let reply = ReplyTo::Caller(oneshot::channel().0);
-            backlog.0.push_back(Proposal { envelope, bytes, claimed, reply, permit });
+            let Weight { bytes, work } = Weight::of(&envelope);
+            let permit = budget.take(bytes).expect("there is room");
+            let (claimed, reply) = (Arc::default(), ReplyTo::Caller(oneshot::channel().0));
+            backlog.0.push_back(Proposal { envelope, work, claimed, reply, permit });
         }
         backlog.next_entry().len()
     }
@@ -467,18 +470,14 @@ mod tests {
         let fits = ENTRY_COMMANDS_MAX / DETACH_STEPS;
         assert!((fits / 2..=fits).contains(&entry), "{entry} of {fits}");
     }
-
     #[test]
-    fn a_full_disk_takes_transactions_that_only_free_room() {
-        let delete =
-            || Operation::KvDelete(KvDelete { key: "k".into(), expect: Default::default() });
-        assert!(!grows(&transaction(vec![get(), delete()], vec![delete()])));
-        assert!(grows(&transaction(vec![get(), delete()], vec![add()])));
-        assert!(grows(&transaction(vec![delete(), add()], vec![])));
-        let release = LockRelease { name: "l".to_owned(), token: FencingToken(7) };
-        assert!(!grows(&transaction(vec![Operation::LockRelease(release)], vec![])));
-        let (name, share) = ("l".to_owned(), Share::Exclusive);
-        let acquire = Operation::LockAcquire { name, share, ttl_ms: 30_000 };
-        assert!(grows(&transaction(vec![delete(), acquire], vec![])));
+    fn what_goes_through_all_consumers_has_an_entry_to_itself() {
+        let queue = || "q".to_owned();
+        for command in [
+            Command::QueuePurge(QueuePurge { queue: queue() }),
+            Command::QueueDelete(QueueDelete { queue: queue() }),
+        ] {
+            assert_eq!(taken(&command, 10), 1, "{command:?}");
+        }
     }
 }

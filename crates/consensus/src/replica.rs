@@ -12,6 +12,7 @@ use crate::net::peers::{PeerClient, Peers, Purpose};
 use crate::proposer::{ByteBudget, Committed, Leadership, Proposer};
 use crate::status::{NodeStatus, Role};
 use crate::types::{self, Raft};
+use crate::weight::Weight;
 use openraft::ReadPolicy;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver as _;
@@ -112,7 +113,7 @@ impl Replica {
     ) -> Result<Committed, Failure> {
         let deadline = Instant::now() + timeout;
         // From here on, because a command may wait long for a leader, or for the way to it.
-        let _held = self.0.held.take(&envelope)?;
+        let _held = self.0.held.take(Weight::of(&envelope).bytes)?;
         loop {
             let attempt = match self.leader_soon(deadline).await? {
                 leader if leader == self.0.me.node => {

@@ -1,27 +1,46 @@
-//! What a command weighs: by its bytes, and by the work that it makes.
+//! What a command weighs: by its bytes while it is held, and by the work that it makes in an entry.
 
 use quorate_state::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
 use quorate_state::{
-    Caller, Command, DeadLetters, Envelope, HeldLock, NewJob, Operation, Transaction,
+    Caller, Command, DeadLetters, Envelope, HeldLock, KeySelector, NewJob, Operation, Redriven,
+    Transaction,
 };
 
 /// Bytes an envelope takes besides its key and value.
 const ENVELOPE_BYTES: usize = 128;
-/// Bytes that a step of a transaction, or a job of a push or pull, counts for besides what is in it:
-/// by its work, so that an entry has no more of them than it may have commands.
+/// What a step of a transaction, or a job of a push or pull, counts for in an entry besides what is in
+/// it: by its work, so that an entry has no more of them than it may have commands.
 const STEP_BYTES: usize = ENTRY_BYTES_MAX / ENTRY_COMMANDS_MAX;
 /// Steps that the end of a consumer counts for: between the few jobs that it has as a rule and the
 /// thousand that it may have.
 pub(crate) const DETACH_STEPS: usize = 32;
-/// Bytes that a transaction counts for which reads: its answer may have a megabyte
+/// What a transaction counts for in an entry if it reads: its answer may have a megabyte
 /// ([`quorate_state::limits::TRANSACTION_READ_BYTES_MAX`]), and those of an entry are held together.
 const READING_BYTES: usize = ENTRY_BYTES_MAX / 16;
 
 /// Bytes a lock takes in a command besides its names.
 const HELD_LOCK_BYTES: usize = 32;
 
-/// Bytes that a command counts for, in an entry and among those that are held.
-pub(crate) fn size(envelope: &Envelope) -> usize {
+/// What a command weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Weight {
+    /// Bytes that it takes while it is held.
+    pub(crate) bytes: usize,
+    /// What it counts for in an entry, which has [`ENTRY_BYTES_MAX`] of it: its bytes in the log, or
+    /// by what is to be done for it.
+    pub(crate) work: usize,
+}
+
+impl Weight {
+    pub(crate) fn of(envelope: &Envelope) -> Self {
+        let written = written(envelope);
+        let (held, work) = beside(&envelope.command);
+        Self { bytes: written + held, work: written + work }
+    }
+}
+
+/// Bytes of a command in the log.
+fn written(envelope: &Envelope) -> usize {
     let caller = match &envelope.caller {
         Caller::Idempotency { key } => key.len(),
         Caller::Anonymous | Caller::Session { .. } => 0,
@@ -33,9 +52,12 @@ pub(crate) fn size(envelope: &Envelope) -> usize {
         Command::KvDelete(delete) => delete.key.len(),
         Command::KvIncrement(increment) => increment.key.len(),
         Command::KvIncrementFloat(increment) => increment.key.len(),
-        // By its work, not its bytes: each has an entry to itself, and few are on their way.
-        Command::KvDeletePattern(_) => ENTRY_BYTES_MAX,
-        Command::Transaction(transaction) => transaction_size(transaction),
+        Command::KvDeletePattern(delete) => match &delete.selector {
+            KeySelector::Prefix(of) | KeySelector::Pattern(of) | KeySelector::Key(of) => {
+                of.len() + delete.after.as_ref().map_or(0, |after| after.len())
+            }
+        },
+        Command::Transaction(transaction) => transaction.bytes(),
         Command::SessionExpire(expire) => expire.ids.len() * 8,
         Command::MemberPublish(publish) => publish.client_addr.len() + publish.http_addr.len(),
         Command::LockAcquire(acquire) => acquire.request.name.len(),
@@ -48,15 +70,10 @@ pub(crate) fn size(envelope: &Envelope) -> usize {
             checkpoint.sessions.len() * 16 + locks.sum::<usize>()
         }
         Command::QueuePush(push) => {
-            push.queue.len() + push.jobs.iter().map(job_size).sum::<usize>()
+            push.queue.len() + push.jobs.iter().map(NewJob::bytes).sum::<usize>()
         }
-        // By its work: each job it takes is moved as one that is pushed.
-        Command::QueuePull(pull) => {
-            pull.request.queue.len() + pull.request.count as usize * STEP_BYTES
-        }
+        Command::QueuePull(pull) => pull.request.queue.len(),
         Command::ConsumerAttach(attach) => attach.queue.len(),
-        // By its work, which only the tables know: it may hand back as many jobs as a window has.
-        Command::ConsumerDetach(_) => DETACH_STEPS * STEP_BYTES,
         Command::QueueAck(ack) => ack.job.queue.len(),
         Command::QueueNack(nack) => nack.job.queue.len() + nack.error.len(),
         Command::QueueExtend(extend) => extend.job.queue.len(),
@@ -72,9 +89,14 @@ pub(crate) fn size(envelope: &Envelope) -> usize {
         Command::QueuePause(pause) => pause.queue.len(),
         Command::QueuePurge(purge) => purge.queue.len(),
         Command::QueueDelete(delete) => delete.queue.len(),
-        // As a step of a `DeletePattern`.
-        Command::QueueRedrive(_) => ENTRY_BYTES_MAX,
-        Command::SchedulePut(put) => put.name.len() + put.queue.len() + job_size(&put.job),
+        Command::QueueRedrive(redrive) => {
+            let jobs = match &redrive.which {
+                Redriven::Jobs(jobs) => jobs.len() * 8,
+                Redriven::After { .. } => 0,
+            };
+            redrive.queue.len() + jobs
+        }
+        Command::SchedulePut(put) => put.name.len() + put.queue.len() + put.job.bytes(),
         Command::ScheduleNext(next) => next.name.len(),
         Command::ScheduleDelete(delete) => delete.name.len(),
         Command::Tick
@@ -83,23 +105,48 @@ pub(crate) fn size(envelope: &Envelope) -> usize {
         | Command::LockCancel(_)
         | Command::LockAttach(_)
         | Command::LockDetachNode(_)
+        | Command::ConsumerDetach(_)
         | Command::ConsumerDetachNode(_)
         | Command::ConsumerResize(_) => 0,
     };
     ENVELOPE_BYTES + envelope.namespace.len() + caller + guard + command
 }
 
-/// What a job counts for in a push: its bytes and its work.
-fn job_size(job: &NewJob) -> usize {
-    STEP_BYTES + job.bytes()
+/// What a command takes while it is held, and what it counts for in an entry, beside what is written.
+fn beside(command: &Command) -> (usize, usize) {
+    match command {
+        Command::Transaction(transaction) => beside_transaction(transaction),
+        Command::QueuePush(push) => {
+            (push.jobs.len() * size_of::<NewJob>(), push.jobs.len() * STEP_BYTES)
+        }
+        Command::SchedulePut(_) => (size_of::<NewJob>(), STEP_BYTES),
+        // Each job it takes is moved as one that is pushed.
+        Command::QueuePull(pull) => (0, pull.request.count as usize * STEP_BYTES),
+        // Only the tables know: it may hand back as many jobs as a window has.
+        Command::ConsumerDetach(_) => (0, DETACH_STEPS * STEP_BYTES),
+        // Each has an entry to itself: it goes through many keys or jobs, or all consumers there are.
+        Command::KvDeletePattern(_)
+        | Command::QueuePurge(_)
+        | Command::QueueDelete(_)
+        | Command::QueueRedrive(_) => (0, ENTRY_BYTES_MAX),
+        _ => (0, 0),
+    }
 }
 
-fn transaction_size(transaction: &Transaction) -> usize {
+fn beside_transaction(transaction: &Transaction) -> (usize, usize) {
     let Transaction { conditions, then, otherwise } = transaction;
-    let mut operations = then.iter().chain(otherwise);
-    let reads = operations.any(|operation| matches!(operation, Operation::KvGet { .. }));
+    let operations = || then.iter().chain(otherwise);
+    let jobs = operations().map(|operation| match operation {
+        Operation::QueuePush(push) => push.jobs.len(),
+        _ => 0,
+    });
+    let held = size_of_val(&conditions[..])
+        + size_of_val(&then[..])
+        + size_of_val(&otherwise[..])
+        + jobs.sum::<usize>() * size_of::<NewJob>();
+    let reads = operations().any(|operation| matches!(operation, Operation::KvGet { .. }));
     let steps = conditions.len() + then.len() + otherwise.len() + transaction.jobs();
-    transaction.bytes() + steps * STEP_BYTES + if reads { READING_BYTES } else { 0 }
+    (held, steps * STEP_BYTES + if reads { READING_BYTES } else { 0 })
 }
 
 /// Whether a command leaves more behind than it finds.
@@ -158,5 +205,80 @@ pub(crate) fn grows(command: &Command) -> bool {
                 | Operation::QueueAck(_) => false,
             })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_state::{
+        ConsumerDetach, ConsumerId, FencingToken, JobLease, KvDelete, KvDeletePattern, KvIncrement,
+        LockRelease, PullRequest, QueueDelete, QueuePull, QueuePurge, QueuePush, QueueRedrive,
+        Share,
+    };
+
+    fn add() -> Operation {
+        Operation::KvIncrement(KvIncrement { key: "n".into(), by: 1 })
+    }
+
+    fn get() -> Operation {
+        Operation::KvGet { key: "k".into() }
+    }
+
+    fn transaction(then: Vec<Operation>, otherwise: Vec<Operation>) -> Command {
+        Command::Transaction(Transaction { conditions: Vec::new(), then, otherwise })
+    }
+
+    fn weight(command: Command) -> Weight {
+        let (namespace, caller, guard) = (String::new(), Caller::Anonymous, None);
+        Weight::of(&Envelope { namespace, caller, guard, command })
+    }
+
+    #[test]
+    fn what_makes_much_work_takes_no_more_room_than_it_has_bytes() {
+        let (consumer, delivered) = (ConsumerId(7), JobLease(0));
+        let detach = ConsumerDetach { consumer, attachment: Default::default(), delivered };
+        let request = PullRequest { queue: "q".into(), count: 128, wait_ms: 0 };
+        let selector = KeySelector::Prefix("p".into());
+        let which = Redriven::After { after: None, jobs_max: 1_000 };
+        for command in [
+            Command::ConsumerDetach(detach),
+            Command::QueuePull(QueuePull { request, attachment: Default::default() }),
+            Command::KvDeletePattern(KvDeletePattern { selector, after: None, keys_max: 1_000 }),
+            Command::QueuePurge(QueuePurge { queue: "q".into() }),
+            Command::QueueDelete(QueueDelete { queue: "q".into() }),
+            Command::QueueRedrive(QueueRedrive { queue: "q".into(), which }),
+        ] {
+            let Weight { bytes, work } = weight(command.clone());
+            assert!(bytes <= ENVELOPE_BYTES + 8, "{bytes}: {command:?}");
+            assert!(work >= 32 * STEP_BYTES, "{work}: {command:?}");
+        }
+    }
+
+    #[test]
+    fn jobs_and_steps_take_the_room_that_they_need() {
+        let jobs = vec![NewJob { payload: vec![0; 100].into(), ..NewJob::default() }; 128];
+        let push = QueuePush { queue: "q".into(), jobs };
+        let steps = vec![Operation::QueuePush(push.clone())];
+        let (conditions, otherwise) = (Vec::new(), steps.clone());
+        let both = Transaction { conditions, then: steps, otherwise };
+        let once = weight(Command::QueuePush(push)).bytes;
+        assert!(once >= 128 * (100 + size_of::<NewJob>()), "{once}");
+        let twice = weight(Command::Transaction(both)).bytes;
+        assert!(twice >= 2 * (once - ENVELOPE_BYTES), "{twice}");
+    }
+
+    #[test]
+    fn a_full_disk_takes_transactions_that_only_free_room() {
+        let delete =
+            || Operation::KvDelete(KvDelete { key: "k".into(), expect: Default::default() });
+        assert!(!grows(&transaction(vec![get(), delete()], vec![delete()])));
+        assert!(grows(&transaction(vec![get(), delete()], vec![add()])));
+        assert!(grows(&transaction(vec![delete(), add()], vec![])));
+        let release = LockRelease { name: "l".to_owned(), token: FencingToken(7) };
+        assert!(!grows(&transaction(vec![Operation::LockRelease(release)], vec![])));
+        let (name, share) = ("l".to_owned(), Share::Exclusive);
+        let acquire = Operation::LockAcquire { name, share, ttl_ms: 30_000 };
+        assert!(grows(&transaction(vec![delete(), acquire], vec![])));
     }
 }

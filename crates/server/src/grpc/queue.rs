@@ -228,6 +228,9 @@ impl Service {
         let revision = query::revision(tables, group)?.0;
         let (queue, job) = match found {
             Some((queue, item)) => (queue, Some(wire::queue::job(item))),
+            None if query::queue(tables, group, &of.namespace, &of.queue)?.is_none() => {
+                return Err(unknown(of.queue));
+            }
             None => (String::new(), None),
         };
         Ok(v1::GetJobResponse { job, queue, revision, group_id: group.0 })

@@ -26,13 +26,7 @@ impl Get {
         let Self { queue, job_id, stale } = self;
         let job = connect.run(async |client| {
             let get = client.queue().get_job(&queue, job_id);
-            let job = if stale { get.stale().await? } else { get.await? };
-            if job.is_none() {
-                // Fails when there is no such queue either.
-                let stats = client.queue().stats(&queue);
-                let _ = if stale { stats.stale().await? } else { stats.await? };
-            }
-            Ok(job)
+            Ok(if stale { get.stale().await? } else { get.await? })
         })?;
         match job {
             Some(job) => output.result(|| shown(&job, true), || text(&job)),

@@ -470,6 +470,7 @@ mod tests {
         let fits = ENTRY_COMMANDS_MAX / DETACH_STEPS;
         assert!((fits / 2..=fits).contains(&entry), "{entry} of {fits}");
     }
+
     #[test]
     fn what_goes_through_all_consumers_has_an_entry_to_itself() {
         let queue = || "q".to_owned();

@@ -244,9 +244,9 @@ mod tests {
         news.tell(&[assigned(others[1], 4), assigned(here, 5), withdrawn(here, 3)]);
         mailbox.news().await;
         assert!(mailbox.news().now_or_never().is_none());
-        let of = |leases: &[u64]| leases.iter().map(|lease| (JobLease(*lease), job(*lease)));
         // What it has not taken out by then it never had.
-        let mail = Mail { assigned: of(&[1, 5]).collect(), ..Mail::default() };
+        let assigned_now = [1, 5].map(|lease| (JobLease(lease), job(lease))).into();
+        let mail = Mail { assigned: assigned_now, ..Mail::default() };
         assert_eq!((mailbox.collect(), mailbox.collect()), (mail, Mail::default()));
         news.tell(&[withdrawn(here, 1), withdrawn(others[0], 2)]);
         mailbox.news().await;

@@ -6,6 +6,7 @@ use crate::grpc::blocking;
 use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 use croner::{CronComponent, YEAR_LOWER_LIMIT, YEAR_UPPER_LIMIT};
+use futures::TryStreamExt as _;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use quorate_consensus::{Applied, Replica};
@@ -27,6 +28,8 @@ const SEARCHED_YEARS: i32 = 50;
 const LOOK: Duration = Duration::from_secs(5);
 /// How long one answer may take. It is given again at the next look.
 const PROPOSAL: Duration = Duration::from_secs(5);
+/// Schedules that are answered at once. All there are may ask when a leader begins.
+const ANSWERS_AT_ONCE: usize = 64;
 
 /// The first time after `after_unix_ms` that a cron text names in a time zone, which is UTC when it is
 /// empty; none when there is no further one.
@@ -117,16 +120,21 @@ impl Answers {
     /// Answers those that ask just now. A leader that does not know of it yet looks at all of them
     /// when it does.
     async fn told(&mut self, events: &[Event]) {
-        for event in events {
-            let Event::ScheduleDue { namespace, name } = event else { continue };
-            if self.replica.leads_in().is_some() {
-                self.answer(|tables, group| {
-                    let asking = query::asking_schedule(tables, group, namespace, name)?;
-                    Ok(asking.into_iter().collect())
-                })
-                .await;
-            }
+        let due = events.iter().filter_map(|event| match event {
+            Event::ScheduleDue { namespace, name } => Some((namespace, name)),
+            _ => None,
+        });
+        let due: Vec<_> = due.collect();
+        if due.is_empty() || self.replica.leads_in().is_none() {
+            return;
         }
+        self.answer(|tables, group| {
+            let of = |(namespace, name): &(&String, &String)| {
+                query::asking_schedule(tables, group, namespace, name).transpose()
+            };
+            due.iter().filter_map(of).collect()
+        })
+        .await;
     }
 
     /// Answers all that ask, once in a term and when something was missed.
@@ -155,13 +163,15 @@ impl Answers {
                 return;
             }
         };
-        for schedule in asking {
-            let Some(envelope) = next(schedule, now.wall_ms) else { continue };
-            if let Err(failure) = self.replica.propose(envelope, PROPOSAL).await {
-                tracing::debug!(%failure, "the next time of a schedule could not be said yet");
-                self.looked_in = None;
-                return;
-            }
+        let replica = &self.replica;
+        let answers = asking.into_iter().filter_map(|schedule| next(schedule, now.wall_ms)).map(Ok);
+        let said = futures::stream::iter(answers)
+            .try_for_each_concurrent(ANSWERS_AT_ONCE, |answer| async {
+                replica.propose(answer, PROPOSAL).await.map(drop)
+            });
+        if let Err(failure) = said.await {
+            tracing::debug!(%failure, "the next time of a schedule could not be said yet");
+            self.looked_in = None;
         }
     }
 }

@@ -4,6 +4,9 @@ use crate::fixture::{Fixture, seen};
 use crate::queues::{Queue, job, until};
 use quorate_proto::v1;
 use quorate_proto::v1::repeats::Repeats as When;
+use quorate_storage::memory::DiskModel;
+use std::time::Duration;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 /// Longer than it takes until the next job comes.
@@ -108,6 +111,21 @@ async fn a_cron_text_pushes_its_job_at_the_times_it_names() {
     // A queue that is deleted is made again for the next one.
     assert!(queue.delete().await.deleted);
     assert_eq!(next(&queue, 1).await, ["a"]);
+}
+
+#[tokio::test]
+async fn many_schedules_that_ask_at_once_are_answered_together() {
+    let delay = Duration::from_millis(100);
+    let slow = DiskModel { sync_delay: Some(delay..=delay), ..DiskModel::immediate() };
+    let fixture = Fixture::start_on(slow, |_| {}).await;
+    let queue = Queue::of(&fixture, "q").await;
+    let begun = Instant::now();
+    let names: Vec<_> = (0..60).map(|number| format!("s{number}")).collect();
+    let puts = names.iter().map(|name| put(&queue, name, "", cron("0 0 1 1 *", "")));
+    assert!(futures::future::join_all(puts).await.iter().all(Result::is_ok));
+    until(async || list(&queue).await.iter().all(|shown| shown.next_unix_ms.is_some())).await;
+    let took = begun.elapsed();
+    assert!(took < 30 * delay, "one after the other: {took:?}");
 }
 
 #[tokio::test]

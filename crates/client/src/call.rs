@@ -7,22 +7,22 @@
 use crate::failure::{self, Cause, Failure};
 use crate::method::Method;
 use crate::nodes::Nodes;
-use crate::pipe::{Failed, MESSAGE_BYTES_MAX};
+use crate::pipe::Failed;
 use crate::pool::{Connected, Pool};
 use crate::random::Random;
 use crate::retry::{self, Budget};
 use quorate_proto::metadata::LEADER;
-use quorate_proto::v1::kv_service_client::KvServiceClient;
-use quorate_proto::v1::lock_service_client::LockServiceClient;
-use quorate_proto::v1::{
-    ListRequest, ListResponse, LockWatchRequest, LockWatchResponse, MembersRequest, WatchRequest,
-    WatchResponse, pipeline_answer, pipeline_call,
-};
+use quorate_proto::v1::MembersRequest;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Status};
+
+mod history;
+mod openings;
+
+use history::History;
 
 /// How often the members are asked for when nothing fails.
 const MEMBERS_EVERY: Duration = Duration::from_secs(30);
@@ -36,9 +36,6 @@ const SILENCE_MIN: Duration = Duration::from_millis(100);
 /// With less time left an attempt is not begun: a node answers 50 ms before the deadline it is
 /// given, so it would refuse such a request, or its answer would come too late.
 const ATTEMPT_MIN: Duration = Duration::from_millis(5);
-/// Failures of different nodes that an error text names.
-const NAMED_FAILURES_MAX: usize = 3;
-
 /// What a repetition of a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -236,33 +233,6 @@ impl Engine {
         }
     }
 
-    /// Opens a stream of list pages on whichever node answers first.
-    pub(crate) async fn open_list(
-        self: &Arc<Self>,
-        plan: &Plan,
-        request: ListRequest,
-    ) -> Result<Streaming<ListResponse>, Failure> {
-        self.call(plan, || OpenList(request.clone())).await
-    }
-
-    /// Opens a watch on whichever node answers first. Answers with where it begins, too.
-    pub(crate) async fn open_watch(
-        self: &Arc<Self>,
-        plan: &Plan,
-        request: WatchRequest,
-    ) -> Result<(u64, Streaming<WatchResponse>), Failure> {
-        self.call(plan, || OpenWatch(request.clone())).await
-    }
-
-    /// Opens a watch over a lock on whichever node answers first.
-    pub(crate) async fn open_lock_watch(
-        self: &Arc<Self>,
-        plan: &Plan,
-        request: LockWatchRequest,
-    ) -> Result<Streaming<LockWatchResponse>, Failure> {
-        self.call(plan, || OpenLockWatch(request.clone())).await
-    }
-
     /// Learns from a failed attempt.
     fn note(&self, addr: &str, connected: &Connected, failure: &Failure, status: &Status) {
         let mut nodes = self.nodes();
@@ -347,92 +317,6 @@ impl Engine {
     }
 }
 
-/// A list as a stream: always a call of its own, beside the pipeline.
-struct OpenList(ListRequest);
-
-impl Method for OpenList {
-    type Answer = Streaming<ListResponse>;
-    const PIPELINED: bool = false;
-
-    fn into_call(self) -> pipeline_call::Request {
-        pipeline_call::Request::KvList(self.0)
-    }
-
-    fn from_answer(_: pipeline_answer::Answer) -> Option<Self::Answer> {
-        None
-    }
-
-    async fn unary(
-        channel: Channel,
-        request: Request<Self>,
-    ) -> Result<Response<Self::Answer>, Status> {
-        KvServiceClient::new(channel)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            // Without the attempt's timeout, which would end the stream as well.
-            .list_stream(request.into_inner().0)
-            .await
-    }
-}
-
-/// A watch: always a call of its own, beside the pipeline. It has begun with its first message.
-struct OpenWatch(WatchRequest);
-
-impl Method for OpenWatch {
-    type Answer = (u64, Streaming<WatchResponse>);
-    const PIPELINED: bool = false;
-
-    fn into_call(self) -> pipeline_call::Request {
-        unreachable!("it is sent on its own")
-    }
-
-    fn from_answer(_: pipeline_answer::Answer) -> Option<Self::Answer> {
-        None
-    }
-
-    async fn unary(
-        channel: Channel,
-        request: Request<Self>,
-    ) -> Result<Response<Self::Answer>, Status> {
-        let answer = KvServiceClient::new(channel)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            // Without the attempt's timeout, which would end the stream as well.
-            .watch(request.into_inner().0)
-            .await?;
-        let (metadata, mut stream, extensions) = answer.into_parts();
-        let Some(first) = stream.message().await? else {
-            return Err(Status::unavailable("the watch ended before it began"));
-        };
-        Ok(Response::from_parts(metadata, (first.revision, stream), extensions))
-    }
-}
-
-/// A watch over a lock: always a call of its own, beside the pipeline.
-struct OpenLockWatch(LockWatchRequest);
-
-impl Method for OpenLockWatch {
-    type Answer = Streaming<LockWatchResponse>;
-    const PIPELINED: bool = false;
-
-    fn into_call(self) -> pipeline_call::Request {
-        unreachable!("it is sent on its own")
-    }
-
-    fn from_answer(_: pipeline_answer::Answer) -> Option<Self::Answer> {
-        None
-    }
-
-    async fn unary(
-        channel: Channel,
-        request: Request<Self>,
-    ) -> Result<Response<Self::Answer>, Status> {
-        LockServiceClient::new(channel)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            // Without the attempt's timeout, which would end the stream as well.
-            .watch(request.into_inner().0)
-            .await
-    }
-}
-
 type Sent<A> = Result<(A, Option<Arc<str>>), Failed>;
 
 /// Makes a call on its own.
@@ -478,62 +362,4 @@ fn is_local_timeout(status: &Status) -> bool {
         source = error.source();
     }
     false
-}
-
-/// The failed attempts of one call.
-#[derive(Default)]
-struct History {
-    /// Nodes that failed in this round.
-    tried: Vec<String>,
-    retries: u32,
-    maybe_applied: bool,
-    last: Option<Failure>,
-    /// The newest text per node, the oldest node first.
-    named: Vec<(String, String)>,
-}
-
-impl History {
-    fn push(&mut self, addr: String, failure: Failure) {
-        self.maybe_applied |= failure.maybe_applied;
-        self.named.retain(|(named, _)| *named != addr);
-        self.named.push((addr.clone(), failure.message.clone()));
-        if self.named.len() > NAMED_FAILURES_MAX {
-            self.named.remove(0);
-        }
-        if !self.tried.contains(&addr) {
-            self.tried.push(addr);
-        }
-        self.last = Some(failure);
-    }
-
-    /// The call ends with an answer that no retry would change. What the state machine remembers
-    /// holds for all attempts; anything else says nothing about an earlier one of open fate.
-    fn refused(self, mut failure: Failure) -> Failure {
-        if self.maybe_applied && !failure.is_remembered_rejection() && !failure.maybe_applied {
-            failure.maybe_applied = true;
-            failure.message =
-                format!("{} (an earlier attempt may have had its effect)", failure.message);
-        }
-        failure
-    }
-
-    /// The call ends because its time is up.
-    fn gave_up(self, plan: &Plan) -> Failure {
-        let Some(last) = self.last else { return Failure::deadline(plan.what) };
-        let texts: Vec<_> = self.named.into_iter().map(|(_, text)| text).collect();
-        let advice = if self.maybe_applied {
-            "read the state before repeating it"
-        } else {
-            "check that a majority of the nodes is running and that the endpoints are right"
-        };
-        let message = format!(
-            "{} got no answer in {} tries before its deadline: {}; {advice}",
-            plan.what,
-            self.retries,
-            texts.join("; ")
-        );
-        // Not an answer any more: nobody knows how the next try would have ended.
-        let cause = if last.cause == Cause::Answered { Cause::Deadline } else { last.cause };
-        Failure { cause, message, maybe_applied: self.maybe_applied, version: None, ..last }
-    }
 }

@@ -201,7 +201,8 @@ fn number(map: &MetadataMap, key: &str) -> Option<u64> {
     text(map, key, 20).and_then(|number| number.parse().ok())
 }
 
-fn bounded(text: &str, bytes_max: usize) -> &str {
+/// As much of the beginning of a text as there is room for.
+pub(crate) fn bounded(text: &str, bytes_max: usize) -> &str {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;

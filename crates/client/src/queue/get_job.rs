@@ -7,7 +7,7 @@ use crate::client::CallOptions;
 use quorate_proto::v1::{Consistency, GetJobRequest};
 
 /// Asks for a job; sent when awaited. None when it is neither in the queue nor among its dead
-/// letters.
+/// letters, and [`Error::NotFound`] when there is no such queue.
 #[derive(Clone, Debug)]
 #[must_use = "a request is sent when it is awaited"]
 pub struct GetJob {

@@ -15,7 +15,8 @@ use tokio::time::Instant;
 /// Jobs of one stream that may be here at once: a full window, and as many whose settlement is on its
 /// way. More were never asked for.
 const HELD_MAX: usize = 2 * super::consume::WINDOW_MAX as usize;
-/// Leases that were left to others and are remembered: more than a window are not alive.
+/// Leases that were left to others and are remembered: one consumer has no more than a window of them,
+/// and those of the one before it come on no stream any more.
 const LEFT_MAX: usize = super::consume::WINDOW_MAX as usize;
 
 /// The lease of one delivery.

@@ -4,14 +4,15 @@ use super::{JobState, Queue, sent_when_awaited};
 use crate::Error;
 use crate::call::Effect;
 use crate::client::CallOptions;
+use crate::failure::bounded;
 use crate::kv::{call_settings, guard_setting, millis, mutation_settings};
 use quorate_proto::v1::{NackRequest, NackResponse, NackVerdict, Origin};
 use std::time::Duration;
 
 /// The longest wait for another attempt.
 pub(super) const DELAY_MAX: Duration = Duration::from_secs(366 * 86_400);
-/// What is kept of an error. More of it could make the whole call too large.
-const ERROR_BYTES_MAX: usize = 1_024;
+/// What is kept of an error, or of a note. More of it could make the whole call too large.
+pub(super) const TEXT_BYTES_MAX: usize = 1_024;
 
 /// What became of a job that is not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +60,7 @@ impl Nack {
     /// What went wrong; the first 1024 bytes are kept, of the last ten attempts.
     pub fn error(mut self, error: impl Into<String>) -> Self {
         self.error = error.into();
-        let end = (0..=ERROR_BYTES_MAX).rev().find(|end| self.error.is_char_boundary(*end));
-        self.error.truncate(end.unwrap_or(0));
+        self.error.truncate(bounded(&self.error, TEXT_BYTES_MAX).len());
         self
     }
 

@@ -1,9 +1,11 @@
 //! `queue progress`: says how far the work on a job is.
 
 use super::Queue;
+use super::nack::TEXT_BYTES_MAX;
 use crate::Error;
 use crate::call::Effect;
 use crate::client::CallOptions;
+use crate::failure::bounded;
 use quorate_proto::v1::ProgressRequest;
 
 /// What is said of the work on a job.
@@ -31,7 +33,7 @@ pub(super) async fn progress(
         job_id,
         lease,
         permille,
-        note: said.note.clone(),
+        note: bounded(&said.note, TEXT_BYTES_MAX).to_owned(),
     };
     queue.inner.read(&plan, request).await?;
     Ok(())

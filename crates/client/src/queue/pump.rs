@@ -128,18 +128,21 @@ impl Pump {
     pub(super) async fn run(mut self, first: Opened) {
         let mut open = Some(first);
         let over = loop {
-            let opened = match open.take() {
-                Some(opened) => opened,
+            let (opened, rest) = match open.take() {
+                Some(opened) => (opened, Vec::new()),
                 None => match self.reopen().await {
-                    Ok(Some(opened)) => {
-                        self.hand_back_what_waited().await;
-                        opened
-                    }
+                    Ok(Some(opened)) => (opened, self.what_waited()),
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
                 },
             };
-            match self.follow(opened).await {
+            let mut heard = false;
+            let following = self.follow(opened, &mut heard);
+            let (ended, ()) = tokio::join!(following, self.hand_all_back(rest));
+            if heard {
+                self.failures = 0;
+            }
+            match ended {
                 Ended::Closed => break Ok(()),
                 Ended::Failed(error) => break Err(error),
                 Ended::Broken(why) => {
@@ -164,11 +167,12 @@ impl Pump {
         self.hand_all_back(rest).await;
     }
 
-    /// Who has no session comes back as somebody else, with a whole window for other jobs: those that
-    /// wait here since before would be too many.
-    async fn hand_back_what_waited(&self) {
-        if self.was.is_none() {
-            self.hand_all_back(self.holder.drain()).await;
+    /// What is to be handed back after a break: who has no session comes back as somebody else, with
+    /// a whole window for other jobs, and those that wait here since before would be too many.
+    fn what_waited(&self) -> Vec<Waiting> {
+        match self.was {
+            None => self.holder.drain(),
+            Some(_) => Vec::new(),
         }
     }
 
@@ -213,8 +217,8 @@ impl Pump {
         }
     }
 
-    /// Takes in what comes until the stream ends.
-    async fn follow(&mut self, mut opened: Opened) -> Ended {
+    /// Takes in what comes until the stream ends, and tells whether anything did.
+    async fn follow(&self, mut opened: Opened, heard: &mut bool) -> Ended {
         let wishes = self.wishes.clone();
         // Once closing, until when its end is waited for.
         let mut until: Option<Instant> = None;
@@ -234,7 +238,7 @@ impl Pump {
                 Err(status) => Err(judge(&status)),
             };
             match taken {
-                Ok(()) => self.failures = 0,
+                Ok(()) => *heard = true,
                 Err(_) if until.is_some() => return Ended::Closed,
                 Err(ended) => return ended,
             }

@@ -8,17 +8,16 @@ use std::sync::Arc;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
 
+/// A replica, and what it told in batches.
+type Heard = (Replica, Vec<Arc<Vec<Event>>>);
+
 #[derive(Default)]
 pub(super) struct Following([Option<(u64, Receiver<Applied>)>; NODES.len()]);
 
 impl Following {
     /// The replica at work on a node, and what it told since the last look; none when nothing runs
     /// there. What it missed to tell, as after a snapshot, others have told.
-    pub(super) fn look(
-        &mut self,
-        node: usize,
-        machine: &Machine,
-    ) -> Result<Option<(Replica, Vec<Arc<Vec<Event>>>)>, String> {
+    pub(super) fn look(&mut self, node: usize, machine: &Machine) -> Result<Option<Heard>, String> {
         let following = &mut self.0[node];
         let Some((incarnation, replica)) = machine.replica() else {
             *following = None;

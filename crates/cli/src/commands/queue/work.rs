@@ -59,7 +59,7 @@ pub(super) struct Work {
     /// End after so many jobs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_jobs: Option<u64>,
-    /// How long those that run have when this command is to end
+    /// How long jobs that run may go on when this command is to end
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
     grace: Duration,
     /// Jobs of a worker that vanished are delivered again after this long, 1s to 1h
@@ -333,7 +333,10 @@ impl Drop for Seat<'_> {
     fn drop(&mut self) {
         let Some(mut running) = self.running.take() else { return };
         let place = self.place.take();
-        self.bench.lock(&self.bench.ending).spawn(async move {
+        let mut ending = self.bench.lock(&self.bench.ending);
+        // Those that are gone by now: with every job that is withdrawn there is one more.
+        while ending.try_join_next().is_some() {}
+        ending.spawn(async move {
             running.end().await;
             drop(place);
         });

@@ -34,6 +34,8 @@ pub(crate) enum Said {
     },
     /// Nothing for so long.
     Pause(Duration),
+    /// Nothing at all, not even that it is open.
+    Nothing,
     Fail(Status),
     /// The stream ends as if all were said.
     End,
@@ -161,8 +163,17 @@ impl QueueService for Node {
                 held.collect(),
             )
         });
-        if let [Said::Fail(status)] = &script[..] {
-            return Err(status.clone());
+        match &script[..] {
+            [Said::Fail(status)] => return Err(status.clone()),
+            [Said::Nothing] => {
+                // By a task of its own: this one ends with the call.
+                tokio::spawn(async move {
+                    while let Ok(Some(_)) = requests.message().await {}
+                    state.queues(|queues| queues.windows.push((stream, None)));
+                });
+                return std::future::pending().await;
+            }
+            _ => {}
         }
         let (told, telling) = mpsc::channel(MESSAGES_MAX);
         let opened = Told::Opened(ConsumeOpened { consumer_id, group_id: 0, held_leases });
@@ -200,6 +211,7 @@ impl QueueService for Node {
                             continue;
                         }
                         Said::Fail(status) => Err(status),
+                        Said::Nothing => unreachable!("it is a script of its own"),
                         Said::End => return,
                         Said::Cut => {
                             // What was sent arrives: on a paused clock nothing takes time.

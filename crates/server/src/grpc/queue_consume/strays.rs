@@ -1,6 +1,6 @@
 //! Consumers that the log has on this node, and that nobody is there for.
 
-use crate::grpc::{Context, say};
+use crate::grpc::{Context, blocking, say};
 use crate::news::Stray;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -47,7 +47,8 @@ pub(crate) async fn look_after(context: Context, mut strays: mpsc::Receiver<Stra
 async fn send_predecessors_away(context: &Context) {
     let view = view(context).await;
     let node = context.replica.node_id();
-    let here = match query::consumers_on(&*view.tables, context.replica.group(), node) {
+    let here = blocking(|| query::consumers_on(&*view.tables, context.replica.group(), node));
+    let here = match here {
         Ok(here) => here,
         Err(error) => {
             tracing::warn!(%error, "who consumed on this node before can't be read");

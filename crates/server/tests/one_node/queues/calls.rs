@@ -99,7 +99,8 @@ async fn what_is_wrong_is_refused_with_its_reason() {
     not_found(&calls.cancel(cancel).await.unwrap_err(), "QUEUE_UNKNOWN");
     let redrive = v1::RedriveRequest { queue: "q".into(), ..Default::default() };
     not_found(&calls.redrive(redrive).await.unwrap_err(), "QUEUE_UNKNOWN");
-    assert_eq!(queue.get(7).await, (None, String::new()));
+    let get = v1::GetJobRequest { queue: "q".into(), job_id: 7, ..Default::default() };
+    not_found(&calls.get_job(get).await.unwrap_err(), "QUEUE_UNKNOWN");
     queue.resume().await;
     not_found(&queue.ack(&unknown).await.unwrap_err(), "JOB_UNKNOWN");
     let nack = queue.nacks(&unknown, v1::NackVerdict::Dead);

@@ -121,6 +121,18 @@ impl Ended {
         }
     }
 
+    /// Its stdout as JSON, a value on each line.
+    ///
+    /// # Panics
+    /// When a line is none.
+    pub fn json_lines(&self) -> Vec<Value> {
+        let parse = |line: &str| match serde_json::from_str(line) {
+            Ok(value) => value,
+            Err(error) => panic!("a line of stdout is no JSON ({error}): {self:?}"),
+        };
+        self.text().lines().map(parse).collect()
+    }
+
     /// Its stderr as JSON.
     ///
     /// # Panics
@@ -204,6 +216,16 @@ impl Quorate {
     pub async fn run(&self, line: &str) -> Ended {
         let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         self.run_with(&arguments, None).await
+    }
+
+    /// Runs a command line, split at bars because its arguments have spaces in them, and perhaps with
+    /// this on stdin.
+    ///
+    /// # Panics
+    /// When it can't be run, or does not end.
+    pub async fn run_apart(&self, line: &str, stdin: Option<&[u8]>) -> Ended {
+        let arguments: Vec<OsString> = line.split('|').map(OsString::from).collect();
+        self.run_with(&arguments, stdin).await
     }
 
     /// Runs a command with these arguments, and perhaps this on stdin.

@@ -32,11 +32,8 @@ async fn kv_watch_writes_a_line_for_each_change() {
     assert!(watched.stderr.contains(&format!("behind revision {before}")), "{watched:?}");
 
     let line = format!("kv watch --key user.1 --from-revision {first} --count 2 -o json");
-    let lines = run(&line).await.expect(0).text();
-    let lines: Vec<Value> =
-        lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(
-        lines,
+        run(&line).await.expect(0).json_lines(),
         [
             json!({ "revision": first, "change": "set", "key": "user.1", "value": "a", "version": 1,
                 "create_revision": first, "ttl_ms": 60_000 }),

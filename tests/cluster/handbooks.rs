@@ -2,7 +2,7 @@
 
 use quorate_tests::processes::Quorate;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The command lines in a document: in its fenced blocks, and where one is quoted in the text.
 fn commands(text: &str) -> Vec<String> {
@@ -30,6 +30,31 @@ fn commands(text: &str) -> Vec<String> {
     commands
 }
 
+/// The flags that a command takes: those that its list of options has. What its text says of others
+/// counts for nothing.
+fn flags(help: &str) -> impl Iterator<Item = &str> {
+    let options = help.lines().filter_map(|line| {
+        let option = line.trim_start();
+        // A value that is possible begins with a dash, too, and a space.
+        let is_one = option.len() < line.len() && option.starts_with('-');
+        let is_one = is_one && !option.starts_with("- ");
+        // What it is for may stand behind it.
+        is_one.then(|| option.split("  ").next().unwrap_or(option))
+    });
+    options.flat_map(|option| option.split(|c: char| !c.is_alphanumeric() && c != '-'))
+}
+
+/// The documents, of which there may be more tomorrow.
+fn documents() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let docs = std::fs::read_dir(root.join("docs")).expect("there are documents");
+    let mut documents: Vec<_> = docs.map(|entry| entry.expect("it can be read").path()).collect();
+    documents.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    assert!(!documents.is_empty(), "there are documents");
+    documents.push(root.join("README.md"));
+    documents
+}
+
 /// What each command says of itself, by its words.
 struct Helps {
     quorate: Quorate,
@@ -53,8 +78,7 @@ impl Helps {
         for word in command.split_whitespace().skip(1).take_while(|word| *word != "--") {
             let flag = word.split('=').next().unwrap_or(word);
             if flag.starts_with("--") {
-                let shown = help.split(|c: char| !c.is_alphanumeric() && c != '-');
-                if !shown.into_iter().any(|shown| shown == flag) {
+                if !flags(&help).any(|shown| shown == flag) {
                     return Some(format!("`{command}`: `quorate {}` has no {flag}", words.trim()));
                 }
                 continue;
@@ -80,20 +104,13 @@ impl Helps {
 
 #[tokio::test]
 async fn the_commands_in_the_documents_are_there() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut helps = Helps { quorate: Quorate::bare(), known: BTreeMap::new() };
     let mut found = 0;
-    for name in [
-        "README.md",
-        "docs/coordination.md",
-        "docs/operations.md",
-        "docs/performance.md",
-        "docs/queues.md",
-    ] {
-        let text = std::fs::read_to_string(root.join(name)).expect("the document is there");
+    for document in documents() {
+        let text = std::fs::read_to_string(&document).expect("the document is there");
         for command in commands(&text) {
             found += 1;
-            assert_eq!(helps.missing(&command).await, None, "{name}");
+            assert_eq!(helps.missing(&command).await, None, "{}", document.display());
         }
     }
     assert!(found > 50, "so few show little: {found}");
@@ -107,13 +124,16 @@ async fn planted_commands_are_found() {
                 $ quorate queue push q x --delay 5s --dedupe-kay k\n\
                 printf x | quorate queue push q \\\n  --lanes\n\
                 quorate queue work q --parallel 4 -- ./any --flag\n\
+                quorate lock acquire l --token 7\n\
                 ```\n";
     let mut helps = Helps { quorate: Quorate::bare(), known: BTreeMap::new() };
     let mut missing = Vec::new();
     for command in commands(text) {
         missing.extend(helps.missing(&command).await);
     }
-    let expected = ["quorate kv sets", "quorate kv gat", "no --dedupe-kay", "no --lanes"];
+    // The last one is named in the text of that command's help.
+    let expected =
+        ["quorate kv sets", "quorate kv gat", "no --dedupe-kay", "no --lanes", "no --token"];
     assert_eq!(missing.len(), expected.len(), "{missing:#?}");
     for (missing, part) in missing.iter().zip(expected) {
         assert!(missing.contains(part), "{missing}: {part}");

@@ -1,24 +1,12 @@
 //! Locks and sessions on the command line.
 
-use crate::running::Running;
+use crate::running::{PATIENCE, Running, nodes};
 use nix::sys::signal::Signal;
 use quorate_client::{Client, Error, TxnResult};
-use quorate_testkit::process::ProcessCluster;
 use quorate_tests::processes::{Quorate, alone, send, wait_until};
 use serde_json::{Value, json};
-use std::ffi::OsString;
 use std::future::IntoFuture as _;
 use std::time::Duration;
-
-/// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-async fn one_node() -> (ProcessCluster, Quorate) {
-    let mut cluster = ProcessCluster::start(1).await.expect("a node starts");
-    cluster.wait_ready().await.expect("it leads itself");
-    let quorate = Quorate::of(&cluster);
-    (cluster, quorate)
-}
 
 /// Takes a lock; answers the token and the session.
 async fn acquire(quorate: &Quorate, arguments: &str) -> (u64, u64) {
@@ -44,7 +32,7 @@ fn run_script(quorate: &Quorate, options: &str, script: &str) -> Running {
 #[tokio::test]
 async fn a_lock_is_acquired_shown_renewed_and_released() {
     let _alone = alone().await;
-    let (cluster, quorate) = one_node().await;
+    let (cluster, quorate) = nodes(1).await;
     let got = quorate.run("lock acquire l --ttl 20s -o json").await.expect(0).json();
     let token = got["token"].as_u64().expect("it is a number");
     let session = got["session"].as_u64().expect("it is a number");
@@ -85,12 +73,9 @@ async fn a_lock_is_acquired_shown_renewed_and_released() {
         let lost = quorate.run(&format!("lock renew l --token {wrong} -o json")).await.expect(4);
         assert_eq!(lost.error_json()["reason"], "LOCK_LOST");
     }
-    let listed = quorate.run("lock list -o json").await.expect(0).text();
-    let names: Vec<Value> = listed
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).expect("it is JSON")["name"].clone())
-        .collect();
-    assert_eq!(names, [json!("l"), json!("other")]);
+    let listed = quorate.run("lock list -o json").await.expect(0).json_lines();
+    let names: Vec<_> = listed.iter().map(|lock| &lock["name"]).collect();
+    assert_eq!(names, ["l", "other"]);
     let table = quorate.run("lock list o*").await.expect(0).text();
     assert!(table.contains("other") && table.contains("shared"), "{table}");
     assert_eq!(table.lines().count(), 2, "{table}");
@@ -106,7 +91,7 @@ async fn a_lock_is_acquired_shown_renewed_and_released() {
 #[tokio::test]
 async fn what_comes_after_a_lock_was_lost_is_refused() {
     let _alone = alone().await;
-    let (cluster, quorate) = one_node().await;
+    let (cluster, quorate) = nodes(1).await;
     let (token, session) = acquire(&quorate, "l").await;
     let guard = format!("--guard l:{token}");
     quorate.run(&format!("kv set k 1 {guard}")).await.expect(0);
@@ -124,12 +109,10 @@ async fn what_comes_after_a_lock_was_lost_is_refused() {
         assert_eq!(refused["reason"], "LOCK_LOST", "{line}");
     }
     let document = br#"{"then": [{"op": "set", "key": "k", "value": "2"}]}"#;
-    let txn: Vec<OsString> = ["txn", "-", "--guard", &guard[8..]].map(OsString::from).to_vec();
-    quorate.run_with(&txn, Some(document)).await.expect(4).expect_stderr("LOCK_LOST");
+    let txn = format!("txn|-|--guard|{}", &guard[8..]);
+    quorate.run_apart(&txn, Some(document)).await.expect(4).expect_stderr("LOCK_LOST");
     assert_eq!(quorate.run("kv get k").await.expect(0).stdout, b"1");
-    let txn: Vec<OsString> =
-        ["txn", "-", "--guard", &format!("l:{newer}")].map(OsString::from).to_vec();
-    quorate.run_with(&txn, Some(document)).await.expect(0);
+    quorate.run_apart(&format!("txn|-|--guard|l:{newer}"), Some(document)).await.expect(0);
     assert_eq!(quorate.run("kv get k").await.expect(0).stdout, b"2");
 
     // One that nobody renews is over after its ttl.
@@ -176,7 +159,7 @@ async fn what_comes_after_a_lock_was_lost_is_refused() {
 #[tokio::test]
 async fn what_a_transaction_took_is_adopted_and_released_like_any_other() {
     let _alone = alone().await;
-    let (cluster, quorate) = one_node().await;
+    let (cluster, quorate) = nodes(1).await;
     let client = Client::builder().endpoints(cluster.endpoints()).connect();
     let client = client.expect("the options are right");
     let locks = client.locks();
@@ -230,7 +213,7 @@ async fn what_a_transaction_took_is_adopted_and_released_like_any_other() {
 #[tokio::test]
 async fn a_lock_that_is_dropped_is_given_back_without_another_session() {
     let _alone = alone().await;
-    let (cluster, quorate) = one_node().await;
+    let (cluster, quorate) = nodes(1).await;
     let client = Client::builder().endpoints(cluster.endpoints()).connect();
     let client = client.expect("the options are right");
     let lock = client.locks().acquire("l").no_wait().await.expect("it is free");
@@ -248,7 +231,7 @@ async fn a_lock_that_is_dropped_is_given_back_without_another_session() {
 #[tokio::test]
 async fn a_watch_has_a_line_for_each_change() {
     let _alone = alone().await;
-    let (cluster, quorate) = one_node().await;
+    let (cluster, quorate) = nodes(1).await;
     let mut command = quorate.command();
     command.args(["lock", "watch", "l", "--count", "3", "-o", "json"]);
     let mut running = Running::start(command);
@@ -272,7 +255,7 @@ async fn a_watch_has_a_line_for_each_change() {
 #[tokio::test]
 async fn a_command_runs_under_a_lock_that_is_kept_for_it() {
     let _alone = alone().await;
-    let (cluster, quorate) = one_node().await;
+    let (cluster, quorate) = nodes(1).await;
     // Longer than its ttl, so that it has to be renewed.
     let script =
         "echo $QUORATE_LOCK_NAME $QUORATE_FENCING_TOKEN $QUORATE_ENDPOINTS; read x; exit 7";
@@ -338,7 +321,7 @@ async fn a_command_runs_under_a_lock_that_is_kept_for_it() {
 #[tokio::test]
 async fn a_command_whose_lock_is_lost_is_ended() {
     let _alone = alone().await;
-    let (cluster, quorate) = one_node().await;
+    let (cluster, quorate) = nodes(1).await;
     // What it has started is ended as well, also where it does not heed the first signal.
     let deaf = "trap 'echo told' TERM; echo ready; while :; do sleep 0.05; done";
     let parent = "echo ready; sleep 600; echo done";

@@ -1,9 +1,9 @@
 //! The task queue on the command line.
 
-use crate::jobs::{nodes, pull, push, stats, text, wait_for_stats};
+use crate::jobs::{pull, push, stats, text, wait_for_stats};
+use crate::running::nodes;
 use quorate_tests::processes::alone;
 use serde_json::{Value, json};
-use std::ffi::OsString;
 use std::time::{Duration, SystemTime};
 
 #[tokio::test]
@@ -21,9 +21,7 @@ async fn a_job_is_pushed_pulled_and_settled() {
     let first = push(&quorate, "q one --header a=b --content-type text/plain --group g").await;
     let urgent = push(&quorate, "q two --priority 9").await;
     assert_ne!(first, urgent);
-    let peeked = quorate.run("queue peek q --count 2 -o json").await.expect(0).text();
-    let next: Vec<Value> =
-        peeked.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect();
+    let next = quorate.run("queue peek q --count 2 -o json").await.expect(0).json_lines();
     assert_eq!((text(&next[0], "id"), text(&next[1], "id")), (&urgent[..], &first[..]));
 
     let jobs = pull(&quorate, "q --count 5").await;
@@ -117,8 +115,7 @@ async fn what_is_said_of_a_push_is_heeded() {
     let _alone = alone().await;
     let (cluster, quorate) = nodes(1).await;
     // To the byte, also what is no text.
-    let arguments: Vec<OsString> = ["queue", "push", "q", "-"].map(OsString::from).to_vec();
-    quorate.run_with(&arguments, Some(&[0xff, 0, b'\n'])).await.expect(0);
+    quorate.run_apart("queue|push|q|-", Some(&[0xff, 0, b'\n'])).await.expect(0);
     let job = pull(&quorate, "q").await.remove(0);
     assert_eq!(text(&job, "payload_base64"), "/wAK");
     assert!(job.get("payload").is_none());
@@ -147,10 +144,8 @@ async fn what_is_said_of_a_push_is_heeded() {
 
     // A line each, in batches.
     let lines: String = (0..1_000).map(|number| format!("line {number}\n")).collect();
-    let arguments: Vec<OsString> =
-        ["queue", "push", "many", "--lines", "-o", "json"].map(OsString::from).to_vec();
-    let pushed = quorate.run_with(&arguments, Some(lines.as_bytes())).await.expect(0).json();
-    assert_eq!(pushed, json!({ "pushed": 1_000 }));
+    let pushed = quorate.run_apart("queue|push|many|--lines|-o|json", Some(lines.as_bytes())).await;
+    assert_eq!(pushed.expect(0).json(), json!({ "pushed": 1_000 }));
     assert_eq!(stats(&quorate, "many").await["ready"], 1_000);
     let jobs = pull(&quorate, "many --count 3").await;
     let payloads: Vec<_> = jobs.iter().map(|job| text(job, "payload")).collect();
@@ -246,11 +241,9 @@ async fn a_queue_is_made_changed_paused_purged_and_deleted() {
         quorate.run("queue stats q --watch --every 100ms --count 3").await.expect(0).text();
     assert_eq!(watched.lines().count(), 3, "{watched}");
     assert!(!watched.contains('\u{1b}') && watched.contains("acked 0.0/s"), "{watched}");
-    let watched =
-        quorate.run("queue stats q --watch --every 100ms --count 2 -o json").await.expect(0).text();
-    let last: Value =
-        serde_json::from_str(watched.lines().last().expect("there are two")).expect("it is JSON");
-    assert_eq!(last["per_second"]["pushed"], 0.0);
+    let watched = quorate.run("queue stats q --watch --every 100ms --count 2 -o json").await;
+    let watched = watched.expect(0).json_lines();
+    assert_eq!(watched[1]["per_second"]["pushed"], 0.0);
 
     let purged = quorate.run("queue purge q -o json").await.expect(0).json();
     assert_eq!(purged["purged"], 3);

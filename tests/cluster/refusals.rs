@@ -1,6 +1,7 @@
 //! What queues refuse, and what becomes of jobs that nobody settles.
 
-use crate::jobs::{nodes, pull, push, run_apart, stats, text, wait_for_stats};
+use crate::jobs::{pull, push, stats, text, wait_for_stats};
+use crate::running::nodes;
 use quorate_tests::processes::alone;
 use serde_json::json;
 
@@ -30,21 +31,21 @@ async fn what_is_wrong_with_a_command_is_said() {
 
     // To the byte.
     let mut payload = vec![b'x'; 1 << 20];
-    run_apart(&quorate, "queue|push|q|-", Some(&payload)).await.expect(0);
+    quorate.run_apart("queue|push|q|-", Some(&payload)).await.expect(0);
     payload.push(b'x');
-    let refused = run_apart(&quorate, "queue|push|q|-|-o|json", Some(&payload)).await.expect(1);
+    let refused = quorate.run_apart("queue|push|q|-|-o|json", Some(&payload)).await.expect(1);
     let error = refused.error_json();
     assert!(text(&error, "error").contains("1048576"), "{error}");
     // Of lines those before it are there.
     let lines = [b"one\n".to_vec(), payload].concat();
-    let refused = run_apart(&quorate, "queue|push|lines|--lines", Some(&lines)).await.expect(2);
+    let refused = quorate.run_apart("queue|push|lines|--lines", Some(&lines)).await.expect(2);
     refused.expect_stderr("longer than 1048576 bytes");
     assert_eq!(stats(&quorate, "q").await["pushed"], 1);
 
     // A header name and value at a time, 64 of them.
     let headers = |count: usize| "|--header|a=b".repeat(count);
-    run_apart(&quorate, &format!("queue|push|q|x{}", headers(64)), None).await.expect(0);
-    run_apart(&quorate, &format!("queue|push|q|x{}", headers(65)), None).await.expect(1);
+    quorate.run_apart(&format!("queue|push|q|x{}", headers(64)), None).await.expect(0);
+    quorate.run_apart(&format!("queue|push|q|x{}", headers(65)), None).await.expect(1);
     cluster.logs().assert_no_panics();
 }
 
@@ -103,7 +104,8 @@ async fn a_job_is_settled_once_and_in_time() {
     let ack = async |id: &str, lease: &str| {
         quorate.run(&format!("queue ack q {id} --lease {lease} -o json")).await
     };
-    quorate.run("queue update q --visibility 1s --attempts 2 --backoff 0s").await.expect(0);
+    // Long enough to extend a lease before it ends, on a slow machine, too.
+    quorate.run("queue update q --visibility 3s --attempts 2 --backoff 0s").await.expect(0);
 
     // Too late; who has it now is not disturbed.
     let id = push(&quorate, "q x").await;

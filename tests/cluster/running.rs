@@ -1,12 +1,21 @@
-//! A command that runs while a test goes on, and what comes of it.
+//! What runs while a test goes on: nodes, and commands, and what comes of those.
 
+use quorate_testkit::process::ProcessCluster;
 use quorate_tests::processes::Quorate;
 use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 /// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// So many nodes, one of which leads, and the command line for them.
+pub(crate) async fn nodes(count: u64) -> (ProcessCluster, Quorate) {
+    let mut cluster = ProcessCluster::start(count).await.expect("the nodes start");
+    cluster.wait_ready().await.expect("one leads");
+    let quorate = Quorate::of(&cluster);
+    (cluster, quorate)
+}
 
 pub(crate) struct Running {
     pub(crate) child: Child,

@@ -1,12 +1,11 @@
 //! Schedules on the command line, through failovers and times without any node.
 
-use crate::jobs::{nodes, run_apart, stats};
+use crate::jobs::stats;
+use crate::running::{PATIENCE, nodes};
 use quorate_tests::processes::{Quorate, alone, wait_until};
 use serde_json::Value;
 use std::time::{Duration, SystemTime};
 
-/// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Both push each second.
 const QUEUES: [&str; 2] = ["ticks", "chimes"];
 /// How long no node runs: several times are missed.
@@ -19,12 +18,8 @@ fn unix_ms() -> u64 {
 
 /// When the jobs of a queue were pushed, in Unix milliseconds.
 async fn pushed(quorate: &Quorate, queue: &str) -> Vec<u64> {
-    let listed = quorate.run(&format!("queue list {queue} -o json")).await.expect(0).text();
-    let at = listed.lines().map(|line| {
-        let job: Value = serde_json::from_str(line).expect("it is JSON");
-        job["pushed_unix_ms"].as_u64().expect("it is a number")
-    });
-    at.collect()
+    let listed = quorate.run(&format!("queue list {queue} -o json")).await.expect(0).json_lines();
+    listed.iter().map(|job| job["pushed_unix_ms"].as_u64().expect("it is a number")).collect()
 }
 
 /// Waits until each has so many jobs more.
@@ -39,8 +34,7 @@ async fn wait_for_more(quorate: &Quorate, jobs: u64) {
 }
 
 async fn schedules(quorate: &Quorate) -> Vec<Value> {
-    let listed = quorate.run("queue schedule list -o json").await.expect(0).text();
-    listed.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect()
+    quorate.run("queue schedule list -o json").await.expect(0).json_lines()
 }
 
 #[tokio::test]
@@ -49,7 +43,7 @@ async fn jobs_are_pushed_on_time_whoever_leads_and_missed_times_count_as_one() {
     let (mut cluster, quorate) = nodes(3).await;
     quorate.run("queue schedule put tick ticks t --every 1s").await.expect(0);
     let chime = "queue|schedule|put|chime|chimes|c|--cron|* * * * * *|--time-zone|Asia/Tokyo";
-    run_apart(&quorate, chime, None).await.expect(0);
+    quorate.run_apart(chime, None).await.expect(0);
     let begun = unix_ms();
     for queue in QUEUES {
         wait_until(&format!("queue {queue}"), PATIENCE, || async {
@@ -114,14 +108,14 @@ async fn a_schedule_that_can_not_be_is_refused_and_says_how_it_should_be() {
         ("--ttl|1s", 2, "--every"),
     ] {
         let line = format!("queue|schedule|put|s|q|p|{arguments}");
-        let refused = run_apart(&quorate, &line, None).await;
+        let refused = quorate.run_apart(&line, None).await;
         refused.expect(status).expect_stderr(says);
     }
     assert_eq!(schedules(&quorate).await.len(), 0);
     let none = quorate.run("queue schedule delete s").await.expect(3);
     none.expect_stderr("there is no schedule");
 
-    run_apart(&quorate, "queue|schedule|put|s|q|p|--cron|0 6 * * *", None).await.expect(0);
+    quorate.run_apart("queue|schedule|put|s|q|p|--cron|0 6 * * *", None).await.expect(0);
     let again = quorate.run("queue schedule put s q p --every 30s -o json").await.expect(0).json();
     assert_eq!(again["created"], false);
     let next = again["next_unix_ms"].as_u64().expect("it is known");

@@ -1,17 +1,15 @@
 //! `quorate txn`: the document, the answer, the exit statuses.
 
-use crate::jobs::{nodes, pull, run_apart, stats, text};
-use quorate_testkit::process::ProcessCluster;
-use quorate_tests::processes::{Ended, Quorate, alone};
+use crate::jobs::{pull, stats, text};
+use crate::running::nodes;
+use quorate_tests::processes::{Ended, alone};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 
 #[tokio::test]
 async fn a_document_becomes_a_transaction_and_its_outcome_a_document() {
     let _alone = alone().await;
-    let mut cluster = ProcessCluster::start(3).await.expect("three nodes start");
-    cluster.wait_ready().await.expect("a leader is elected");
-    let quorate = Quorate::of(&cluster);
+    let (cluster, quorate) = nodes(3).await;
     let run = async |line: &str| -> Ended { quorate.run(line).await };
     let txn = async |line: &str, document: &str| -> Ended {
         let line: Vec<OsString> = line.split(' ').map(OsString::from).collect();
@@ -101,12 +99,9 @@ async fn a_document_becomes_a_transaction_and_its_outcome_a_document() {
 #[tokio::test]
 async fn a_transaction_takes_locks_that_outlive_the_command() {
     let _alone = alone().await;
-    let mut cluster = ProcessCluster::start(1).await.expect("a node starts");
-    cluster.wait_ready().await.expect("it leads itself");
-    let quorate = Quorate::of(&cluster);
+    let (cluster, quorate) = nodes(1).await;
     let txn = async |document: &str| -> Ended {
-        let line: Vec<OsString> = ["txn", "-", "-o", "json"].map(OsString::from).to_vec();
-        quorate.run_with(&line, Some(document.as_bytes())).await
+        quorate.run_apart("txn|-|-o|json", Some(document.as_bytes())).await
     };
     let sessions = async || quorate.run("session list -o json").await.expect(0).text();
 
@@ -178,7 +173,7 @@ async fn a_transaction_pushes_and_acknowledges_jobs_with_what_else_it_does() {
     let (cluster, quorate) = nodes(1).await;
     let txn = async |document: Value| -> Ended {
         let document = document.to_string();
-        run_apart(&quorate, "txn|-|-o|json", Some(document.as_bytes())).await
+        quorate.run_apart("txn|-|-o|json", Some(document.as_bytes())).await
     };
     let order = json!({
         "conditions": [

@@ -1,7 +1,7 @@
 //! `quorate queue work`: commands that do jobs, and what becomes of those when workers or nodes die.
 
-use crate::jobs::{nodes, pull, push, run_apart, stats, text, wait_for_stats};
-use crate::running::Running;
+use crate::jobs::{pull, push, stats, text, wait_for_stats};
+use crate::running::{PATIENCE, Running, nodes};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use quorate_client::Client;
@@ -10,6 +10,7 @@ use quorate_testkit::process::ProcessCluster;
 use quorate_tests::processes::{Quorate, alone, http_get, say, send, wait_until};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
 
 /// Runs until it is ended.
 const ENDLESS: &str = "echo begun; while :; do sleep 0.1; done";
@@ -74,9 +75,9 @@ async fn a_command_does_jobs_and_its_status_says_how_that_went() {
     quorate.run(&format!("queue ack q {id} --lease {lease}")).await.expect(0);
 
     // It is kept for as long as it takes, also when it is the last one that was wanted.
-    quorate.run("queue update q --visibility 1s").await.expect(0);
+    quorate.run("queue update q --visibility 3s").await.expect(0);
     push(&quorate, "q long").await;
-    let script = "echo begun; sleep 3; echo done";
+    let script = "echo begun; sleep 7; echo done";
     let mut running = work(&quorate, "q --max-jobs 1 --grace 1s", script);
     assert_eq!(running.line().await, "begun");
     assert_eq!(running.line().await, "done");
@@ -157,7 +158,7 @@ async fn what_a_command_leaves_behind_does_not_hold_up_its_end() {
     let (cluster, quorate) = nodes(1).await;
     // More than a pipe takes, and nobody reads it.
     let payload = vec![b'x'; 1 << 20];
-    run_apart(&quorate, "queue|push|q|-", Some(&payload)).await.expect(0);
+    quorate.run_apart("queue|push|q|-", Some(&payload)).await.expect(0);
     let script = "exec 3<&0; sleep 600 <&3 >/dev/null & echo $!";
     let begun = Instant::now();
     let mut running = work(&quorate, "q --max-jobs 1", script);
@@ -171,31 +172,30 @@ async fn what_a_command_leaves_behind_does_not_hold_up_its_end() {
 
 #[tokio::test]
 async fn the_jobs_of_a_worker_that_is_killed_are_done_by_others() {
+    /// Its session can't have ended by then: of its 10 s a third may have passed when it is killed.
+    const LONG_BEFORE: Duration = Duration::from_secs(5);
     let _alone = alone().await;
     let (cluster, quorate) = nodes(3).await;
     quorate.run("queue update q --visibility 12h --backoff 0s").await.expect(0);
     let delivered = push(&quorate, "q delivered").await;
     // It has room for another one.
     let script = "echo $$; exec sleep 600";
-    let mut victim = work(&quorate, "q --session-ttl 2s --parallel 2", script);
+    let mut victim = work(&quorate, "q --session-ttl 10s --parallel 2", script);
     let _left = LeftBehind(victim.line().await.parse().expect("it is a process"));
     let killed = Instant::now();
     send(&victim.child, Signal::SIGKILL);
     victim.child.wait().await.expect("its end can be waited for");
-    wait_until("its stream ends", Duration::from_secs(1), || async {
-        consumers(&cluster).await == 0
-    })
-    .await;
+    wait_until("its stream ends", LONG_BEFORE, || async { consumers(&cluster).await == 0 }).await;
     // What it had not been given is elsewhere at once, and does not wait for its session.
     let undelivered = push(&quorate, "q undelivered").await;
     let job = pull(&quorate, "q --wait 10s").await.remove(0);
-    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
+    assert!(killed.elapsed() < LONG_BEFORE, "{:?}", killed.elapsed());
     assert_eq!((text(&job, "id"), &job["attempt"]), (&undelivered[..], &json!(1)));
     // What it had is elsewhere when its session has ended, long before the lease would.
-    let job = pull(&quorate, "q --wait 20s").await.remove(0);
+    let job = pull(&quorate, "q --wait 40s").await.remove(0);
     assert_eq!((text(&job, "id"), &job["attempt"]), (&delivered[..], &json!(2)));
     let took = killed.elapsed();
-    assert!(took > Duration::from_secs(1) && took < Duration::from_secs(10), "{took:?}");
+    assert!(took > LONG_BEFORE && took < Duration::from_secs(40), "{took:?}");
 
     // Without a session it is the lease that counts.
     quorate.run("queue update brief --visibility 1s --backoff 0s").await.expect(0);
@@ -212,13 +212,12 @@ async fn the_jobs_of_a_worker_that_is_killed_are_done_by_others() {
 #[tokio::test]
 async fn what_a_killed_consumer_was_not_sent_is_with_others_at_once() {
     const CREDIT: usize = 100;
-    const VISIBILITY: Duration = Duration::from_secs(4);
+    const VISIBILITY: Duration = Duration::from_secs(6);
     let _alone = alone().await;
     let (cluster, quorate) = nodes(3).await;
-    quorate.run("queue update q --visibility 4s --backoff 0s").await.expect(0);
+    quorate.run("queue update q --visibility 6s --backoff 0s").await.expect(0);
     let mut victim = work(&quorate, "q --parallel 100 --session-ttl 1m", "cat > /dev/null");
-    wait_until("it consumes", Duration::from_secs(30), || async { consumers(&cluster).await == 1 })
-        .await;
+    wait_until("it consumes", PATIENCE, || async { consumers(&cluster).await == 1 }).await;
     send(&victim.child, Signal::SIGSTOP);
     let client = Client::builder().endpoints(cluster.endpoints()).connect().expect("a client");
     let queues = client.queue();
@@ -234,15 +233,20 @@ async fn what_a_killed_consumer_was_not_sent_is_with_others_at_once() {
 
     let mut consumer = queues.consume("q", 100).start().await.expect("another one");
     let (mut at_once, mut later) = (Vec::new(), Vec::new());
+    // Nobody waits for their answers before all have come: what is measured is how they come.
+    let mut acks = JoinSet::new();
     while at_once.len() + later.len() < CREDIT {
-        let next = tokio::time::timeout(Duration::from_secs(30), consumer.next()).await;
+        let next = tokio::time::timeout(PATIENCE, consumer.next()).await;
         let job = next.expect("all of them come").expect("it goes on").expect("the queue is there");
         match job.attempt() {
             1 => at_once.push(killed.elapsed()),
             2 => later.push((pushed.elapsed(), killed.elapsed())),
             more => panic!("attempt {more}"),
         }
-        job.ack().await.expect("it is done");
+        acks.spawn(job.ack());
+    }
+    while let Some(acked) = acks.join_next().await {
+        acked.expect("no ack panics").expect("it is done");
     }
     let all_at_once = at_once.iter().max().expect("most were not sent");
     let (first_later, _) = later.first().expect("some were sent");
@@ -254,10 +258,10 @@ async fn what_a_killed_consumer_was_not_sent_is_with_others_at_once() {
         later.len(),
     ));
     assert!(at_once.len() >= CREDIT / 2, "{} were not sent", at_once.len());
-    assert!(*all_at_once < Duration::from_secs(1), "{all_at_once:?}");
+    assert!(*all_at_once < VISIBILITY / 2, "{all_at_once:?}");
     // Their leases count from when they were given, which is after their push.
     assert!(*first_later >= VISIBILITY, "{first_later:?}");
-    assert!(*all_later < VISIBILITY + Duration::from_secs(2), "{all_later:?}");
+    assert!(*all_later < VISIBILITY + Duration::from_secs(10), "{all_later:?}");
     consumer.close().await;
     cluster.logs().assert_no_panics();
 }

@@ -48,8 +48,13 @@ pub fn percentiles(times: &Histogram<u64>) -> String {
 /// As [`percentiles`], and how their p99 compares with another one.
 #[must_use]
 pub fn compared(times: &Histogram<u64>, alone: &Histogram<u64>) -> String {
-    let ratio = p99(times) as f64 / p99(alone) as f64;
-    format!("{}; p99 {ratio:.1}x", percentiles(times))
+    format!("{}; p99 {}", percentiles(times), p99_ratio(times, alone))
+}
+
+/// How many times as long a p99 is as another one.
+#[must_use]
+pub fn p99_ratio(times: &Histogram<u64>, alone: &Histogram<u64>) -> String {
+    format!("{:.1}x", p99(times) as f64 / p99(alone) as f64)
 }
 
 /// KiB that each node's process has in memory, the pages of its program file included.

@@ -49,6 +49,8 @@ pub(super) enum Settled {
     Returned,
     /// Refused: somebody else has it by now, or it is done.
     Late,
+    /// Refused for another reason, and so of no effect: it has the lease as before.
+    Refused,
     /// Nobody knows.
     Unknown,
 }
@@ -57,6 +59,12 @@ impl Settled {
     /// Whether the cluster took it, and so held the lease for alive.
     fn was_taken(self) -> bool {
         matches!(self, Self::Done | Self::Failed | Self::Returned)
+    }
+
+    /// Whether the job may come again under the same lease: for all the cluster knows, its worker has
+    /// said nothing.
+    fn may_be_unheard(self) -> bool {
+        matches!(self, Self::Refused | Self::Unknown)
     }
 }
 
@@ -137,16 +145,16 @@ impl History {
     }
 
     /// Once a lease was given, nothing is taken any more under one before; and nobody is given the
-    /// same one twice, unless it is not known what came of what was said under it. Answers how many
-    /// jobs had several.
+    /// same one twice, unless what was said under it may be unheard. Answers how many jobs had several.
     pub(super) fn one_lease_is_alive(&self) -> Checked {
         let mut several = 0;
         for (id, of) in self.by_job() {
             several += usize::from(of.len() > 1);
             for (place, one) in of.iter().enumerate() {
                 for other in &of[..place] {
-                    let unknown = matches!(other.settled, Some((_, Settled::Unknown)));
-                    if one.lease == other.lease && !unknown {
+                    let unheard =
+                        other.settled.is_some_and(|(_, settled)| settled.may_be_unheard());
+                    if one.lease == other.lease && !unheard {
                         return Err(format!("job {id} was given out twice under {}", one.lease));
                     }
                 }
@@ -163,14 +171,27 @@ impl History {
         Ok(several)
     }
 
-    /// Nobody is given a job more often than it may be. Answers how many deliveries were not the
-    /// first.
+    /// Nobody is given a job more often than it may be, and each attempt that failed counts. Answers
+    /// how many deliveries were not the first.
     pub(super) fn attempts_are_bounded(&self) -> Checked {
         let most = self.attempts_max;
         for delivery in &self.deliveries {
             if !(1..=most).contains(&delivery.attempt) {
                 let Delivery { id, attempt, .. } = delivery;
                 return Err(format!("job {id} was given out for attempt {attempt} of {most}"));
+            }
+        }
+        // Since failed attempts never outnumber the one they lead to, there are not more than that.
+        for (id, of) in self.by_job() {
+            let failed = failed_leases(&of);
+            for Delivery { lease, attempt, .. } in of {
+                let before = failed.range(..lease).count();
+                if (*attempt as usize) <= before {
+                    return Err(format!(
+                        "job {id} was given out for attempt {attempt} under {lease}, after {before} \
+                         that failed"
+                    ));
+                }
             }
         }
         if let Some(ended) = self.ended.iter().find(|ended| ended.attempts > most) {
@@ -215,10 +236,11 @@ impl History {
                 };
                 let begun = after.iter().map(|delivery| delivery.at).min().unwrap_or_default();
                 // One that came too late to be settled may have come at any time.
-                let late = before.iter().find(|delivery| {
-                    matches!(delivery.settled, Some((sent, Settled::Done | Settled::Failed)) if sent > begun)
-                });
-                if late.is_some() {
+                let late = before
+                    .iter()
+                    .filter_map(|delivery| delivery.settled)
+                    .any(|(sent, settled)| settled.was_taken() && sent > begun);
+                if late {
                     return Err(format!("job {} came before {} was settled", pair[1], pair[0]));
                 }
                 pairs += 1;
@@ -244,6 +266,19 @@ impl History {
         }
         of
     }
+}
+
+/// The leases of a job that certainly ended as failed attempts: by a failure that was answered, or by
+/// themselves, since in the end nothing is leased any more.
+fn failed_leases(of: &[&Delivery]) -> BTreeSet<u64> {
+    let mut failed: BTreeSet<u64> = of.iter().map(|delivery| delivery.lease).collect();
+    for delivery in of {
+        // It is done or was handed back, or may be.
+        if let Some((_, Settled::Done | Settled::Returned | Settled::Unknown)) = delivery.settled {
+            failed.remove(&delivery.lease);
+        }
+    }
+    failed
 }
 
 #[cfg(test)]
@@ -400,6 +435,10 @@ mod tests {
         assert_found(check, "job 3 was given out twice under 15", |history| {
             history.deliveries[6].lease = 15;
         });
+        // What was refused for no reason of its own may come again.
+        let mut history = good();
+        history.deliveries[3].settled = Some((ms(125), Settled::Refused));
+        assert_eq!(history.one_lease_is_alive(), Ok(4));
     }
 
     #[test]
@@ -408,6 +447,25 @@ mod tests {
         assert_found(check, "attempt 3 of 2", |history| history.deliveries[10].attempt = 3);
         assert_found(check, "attempt 0 of 2", |history| history.deliveries[1].attempt = 0);
         assert_found(check, "job 3 had 3 attempts", |history| history.ended[2].attempts = 3);
+    }
+
+    #[test]
+    fn an_attempt_that_is_not_counted_is_found() {
+        let check: Check = History::attempts_are_bounded;
+        // It failed, its lease ran out while its worker stood still, its worker died.
+        for (place, says) in [(6, "under 16"), (1, "under 12"), (10, "under 20")] {
+            let says = format!("for attempt 1 {says}, after 1 that failed");
+            assert_found(check, &says, |history| history.deliveries[place].attempt = 1);
+        }
+        assert_found(check, "for attempt 1 under 16, after 1 that failed", |history| {
+            history.deliveries[5].settled = Some((ms(15), Settled::Refused));
+            history.deliveries[6].attempt = 1;
+        });
+        // Perhaps it was handed back.
+        let mut history = good();
+        history.deliveries[5].settled = Some((ms(15), Settled::Unknown));
+        history.deliveries[6].attempt = 1;
+        assert_eq!(history.attempts_are_bounded(), Ok(2));
     }
 
     #[test]
@@ -426,6 +484,10 @@ mod tests {
                 history.deliveries[7].at = ms(at);
             });
         }
+        // Whoever handed it back had it still.
+        assert_found(check, "job 4 came before 3 was settled", |history| {
+            history.deliveries[6].settled = Some((ms(40), Settled::Returned));
+        });
     }
 
     #[test]

@@ -16,6 +16,9 @@ use tokio::runtime::{Builder, Runtime};
 const WINDOW: u32 = 32;
 /// In so many of ten thousand jobs a worker dies with it.
 const WORKERS_DIE: u32 = 4;
+/// Jobs whose names end like this always fail, one of a hundred: whoever takes one sees that by its
+/// name, and in the end it can be told from the name that it must be a dead letter.
+const ALWAYS_FAILS: &str = "77";
 /// In so many of a thousand a job fails, is handed back, is given up.
 const FAILS: u32 = 30;
 const RETURNS: u32 = 10;
@@ -233,10 +236,9 @@ impl Worker {
     async fn settle(&mut self, job: Job) {
         let place = self.note(&job);
         let name = String::from_utf8_lossy(job.payload()).into_owned();
-        let fails_always = name.ends_with("77");
         let sent = self.book.now();
         let settled = match self.random.random_range(0..1_000) {
-            _ if fails_always => {
+            _ if always_fails(&name) => {
                 of(job.nack_after(Duration::ZERO, "always").await, Settled::Failed)
             }
             chance if chance < FAILS => {
@@ -256,12 +258,21 @@ impl Worker {
     }
 }
 
+pub(super) fn always_fails(name: &str) -> bool {
+    name.ends_with(ALWAYS_FAILS)
+}
+
 fn of<T>(answer: Result<T, Error>, wanted: Settled) -> Settled {
     match answer {
         Ok(_) => wanted,
-        Err(error) => match error.reason() {
-            "JOB_LEASE_LOST" | "JOB_UNKNOWN" => Settled::Late,
-            _ => Settled::Unknown,
-        },
+        Err(Error::JobLost { .. }) => Settled::Late,
+        Err(Error::Indeterminate { .. }) => Settled::Unknown,
+        // While nodes die these may come, and say that nothing was done.
+        Err(
+            Error::Unavailable { .. }
+            | Error::SessionExpired { .. }
+            | Error::ResourceExhausted { .. },
+        ) => Settled::Refused,
+        Err(error) => panic!("{wanted:?} was refused: {error} ({})", error.reason()),
     }
 }

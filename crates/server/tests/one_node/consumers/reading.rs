@@ -105,8 +105,8 @@ async fn what_was_not_handed_over_goes_back_as_if_nothing_had_happened() {
 /// It gets everything at its own pace, and never more than its window at once.
 #[tokio::test]
 async fn a_reader_that_is_slow_gets_everything_in_the_end() {
-    let fixture =
-        Fixture::start_with(|options| options.slow_reader_max = Duration::from_secs(5)).await;
+    let slow_reader_max = Duration::from_millis(500);
+    let fixture = Fixture::start_with(|options| options.slow_reader_max = slow_reader_max).await;
     let queue = Queue::of(&fixture, "q").await;
     let window = 4;
     let mut slow = Worker::open(&fixture, open("q", window)).await;
@@ -118,8 +118,8 @@ async fn a_reader_that_is_slow_gets_everything_in_the_end() {
         assert_eq!((info.leased, info.ready + info.leased), (left.min(window.into()), left));
         let jobs = slow.jobs(1).await;
         assert_eq!(jobs[0].attempt, 1);
-        // As long as its work takes.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // As long as its work takes: in all far longer than it may stand still, each time far less.
+        tokio::time::sleep(slow_reader_max / 10).await;
         queue.ack(&jobs[0]).await.unwrap();
     }
     assert_eq!(metric(&fixture, "quorate_consumers_cut_total").await, 0);

@@ -5,9 +5,9 @@ use super::super::journal::Journal;
 use super::QUEUES;
 use super::counts::JobCounts;
 use super::judge;
-use super::record::{Called, Delivery, History, Outcome, Push, Removal, Said, Word};
+use super::record::{Called, Delivery, History, Outcome, Push, Removal, Said, Word, answered};
 use super::witness::Witness;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -158,6 +158,8 @@ fn counts(history: &History, witness: &Witness) -> JobCounts {
     for delivery in &history.deliveries {
         *told.entry(delivery.job).or_default() += 1;
     }
+    let delayed = history.pushes.iter().filter(|push| !push.wants.delay.is_zero());
+    let delayed = delayed.filter_map(|push| history.job_of(push));
     JobCounts {
         added,
         unknown: history.pushes.iter().filter(|push| push.outcome == Outcome::Unknown).count(),
@@ -168,6 +170,25 @@ fn counts(history: &History, witness: &Witness) -> JobCounts {
         duplicates: of_duplicates().filter(|(_, pushed)| pushed.duplicate).count(),
         duplicates_after_failover,
         handed_back: words(Word::HandBack),
+        waits: history.waits.iter().filter(|wait| wait.to > wait.from).count(),
+        group_pairs: group_pairs(history, &told),
+        delayed: delayed.filter(|job| told.contains_key(job)).count(),
+        pulled: history.deliveries.iter().filter(|delivery| delivery.pulled.is_some()).count(),
+        purges: history.removals.iter().filter(|purge| answered(&purge.outcome).is_some()).count(),
         failovers: witness.leader_changes().count().saturating_sub(1),
     }
+}
+
+/// Neighbours in a group that both came to somebody.
+fn group_pairs(history: &History, told: &BTreeMap<u64, usize>) -> usize {
+    let mut groups: BTreeMap<(&str, &str), BTreeSet<u64>> = BTreeMap::new();
+    for push in &history.pushes {
+        let (Some(group), Some(id)) = (&push.wants.group, history.job_of(push)) else { continue };
+        groups.entry((push.queue, group)).or_default().insert(id);
+    }
+    let both = |(one, next): (&u64, &u64)| told.contains_key(one) && told.contains_key(next);
+    groups
+        .values()
+        .map(|ids| ids.iter().zip(ids.iter().skip(1)).filter(|pair| both(*pair)).count())
+        .sum()
 }

@@ -23,6 +23,16 @@ pub struct JobCounts {
     pub duplicates_after_failover: usize,
     /// Jobs that were handed back.
     pub handed_back: usize,
+    /// Jobs that were seen to be ready for a while when all was well.
+    pub waits: usize,
+    /// Jobs of a group that were delivered, as was the one pushed before them.
+    pub group_pairs: usize,
+    /// Jobs that were pushed with a delay, and delivered.
+    pub delayed: usize,
+    /// Leases that were pulled.
+    pub pulled: usize,
+    /// Purges that were answered.
+    pub purges: usize,
     /// Leaders after the first one.
     pub failovers: usize,
 }
@@ -39,6 +49,11 @@ impl fmt::Display for JobCounts {
             duplicates,
             duplicates_after_failover,
             handed_back,
+            waits,
+            group_pairs,
+            delayed,
+            pulled,
+            purges,
             failovers,
         } = self;
         match added {
@@ -48,7 +63,8 @@ impl fmt::Display for JobCounts {
                 "; jobs: {added} added, {unknown} pushes unknown, {done} acknowledged, {twice} \
                  delivered again, {lapsed} leases lapsed, {dead} dead, {duplicates} duplicates \
                  ({duplicates_after_failover} after a failover), {handed_back} handed back, \
-                 {failovers} failovers"
+                 {waits} that waited, {group_pairs} pairs of a group, {delayed} delayed, {pulled} \
+                 pulled, {purges} purges, {failovers} failovers"
             ),
         }
     }

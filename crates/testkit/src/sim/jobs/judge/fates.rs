@@ -70,18 +70,21 @@ pub(super) fn nothing_is_made_up(history: &History) -> Vec<String> {
     problems
 }
 
-/// A dead letter failed as often as it may, was said to be one, or had a ttl.
+/// A dead letter came to its last attempt, was killed by who had it last, or had a ttl. (How many
+/// leases it had says nothing: those that were handed back are leases, too.)
 pub(super) fn dead_letters_have_a_cause(history: &History) -> Vec<String> {
     let mut problems = Vec::new();
     for (id, letter) in &history.rest.dead {
         let attempts_max = history.kind(&letter.from).map_or(0, |kind| kind.attempts_max);
+        let last = history.leases_of(*id).pop_last();
         let has_cause = match letter.cause {
             Cause::Attempts => {
-                attempts_max > 0 && history.leases_of(*id).len() >= attempts_max as usize
+                attempts_max > 0 && last.is_some_and(|(_, attempt)| attempt >= attempts_max)
             }
-            Cause::Rejected => {
-                history.said_of(*id).any(|said| said.word == Word::Kill && said.may_be_so())
-            }
+            Cause::Rejected => history.said_of(*id).any(|said| {
+                let is_last = last.is_some_and(|(lease, _)| said.lease == lease);
+                said.word == Word::Kill && said.may_be_so() && is_last
+            }),
             Cause::Expired => {
                 history.push_of(&letter.name).is_some_and(|push| push.wants.ttl.is_some())
             }
@@ -219,10 +222,14 @@ mod tests {
         history.rest.dead.insert(1, letter(1, Cause::Rejected));
         history.said.push(said(1, 10, Word::Kill, 2));
         passes(&history);
-        // The nodes gave it to somebody who was not told.
-        history.rest.dead.insert(1, letter(1, Cause::Attempts));
+        // The nodes gave it to somebody who was not told, and who can't have been killing it.
         history.given.entry(1).or_default().extend([(10, 1), (11, 2)]);
+        finds(&history, "job 1 is a dead letter without a cause");
+        history.rest.dead.insert(1, letter(1, Cause::Attempts));
         passes(&history);
+        // It was handed back, and so did not come to its last attempt.
+        history.given.entry(1).or_default().insert(11, 1);
+        finds(&history, "job 1 is a dead letter without a cause");
     }
 
     #[test]

@@ -108,12 +108,16 @@ fn lasts_until(history: &History, delivery: &Delivery) -> Option<Duration> {
     Some(until)
 }
 
-/// Every delivery counts as one attempt at most, and there are no more than there may be.
+/// Every delivery counts as one attempt at most, one whose failure was answered as one, and there are
+/// no more than there may be.
 pub(super) fn attempts_are_counted(history: &History) -> Vec<String> {
     let mut problems = Vec::new();
     for (job, deliveries) in history.by_job() {
         let attempts_max = history.kind(deliveries[0].queue).map_or(0, |kind| kind.attempts_max);
+        let has_ttl =
+            history.push_of(&deliveries[0].name).is_some_and(|push| push.wants.ttl.is_some());
         let mut before = 0;
+        let mut failed = None;
         for (lease, attempt) in history.leases_of(job) {
             if attempts_max > 0 && attempt > attempts_max {
                 problems.push(format!(
@@ -127,7 +131,19 @@ pub(super) fn attempts_are_counted(history: &History) -> Vec<String> {
                      {before}"
                 ));
             }
+            if let Some(failed) = failed.filter(|_| attempt <= before) {
+                problems.push(format!(
+                    "job {job} was given for attempt {attempt} under lease {lease}, though attempt \
+                     {before} under {failed} had failed"
+                ));
+            }
             before = attempt;
+            // What was its last attempt, or has a ttl, may be a dead letter that was put back.
+            let may_die = has_ttl || attempt == attempts_max;
+            let nacked = history
+                .said_of(job)
+                .any(|said| said.lease == lease && said.word == Word::Nack && said.is_ok());
+            failed = (nacked && !may_die).then_some(lease);
         }
     }
     problems
@@ -222,5 +238,28 @@ mod tests {
         finds(&history, "for attempt 2 under lease 12, after attempt 0");
         history.deliveries[0].attempt = 0;
         finds(&history, "for attempt 0");
+    }
+
+    #[test]
+    fn a_failure_that_is_not_counted_is_found() {
+        let mut history = done(1, 11);
+        history.given.entry(1).or_default().insert(10, 1);
+        history.said.push(said(1, 10, Word::Nack, 1));
+        finds(&history, "for attempt 1 under lease 11, though attempt 1 under 10 had failed");
+        // It was not taken, or it is not known whether it was.
+        for outcome in [Outcome::Failed, Outcome::Unknown] {
+            history.said[1].outcome = outcome;
+            passes(&history);
+        }
+        history.said[1].outcome = Outcome::Ok(s(0));
+        history.deliveries[0].attempt = 2;
+        passes(&history);
+        // It was a dead letter meanwhile: its time was up, or its attempts were used up.
+        history.deliveries[0].attempt = 1;
+        history.pushes[0].wants.ttl = Some(s(1));
+        passes(&history);
+        history.pushes[0].wants.ttl = None;
+        history.given.entry(1).or_default().extend([(9, 1), (10, 2)]);
+        passes(&history);
     }
 }

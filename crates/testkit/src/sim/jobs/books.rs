@@ -170,7 +170,7 @@ fn counts(history: &History, witness: &Witness) -> JobCounts {
         duplicates: of_duplicates().filter(|(_, pushed)| pushed.duplicate).count(),
         duplicates_after_failover,
         handed_back: words(Word::HandBack),
-        waits: history.waits.iter().filter(|wait| wait.to > wait.from).count(),
+        watched: witness.watched(),
         group_pairs: group_pairs(history, &told),
         delayed: delayed.filter(|job| told.contains_key(job)).count(),
         pulled: history.deliveries.iter().filter(|delivery| delivery.pulled.is_some()).count(),

@@ -23,8 +23,9 @@ pub struct JobCounts {
     pub duplicates_after_failover: usize,
     /// Jobs that were handed back.
     pub handed_back: usize,
-    /// Jobs that were seen to be ready for a while when all was well.
-    pub waits: usize,
+    /// Jobs that were there when all was well and somebody had room: had they been left waiting, it
+    /// would have been seen.
+    pub watched: usize,
     /// Jobs of a group that were delivered, as was the one pushed before them.
     pub group_pairs: usize,
     /// Jobs that were pushed with a delay, and delivered.
@@ -49,7 +50,7 @@ impl fmt::Display for JobCounts {
             duplicates,
             duplicates_after_failover,
             handed_back,
-            waits,
+            watched,
             group_pairs,
             delayed,
             pulled,
@@ -63,7 +64,7 @@ impl fmt::Display for JobCounts {
                 "; jobs: {added} added, {unknown} pushes unknown, {done} acknowledged, {twice} \
                  delivered again, {lapsed} leases lapsed, {dead} dead, {duplicates} duplicates \
                  ({duplicates_after_failover} after a failover), {handed_back} handed back, \
-                 {waits} that waited, {group_pairs} pairs of a group, {delayed} delayed, {pulled} \
+                 {watched} watched, {group_pairs} pairs of a group, {delayed} delayed, {pulled} \
                  pulled, {purges} purges, {failovers} failovers"
             ),
         }

@@ -27,6 +27,8 @@ pub(super) struct Witness {
     ready: BTreeMap<u64, Wait>,
     /// Of each job the longest wait.
     waits: BTreeMap<u64, Wait>,
+    /// Jobs that a wait would have been seen of.
+    watched: BTreeSet<u64>,
     /// Terms of leaders, and when each was seen first.
     leaders: BTreeMap<u64, Duration>,
     rest: Rest,
@@ -91,6 +93,7 @@ impl Witness {
             return Ok(());
         }
         self.looked = index;
+        let is_well = books.course.well_since().is_some_and(|since| since <= now);
         let mut ready = BTreeSet::new();
         for kind in QUEUES {
             let jobs = jobs(view.tables.as_ref(), kind.name, false)?;
@@ -115,6 +118,9 @@ impl Witness {
             }
             if leased < SURVIVING_WINDOWS {
                 ready.extend(first.into_iter().map(|job| (job, kind.name)));
+                if is_well {
+                    self.watched.extend(jobs.iter().map(|job| job.id.0));
+                }
             }
         }
         self.wait(&ready, books, now);
@@ -168,6 +174,12 @@ impl Witness {
     /// When each leader was seen first.
     pub(super) fn leader_changes(&self) -> impl Iterator<Item = Duration> {
         self.leaders.values().copied()
+    }
+
+    /// How many jobs were there when they should have been taken at once: most are, so that few are
+    /// ever seen to wait.
+    pub(super) fn watched(&self) -> usize {
+        self.watched.len()
     }
 
     /// Looks at what is left. All nodes hold the same.

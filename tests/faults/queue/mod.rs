@@ -25,7 +25,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 const QUEUE: &str = "work";
@@ -57,12 +57,15 @@ async fn kill_nodes(
     cluster: &mut ProcessCluster,
     random: &mut SmallRng,
     book: &Book,
+    workers: &[JoinHandle<()>],
     jobs: usize,
 ) -> usize {
     let begun = Instant::now();
     let mut kills = 0;
     while book.done.load(Ordering::Relaxed) < jobs * 8 / 10 {
         assert!(begun.elapsed() < Duration::from_secs(3_000), "no progress");
+        let at_work = workers.iter().all(|worker| !worker.is_finished());
+        assert!(at_work, "a worker met an answer that can't be");
         let leader = cluster.wait_ready().await.expect("somebody leads");
         let ids = cluster.ids();
         let victim = match kills % 3 {
@@ -149,7 +152,7 @@ async fn every_job_ends_once_while_leaders_nodes_and_workers_die() {
         })
         .collect();
     let begun = Instant::now();
-    let kills = kill_nodes(&mut cluster, &mut random, &book, jobs).await;
+    let kills = kill_nodes(&mut cluster, &mut random, &book, &workers, jobs).await;
     for producer in producers {
         producer.await.expect("no producer met an answer that can't be");
     }

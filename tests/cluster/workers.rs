@@ -213,6 +213,8 @@ async fn the_jobs_of_a_worker_that_is_killed_are_done_by_others() {
 async fn what_a_killed_consumer_was_not_sent_is_with_others_at_once() {
     const CREDIT: usize = 100;
     const VISIBILITY: Duration = Duration::from_secs(6);
+    /// What is promised; it takes a tenth of that.
+    const AT_ONCE: Duration = Duration::from_secs(1);
     let _alone = alone().await;
     let (cluster, quorate) = nodes(3).await;
     quorate.run("queue update q --visibility 6s --backoff 0s").await.expect(0);
@@ -258,7 +260,7 @@ async fn what_a_killed_consumer_was_not_sent_is_with_others_at_once() {
         later.len(),
     ));
     assert!(at_once.len() >= CREDIT / 2, "{} were not sent", at_once.len());
-    assert!(*all_at_once < VISIBILITY / 2, "{all_at_once:?}");
+    assert!(*all_at_once < AT_ONCE, "{all_at_once:?}");
     // Their leases count from when they were given, which is after their push.
     assert!(*first_later >= VISIBILITY, "{first_later:?}");
     assert!(*all_later < VISIBILITY + Duration::from_secs(10), "{all_later:?}");

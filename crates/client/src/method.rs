@@ -16,14 +16,18 @@ use tonic::{Request, Response, Status};
 /// A request, and the kind of its answer.
 pub(crate) trait Method: Send + Sized + 'static {
     type Answer: Send + 'static;
-    /// Whether it can go into a pipeline.
-    const PIPELINED: bool = true;
+    /// Whether it can go into a pipeline: what opens a stream is always a call of its own.
+    const PIPELINED: bool = false;
 
-    /// As a call of a pipeline.
-    fn into_call(self) -> Call;
+    /// As a call of a pipeline, if it can go into one.
+    fn into_call(self) -> Call {
+        unreachable!("it is sent on its own")
+    }
 
     /// Its answer; none when the answer is that of another call.
-    fn from_answer(answer: Answer) -> Option<Self::Answer>;
+    fn from_answer(_: Answer) -> Option<Self::Answer> {
+        None
+    }
 
     /// Made on its own.
     fn unary(
@@ -36,6 +40,7 @@ macro_rules! methods {
     ($($request:ident => $answer:ident as $kind:ident by $client:ident::$method:ident;)*) => {$(
         impl Method for v1::$request {
             type Answer = v1::$answer;
+            const PIPELINED: bool = true;
 
             fn into_call(self) -> Call {
                 Call::$kind(self)

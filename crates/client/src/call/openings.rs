@@ -8,7 +8,6 @@ use quorate_proto::v1::kv_service_client::KvServiceClient;
 use quorate_proto::v1::lock_service_client::LockServiceClient;
 use quorate_proto::v1::{
     ListRequest, ListResponse, LockWatchRequest, LockWatchResponse, WatchRequest, WatchResponse,
-    pipeline_answer, pipeline_call,
 };
 use std::sync::Arc;
 use tonic::transport::Channel;
@@ -48,15 +47,6 @@ struct OpenList(ListRequest);
 
 impl Method for OpenList {
     type Answer = Streaming<ListResponse>;
-    const PIPELINED: bool = false;
-
-    fn into_call(self) -> pipeline_call::Request {
-        pipeline_call::Request::KvList(self.0)
-    }
-
-    fn from_answer(_: pipeline_answer::Answer) -> Option<Self::Answer> {
-        None
-    }
 
     async fn unary(
         channel: Channel,
@@ -75,15 +65,6 @@ struct OpenWatch(WatchRequest);
 
 impl Method for OpenWatch {
     type Answer = (u64, Streaming<WatchResponse>);
-    const PIPELINED: bool = false;
-
-    fn into_call(self) -> pipeline_call::Request {
-        unreachable!("it is sent on its own")
-    }
-
-    fn from_answer(_: pipeline_answer::Answer) -> Option<Self::Answer> {
-        None
-    }
 
     async fn unary(
         channel: Channel,
@@ -107,15 +88,6 @@ struct OpenLockWatch(LockWatchRequest);
 
 impl Method for OpenLockWatch {
     type Answer = Streaming<LockWatchResponse>;
-    const PIPELINED: bool = false;
-
-    fn into_call(self) -> pipeline_call::Request {
-        unreachable!("it is sent on its own")
-    }
-
-    fn from_answer(_: pipeline_answer::Answer) -> Option<Self::Answer> {
-        None
-    }
 
     async fn unary(
         channel: Channel,

@@ -6,9 +6,7 @@ use futures::{Stream, StreamExt as _};
 use quorate_proto::v1::consume_request::Request as Say;
 use quorate_proto::v1::consume_response::Response as Told;
 use quorate_proto::v1::queue_service_client::QueueServiceClient;
-use quorate_proto::v1::{
-    ConsumeOpen, ConsumeOpened, ConsumeRequest, ConsumeResponse, pipeline_answer, pipeline_call,
-};
+use quorate_proto::v1::{ConsumeOpen, ConsumeOpened, ConsumeRequest, ConsumeResponse};
 use tokio::sync::{oneshot, watch};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
@@ -42,15 +40,6 @@ pub(super) struct OpenConsume {
 
 impl Method for OpenConsume {
     type Answer = Opened;
-    const PIPELINED: bool = false;
-
-    fn into_call(self) -> pipeline_call::Request {
-        unreachable!("it is sent on its own")
-    }
-
-    fn from_answer(_: pipeline_answer::Answer) -> Option<Self::Answer> {
-        None
-    }
 
     async fn unary(
         channel: Channel,

@@ -1,8 +1,8 @@
 //! The task queue: what is asked for, and what consumers and workers do when nodes fail.
 
 use crate::fake::{Act, Fake, NOT_APPLIED, Said, fail, status};
-use quorate_client::queue::{JobError, JobState, WorkerCounts, WorkerHandle};
-use quorate_client::{Error, Job, NewJob};
+use quorate_client::queue::{Consumer, JobError, JobState, WorkerCounts, WorkerHandle};
+use quorate_client::{Client, Error, Job, NewJob};
 use quorate_proto::v1::{self, JobHeader};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -35,6 +35,16 @@ async fn until(so: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "it is not so, and will not be");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// A consumer with room for nine jobs.
+async fn consumer(client: &Client) -> Consumer {
+    client.queue().consume("q", 9).start().await.expect("it starts")
+}
+
+/// The job that it is handed next.
+async fn next(consumer: &mut Consumer) -> Job {
+    consumer.next().await.expect("a job").expect("no error")
 }
 
 /// A worker that does jobs at once, but for those named here.

@@ -8,9 +8,9 @@ async fn after_a_break_a_consumer_comes_back_as_who_it_was_and_does_nothing_twic
     fake.state.script_consume(vec![jobs(&[(1, 11), (2, 12), (3, 13)]), Said::Cut]);
     // 1 is being done, 2 was done meanwhile, 3 waits; 4 is new.
     fake.state.script_consume(vec![jobs(&[(1, 11), (2, 12), (3, 13), (4, 14)])]);
-    let mut consumer = fake.client().queue().consume("q", 9).start().await.expect("it starts");
-    let first = consumer.next().await.expect("a job").expect("no error");
-    let second = consumer.next().await.expect("a job").expect("no error");
+    let mut consumer = consumer(&fake.client()).await;
+    let first = next(&mut consumer).await;
+    let second = next(&mut consumer).await;
     assert_eq!((first.id(), second.id()), (1, 2));
     // Its answer comes long after the break.
     fake.script("ack", [Act::AnswerAfter(Duration::from_millis(900))]);
@@ -18,7 +18,7 @@ async fn after_a_break_a_consumer_comes_back_as_who_it_was_and_does_nothing_twic
     until(|| fake.state.consumes().len() == 2).await;
     let mut rest = Vec::new();
     for _ in 0..2 {
-        let job = consumer.next().await.expect("a job").expect("no error");
+        let job = next(&mut consumer).await;
         rest.push((job.id(), job.lease(), job.is_withdrawn()));
         job.ack().await.expect("acked");
     }
@@ -40,8 +40,8 @@ async fn an_opening_that_is_given_up_ends() {
     let fake = Fake::start(3);
     fake.state.script_consume(vec![Said::Nothing]);
     fake.state.script_consume(vec![jobs(&[(1, 11)])]);
-    let mut consumer = fake.client().queue().consume("q", 9).start().await.expect("it starts");
-    let job = consumer.next().await.expect("a job").expect("no error");
+    let mut consumer = consumer(&fake.client()).await;
+    let job = next(&mut consumer).await;
     assert_eq!(job.id(), 1);
     until(|| fake.state.windows() == [(1, None)]).await;
 }
@@ -58,12 +58,12 @@ async fn after_a_break_a_consumer_is_told_what_it_has_lost() {
         Said::Cut,
     ]);
     fake.state.script_consume(vec![jobs(&[(2, 12), (4, 14)])]);
-    let mut consumer = fake.client().queue().consume("q", 9).start().await.expect("it starts");
-    let first = consumer.next().await.expect("a job").expect("no error");
-    let second = consumer.next().await.expect("a job").expect("no error");
+    let mut consumer = consumer(&fake.client()).await;
+    let first = next(&mut consumer).await;
+    let second = next(&mut consumer).await;
     tokio::time::timeout(secs(5), first.withdrawn()).await.expect("it is told");
     assert!(!second.is_withdrawn());
-    let next = consumer.next().await.expect("a job").expect("no error");
+    let next = next(&mut consumer).await;
     assert_eq!((next.id(), next.lease()), (4, 14), "and not the one that waited");
     drop(first);
     second.ack().await.expect("acked");
@@ -85,12 +85,12 @@ async fn a_consumer_that_comes_back_on_its_stream_is_told_what_it_has_lost() {
             jobs(&[(4, 14)]),
         ]);
         let client = fake.options().one_shot(one_shot).connect().expect("good options");
-        let mut consumer = client.queue().consume("q", 9).start().await.expect("it starts");
-        let first = consumer.next().await.expect("a job").expect("no error");
-        let second = consumer.next().await.expect("a job").expect("no error");
+        let mut consumer = consumer(&client).await;
+        let first = next(&mut consumer).await;
+        let second = next(&mut consumer).await;
         tokio::time::timeout(secs(5), first.withdrawn()).await.expect("it is told");
         assert!(!second.is_withdrawn());
-        let next = consumer.next().await.expect("a job").expect("no error");
+        let next = next(&mut consumer).await;
         assert_eq!((next.id(), next.lease()), (4, 14), "and not the one that waited");
         assert_eq!(fake.state.consumes().len(), 1);
     }
@@ -100,7 +100,7 @@ async fn a_consumer_that_comes_back_on_its_stream_is_told_what_it_has_lost() {
 async fn a_consumer_that_is_told_to_be_another_one_gives_up() {
     let fake = Fake::start(1);
     fake.state.script_consume(vec![Said::Opened { wrong: true }]);
-    let mut consumer = fake.client().queue().consume("q", 9).start().await.expect("it starts");
+    let mut consumer = consumer(&fake.client()).await;
     let error = consumer.next().await.expect("something").expect_err("it is wrong");
     assert!(error.to_string().contains("another one"), "{error}");
 }
@@ -115,13 +115,13 @@ async fn a_job_that_was_dropped_or_left_before_a_break_is_not_handed_out_again()
     // Told only after the break, and so sent again before.
     fake.script("nack", [Act::AnswerAfter(Duration::from_millis(1_500))]);
     let client = fake.options().attempt_timeout(secs(3)).connect().expect("good options");
-    let mut consumer = client.queue().consume("q", 9).start().await.expect("it starts");
-    let first = consumer.next().await.expect("a job").expect("no error");
-    let second = consumer.next().await.expect("a job").expect("no error");
+    let mut consumer = consumer(&client).await;
+    let first = next(&mut consumer).await;
+    let second = next(&mut consumer).await;
     assert_eq!(second.leave(), 12);
     tokio::time::sleep(Duration::from_millis(800)).await;
     drop(first);
-    let next = consumer.next().await.expect("a job").expect("no error");
+    let next = next(&mut consumer).await;
     assert_eq!((next.id(), next.lease()), (3, 13));
     assert_eq!(fake.state.consumes().len(), 3);
     let told = fake.state.queue_calls();
@@ -136,13 +136,13 @@ async fn what_was_settled_while_the_stream_was_asked_for_is_passed_over() {
     fake.state.script_consume(vec![Said::Pause(secs(5)), jobs(&[(1, 11), (2, 12)]), Said::End]);
     // Here it can't come any more; if a node says so all the same, it is another story.
     fake.state.script_consume(vec![jobs(&[(1, 21)])]);
-    let mut consumer = fake.client().queue().consume("q", 9).start().await.expect("it starts");
-    let first = consumer.next().await.expect("a job").expect("no error");
+    let mut consumer = consumer(&fake.client()).await;
+    let first = next(&mut consumer).await;
     until(|| fake.state.consumes().len() == 2).await;
     first.ack().await.expect("acked");
     let mut got = Vec::new();
     for _ in 0..2 {
-        let job = consumer.next().await.expect("a job").expect("no error");
+        let job = next(&mut consumer).await;
         got.push((job.id(), job.lease()));
         job.ack().await.expect("acked");
     }
@@ -156,10 +156,10 @@ async fn a_consumer_that_has_ended_begins_anew_without_what_it_had() {
     fake.state.script_consume(vec![jobs(&[(1, 11), (2, 12)]), Said::End]);
     fake.state.script_consume(vec![Said::Fail(end)]);
     fake.state.script_consume(vec![jobs(&[(1, 21)])]);
-    let mut consumer = fake.client().queue().consume("q", 9).start().await.expect("it starts");
-    let before = consumer.next().await.expect("a job").expect("no error");
+    let mut consumer = consumer(&fake.client()).await;
+    let before = next(&mut consumer).await;
     before.withdrawn().await;
-    let after = consumer.next().await.expect("a job").expect("no error");
+    let after = next(&mut consumer).await;
     assert_eq!((after.id(), after.lease()), (1, 21), "and not the one that waited");
     let who: Vec<_> = fake
         .state
@@ -183,8 +183,8 @@ async fn a_session_that_is_lost_takes_the_consumer_along() {
         Said::Fail(expired.clone()),
     ]);
     fake.state.script_consume(vec![Said::Fail(expired)]);
-    let mut consumer = fake.client().queue().consume("q", 9).start().await.expect("it starts");
-    let job = consumer.next().await.expect("a job").expect("no error");
+    let mut consumer = consumer(&fake.client()).await;
+    let job = next(&mut consumer).await;
     job.withdrawn().await;
     until(|| fake.state.consumes().len() == 3).await;
     let who: Vec<_> = fake
@@ -202,9 +202,9 @@ async fn a_one_shot_client_consumes_without_a_session() {
     fake.state.script_consume(vec![jobs(&[(1, 11)]), Said::End]);
     fake.state.script_consume(vec![jobs(&[(2, 12)])]);
     let client = fake.options().one_shot(true).connect().expect("good options");
-    let mut consumer = client.queue().consume("q", 9).start().await.expect("it starts");
-    let first = consumer.next().await.expect("a job").expect("no error");
-    let second = consumer.next().await.expect("a job").expect("no error");
+    let mut consumer = consumer(&client).await;
+    let first = next(&mut consumer).await;
+    let second = next(&mut consumer).await;
     // Its lease is not the stream's.
     assert!(!first.is_withdrawn());
     first.ack().await.expect("acked");
@@ -225,10 +225,10 @@ async fn who_has_no_session_hands_back_what_waited_when_its_stream_broke() {
     fake.state.script_consume(vec![jobs(&[(1, 11), (2, 12), (3, 13)]), Said::End]);
     fake.state.script_consume(vec![jobs(&[(2, 22)])]);
     let client = fake.options().one_shot(true).connect().expect("good options");
-    let mut consumer = client.queue().consume("q", 9).start().await.expect("it starts");
-    let first = consumer.next().await.expect("a job").expect("no error");
+    let mut consumer = consumer(&client).await;
+    let first = next(&mut consumer).await;
     until(|| fake.state.consumes().len() == 2).await;
-    let next = consumer.next().await.expect("a job").expect("no error");
+    let next = next(&mut consumer).await;
     assert_eq!((next.id(), next.lease()), (2, 22), "a window is all that is here");
     // It does not wait for that.
     until(|| fake.state.queue_calls() == ["return q 2/12", "return q 3/13"]).await;
@@ -240,8 +240,8 @@ async fn a_consumer_that_ends_hands_back_what_was_not_taken() {
     for close in [true, false] {
         let fake = Fake::start(1);
         fake.state.script_consume(vec![jobs(&[(1, 11), (2, 12), (3, 13)])]);
-        let mut consumer = fake.client().queue().consume("q", 9).start().await.expect("it starts");
-        let first = consumer.next().await.expect("a job").expect("no error");
+        let mut consumer = consumer(&fake.client()).await;
+        let first = next(&mut consumer).await;
         match close {
             true => consumer.close().await,
             false => drop(consumer),
@@ -272,7 +272,7 @@ async fn a_window_can_be_changed_and_without_one_no_stream_is_opened() {
     let fake = Fake::start(1);
     fake.state.script_consume(vec![Said::Pause(secs(10)), Said::End]);
     fake.state.script_consume(vec![jobs(&[(1, 11)])]);
-    let mut consumer = fake.client().queue().consume("q", 9).start().await.expect("it starts");
+    let mut consumer = consumer(&fake.client()).await;
     assert!(consumer.set_window(1_001).is_err());
     consumer.set_window(5).expect("it fits");
     tokio::time::sleep(secs(1)).await;
@@ -281,7 +281,7 @@ async fn a_window_can_be_changed_and_without_one_no_stream_is_opened() {
     assert_eq!(fake.state.consumes().len(), 1);
     assert_eq!(fake.state.windows(), [(1, Some(5)), (1, Some(0))]);
     consumer.set_window(3).expect("it fits");
-    assert_eq!(consumer.next().await.expect("a job").expect("no error").id(), 1);
+    assert_eq!(next(&mut consumer).await.id(), 1);
     assert_eq!(fake.state.consumes()[1].3, 3);
     for wrong in [0, 1_001] {
         let queue = fake.client().queue();
@@ -319,7 +319,7 @@ async fn a_consumer_without_a_session_does_not_make_a_deleted_queue_again() {
             fake.script("stats", [fail(Code::NotFound, NOT_APPLIED, "QUEUE_UNKNOWN")]);
         }
         let client = fake.options().one_shot(true).connect().expect("good options");
-        let mut consumer = client.queue().consume("q", 9).start().await.expect("it starts");
+        let mut consumer = consumer(&client).await;
         let next = consumer.next().await.expect("something");
         match deleted {
             true => assert!(matches!(next, Err(Error::NotFound { .. })), "{next:?}"),
@@ -335,7 +335,7 @@ async fn a_node_that_ends_every_stream_is_not_hammered() {
     for _ in 0..1_000 {
         fake.state.script_consume(vec![Said::End]);
     }
-    let mut consumer = fake.client().queue().consume("q", 9).start().await.expect("it starts");
+    let mut consumer = consumer(&fake.client()).await;
     assert!(tokio::time::timeout(secs(10), consumer.next()).await.is_err());
     let opened = fake.state.consumes().len();
     assert!((20..100).contains(&opened), "{opened} times in ten seconds");
@@ -351,8 +351,8 @@ async fn a_consumer_for_which_there_is_no_room_asks_now_and_then() {
     }
     fake.state.script_consume(vec![jobs(&[(1, 11)])]);
     let begun = Instant::now();
-    let mut consumer = fake.client().queue().consume("q", 9).start().await.expect("it starts");
-    assert_eq!(consumer.next().await.expect("a job").expect("no error").id(), 1);
+    let mut consumer = consumer(&fake.client()).await;
+    assert_eq!(next(&mut consumer).await.id(), 1);
     let took = begun.elapsed();
     assert!(took >= secs(8) && took < secs(17), "{took:?}");
 }
@@ -363,7 +363,7 @@ async fn a_consumer_outlives_any_time_without_nodes() {
     fake.state.script_consume(vec![]);
     fake.state.script_consume(vec![jobs(&[(1, 11)])]);
     let client = fake.options().session_ttl(secs(3_600)).connect().expect("good options");
-    let mut consumer = client.queue().consume("q", 9).start().await.expect("it starts");
+    let mut consumer = consumer(&client).await;
     for node in ["n1:1", "n2:1"] {
         fake.net.kill(node);
     }
@@ -371,7 +371,7 @@ async fn a_consumer_outlives_any_time_without_nodes() {
     for node in ["n1:1", "n2:1"] {
         fake.net.reach(node, crate::fake::Reach::Open);
     }
-    assert_eq!(consumer.next().await.expect("a job").expect("no error").id(), 1);
+    assert_eq!(next(&mut consumer).await.id(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -384,7 +384,7 @@ async fn next_may_be_dropped_at_any_moment() {
         Said::Cut,
     ]);
     fake.state.script_consume(vec![Said::Pause(secs(1)), jobs(&[(1, 11), (2, 12), (3, 13)])]);
-    let mut consumer = fake.client().queue().consume("q", 9).start().await.expect("it starts");
+    let mut consumer = consumer(&fake.client()).await;
     let mut got = Vec::new();
     for _ in 0..10_000 {
         tokio::select! {

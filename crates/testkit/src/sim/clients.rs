@@ -4,15 +4,48 @@ use super::cluster::addr;
 use super::course::Course;
 use super::journal::Journal;
 use super::net::{CLIENT_PORT, Host, NODES, Reach, SimNet, Sockets};
+use super::plan::Plan;
+use super::planted::Planted;
+use super::stage::Stage;
 use quorate_client::{Client, Error, Options, Routing};
-use rand::RngExt;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long one call of the client may take that looks at what is left.
 const WRITES: Duration = Duration::from_secs(1);
 /// Between two of its attempts.
 pub(super) const AGAIN: Duration = Duration::from_millis(50);
+
+/// A client host's process, as it were, with what those of a run share.
+pub(super) struct Party<B> {
+    pub(super) number: u64,
+    pub(super) host: Host,
+    pub(super) reach: Reach,
+    pub(super) rng: StdRng,
+    pub(super) books: Arc<B>,
+    pub(super) planted: Planted,
+}
+
+impl<B> Party<B> {
+    pub(super) fn new<S>(
+        stage: &Stage<'_, S>,
+        books: &Arc<B>,
+        plan: &Plan,
+        host: Host,
+        number: u64,
+    ) -> Self {
+        Self {
+            number,
+            host,
+            reach: stage.cluster.reach.clone(),
+            rng: StdRng::seed_from_u64(plan.seeds.workload.wrapping_add(number)),
+            books: Arc::clone(books),
+            planted: plan.planted,
+        }
+    }
+}
 
 /// Simulated time on the host that calls.
 pub(super) fn now() -> Duration {

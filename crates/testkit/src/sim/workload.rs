@@ -4,11 +4,11 @@
 //! compare-and-set and deletes on five keys; increments of two numbers; keys with a ttl. In the end
 //! one more client, which begins when everything is repaired, reads what is left.
 
-use super::clients::{AGAIN, auditor, ms, now, options, recover};
+use super::clients::{AGAIN, Party, auditor, ms, now, options, recover};
 use super::cluster::{Cluster, GROUP};
 use super::course::Course;
 use super::journal::Journal;
-use super::net::{AUDITOR, CLIENT_HOSTS, Host, Reach};
+use super::net::{AUDITOR, CLIENT_HOSTS, Host};
 use super::plan::Plan;
 use super::planted::Planted;
 use super::stage::{Stage, Story};
@@ -16,8 +16,7 @@ use super::workload_books::{Books, Lease};
 use crate::history::{CounterOp, Expect, Outcome, RegisterOp, RegisterRet};
 use quorate_client::{Client, Entry, Error, KeyValue, Routing};
 use quorate_state::query;
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,27 +101,13 @@ pub(super) fn audit(stage: &mut Stage<'_, Registers>, plan: &Plan) {
 }
 
 fn worker(stage: &Stage<'_, Registers>, plan: &Plan, host: Host, number: u64) -> Worker {
-    Worker {
-        number,
-        host,
-        reach: stage.cluster.reach.clone(),
-        rng: StdRng::seed_from_u64(plan.seeds.workload.wrapping_add(number)),
-        books: Arc::clone(&stage.story.books),
-        planted: plan.planted,
-        versions: BTreeMap::new(),
-        lease: None,
-        written: 0,
-    }
+    let party = Party::new(stage, &stage.story.books, plan, host, number);
+    Worker { party, versions: BTreeMap::new(), lease: None, written: 0 }
 }
 
 /// One client.
 struct Worker {
-    number: u64,
-    host: Host,
-    reach: Reach,
-    rng: StdRng,
-    books: Arc<Books>,
-    planted: Planted,
+    party: Party<Books>,
     /// The version of each register as it was last seen, for compare-and-set.
     versions: BTreeMap<&'static str, u64>,
     /// A key with a ttl that should be there for now.
@@ -133,48 +118,52 @@ struct Worker {
 
 impl Worker {
     fn client(&mut self) -> Result<Client, Error> {
-        let routing = match self.number % 4 {
+        let routing = match self.party.number % 4 {
             0 => Routing::AnyNode,
             // Its home node alone, whatever becomes of it.
             1 => Routing::Endpoints,
             _ => Routing::Leader,
         };
-        let home = usize::try_from(self.number).unwrap_or_default();
-        options(self.host, &self.reach, home, routing)
-            .seed(self.rng.random())
-            .request_timeout(ms(self.rng.random_range(800..=4_000)))
-            .attempt_timeout(ms(self.rng.random_range(250..=1_000)))
-            .session_ttl(ms(self.rng.random_range(1_500..=10_000)))
-            .one_shot(self.number.is_multiple_of(5))
+        let home = usize::try_from(self.party.number).unwrap_or_default();
+        options(self.party.host, &self.party.reach, home, routing)
+            .seed(self.party.rng.random())
+            .request_timeout(ms(self.party.rng.random_range(800..=4_000)))
+            .attempt_timeout(ms(self.party.rng.random_range(250..=1_000)))
+            .session_ttl(ms(self.party.rng.random_range(1_500..=10_000)))
+            .one_shot(self.party.number.is_multiple_of(5))
             .connect()
     }
 
     async fn work(mut self, until: Duration) -> turmoil::Result {
         let kv = self.client()?.kv();
         while now() < until {
-            let think = Duration::from_millis(self.rng.random_range(5..=120));
+            let think = Duration::from_millis(self.party.rng.random_range(5..=120));
             tokio::time::sleep(think).await;
-            match self.rng.random_range(0..100) {
+            match self.party.rng.random_range(0..100) {
                 0..=69 => self.register(&kv).await,
                 70..=86 => self.counter(&kv).await,
                 _ => self.lease(&kv).await,
             }
         }
-        self.books.course.is_done();
+        self.party.books.course.is_done();
         Ok(())
     }
 
     fn value(&mut self) -> String {
         self.written += 1;
         // Some are long, so that the log grows past its snapshots.
-        let padding = if self.rng.random_ratio(1, 4) { self.rng.random_range(0..2_000) } else { 0 };
-        format!("{}.{}{:padding$}", self.number, self.written, "")
+        let padding = if self.party.rng.random_ratio(1, 4) {
+            self.party.rng.random_range(0..2_000)
+        } else {
+            0
+        };
+        format!("{}.{}{:padding$}", self.party.number, self.written, "")
     }
 
     async fn register(&mut self, kv: &KeyValue) {
-        let key = REGISTERS[self.rng.random_range(0..REGISTERS.len())];
+        let key = REGISTERS[self.party.rng.random_range(0..REGISTERS.len())];
         let seen = self.versions.get(key).copied();
-        let op = match (self.rng.random_range(0..100), seen) {
+        let op = match (self.party.rng.random_range(0..100), seen) {
             (0..=44, _) => RegisterOp::Get,
             (45..=69, _) => RegisterOp::set(self.value()),
             (70..=84, Some(version)) => RegisterOp::cas(version, self.value()),
@@ -187,7 +176,7 @@ impl Worker {
 
     /// Makes a call, and writes down how it ended: whether it was answered.
     async fn call_register(&mut self, kv: &KeyValue, key: &'static str, op: RegisterOp) -> bool {
-        let call = self.books.registers.invoke(self.number, key, op.clone());
+        let call = self.party.books.registers.invoke(self.party.number, key, op.clone());
         let reads = matches!(op, RegisterOp::Get);
         let answered = match &op {
             RegisterOp::Get => self.get(kv, key).await.map(RegisterRet::Get),
@@ -240,20 +229,20 @@ impl Worker {
         key: &str,
     ) -> Result<Option<(crate::history::Value, u64)>, Error> {
         let get = kv.get(key);
-        let get = if self.planted == Planted::StaleReads { get.stale() } else { get };
+        let get = if self.party.planted == Planted::StaleReads { get.stale() } else { get };
         Ok(get.await?.map(|entry| (text(&entry).into(), entry.version)))
     }
 
     async fn counter(&mut self, kv: &KeyValue) {
-        let key = COUNTERS[self.rng.random_range(0..COUNTERS.len())];
-        if self.rng.random_ratio(1, 4) {
+        let key = COUNTERS[self.party.rng.random_range(0..COUNTERS.len())];
+        if self.party.rng.random_ratio(1, 4) {
             self.read_counter(kv, key).await;
             return;
         }
-        let by = self.rng.random_range(1..=3);
-        let call = self.books.counters.invoke(self.number, key, CounterOp::Add(by));
+        let by = self.party.rng.random_range(1..=3);
+        let call = self.party.books.counters.invoke(self.party.number, key, CounterOp::Add(by));
         let mut answered = self.increment(kv, key, by).await;
-        if self.planted == Planted::CountTwice {
+        if self.party.planted == Planted::CountTwice {
             for _ in 0..REPEATS {
                 if !matches!(answered, Err(Error::Indeterminate { .. })) {
                     break;
@@ -265,7 +254,7 @@ impl Worker {
             Ok(value) => Outcome::Ok(value),
             Err(error) => self.ended(&error),
         };
-        self.books.counted(key, by, &outcome);
+        self.party.books.counted(key, by, &outcome);
         self.note(key, format_args!("Add({by}) -> {outcome:?}"));
         call.end(outcome);
     }
@@ -276,11 +265,11 @@ impl Worker {
 
     /// What a counter holds; `None` when there was no answer.
     async fn read_counter(&mut self, kv: &KeyValue, key: &'static str) -> Option<i64> {
-        let call = self.books.counters.invoke(self.number, key, CounterOp::Get);
+        let call = self.party.books.counters.invoke(self.party.number, key, CounterOp::Get);
         let outcome = match kv.get(key).await {
             Ok(None) => Outcome::Ok(0),
             Ok(Some(entry)) => Outcome::Ok(text(&entry).parse().unwrap_or_else(|_| {
-                self.books.journal.problem(
+                self.party.books.journal.problem(
                     now(),
                     format_args!("{key} holds {:?}, which is no number", text(&entry)),
                 );
@@ -300,18 +289,18 @@ impl Worker {
             if let Ok(read) = kv.get(&lease.key).await {
                 let at = now();
                 self.note(&lease.key, format_args!("Get -> {}", read.is_some()));
-                self.books.check_lease(&lease, read.as_ref().map(text), at);
+                self.party.books.check_lease(&lease, read.as_ref().map(text), at);
             }
             return;
         }
         let value = self.value();
-        let key = format!("ttl.{}.{}", self.number, self.written);
-        let ttl = Duration::from_millis(self.rng.random_range(200..=3_000));
+        let key = format!("ttl.{}.{}", self.party.number, self.written);
+        let ttl = Duration::from_millis(self.party.rng.random_range(200..=3_000));
         let lives_until = now() + ttl;
         let set = kv.set(&key, value.clone()).ttl(ttl).await;
         self.note(&key, format_args!("Set for {ttl:?} -> {:?}", set.is_ok()));
         let lease = Lease { key, value, lives_until };
-        self.books.leased(&lease.key);
+        self.party.books.leased(&lease.key);
         match set {
             Ok(_) => self.lease = Some(lease),
             Err(error) => drop(self.ended::<()>(&error)),
@@ -333,8 +322,9 @@ impl Worker {
                 | Error::NotFound { .. }
         );
         if !expected {
-            let (number, reason) = (self.number, error.reason());
-            self.books
+            let (number, reason) = (self.party.number, error.reason());
+            self.party
+                .books
                 .journal
                 .problem(now(), format_args!("client {number} was told {reason}: {error}"));
         }
@@ -343,14 +333,17 @@ impl Worker {
     }
 
     fn note(&self, key: &str, what: std::fmt::Arguments<'_>) {
-        self.books.journal.write(now(), format_args!("client {} {key} {what}", self.number));
+        self.party
+            .books
+            .journal
+            .write(now(), format_args!("client {} {key} {what}", self.party.number));
     }
 
     /// Writes until that succeeds, waits for the other clients, and reads everything, each until it
     /// is answered. For how long that may take is up to the run that waits for it.
     async fn audit(mut self) -> turmoil::Result {
-        let client = auditor(self.host, &self.reach, &mut self.rng)?;
-        recover(&client, &self.books.course, &self.books.journal).await;
+        let client = auditor(self.party.host, &self.party.reach, &mut self.party.rng)?;
+        recover(&client, &self.party.books.course, &self.party.books.journal).await;
         let kv = client.kv();
         for key in REGISTERS {
             while !self.call_register(&kv, key, RegisterOp::Get).await {
@@ -364,9 +357,9 @@ impl Worker {
                 }
                 tokio::time::sleep(AGAIN).await;
             };
-            self.books.check_count(key, value, now());
+            self.party.books.check_count(key, value, now());
         }
-        self.books.course.audited();
+        self.party.books.course.audited();
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use super::super::clients::{AGAIN, ms, now, recover};
 use super::super::net::{AUDITOR, Host};
 use super::super::plan::Plan;
-use super::party::Party;
+use super::party::{Party, party};
 use super::record::{Called, Kind, Outcome, Push, Pushed, Wants};
 use super::{DELIVERED_WITHIN, DRAINED_WITHIN, NOTICED_WITHIN, QUEUES, Stage};
 use quorate_client::queue::Backoff;
@@ -21,7 +21,7 @@ const JOBS_PER_ROUND: usize = 4;
 
 /// Puts the client into the simulation that makes the queues.
 pub(super) fn set_up(stage: &mut Stage<'_>, plan: &Plan) {
-    let mut party = Party::new(stage, plan, HOST, SET_UP_NUMBER);
+    let mut party = party(stage, plan, HOST, SET_UP_NUMBER);
     stage.sim.client(HOST, async move {
         let client = party.auditor()?;
         for kind in QUEUES {
@@ -43,7 +43,7 @@ async fn make(client: &Client, kind: Kind) -> Result<(), Error> {
 
 /// Puts the client into the simulation that looks at what is left.
 pub(super) fn audit(stage: &mut Stage<'_>, plan: &Plan) {
-    let mut party = Party::new(stage, plan, AUDITOR, AUDITOR_NUMBER);
+    let mut party = party(stage, plan, AUDITOR, AUDITOR_NUMBER);
     let audit = async move {
         let client = party.auditor()?;
         let began = recover(&client, &party.books.course, &party.books.journal).await;

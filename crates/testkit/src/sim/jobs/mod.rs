@@ -57,7 +57,6 @@ use super::report::Report;
 use super::stage::{self, Ended, Story};
 use super::{in_a_thread, verdict};
 use books::Books;
-use party::Party;
 use quorate_state::invariants;
 use record::Kind;
 use std::path::Path;
@@ -201,7 +200,7 @@ fn start(stage: &mut Stage<'_>, plan: &Plan) {
     let (until, pushing) = (plan.heal_at + AFTERMATH, plan.heal_at + AFTERMATH / 2);
     for (host, first) in CLIENT_HOSTS.into_iter().zip((1_u64..).step_by(20)) {
         let is_first = first == 1;
-        let party = |number: u64| Party::new(stage, plan, host, first + number);
+        let party = |number: u64| party::party(stage, plan, host, first + number);
         let mut all: Vec<Work> = vec![
             Box::pin(pusher::work(party(0), is_first, pushing)),
             Box::pin(pusher::work(party(1), false, pushing)),

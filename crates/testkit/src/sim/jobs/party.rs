@@ -2,40 +2,24 @@
 //! becomes of a job.
 
 use super::super::clients::{self, ms, now, options};
-use super::super::net::{Host, NODES, Reach};
+use super::super::net::{Host, NODES};
 use super::super::plan::Plan;
 use super::super::planted::Planted;
 use super::Stage;
 use super::books::Books;
 use super::record::{Delivery, Kind, Outcome, Said, Word};
 use quorate_client::{Client, Error, Job, Routing};
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
-use std::sync::Arc;
+use rand::RngExt;
 use std::time::Duration;
 
-/// One client host's process, as it were.
-pub(super) struct Party {
-    pub(super) number: u64,
-    host: Host,
-    reach: Reach,
-    pub(super) rng: StdRng,
-    pub(super) books: Arc<Books>,
-    pub(super) planted: Planted,
+/// One of them.
+pub(super) type Party = clients::Party<Books>;
+
+pub(super) fn party(stage: &Stage<'_>, plan: &Plan, host: Host, number: u64) -> Party {
+    Party::new(stage, &stage.story.books, plan, host, number)
 }
 
 impl Party {
-    pub(super) fn new(stage: &Stage<'_>, plan: &Plan, host: Host, number: u64) -> Self {
-        Self {
-            number,
-            host,
-            reach: stage.cluster.reach.clone(),
-            rng: StdRng::seed_from_u64(plan.seeds.workload.wrapping_add(number)),
-            books: Arc::clone(&stage.story.books),
-            planted: plan.planted,
-        }
-    }
-
     /// A client with this node first, and with some way to the others.
     pub(super) fn client(&mut self, home: usize) -> Result<Client, Error> {
         let routing = match self.rng.random_range(0..4) {

@@ -1,16 +1,14 @@
 //! The clients that contend: they take locks, hold and renew them in different ways, write under
 //! them, give them back, or just stop.
 
-use super::super::clients::{auditor, ms, now, options, recover};
-use super::super::net::{AUDITOR, CLIENT_HOSTS, Host, Reach};
+use super::super::clients::{Party, auditor, ms, now, options, recover};
+use super::super::net::{AUDITOR, CLIENT_HOSTS, Host};
 use super::super::plan::Plan;
 use super::super::planted::Planted;
 use super::books::Books;
 use super::{AFTERMATH, LOCKS, Stage, TTL_MAX};
 use quorate_client::{Client, Error, Lock, LockGuard, Routing};
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
-use std::sync::Arc;
+use rand::RngExt;
 use std::time::Duration;
 
 /// Contenders on each host.
@@ -51,25 +49,11 @@ pub(super) fn audit(stage: &mut Stage<'_>, plan: &Plan) {
 }
 
 fn contender(stage: &Stage<'_>, plan: &Plan, host: Host, number: u64) -> Contender {
-    Contender {
-        number,
-        host,
-        reach: stage.cluster.reach.clone(),
-        rng: StdRng::seed_from_u64(plan.seeds.workload.wrapping_add(number)),
-        books: Arc::clone(&stage.story.books),
-        planted: plan.planted,
-    }
+    Party::new(stage, &stage.story.books, plan, host, number)
 }
 
 /// One client.
-struct Contender {
-    number: u64,
-    host: Host,
-    reach: Reach,
-    rng: StdRng,
-    books: Arc<Books>,
-    planted: Planted,
-}
+type Contender = Party<Books>;
 
 /// A lock that is held, and who by.
 struct Holding {

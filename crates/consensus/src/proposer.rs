@@ -393,34 +393,18 @@ pub(crate) fn quorum_acked(raft: &Raft) -> Option<Instant> {
 mod tests {
     use super::*;
     use crate::weight::DETACH_STEPS;
+    use crate::weight::tests::{add, envelope, get, transaction};
     use quorate_state::{
-        Caller, Command, ConsumerDetach, ConsumerId, JobLease, KvIncrement, NewJob, Operation,
-        PullRequest, QueueDelete, QueuePull, QueuePurge, QueuePush, Transaction,
+        Command, ConsumerDetach, ConsumerId, JobLease, NewJob, PullRequest, QueueDelete, QueuePull,
+        QueuePurge, QueuePush,
     };
-
-    fn add() -> Operation {
-        Operation::KvIncrement(KvIncrement { key: "n".into(), by: 1 })
-    }
-
-    fn get() -> Operation {
-        Operation::KvGet { key: "k".into() }
-    }
-
-    fn transaction(then: Vec<Operation>, otherwise: Vec<Operation>) -> Command {
-        Command::Transaction(Transaction { conditions: Vec::new(), then, otherwise })
-    }
 
     /// How many of so many equal commands the first entry takes.
     fn taken(command: &Command, count: usize) -> usize {
         let budget = ByteBudget::new(1 << 30);
         let mut backlog = Backlog::default();
         for _ in 0..count {
-            let envelope = Envelope {
-                namespace: String::new(),
-                caller: Caller::Anonymous,
-                guard: None,
-                command: command.clone(),
-            };
+            let envelope = envelope(command.clone());
             let Weight { bytes, work } = Weight::of(&envelope);
             let permit = budget.take(bytes).expect("there is room");
             let (claimed, reply) = (Arc::default(), ReplyTo::Caller(oneshot::channel().0));

@@ -209,7 +209,7 @@ pub(crate) fn grows(command: &Command) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use quorate_state::{
         ConsumerDetach, ConsumerId, FencingToken, JobLease, KvDelete, KvDeletePattern, KvIncrement,
@@ -217,21 +217,24 @@ mod tests {
         Share,
     };
 
-    fn add() -> Operation {
+    pub(crate) fn add() -> Operation {
         Operation::KvIncrement(KvIncrement { key: "n".into(), by: 1 })
     }
 
-    fn get() -> Operation {
+    pub(crate) fn get() -> Operation {
         Operation::KvGet { key: "k".into() }
     }
 
-    fn transaction(then: Vec<Operation>, otherwise: Vec<Operation>) -> Command {
+    pub(crate) fn transaction(then: Vec<Operation>, otherwise: Vec<Operation>) -> Command {
         Command::Transaction(Transaction { conditions: Vec::new(), then, otherwise })
     }
 
+    pub(crate) fn envelope(command: Command) -> Envelope {
+        Envelope { namespace: String::new(), caller: Caller::Anonymous, guard: None, command }
+    }
+
     fn weight(command: Command) -> Weight {
-        let (namespace, caller, guard) = (String::new(), Caller::Anonymous, None);
-        Weight::of(&Envelope { namespace, caller, guard, command })
+        Weight::of(&envelope(command))
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl QueueService for Service {
         &self,
         request: Request<Streaming<v1::ConsumeRequest>>,
     ) -> Result<Response<queue_consume::Deliveries>, Status> {
-        let places = queue_consume::places(&self.0, request.extensions())?;
+        let places = queue_consume::places(&self.0.consumers, request.extensions())?;
         Ok(Response::new(queue_consume::start(&self.0, request.into_inner(), places)))
     }
 

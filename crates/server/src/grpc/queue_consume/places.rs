@@ -2,12 +2,11 @@
 
 use super::CONSUMERS_MAX;
 use crate::connections::ConnectionState;
-use crate::grpc::Context;
 use crate::grpc::status::not_applied;
 use crate::metrics::Counters;
 use http::Extensions;
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 
 /// What a consumer holds of the bounds, until what is to be said when it ends was said.
@@ -33,9 +32,9 @@ impl Drop for Counted {
     }
 }
 
-/// Places for one more consumer.
+/// Places for one more consumer, of those that the node has, and of its connection's.
 pub(in crate::grpc) fn places(
-    context: &Context,
+    of_node: &Arc<Semaphore>,
     extensions: &Extensions,
 ) -> Result<Places, Status> {
     let full = |count: usize, of: &str, what: &str| {
@@ -52,7 +51,24 @@ pub(in crate::grpc) fn places(
             Some(place)
         }
     };
-    let of_node = Arc::clone(&context.consumers).try_acquire_owned();
+    let of_node = Arc::clone(of_node).try_acquire_owned();
     let of_node = of_node.map_err(|_| full(CONSUMERS_MAX, "node", "use another node"))?;
     Ok(Places { _of_node: of_node, _of_connection: of_connection })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_has_so_many_consumers_and_places_come_free() {
+        let of_node = Arc::new(Semaphore::new(2));
+        let none = Extensions::new();
+        let (first, _second) = (places(&of_node, &none).unwrap(), places(&of_node, &none).unwrap());
+        let Err(full) = places(&of_node, &none) else { panic!("there is no room") };
+        assert_eq!(full.code(), Code::ResourceExhausted);
+        assert!(full.message().contains("on this node already; use another node"), "{full}");
+        drop(first);
+        assert!(places(&of_node, &none).is_ok());
+    }
 }

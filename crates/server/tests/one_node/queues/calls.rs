@@ -74,6 +74,9 @@ async fn what_is_wrong_is_refused_with_its_reason() {
     let status = queue.push_all(vec![job(&"x".repeat((1 << 20) + 1))]).await.unwrap_err();
     assert_eq!(seen(&status), (Code::InvalidArgument, "PAYLOAD_TOO_LARGE", "not_applied"));
     assert!(status.message().starts_with("jobs[0]: "), "{}", status.message());
+    // Each is as large as it may be, but not all of them.
+    let status = queue.push_all(vec![job(&"x".repeat(1 << 20)); 2]).await.unwrap_err();
+    assert_eq!(seen(&status), (Code::InvalidArgument, "REQUEST_TOO_LARGE", "not_applied"));
     let status = queue.push_all(vec![v1::NewJob { priority: 256, ..job("") }]).await.unwrap_err();
     assert_eq!(seen(&status).1, "INVALID_PRIORITY");
     let status = queue.pull_as(queue.pulls(0, 0)).await.unwrap_err();

@@ -66,14 +66,9 @@ impl Course {
         self.lock().calm_since
     }
 
-    /// From when on nothing is in the way of anybody.
-    pub(super) fn well_since(&self) -> Option<Duration> {
-        self.calm_since().map(|since| since + RECOVERED_AFTER)
-    }
-
     /// Whether a call that began then should have had its way.
     pub(super) fn was_calm(&self, then: Duration) -> bool {
-        self.well_since().is_some_and(|since| then > since)
+        self.calm_since().is_some_and(|since| then > since + RECOVERED_AFTER)
     }
 
     /// The first write after everything was repaired took so long. A connection that lost a packet

@@ -23,8 +23,8 @@
 //! - Each delivery counts as one attempt at most, and there are not more than there may be.
 //! - No job comes before its time, and none of a group before those in front of it are over.
 //! - A duplicate is recognised while its key is remembered, whoever leads.
-//! - When nothing is broken any more and a write has succeeded, a job that is ready is taken within
-//!   [`TAKEN_WITHIN`]; and [`NOTICED_WITHIN`] after the last fault consumers that lived through the
+//! - [`RECONNECTED_WITHIN`] after nothing is broken any more and a write has succeeded, a job that is
+//!   ready is taken within [`TAKEN_WITHIN`]; and [`NOTICED_WITHIN`] after the last fault consumers that lived through the
 //!   run, and they alone, get what is pushed then, within [`DELIVERED_WITHIN`].
 //! - Queues count what happened in them, and `quorate_state::invariants` hold.
 //!
@@ -102,6 +102,10 @@ const PURGED: Kind = Kind {
 /// Jobs that those who live through the run may have of one queue, in all.
 const SURVIVING_WINDOWS: usize =
     survivor::WINDOW as usize + survivor::PARALLEL as usize + survivor::PREFETCH as usize;
+/// How long after the last fault a client may wait for what comes on a connection that is dead: its
+/// pings, every 5 s, are not answered within 5 s. So long a consumer may be gone, as its node has it,
+/// whose client does not know.
+const RECONNECTED_WITHIN: Duration = ms(10_500);
 /// How long a job may be ready while somebody has room for it.
 const TAKEN_WITHIN: Duration = ms(1_000);
 /// How long a job may take to a consumer that has nothing else to do.

@@ -7,7 +7,7 @@ use super::super::journal::Journal;
 use super::super::net::NODES;
 use super::books::Books;
 use super::record::{Cause, History, Letter, Rest, Totals, Wait};
-use super::{QUEUES, SURVIVING_WINDOWS};
+use super::{QUEUES, RECONNECTED_WITHIN, SURVIVING_WINDOWS};
 use quorate_consensus::{Replica, Role};
 use quorate_state::query::{self, JobItem, JobList, JobStanding};
 use quorate_state::{DeathCause, Event, NodeId, Read};
@@ -93,7 +93,7 @@ impl Witness {
             return Ok(());
         }
         self.looked = index;
-        let is_well = books.course.well_since().is_some_and(|since| since <= now);
+        let is_well = reconnected_since(books).is_some_and(|since| since <= now);
         let mut ready = BTreeSet::new();
         for kind in QUEUES {
             let jobs = jobs(view.tables.as_ref(), kind.name, false)?;
@@ -161,7 +161,7 @@ impl Witness {
             }
         }
         let led_since = self.leaders.last_key_value().map(|(_, since)| *since).unwrap_or_default();
-        let Some(well_since) = books.course.well_since() else { return };
+        let Some(well_since) = reconnected_since(books) else { return };
         let counts_from = now.max(well_since).max(led_since);
         self.ready
             .retain(|job, wait| ready.contains(&(*job, wait.queue)) && wait.from >= led_since);
@@ -201,6 +201,11 @@ impl Witness {
         history.waits = self.waits.values().cloned().collect();
         history.rest = self.rest.clone();
     }
+}
+
+/// From when on all clients that are there have the connections they think they have.
+fn reconnected_since(books: &Books) -> Option<Duration> {
+    books.course.calm_since().map(|since| since + RECONNECTED_WITHIN)
 }
 
 fn jobs(tables: &dyn Read, queue: &str, bodies: bool) -> Result<Vec<JobItem>, String> {

@@ -12,6 +12,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "quorate/v1/session.proto",
         "quorate/v1/lock.proto",
         "quorate/v1/queue.proto",
+        "quorate/v1/cache.proto",
+        "quorate/v1/bus.proto",
         "quorate/v1/cluster.proto",
         "quorate/v1/txn.proto",
         "quorate/v1/pipeline.proto",

@@ -1,6 +1,8 @@
 //! What a user meets: the command line, the messages, the limits, and a cluster in odd situations.
 
 mod absent;
+mod bus;
+mod cache;
 mod commands;
 mod deploy;
 mod dev;

@@ -1,6 +1,8 @@
 //! The command line's own grammar: the top level; each command has its arguments in its file.
 
-use crate::commands::{bench, cluster, config, dev, kv, lock, queue, serve, session, txn};
+use crate::commands::{
+    bench, bus, cache, cluster, config, dev, kv, lock, queue, serve, session, txn,
+};
 use crate::output::Format;
 use clap::{Parser, Subcommand};
 
@@ -27,12 +29,16 @@ pub(crate) enum Command {
     Dev(dev::Dev),
     /// Keys and values.
     Kv(kv::Kv),
+    /// A cache: values with a ttl, tags, and one builder at a time.
+    Cache(cache::Cache),
     /// Several operations on keys at once, all or none, on conditions.
     Txn(txn::Txn),
     /// Locks with fencing tokens: mutual exclusion, leader election.
     Lock(lock::Lock),
     /// Task queues: jobs that are done at least once.
     Queue(queue::Queue),
+    /// The message bus: publish and subscribe, ask and answer.
+    Bus(bus::Bus),
     /// Sessions, which own locks.
     Session(session::Session),
     /// The cluster: status, members, leadership.
@@ -84,6 +90,23 @@ mod tests {
             "quorate kv watch user.*",
             "quorate kv watch user.* --from-revision 4096 --count 3 --timeout 5s -o json",
             "quorate kv watch --prefix user. --key a --key b --keys-only",
+            "quorate cache set k v --ttl 30s --stale-for 1m --tag a --tag b --guard l:7",
+            "quorate cache set k - -o json",
+            "quorate cache set k -5",
+            "quorate cache get k --linearizable --allow-stale -o json",
+            "quorate cache del k",
+            "quorate cache del-pattern products:*",
+            "quorate cache del-pattern --prefix products: --step-keys 1000",
+            "quorate cache invalidate-tags a b --namespace shop",
+            "quorate cache touch k --ttl 1h",
+            "quorate cache touch k",
+            "quorate cache get-or-build k --ttl 1h --tag a --build-lease 5s --wait 10s -- sh -c exit",
+            "quorate cache get-or-build k -- env -o --ttl",
+            "quorate cache stats -o json",
+            "quorate cache resize 512MiB",
+            "quorate bench cache --op near --clients 4 --in-flight 8 --seconds 5 --value-bytes 256 --keys 1000 --via any -o json",
+            "quorate bench cache --op get-linearizable --plot latency.svg",
+            "quorate bench cache",
             "quorate txn transfer.json --namespace shop",
             "quorate txn - -o json --timeout 2s",
             "quorate bench kv --clients 64 --in-flight 4 --seconds 5 --value-bytes 256 --keys 1000 --op mixed --via any --unary -o json",
@@ -134,6 +157,18 @@ mod tests {
             "quorate queue update q --visibility 1m --attempts 3 --backoff 1s..5m --jitter 50 --dead-to d --keep-done 1h --jobs-max 9 --when-full drop-oldest --parallel-max 2 --rate 100/1s --dedupe-window 5m",
             "quorate queue delete q",
             "quorate bench queue --clients 4 --in-flight 8 --seconds 5 --value-bytes 256 --queue q -o json",
+            "quorate bench bus --clients 4 --in-flight 8 --subscribers 100 --op pattern --seconds 5 --value-bytes 256 -o json",
+            "quorate bus pub c p",
+            "quorate bus pub c - --content-type text/plain --header a=b --header c=d -o json",
+            "quorate bus pub c -5",
+            "quorate bus sub a.* b --count 3 --timeout 5s --queue-group g -o json",
+            "quorate bus sub c",
+            "quorate bus request c p --timeout 5s",
+            "quorate bus request c - --header a=b -o json",
+            "quorate bus reply c --with pong --count 1",
+            "quorate bus reply c.* --queue-group g --parallel 4 -- sh -c cat",
+            "quorate bus channels",
+            "quorate bus channels user.* -o json",
             "quorate session list -o json",
             "quorate session close 7",
             "quorate cluster transfer-leader",
@@ -161,6 +196,15 @@ mod tests {
             ("quorate serve --node-idd 1", "--node-id"),
             ("quorate dev --nodes 0", "0"),
             ("quorate cluster transfer-leader two", "two"),
+            ("quorate cache set k v --ttl 30", "30s"),
+            ("quorate cache set k v --stale-for 30s", "--ttl"),
+            ("quorate cache get-or-build k", "CMD"),
+            ("quorate cache get-or-build k --build-lease 11m -- true", "10m"),
+            ("quorate cache invalidate-tags", "T"),
+            ("quorate cache del-pattern", "PATTERN"),
+            ("quorate cache resize 512", "512MiB"),
+            ("quorate cache resize 1KiB", "64GiB"),
+            ("quorate bench cache --plot latency.svg", "--op"),
             ("quorate lock acquire", "NAME"),
             ("quorate lock acquire l --ttl 30", "30s"),
             ("quorate lock acquire l --ttl 0s", "no time"),
@@ -197,6 +241,15 @@ mod tests {
             ("quorate queue update q --rate 100", "100/1s"),
             ("quorate queue update q --jitter 50", "--backoff"),
             ("quorate queue update q --dead-to d --dead-discard", "cannot be used with"),
+            ("quorate bus pub c", "PAYLOAD"),
+            ("quorate bus pub c p --header a", "trace=17"),
+            ("quorate bus sub", "PATTERN"),
+            ("quorate bus sub c --count 0", "0"),
+            ("quorate bus request c p --timeout 5", "5s"),
+            ("quorate bus reply c", "--with"),
+            ("quorate bus reply c --with pong -- cat", "cannot be used with"),
+            ("quorate bus reply c --parallel 0 --with x", "0"),
+            ("quorate bench bus --op both", "both"),
             ("quorate session close x", "x"),
         ] {
             let error = parse(line).expect_err(line);
@@ -209,7 +262,8 @@ mod tests {
     fn help_lists_the_commands_and_the_exit_status() {
         let help = Cli::command().render_long_help().to_string();
         for word in [
-            "serve", "dev", "kv", "txn", "lock", "queue", "session", "cluster", "config", "version",
+            "serve", "dev", "kv", "cache", "txn", "lock", "queue", "bus", "session", "cluster",
+            "config", "version",
         ] {
             assert!(help.contains(word), "{word} is not in\n{help}");
         }

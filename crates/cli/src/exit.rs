@@ -45,7 +45,7 @@ impl Failure {
             Self::ConditionFailed(_) => 4,
             Self::Ran(status) | Self::Run { status, .. } => *status,
             Self::Client(error) => match error {
-                ClientError::NotFound { .. } => 3,
+                ClientError::NotFound { .. } | ClientError::NoSubscribers { .. } => 3,
                 // It is gone, while one whose lease is lost is still there.
                 ClientError::JobLost { reason, .. } if reason == "JOB_UNKNOWN" => 3,
                 ClientError::ConditionFailed { .. }
@@ -53,7 +53,8 @@ impl Failure {
                 | ClientError::LockLost { .. }
                 | ClientError::JobLost { .. } => 4,
                 ClientError::Unavailable { .. } => 5,
-                ClientError::Indeterminate { .. } => 6,
+                // Whoever received the request may have acted on it.
+                ClientError::Indeterminate { .. } | ClientError::NoReply { .. } => 6,
                 _ => 1,
             },
         }
@@ -178,6 +179,10 @@ mod tests {
             let reason = reason.to_owned();
             assert_eq!(client(ClientError::JobLost { reason, message: message.clone() }), status);
         }
+        let (reason_, message_) = (reason.clone(), message.clone());
+        assert_eq!(client(ClientError::NoSubscribers { reason: reason_, message: message_ }), 3);
+        let (reason_, message_) = (reason.clone(), message.clone());
+        assert_eq!(client(ClientError::NoReply { reason: reason_, message: message_ }), 6);
         let compacted = ClientError::Compacted {
             oldest: 4_097,
             reason: reason.clone(),

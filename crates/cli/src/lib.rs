@@ -4,11 +4,13 @@
 //! # Guarantees
 //! - Exit status: 0 ok, 1 error, 2 usage, 3 not found, 4 condition failed or lock not acquired,
 //!   5 unavailable, 6 outcome unknown; `lock run`: that of what it runs, 125 when the lock was lost;
-//!   it and `queue work`: 126 and 127 when what they are to run can't be run, as a shell has it.
+//!   it, `queue work`, `bus reply` and `cache get-or-build`: 126 and 127 when what they are to run can't
+//!   be run, as a shell has it.
 //! - Results go to stdout, everything else to stderr; with `-o json` results and failures of
 //!   commands are JSON, one object per line.
 //! - A command that changes something and is repeated by its own retries has one effect: it
-//!   carries an idempotency key. Sessions have those that own something: `lock acquire`, `lock run`
+//!   carries an idempotency key. Only `bus pub` and `bus request` have none, and are not repeated
+//!   once they may have been heard. Sessions have those that own something: `lock acquire`, `lock run`
 //!   and a `txn` that acquires locks, whose locks are the session's, and `queue work`, whose jobs
 //!   are. The connections of `bench` have one as those of an application have.
 //!
@@ -23,6 +25,7 @@ mod connect;
 mod duration;
 mod exit;
 mod output;
+mod size;
 mod when;
 
 use clap::Parser;

@@ -11,6 +11,7 @@ use crate::pipe::Failed;
 use crate::pool::{Connected, Pool};
 use crate::random::Random;
 use crate::retry::{self, Budget};
+use crate::seen::Seen;
 use quorate_proto::metadata::LEADER;
 use quorate_proto::v1::MembersRequest;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -76,6 +77,8 @@ pub(crate) struct Engine {
     pub(crate) random: Random,
     pub(crate) budget: Budget,
     pub(crate) attempt_timeout: Duration,
+    /// Raised by every answer that tells of a revision.
+    pub(crate) seen: Seen,
     /// Each call on its own instead of in the connection's pipeline.
     unary: bool,
     nodes: Mutex<Nodes>,
@@ -103,6 +106,7 @@ impl Engine {
             random,
             budget,
             attempt_timeout,
+            seen: Seen::default(),
             unary,
             nodes: Mutex::new(nodes),
             refresh: Mutex::new(refresh),
@@ -190,6 +194,13 @@ impl Engine {
         let now = Instant::now();
         let until = plan.deadline.min(now + plan.attempt_timeout);
         let timeout = until.saturating_duration_since(now);
+        let mut namespace = None;
+        let mut request = || {
+            let message = request();
+            namespace = message.namespace().map(str::to_owned);
+            message
+        };
+        let request = &mut request;
         let sent = async {
             match self.unary || !M::PIPELINED {
                 true => unary(connected.channel.clone(), request(), timeout).await,
@@ -198,6 +209,11 @@ impl Engine {
         };
         match tokio::time::timeout_at(until, sent).await {
             Ok(Ok((answer, leader))) => {
+                if let (Some(namespace), Some((group, revision))) =
+                    (namespace, M::revision(&answer))
+                {
+                    self.seen.raise(&namespace, group, revision);
+                }
                 let mut nodes = self.nodes();
                 nodes.answered(addr);
                 if let Some(leader) = leader {

@@ -7,7 +7,7 @@ use crate::lock::LockGuard;
 use crate::method::Method;
 use crate::options::REQUEST_TIMEOUT_MAX;
 use crate::session::SessionCell;
-use crate::{Cluster, Error, KeyValue, Locks, Options, Queue, Sessions, Transaction};
+use crate::{Bus, Cache, Cluster, Error, KeyValue, Locks, Options, Queue, Sessions, Transaction};
 use bytes::Bytes;
 use quorate_proto::v1::Origin;
 use std::collections::BTreeMap;
@@ -74,6 +74,18 @@ impl Client {
         KeyValue::new(Arc::clone(&self.inner), namespace.into().into())
     }
 
+    /// The cache, in the client's namespace.
+    #[must_use]
+    pub fn cache(&self) -> Cache {
+        Cache::new(Arc::clone(&self.inner), Arc::clone(&self.namespace))
+    }
+
+    /// The cache, in another namespace.
+    #[must_use]
+    pub fn cache_in(&self, namespace: impl Into<String>) -> Cache {
+        Cache::new(Arc::clone(&self.inner), namespace.into().into())
+    }
+
     /// A transaction over keys of the client's namespace; see [`Transaction`].
     pub fn txn(&self) -> Transaction {
         Transaction::new(Arc::clone(&self.inner), Arc::clone(&self.namespace))
@@ -106,6 +118,18 @@ impl Client {
     #[must_use]
     pub fn queue_in(&self, namespace: impl Into<String>) -> Queue {
         Queue::new(Arc::clone(&self.inner), namespace.into().into())
+    }
+
+    /// The message bus, in the client's namespace.
+    #[must_use]
+    pub fn bus(&self) -> Bus {
+        Bus::new(Arc::clone(&self.inner), Arc::clone(&self.namespace))
+    }
+
+    /// The message bus, in another namespace.
+    #[must_use]
+    pub fn bus_in(&self, namespace: impl Into<String>) -> Bus {
+        Bus::new(Arc::clone(&self.inner), namespace.into().into())
     }
 
     /// Sessions of the client's namespace, of this client and of others.
@@ -181,6 +205,7 @@ pub(crate) struct Inner {
     session_ttl: Duration,
     /// Whether mutations have keys instead of a session, and nothing is bound to one.
     pub(crate) one_shot: bool,
+    pub(crate) cache: crate::cache::Shared,
     /// By namespace. Dropped with the last handle, which ends the keep-alives.
     cells: Mutex<BTreeMap<String, Arc<SessionCell>>>,
 }
@@ -193,7 +218,8 @@ impl Inner {
         one_shot: bool,
     ) -> Self {
         let engine = Arc::new(engine);
-        Self { engine, request_timeout, session_ttl, one_shot, cells: Mutex::default() }
+        let cache = crate::cache::Shared::default();
+        Self { engine, request_timeout, session_ttl, one_shot, cache, cells: Mutex::default() }
     }
 
     /// The plan of a call that begins now.

@@ -92,6 +92,42 @@ pub enum Error {
         /// The text.
         message: String,
     },
+    /// Nobody subscribes to the channel that a request was sent to; it was not published.
+    #[error("{message}")]
+    NoSubscribers {
+        /// The stable word.
+        reason: String,
+        /// The text.
+        message: String,
+    },
+    /// A value for the cache was built too late: its lease ran out, or the key or one of its tags was
+    /// set, deleted or invalidated since it was given. The value is not stored, and may be older than
+    /// what has happened.
+    #[error("{message}")]
+    BuildLeaseLost {
+        /// The stable word.
+        reason: String,
+        /// The text.
+        message: String,
+    },
+    /// A request was published, and nobody answered it in time. Whoever received it may have acted on
+    /// it, or may yet.
+    #[error("{message}")]
+    NoReply {
+        /// The stable word.
+        reason: String,
+        /// The text.
+        message: String,
+    },
+    /// Somebody else was building the value that was asked for, and failed; this is what it said.
+    /// Nothing is stored.
+    #[error("{message}")]
+    BuildFailed {
+        /// The stable word.
+        reason: String,
+        /// The text.
+        message: String,
+    },
     /// The client's session was lost again and again before the request could be sent under it;
     /// nothing was changed. It may be called again.
     #[error("{message}")]
@@ -139,11 +175,11 @@ impl Error {
         self.parts().1
     }
 
-    /// Whether a mutation that failed like this may have, or may yet have, an effect. True only
-    /// for [`Error::Indeterminate`].
+    /// Whether what failed like this may have, or may yet have, an effect. True only for
+    /// [`Error::Indeterminate`] and [`Error::NoReply`].
     #[must_use]
     pub fn may_have_been_applied(&self) -> bool {
-        matches!(self, Self::Indeterminate { .. })
+        matches!(self, Self::Indeterminate { .. } | Self::NoReply { .. })
     }
 
     fn parts(&self) -> (&str, &str) {
@@ -159,6 +195,10 @@ impl Error {
             | Self::NotAcquired { reason, message }
             | Self::LockLost { reason, message }
             | Self::JobLost { reason, message }
+            | Self::NoSubscribers { reason, message }
+            | Self::NoReply { reason, message }
+            | Self::BuildLeaseLost { reason, message }
+            | Self::BuildFailed { reason, message }
             | Self::Internal { reason, message } => (reason, message),
         }
     }
@@ -181,6 +221,10 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let Failure { cause, code, reason, message, version, oldest_revision, maybe_applied } =
             failure;
+        // The node knows that it was published, and has waited: nothing about it is unknown to it.
+        if cause == Cause::Answered && code == Code::DeadlineExceeded && reason == "NO_REPLY" {
+            return Self::NoReply { reason, message };
+        }
         if maybe_applied {
             return Self::Indeterminate { reason, message };
         }
@@ -210,6 +254,10 @@ impl From<Failure> for Error {
             {
                 Self::NotAcquired { reason, message }
             }
+            Code::FailedPrecondition | Code::NotFound if reason == "BUILD_LEASE_LOST" => {
+                Self::BuildLeaseLost { reason, message }
+            }
+            Code::Aborted if reason == "BUILD_FAILED" => Self::BuildFailed { reason, message },
             Code::NotFound if reason == "SESSION_EXPIRED" => {
                 Self::SessionExpired { reason, message }
             }
@@ -221,6 +269,9 @@ impl From<Failure> for Error {
             | Code::AlreadyExists
             | Code::PermissionDenied
             | Code::Unauthenticated => Self::InvalidArgument { reason, message },
+            Code::Unavailable if reason == "NO_SUBSCRIBERS" => {
+                Self::NoSubscribers { reason, message }
+            }
             Code::Unavailable
             | Code::DeadlineExceeded
             | Code::Cancelled

@@ -156,6 +156,8 @@ impl Failure {
                     | "QUEUE_FULL"
                     | "JOB_UNKNOWN"
                     | "JOB_LEASE_LOST"
+                    | "BUILD_LEASE_LOST"
+                    | "BUILD_FAILED"
             )
     }
 
@@ -165,9 +167,12 @@ impl Failure {
             Cause::Connect | Cause::Lost | Cause::Silent => true,
             Cause::Deadline => false,
             Cause::Answered => match self.code {
-                Code::Unavailable => true,
+                // That nobody is there to receive a message is an answer.
+                Code::Unavailable => self.reason != "NO_SUBSCRIBERS",
                 // A wait that ran out is an answer.
-                Code::DeadlineExceeded => self.reason != "LOCK_WAIT_TIMEOUT",
+                Code::DeadlineExceeded => {
+                    !matches!(self.reason.as_str(), "LOCK_WAIT_TIMEOUT" | "NO_REPLY")
+                }
                 // More load is the wrong answer to most limits; only this one passes by itself.
                 Code::ResourceExhausted => self.reason == "OVERLOADED" && !self.maybe_applied,
                 // About the node rather than the request; without a word they come from something

@@ -33,7 +33,10 @@
 //!
 //! `examples/watch.rs` keeps a copy of some keys by listing and watching them.
 //!
-//! Beside it, `leader_election.rs` and `fenced_write.rs` show what [`Locks`] are for.
+//! `examples/cached_query.rs` caches a query that only one process at a time makes; see [`cache`].
+//!
+//! Beside it, `leader_election.rs` and `fenced_write.rs` show what [`Locks`] are for, `pub_sub.rs` and
+//! `work_coordination.rs` what the [`Bus`] is for.
 //!
 //! # What it guarantees
 //!
@@ -41,15 +44,20 @@
 //!   an idempotency key, and every retry repeats it. Nothing is ever sent again under a new name
 //!   once it may have had its effect.
 //! - **Failed and unknown are told apart.** [`Error::Indeterminate`] says that a mutation may have
-//!   had its effect; every other error says that it has not, and will not. An answer without the
-//!   cluster's own mark counts as unknown.
+//!   had its effect; every other error says that it has not, and will not (but for [`Error::NoReply`]:
+//!   the message was sent, and not answered). An answer without the cluster's own mark counts as
+//!   unknown.
 //! - **A deadline holds**, retries, waiting and connecting included.
 //! - **Any node will do.** Seeds are asked in random order; members and leader are learnt. A node
 //!   that refuses, breaks or is silent is passed over, and tried again later.
+//! - **What any node may answer is never older than what was seen**: reads of the cache carry the
+//!   newest revision that any answer told of; see [`cache`].
 //! - **Retries do not become the load**: they are spread by full jitter and limited by a
 //!   [`RetryBudget`].
 //! - **A watch sees each change once, in order**, those of one revision together, whatever becomes of
 //!   the nodes; or it says [`Error::Compacted`], or that no node could be found in time.
+//! - **A subscription sees each message at most once, in order**, and is told where some are missing.
+//!   A message that is published has no name: once it may have been, it is not sent again.
 //! - **Everything is bounded**: nodes, connections, sessions, and 1 024 unanswered mutations per
 //!   namespace, past which calls wait for room, in order.
 //!
@@ -64,7 +72,7 @@
 //! # The way of a call
 //!
 //! ```text
-//! KeyValue, Locks, Cluster, …      builds a request          kv/, lock/, txn/, sessions.rs, cluster.rs
+//! KeyValue, Cache, Locks, …        builds a request          bus/, cache/, kv/, lock/, queue/, txn/, …
 //!   Inner::mutate          gives it a name: ticket of a session, or key   client.rs, session.rs
 //!     Engine::call         attempts until answered or the deadline   call.rs, retry.rs
 //!       Nodes::pick        which node                                nodes.rs
@@ -75,9 +83,10 @@
 //!
 //! # Absent so far
 //!
-//! TLS and authentication, the handles of bus, cache and queue, the near cache, and the `Broker`
-//! trait with its Redis implementation.
+//! TLS and authentication, and the `Broker` trait with its Redis implementation.
 
+pub mod bus;
+pub mod cache;
 mod call;
 mod client;
 mod cluster;
@@ -95,11 +104,14 @@ mod pool;
 pub mod queue;
 mod random;
 mod retry;
+mod seen;
 mod session;
 mod sessions;
 pub mod txn;
 mod window;
 
+pub use bus::{Bus, BusEvent, Content, Message, Subscription};
+pub use cache::{Cache, CacheEntry};
 pub use client::Client;
 pub use cluster::{Cluster, Member, Members, NodeStatus, Role, StateHash, Status};
 pub use dial::{Dial, Io, Tcp};

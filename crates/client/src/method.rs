@@ -1,6 +1,8 @@
 //! The calls there are: how each goes into a pipeline, comes out of it, or is made on its own.
 
 use quorate_proto::v1;
+use quorate_proto::v1::bus_service_client::BusServiceClient;
+use quorate_proto::v1::cache_service_client::CacheServiceClient;
 use quorate_proto::v1::cluster_service_client::ClusterServiceClient;
 use quorate_proto::v1::kv_service_client::KvServiceClient;
 use quorate_proto::v1::lock_service_client::LockServiceClient;
@@ -29,6 +31,16 @@ pub(crate) trait Method: Send + Sized + 'static {
         None
     }
 
+    /// The namespace it is made in, if its answer tells of a revision.
+    fn namespace(&self) -> Option<&str> {
+        None
+    }
+
+    /// The group and the revision that an answer tells of.
+    fn revision(_: &Self::Answer) -> Option<(u32, u64)> {
+        None
+    }
+
     /// Made on its own.
     fn unary(
         channel: Channel,
@@ -36,8 +48,12 @@ pub(crate) trait Method: Send + Sized + 'static {
     ) -> impl Future<Output = Result<Response<Self::Answer>, Status>> + Send;
 }
 
+/// One line each; `revised` are those whose answers tell of a revision and its group.
 macro_rules! methods {
-    ($($request:ident => $answer:ident as $kind:ident by $client:ident::$method:ident;)*) => {$(
+    ($(
+        $request:ident => $answer:ident as $kind:ident by $client:ident::$method:ident
+        $(, $revised:ident)?;
+    )*) => {$(
         impl Method for v1::$request {
             type Answer = v1::$answer;
             const PIPELINED: bool = true;
@@ -53,6 +69,17 @@ macro_rules! methods {
                 }
             }
 
+            $(
+                fn namespace(&self) -> Option<&str> {
+                    let $revised = &self.namespace;
+                    Some($revised)
+                }
+
+                fn revision(answer: &Self::Answer) -> Option<(u32, u64)> {
+                    Some((answer.group_id, answer.revision))
+                }
+            )?
+
             async fn unary(
                 channel: Channel,
                 request: Request<Self>,
@@ -67,57 +94,80 @@ macro_rules! methods {
 }
 
 methods! {
-    GetRequest => GetResponse as KvGet by KvServiceClient::get;
-    SetRequest => SetResponse as KvSet by KvServiceClient::set;
-    DeleteRequest => DeleteResponse as KvDelete by KvServiceClient::delete;
-    IncrementRequest => IncrementResponse as KvIncrement by KvServiceClient::increment;
+    GetRequest => GetResponse as KvGet by KvServiceClient::get, revised;
+    SetRequest => SetResponse as KvSet by KvServiceClient::set, revised;
+    DeleteRequest => DeleteResponse as KvDelete by KvServiceClient::delete, revised;
+    IncrementRequest => IncrementResponse as KvIncrement by KvServiceClient::increment, revised;
     IncrementFloatRequest => IncrementFloatResponse as KvIncrementFloat
-        by KvServiceClient::increment_float;
+        by KvServiceClient::increment_float, revised;
     DeletePatternRequest => DeletePatternResponse as KvDeletePattern
-        by KvServiceClient::delete_pattern;
-    ListRequest => ListResponse as KvList by KvServiceClient::list;
+        by KvServiceClient::delete_pattern, revised;
+    ListRequest => ListResponse as KvList by KvServiceClient::list, revised;
     OpenRequest => OpenResponse as SessionOpen by SessionServiceClient::open;
     KeepAliveRequest => KeepAliveResponse as SessionKeepAlive by SessionServiceClient::keep_alive;
     CloseRequest => CloseResponse as SessionClose by SessionServiceClient::close;
     ListSessionsRequest => ListSessionsResponse as SessionList
-        by SessionServiceClient::list_sessions;
-    LockAcquireRequest => LockAcquireResponse as LockAcquire by LockServiceClient::acquire;
+        by SessionServiceClient::list_sessions, revised;
+    LockAcquireRequest => LockAcquireResponse as LockAcquire by LockServiceClient::acquire, revised;
     LockCancelRequest => LockCancelResponse as LockCancel by LockServiceClient::cancel;
     LockRenewRequest => LockRenewResponse as LockRenew by LockServiceClient::renew;
-    LockReleaseRequest => LockReleaseResponse as LockRelease by LockServiceClient::release;
+    LockReleaseRequest => LockReleaseResponse as LockRelease by LockServiceClient::release, revised;
     LockForceReleaseRequest => LockForceReleaseResponse as LockForceRelease
-        by LockServiceClient::force_release;
-    LockInspectRequest => LockInspectResponse as LockInspect by LockServiceClient::inspect;
-    LockListRequest => LockListResponse as LockList by LockServiceClient::list;
-    PushRequest => PushResponse as QueuePush by QueueServiceClient::push;
-    PullRequest => PullResponse as QueuePull by QueueServiceClient::pull;
-    AckRequest => AckResponse as QueueAck by QueueServiceClient::ack;
-    NackRequest => NackResponse as QueueNack by QueueServiceClient::nack;
+        by LockServiceClient::force_release, revised;
+    LockInspectRequest => LockInspectResponse as LockInspect by LockServiceClient::inspect, revised;
+    LockListRequest => LockListResponse as LockList by LockServiceClient::list, revised;
+    PushRequest => PushResponse as QueuePush by QueueServiceClient::push, revised;
+    PullRequest => PullResponse as QueuePull by QueueServiceClient::pull, revised;
+    AckRequest => AckResponse as QueueAck by QueueServiceClient::ack, revised;
+    NackRequest => NackResponse as QueueNack by QueueServiceClient::nack, revised;
     ExtendRequest => ExtendResponse as QueueExtend by QueueServiceClient::extend;
     ProgressRequest => ProgressResponse as QueueProgress by QueueServiceClient::progress;
-    PeekRequest => PeekResponse as QueuePeek by QueueServiceClient::peek;
-    GetJobRequest => GetJobResponse as QueueGetJob by QueueServiceClient::get_job;
-    ListJobsRequest => ListJobsResponse as QueueListJobs by QueueServiceClient::list_jobs;
-    CancelRequest => CancelResponse as QueueCancel by QueueServiceClient::cancel;
-    StatsRequest => StatsResponse as QueueStats by QueueServiceClient::stats;
-    ListQueuesRequest => ListQueuesResponse as QueueList by QueueServiceClient::list_queues;
-    PauseRequest => PauseResponse as QueuePause by QueueServiceClient::pause;
-    ResumeRequest => ResumeResponse as QueueResume by QueueServiceClient::resume;
-    PurgeRequest => PurgeResponse as QueuePurge by QueueServiceClient::purge;
-    RedriveRequest => RedriveResponse as QueueRedrive by QueueServiceClient::redrive;
-    UpdateQueueRequest => UpdateQueueResponse as QueueUpdate by QueueServiceClient::update_queue;
-    DeleteQueueRequest => DeleteQueueResponse as QueueDelete by QueueServiceClient::delete_queue;
+    PeekRequest => PeekResponse as QueuePeek by QueueServiceClient::peek, revised;
+    GetJobRequest => GetJobResponse as QueueGetJob by QueueServiceClient::get_job, revised;
+    ListJobsRequest => ListJobsResponse as QueueListJobs by QueueServiceClient::list_jobs, revised;
+    CancelRequest => CancelResponse as QueueCancel by QueueServiceClient::cancel, revised;
+    StatsRequest => StatsResponse as QueueStats by QueueServiceClient::stats, revised;
+    ListQueuesRequest => ListQueuesResponse as QueueList
+        by QueueServiceClient::list_queues, revised;
+    PauseRequest => PauseResponse as QueuePause by QueueServiceClient::pause, revised;
+    ResumeRequest => ResumeResponse as QueueResume by QueueServiceClient::resume, revised;
+    PurgeRequest => PurgeResponse as QueuePurge by QueueServiceClient::purge, revised;
+    RedriveRequest => RedriveResponse as QueueRedrive by QueueServiceClient::redrive, revised;
+    UpdateQueueRequest => UpdateQueueResponse as QueueUpdate
+        by QueueServiceClient::update_queue, revised;
+    DeleteQueueRequest => DeleteQueueResponse as QueueDelete
+        by QueueServiceClient::delete_queue, revised;
     PutScheduleRequest => PutScheduleResponse as QueuePutSchedule
-        by QueueServiceClient::put_schedule;
+        by QueueServiceClient::put_schedule, revised;
     DeleteScheduleRequest => DeleteScheduleResponse as QueueDeleteSchedule
-        by QueueServiceClient::delete_schedule;
+        by QueueServiceClient::delete_schedule, revised;
     ListSchedulesRequest => ListSchedulesResponse as QueueListSchedules
-        by QueueServiceClient::list_schedules;
+        by QueueServiceClient::list_schedules, revised;
+    BusPublishRequest => BusPublishResponse as BusPublish by BusServiceClient::publish;
+    BusRequestRequest => BusRequestResponse as BusRequest by BusServiceClient::request;
+    BusReplyRequest => BusReplyResponse as BusReply by BusServiceClient::reply;
+    BusListChannelsRequest => BusListChannelsResponse as BusListChannels
+        by BusServiceClient::list_channels;
+    CacheGetRequest => CacheGetResponse as CacheGet by CacheServiceClient::get, revised;
+    CacheSetRequest => CacheSetResponse as CacheSet by CacheServiceClient::set, revised;
+    CacheDeleteRequest => CacheDeleteResponse as CacheDelete by CacheServiceClient::delete, revised;
+    CacheDeletePatternRequest => CacheDeletePatternResponse as CacheDeletePattern
+        by CacheServiceClient::delete_pattern, revised;
+    CacheInvalidateTagsRequest => CacheInvalidateTagsResponse as CacheInvalidateTags
+        by CacheServiceClient::invalidate_tags, revised;
+    CacheTouchRequest => CacheTouchResponse as CacheTouch by CacheServiceClient::touch, revised;
+    CacheGetOrBuildRequest => CacheGetOrBuildResponse as CacheGetOrBuild
+        by CacheServiceClient::get_or_build, revised;
+    CacheFillRequest => CacheFillResponse as CacheFill by CacheServiceClient::fill, revised;
+    CacheEndBuildRequest => CacheEndBuildResponse as CacheEndBuild
+        by CacheServiceClient::end_build;
+    CacheStatsRequest => CacheStatsResponse as CacheStats by CacheServiceClient::stats;
+    CacheResizeRequest => CacheResizeResponse as CacheResize by CacheServiceClient::resize;
     StatusRequest => StatusResponse as ClusterStatus by ClusterServiceClient::status;
     MembersRequest => MembersResponse as ClusterMembers by ClusterServiceClient::members;
     HashStateRequest => HashStateResponse as ClusterHashState by ClusterServiceClient::hash_state;
     CountersRequest => CountersResponse as ClusterCounters by ClusterServiceClient::counters;
     TransferLeaderRequest => TransferLeaderResponse as ClusterTransferLeader
         by ClusterServiceClient::transfer_leader;
-    TxnRequest => TxnResponse as TxnCommit by TxnServiceClient::commit;
+    TxnRequest => TxnResponse as TxnCommit by TxnServiceClient::commit, revised;
 }

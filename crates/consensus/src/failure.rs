@@ -68,7 +68,9 @@ impl Reason {
         }
     }
 
-    pub(crate) fn parse(word: &str) -> Option<Self> {
+    /// The reason of a word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == word)
     }
 }

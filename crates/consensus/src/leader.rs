@@ -211,6 +211,11 @@ impl LeaderTask {
                 | Event::JobWithdrawn { .. }
                 | Event::ConsumerLeft { .. }
                 | Event::ScheduleDue { .. }
+                | Event::CacheChanged { .. }
+                | Event::CacheTagsInvalidated { .. }
+                | Event::CachePatternDeleted { .. }
+                | Event::CacheBuildEnded { .. }
+                | Event::Published { .. }
                 | Event::PullChanged { .. } => {}
             }
         }

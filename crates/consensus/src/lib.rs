@@ -25,6 +25,7 @@
 //! The way of a write: [`Replica::propose`] → (forward → net::service on the leader) →
 //! proposer → openraft → log_adapter / net::raft_network → machine_adapter → outcome.
 
+mod aside;
 mod barrier;
 mod bootstrap;
 mod clock;
@@ -52,6 +53,7 @@ mod types;
 mod weight;
 mod wire;
 
+pub use aside::{AsideDowns, AsideUps, LeaderWatch};
 pub use bootstrap::StartError;
 pub use clock::{SystemClock, WallClock};
 pub use failure::{Failure, Reason};

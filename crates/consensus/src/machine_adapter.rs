@@ -4,6 +4,7 @@
 //! own log has it on disk. openraft may hand over a committed entry before that (a quorum of other
 //! nodes has it), and a memtable flush after such a write would leave the state ahead of its log.
 
+use crate::aside::Asides;
 use crate::types::{
     LogId, RaftPayload, RaftStoredMembership, TypeConfig, log_id, membership, position,
     raft_stored_membership,
@@ -47,6 +48,7 @@ pub(crate) struct MachineAdapter {
     applied: watch::Sender<u64>,
     told: broadcast::Sender<Applied>,
     times: Arc<Histogram>,
+    asides: Arc<Asides>,
     meta: AppliedMeta,
 }
 
@@ -60,15 +62,30 @@ pub(crate) struct MachineParts {
     pub(crate) told: broadcast::Sender<Applied>,
     /// How long it takes to apply a batch that is on disk.
     pub(crate) times: Arc<Histogram>,
+    /// Who is told what is published.
+    pub(crate) asides: Arc<Asides>,
 }
 
 impl MachineAdapter {
     pub(crate) fn open(parts: MachineParts) -> io::Result<Self> {
-        let MachineParts { group, state, snapshots, offload, synced, applied, told, times } = parts;
+        let MachineParts { group, state, snapshots, offload, synced, applied, told, times, asides } =
+            parts;
         let meta = state.applied();
         let machine = open_machine(group, state.as_ref())?;
         applied.send_replace(end_of(&meta));
-        Ok(Self { group, machine, state, snapshots, offload, synced, applied, told, times, meta })
+        Ok(Self {
+            group,
+            machine,
+            state,
+            snapshots,
+            offload,
+            synced,
+            applied,
+            told,
+            times,
+            asides,
+            meta,
+        })
     }
 
     /// Waits until this node's log has `index` on disk.
@@ -96,6 +113,7 @@ impl MachineAdapter {
         let mut meta = self.meta.clone();
         let mut answers = Vec::with_capacity(entries.len());
         let mut events = Vec::new();
+        let mut published = Vec::new();
         let mut txn = self.state.begin();
         for (entry, responder) in entries {
             let position = position(&entry.log_id);
@@ -118,7 +136,14 @@ impl MachineAdapter {
                         .machine
                         .apply(txn.as_txn(), position.index, batch)
                         .map_err(|error| fatal(&error))?;
-                    events.extend(applied.events);
+                    for event in applied.events {
+                        match event {
+                            Event::Published { namespace, publication } => {
+                                published.push((position.term.0, namespace, publication));
+                            }
+                            event => events.push(event),
+                        }
+                    }
                     applied.outcomes
                 }
             };
@@ -130,14 +155,18 @@ impl MachineAdapter {
         self.meta = meta;
         self.times.record(begun.elapsed());
 
-        // Visible now: first the index that readers wait for, then the callers, then the events.
-        self.applied.send_replace(end_of(&self.meta));
-        for (responder, outcomes) in answers {
-            responder.send(outcomes);
+        // Visible now: first the events, so that whoever sees the index finds those of its entries
+        // told; then the index that readers wait for, then the callers.
+        for (term, namespace, publication) in published {
+            self.asides.published(term, &namespace, &publication);
         }
         if !events.is_empty() {
             // Nobody listening is fine: whoever starts later derives from the tables.
             let _ = self.told.send(Applied::Events(Arc::new(events)));
+        }
+        self.applied.send_replace(end_of(&self.meta));
+        for (responder, outcomes) in answers {
+            responder.send(outcomes);
         }
         Ok(())
     }

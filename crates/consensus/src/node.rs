@@ -1,5 +1,6 @@
 //! Puts a node's consensus together: stores, network, openraft, and the tasks around it.
 
+use crate::aside::Asides;
 use crate::barrier::Barrier;
 use crate::bootstrap::{StartError, bootstrap, cluster_id};
 use crate::clock::WallClock;
@@ -151,6 +152,7 @@ impl Node {
         let telling = told.clone();
         let reader = state.reader();
         let apply_times = Arc::<Histogram>::default();
+        let asides = Arc::<Asides>::default();
         let machine = MachineAdapter::open(MachineParts {
             group,
             state,
@@ -160,6 +162,7 @@ impl Node {
             applied,
             told,
             times: Arc::clone(&apply_times),
+            asides: Arc::clone(&asides),
         })
         .map_err(|error| StartError::Consensus(error.to_string()))?;
         let network = NetworkFactory {
@@ -182,6 +185,7 @@ impl Node {
 
         let (leadership, leading) = watch::channel(None);
         let (failing, failed) = watch::channel(None);
+        let (seeing_leader, leader_seen) = watch::channel(None);
         let proposal_bytes =
             usize::try_from(options.limits.proposal_bytes_max).unwrap_or(usize::MAX);
         let proposer = Proposer::start(
@@ -220,6 +224,8 @@ impl Node {
             barrier,
             forwarder: Arc::new(Forwarder::new(peers.runtime().clone())),
             leadership: leading,
+            leader_seen,
+            asides,
             leases: Arc::clone(&leases),
             wall: Arc::clone(&options.wall),
             client_addr: options.client_addr.clone(),
@@ -244,7 +250,7 @@ impl Node {
         let mut tasks = vec![
             AbortOnDropHandle::new(tokio::spawn(leader_task.run())),
             AbortOnDropHandle::new(tokio::spawn(watch_failure(raft.clone(), failing))),
-            AbortOnDropHandle::new(tokio::spawn(follow_metrics(replica.clone()))),
+            AbortOnDropHandle::new(tokio::spawn(follow_metrics(replica.clone(), seeing_leader))),
             AbortOnDropHandle::new(tokio::spawn(maintain(replica.clone(), options.snapshots))),
             spawn(Box::pin(serve_peers(Arc::clone(&me), replica.clone(), options.incoming))
                 as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>),
@@ -343,7 +349,7 @@ fn learn_membership(me: &Me, raft: &Raft) -> bool {
 }
 
 /// Keeps what others ask of this node in step with Raft: who belongs to it, and who leads.
-async fn follow_metrics(replica: Replica) {
+async fn follow_metrics(replica: Replica, seeing: watch::Sender<Option<NodeId>>) {
     let shared = Arc::clone(&replica.0);
     drop(replica);
     let mut metrics = shared.raft.server_metrics();
@@ -355,6 +361,7 @@ async fn follow_metrics(replica: Replica) {
             });
         }
         let leader = metrics.borrow_and_update().current_leader.map(NodeId);
+        seeing.send_if_modified(|seen| std::mem::replace(seen, leader) != leader);
         // No leader known is no news about the old one: an answer may still come.
         if leader.is_some() {
             shared.forwarder.keep_only(leader);

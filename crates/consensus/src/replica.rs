@@ -1,6 +1,7 @@
 //! The façade of one group's replica: propose, read behind a barrier, status, leadership.
 //! Any node serves any call; what only the leader can do is forwarded to it, one hop.
 
+use crate::aside::Asides;
 use crate::barrier::{Barrier, no_quorum};
 use crate::failure::{Failure, Reason};
 use crate::forward::{Forwarder, SMALL_ANSWER};
@@ -58,6 +59,9 @@ pub(crate) struct Shared {
     pub(crate) barrier: Barrier<Arc<View>>,
     pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) leadership: watch::Receiver<Option<Leadership>>,
+    /// Who leads, as this node knows it.
+    pub(crate) leader_seen: watch::Receiver<Option<NodeId>>,
+    pub(crate) asides: Arc<Asides>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) wall: Arc<dyn crate::WallClock>,
     pub(crate) client_addr: String,

@@ -27,6 +27,7 @@ fn adapters(stores: Stores) -> (LogAdapter, MachineAdapter) {
         applied: watch::channel(0).0,
         told: broadcast::channel(16).0,
         times: Arc::default(),
+        asides: Arc::default(),
     })
     .expect("fresh stores open");
     // The receiver keeps its last value when the sender goes.

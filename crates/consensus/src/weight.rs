@@ -21,6 +21,9 @@ const READING_BYTES: usize = ENTRY_BYTES_MAX / 16;
 /// Bytes a lock takes in a command besides its names.
 const HELD_LOCK_BYTES: usize = 32;
 
+/// Bytes a victim of an eviction takes besides what it is called.
+const VICTIM_BYTES: usize = 48;
+
 /// What a command weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Weight {
@@ -52,11 +55,7 @@ fn written(envelope: &Envelope) -> usize {
         Command::KvDelete(delete) => delete.key.len(),
         Command::KvIncrement(increment) => increment.key.len(),
         Command::KvIncrementFloat(increment) => increment.key.len(),
-        Command::KvDeletePattern(delete) => match &delete.selector {
-            KeySelector::Prefix(of) | KeySelector::Pattern(of) | KeySelector::Key(of) => {
-                of.len() + delete.after.as_ref().map_or(0, |after| after.len())
-            }
-        },
+        Command::KvDeletePattern(delete) => pattern_step(&delete.selector, delete.after.as_ref()),
         Command::Transaction(transaction) => transaction.bytes(),
         Command::SessionExpire(expire) => expire.ids.len() * 8,
         Command::MemberPublish(publish) => publish.client_addr.len() + publish.http_addr.len(),
@@ -99,7 +98,21 @@ fn written(envelope: &Envelope) -> usize {
         Command::SchedulePut(put) => put.name.len() + put.queue.len() + put.job.bytes(),
         Command::ScheduleNext(next) => next.name.len(),
         Command::ScheduleDelete(delete) => delete.name.len(),
-        Command::Tick
+        Command::CacheSet(set) => set.key.len() + set.value.len() + texts(&set.tags),
+        Command::CacheDelete(delete) => delete.key.len(),
+        Command::CacheDeletePattern(delete) => {
+            pattern_step(&delete.selector, delete.after.as_ref())
+        }
+        Command::CacheInvalidateTags(invalidate) => texts(&invalidate.tags),
+        Command::CacheTouch(touch) => touch.key.len(),
+        Command::CacheBuild(build) => build.key.len(),
+        Command::CacheFill(fill) => fill.key.len() + fill.value.len() + texts(&fill.tags),
+        Command::CacheBuildEnd(end) => end.key.len() + end.error.as_ref().map_or(0, String::len),
+        Command::CacheEvict(evict) => {
+            evict.victims.iter().map(|victim| victim.id.len() + VICTIM_BYTES).sum()
+        }
+        Command::CacheResize(_)
+        | Command::Tick
         | Command::SessionOpen(_)
         | Command::SessionClose(_)
         | Command::LockCancel(_)
@@ -110,6 +123,17 @@ fn written(envelope: &Envelope) -> usize {
         | Command::ConsumerResize(_) => 0,
     };
     ENVELOPE_BYTES + envelope.namespace.len() + caller + guard + command
+}
+
+/// Bytes of a step of deleting by a pattern.
+fn pattern_step(selector: &KeySelector, after: Option<&bytes::Bytes>) -> usize {
+    let (KeySelector::Prefix(of) | KeySelector::Pattern(of) | KeySelector::Key(of)) = selector;
+    of.len() + after.map_or(0, |after| after.len())
+}
+
+/// Bytes of texts in a list, and of the list.
+fn texts(texts: &[String]) -> usize {
+    texts.iter().map(|text| size_of::<String>() + text.len()).sum()
 }
 
 /// What a command takes while it is held, and what it counts for in an entry, beside what is written.
@@ -124,8 +148,14 @@ fn beside(command: &Command) -> (usize, usize) {
         Command::QueuePull(pull) => (0, pull.request.count as usize * STEP_BYTES),
         // Only the tables know: it may hand back as many jobs as a window has.
         Command::ConsumerDetach(_) => (0, DETACH_STEPS * STEP_BYTES),
+        // A row for each tag, and perhaps one that goes.
+        Command::CacheSet(set) => (0, set.tags.len() * STEP_BYTES),
+        Command::CacheFill(fill) => (0, fill.tags.len() * STEP_BYTES),
+        Command::CacheInvalidateTags(invalidate) => (0, invalidate.tags.len() * STEP_BYTES),
         // Each has an entry to itself: it goes through many keys or jobs, or all consumers there are.
         Command::KvDeletePattern(_)
+        | Command::CacheDeletePattern(_)
+        | Command::CacheEvict(_)
         | Command::QueuePurge(_)
         | Command::QueueDelete(_)
         | Command::QueueRedrive(_) => (0, ENTRY_BYTES_MAX),
@@ -140,12 +170,25 @@ fn beside_transaction(transaction: &Transaction) -> (usize, usize) {
         Operation::QueuePush(push) => push.jobs.len(),
         _ => 0,
     });
+    let texts = operations().map(|operation| match operation {
+        Operation::CacheSet(set) => set.tags.len(),
+        Operation::CacheInvalidateTags(invalidate) => invalidate.tags.len(),
+        Operation::BusPublish(publication) => 2 * publication.headers.len(),
+        _ => 0,
+    });
     let held = size_of_val(&conditions[..])
         + size_of_val(&then[..])
         + size_of_val(&otherwise[..])
-        + jobs.sum::<usize>() * size_of::<NewJob>();
+        + jobs.sum::<usize>() * size_of::<NewJob>()
+        + texts.sum::<usize>() * size_of::<String>();
     let reads = operations().any(|operation| matches!(operation, Operation::KvGet { .. }));
-    let steps = conditions.len() + then.len() + otherwise.len() + transaction.jobs();
+    let tags = operations().map(|operation| match operation {
+        Operation::CacheSet(set) => set.tags.len(),
+        Operation::CacheInvalidateTags(invalidate) => invalidate.tags.len(),
+        _ => 0,
+    });
+    let steps =
+        conditions.len() + then.len() + otherwise.len() + transaction.jobs() + tags.sum::<usize>();
     (held, steps * STEP_BYTES + if reads { READING_BYTES } else { 0 })
 }
 
@@ -159,8 +202,18 @@ pub(crate) fn grows(command: &Command) -> bool {
         | Command::SessionOpen(_)
         | Command::QueuePush(_)
         | Command::QueueProgress(_)
-        | Command::SchedulePut(_) => true,
+        | Command::SchedulePut(_)
+        | Command::CacheSet(_)
+        | Command::CacheBuild(_)
+        | Command::CacheFill(_) => true,
         Command::Tick
+        | Command::CacheDelete(_)
+        | Command::CacheDeletePattern(_)
+        | Command::CacheInvalidateTags(_)
+        | Command::CacheTouch(_)
+        | Command::CacheBuildEnd(_)
+        | Command::CacheEvict(_)
+        | Command::CacheResize(_)
         | Command::KvDelete(_)
         | Command::KvDeletePattern(_)
         | Command::SessionClose(_)
@@ -198,8 +251,12 @@ pub(crate) fn grows(command: &Command) -> bool {
                 | Operation::KvIncrement(_)
                 | Operation::KvIncrementFloat(_)
                 | Operation::LockAcquire { .. }
-                | Operation::QueuePush(_) => true,
+                | Operation::QueuePush(_)
+                | Operation::CacheSet(_) => true,
                 Operation::KvGet { .. }
+                | Operation::CacheDelete(_)
+                | Operation::CacheInvalidateTags(_)
+                | Operation::BusPublish(_)
                 | Operation::KvDelete(_)
                 | Operation::LockRelease(_)
                 | Operation::QueueAck(_) => false,

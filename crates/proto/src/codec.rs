@@ -3,7 +3,10 @@
 //! A field of a few bytes can become a struct of a few hundred in memory. The bound on a message's
 //! bytes alone would let two megabytes grow to two hundred.
 
-use crate::v1::{PipelineRequest, PushRequest, PutScheduleRequest, TxnRequest};
+use crate::v1::{
+    BusPublishRequest, BusReplyRequest, BusRequestRequest, CacheFillRequest, CacheSetRequest,
+    PipelineRequest, PushRequest, PutScheduleRequest, TxnRequest,
+};
 use prost::Message;
 use std::any::TypeId;
 use std::marker::PhantomData;
@@ -15,9 +18,10 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 /// 1 024 calls or 2 048 forwarded requests.
 pub const FIELDS_MAX: usize = 4_096;
 
-/// Fields of all requests in one message of a pipeline, and of all jobs that are pushed: there a
-/// request is two messages deep, and some repeat fields of their own, as jobs do. The Rust client
-/// sends 128 KiB in a message, which can't hold as many; in memory they are some ten megabytes.
+/// Fields of all requests in one message of a pipeline, and of what they repeat deeper: there a
+/// request is two messages deep, and some repeat fields of their own, as jobs, tags and headers do.
+/// The Rust client sends 128 KiB in a message, which can't hold as many; in memory they are some ten
+/// megabytes.
 pub const CALL_FIELDS_MAX: usize = 65_536;
 
 /// The way from a message to others inside it: the numbers of the fields that lead there.
@@ -25,14 +29,33 @@ type Path = &'static [u64];
 
 /// What of a [`PushRequest`] is counted besides its own fields: those of `jobs`.
 const OF_PUSH: &[Path] = &[&[4]];
-/// Likewise of a [`TxnRequest`]: those of each `queue_push` of `then` and of `otherwise`, which are
-/// its jobs, and those of these.
-const OF_TXN: &[Path] = &[&[4, 23], &[4, 23, 2], &[5, 23], &[5, 23, 2]];
+/// Likewise of a [`TxnRequest`], in `then` and in `otherwise`: those of each `queue_push`, which are
+/// its jobs, and those of these; those of the policy of each `cache_set`, of each
+/// `cache_invalidate_tags`, and of the content of each `bus_publish`.
+const OF_TXN: &[Path] = &[
+    &[4, 23],
+    &[4, 23, 2],
+    &[4, 25, 3],
+    &[4, 27],
+    &[4, 28, 2],
+    &[5, 23],
+    &[5, 23, 2],
+    &[5, 25, 3],
+    &[5, 27],
+    &[5, 28, 2],
+];
 /// Likewise of a [`PutScheduleRequest`]: those of `job`.
 const OF_SCHEDULE: &[Path] = &[&[5]];
+/// Likewise of a [`CacheSetRequest`]: those of `policy`, which are tags.
+const OF_CACHE_SET: &[Path] = &[&[5]];
+/// Likewise of a [`CacheFillRequest`].
+const OF_CACHE_FILL: &[Path] = &[&[6]];
+/// Likewise of a [`BusPublishRequest`], a [`BusRequestRequest`] and a [`BusReplyRequest`]: those of
+/// `content`, which are headers.
+const OF_BUS: &[Path] = &[&[3]];
 
-/// Where a message has jobs in it that fill memory with few bytes.
-fn jobs_of<U: 'static>() -> &'static [Path] {
+/// Where a message holds others that fill memory with few bytes.
+fn deep_in<U: 'static>() -> &'static [Path] {
     let of = TypeId::of::<U>();
     if of == TypeId::of::<PushRequest>() {
         OF_PUSH
@@ -40,17 +63,29 @@ fn jobs_of<U: 'static>() -> &'static [Path] {
         OF_TXN
     } else if of == TypeId::of::<PutScheduleRequest>() {
         OF_SCHEDULE
+    } else if of == TypeId::of::<CacheSetRequest>() {
+        OF_CACHE_SET
+    } else if of == TypeId::of::<CacheFillRequest>() {
+        OF_CACHE_FILL
+    } else if of == TypeId::of::<BusPublishRequest>()
+        || of == TypeId::of::<BusRequestRequest>()
+        || of == TypeId::of::<BusReplyRequest>()
+    {
+        OF_BUS
     } else {
         &[]
     }
 }
 
-/// As [`jobs_of`], of a request by its number in `PipelineCall`.
-fn jobs_of_call(kind: u64) -> &'static [Path] {
+/// As [`deep_in`], of a request by its number in `PipelineCall`.
+fn deep_in_call(kind: u64) -> &'static [Path] {
     match kind {
         64 => OF_TXN,
         96 => OF_PUSH,
         114 => OF_SCHEDULE,
+        129 => OF_CACHE_SET,
+        135 => OF_CACHE_FILL,
+        144..=146 => OF_BUS,
         _ => &[],
     }
 }
@@ -122,9 +157,9 @@ fn check<U: 'static>(bytes: &[u8]) -> Result<(), Status> {
             "the calls of the message have more than {CALL_FIELDS_MAX} fields; send less at once"
         ));
     }
-    if fields_at(bytes, jobs_of::<U>(), CALL_FIELDS_MAX + 1) > CALL_FIELDS_MAX {
+    if fields_at(bytes, deep_in::<U>(), CALL_FIELDS_MAX + 1) > CALL_FIELDS_MAX {
         return refused(format!(
-            "the jobs have more than {CALL_FIELDS_MAX} fields; push less at once"
+            "what is in the message has more than {CALL_FIELDS_MAX} fields; send less at once"
         ));
     }
     Ok(())
@@ -135,7 +170,7 @@ fn within(bytes: &[u8], max: usize) -> bool {
     Fields(bytes).nth(max).is_none()
 }
 
-/// Whether the requests of a [`PipelineRequest`], and the jobs they push, have at most `max` fields
+/// Whether the requests of a [`PipelineRequest`], and what they hold, have at most `max` fields
 /// together.
 fn calls_within(bytes: &[u8], max: usize) -> bool {
     // Whatever is bytes in these two levels is a message.
@@ -144,8 +179,8 @@ fn calls_within(bytes: &[u8], max: usize) -> bool {
     let mut left = max;
     for (kind, request) in requests {
         let fields = Fields(request).take(left + 1).count();
-        let jobs = fields_at(request, jobs_of_call(kind), left + 1);
-        match left.checked_sub(fields + jobs) {
+        let deeper = fields_at(request, deep_in_call(kind), left + 1);
+        match left.checked_sub(fields + deeper) {
             Some(rest) => left = rest,
             None => return false,
         }
@@ -306,7 +341,7 @@ mod tests {
 
     /// How many fields of jobs are counted in a request, besides its own.
     fn counted<U: Message + 'static>(request: &U) -> usize {
-        fields_at(&request.encode_to_vec(), jobs_of::<U>(), usize::MAX)
+        fields_at(&request.encode_to_vec(), deep_in::<U>(), usize::MAX)
     }
 
     #[test]
@@ -352,20 +387,33 @@ mod tests {
     }
 
     #[test]
-    fn a_request_whose_jobs_have_too_many_fields_is_not_decoded() {
+    fn a_request_that_holds_too_many_fields_is_not_decoded() {
         fn checked<U: Message + 'static>(request: &U) -> Result<(), Status> {
             check::<U>(&request.encode_to_vec())
         }
         let many = || jobs(1, CALL_FIELDS_MAX);
+        let tags = || {
+            let tags = vec![String::new(); CALL_FIELDS_MAX + 1];
+            Some(v1::CachePolicy { tags, ..Default::default() })
+        };
+        let headers = || {
+            let headers = vec![v1::BusHeader::default(); CALL_FIELDS_MAX + 1];
+            Some(v1::BusContent { headers, ..Default::default() })
+        };
         for checked in [
             checked(&push(many())),
             checked(&transaction(many(), false)),
             checked(&transaction(many(), true)),
             checked(&schedule(many().pop())),
+            checked(&v1::CacheSetRequest { policy: tags(), ..Default::default() }),
+            checked(&v1::CacheFillRequest { policy: tags(), ..Default::default() }),
+            checked(&v1::BusPublishRequest { content: headers(), ..Default::default() }),
+            checked(&v1::BusRequestRequest { content: headers(), ..Default::default() }),
+            checked(&v1::BusReplyRequest { content: headers(), ..Default::default() }),
         ] {
             let status = checked.unwrap_err();
             assert_eq!(status.code(), tonic::Code::InvalidArgument);
-            assert!(status.message().contains("push less"), "{}", status.message());
+            assert!(status.message().contains("send less"), "{}", status.message());
         }
         checked(&push(jobs(128, 64))).unwrap();
         checked(&transaction(jobs(128, 64), false)).unwrap();

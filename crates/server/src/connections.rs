@@ -93,6 +93,10 @@ pub(crate) struct ConnectionState {
     pub(crate) watches: Arc<Semaphore>,
     /// Turns to consume queues.
     pub(crate) consumers: Arc<Semaphore>,
+    /// Turns to subscribe to channels.
+    pub(crate) subscriptions: Arc<Semaphore>,
+    /// Turns to be told what changes in the cache.
+    pub(crate) invalidations: Arc<Semaphore>,
 }
 
 impl ConnectionState {
@@ -102,6 +106,10 @@ impl ConnectionState {
     pub(crate) const WATCHES_MAX: usize = 256;
     /// Consumers at once: one takes as many jobs as a process works on, of one queue.
     pub(crate) const CONSUMERS_MAX: usize = 64;
+    /// Subscriptions at once: half of the streams; each may have several patterns.
+    pub(crate) const SUBSCRIPTIONS_MAX: usize = 512;
+    /// Streams of what changes in the cache: a near cache needs one.
+    pub(crate) const INVALIDATIONS_MAX: usize = 16;
 }
 
 impl Connected for Counted {
@@ -111,7 +119,9 @@ impl Connected for Counted {
         let lists = Arc::new(Semaphore::new(ConnectionState::LISTS_MAX));
         let watches = Arc::new(Semaphore::new(ConnectionState::WATCHES_MAX));
         let consumers = Arc::new(Semaphore::new(ConnectionState::CONSUMERS_MAX));
-        Arc::new(ConnectionState { lists, watches, consumers })
+        let subscriptions = Arc::new(Semaphore::new(ConnectionState::SUBSCRIPTIONS_MAX));
+        let invalidations = Arc::new(Semaphore::new(ConnectionState::INVALIDATIONS_MAX));
+        Arc::new(ConnectionState { lists, watches, consumers, subscriptions, invalidations })
     }
 }
 

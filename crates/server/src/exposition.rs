@@ -4,7 +4,7 @@
 //! way of a request. Each node has a registry of its own, because a simulation runs several in one
 //! process.
 
-use crate::metrics::{Consumers, Counters, Port, Watches};
+use crate::metrics::{Bus, Cache, Consumers, Counters, Port, Watches};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -92,6 +92,8 @@ impl Page<'_> {
         self.counter("slow_readers_cut", help, None, counters.slow_readers_cut.get())?;
         self.watches(&counters.watches)?;
         self.consumers(&counters.consumers)?;
+        self.bus(&counters.bus)?;
+        self.cache(&counters.cache)?;
         let ports =
             [("client", &counters.client), ("peer", &counters.peer), ("http", &counters.http)];
         self.ports(&ports)
@@ -122,6 +124,41 @@ impl Page<'_> {
         self.counter("consumer_deliveries", help, None, consumers.deliveries.get())?;
         let help = "Streams that consume queues ended because their client did not read.";
         self.counter("consumers_cut", help, None, consumers.slow_readers_cut.get())
+    }
+
+    fn bus(&mut self, bus: &Bus) -> fmt::Result {
+        let open = bus.subscriptions.get();
+        self.gauge("bus_subscriptions", "Open subscriptions to channels.", open)?;
+        let help = "Requests of this node's clients that wait for an answer.";
+        self.gauge("bus_requests_waiting", help, bus.requests.get())?;
+        let help = "Messages that this node numbered as the leader.";
+        self.counter("bus_published", help, None, bus.published.get())?;
+        let help = "Messages that this node, as the leader, sent to nodes with subscribers.";
+        self.counter("bus_sent_to_nodes", help, None, bus.sent_to_nodes.get())?;
+        let help = "Messages that came to this node from the leader.";
+        self.counter("bus_received", help, None, bus.received.get())?;
+        let help = "Messages and gaps handed out to subscribers of this node.";
+        self.counter("bus_delivered", help, None, bus.delivered.get())?;
+        let help = "Subscriptions ended because their client did not read fast enough.";
+        self.counter("bus_slow_subscribers_cut", help, None, bus.slow_cut.get())
+    }
+
+    fn cache(&mut self, cache: &Cache) -> fmt::Result {
+        let help = "Reads of the cache on this node, by what they found.";
+        let mut reads = self.0.encode_descriptor("cache_reads", help, None, MetricType::Counter)?;
+        for (found, count) in
+            [("fresh", &cache.hits), ("stale", &cache.stale_hits), ("nothing", &cache.misses)]
+        {
+            let labels = [("found", found)];
+            let mut one = reads.encode_family(&labels)?;
+            one.encode_counter::<NoLabelSet, _, u64>(&count.get(), None)?;
+        }
+        let help = "Entries of the cache that this node, as the leader, evicted to make room.";
+        self.counter("cache_evicted", help, None, cache.evicted.get())?;
+        let help = "Calls that wait for a value that is being built.";
+        self.gauge("cache_waits", help, cache.waits.get())?;
+        let help = "Open streams of what changes in the cache.";
+        self.gauge("cache_invalidation_streams", help, cache.invalidations.get())
     }
 
     fn ports(&mut self, ports: &[(&str, &Arc<Port>)]) -> fmt::Result {

@@ -9,6 +9,7 @@
 //! - A node that has failed for good ends its process with an error; one that is told to stop hands
 //!   leadership over and answers what is under way first.
 //! - A slow client of a watch costs one message and its selectors, and holds up nobody.
+//! - A slow subscriber of the bus costs its buffer, and hears what it missed; it holds up nobody.
 //! - A slow reader of the log never holds up a request.
 //!
 //! # Two ways to start
@@ -19,6 +20,8 @@
 //! # Deliberately absent
 //! - TLS and authentication. Without them a node listens on loopback only, unless told otherwise.
 
+mod bus;
+mod cache;
 pub mod config;
 mod connections;
 mod exposition;

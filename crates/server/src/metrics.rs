@@ -19,6 +19,10 @@ pub(crate) struct Counters {
     pub(crate) watches: Watches,
     /// Streams that consume queues.
     pub(crate) consumers: Consumers,
+    /// Messages of the bus.
+    pub(crate) bus: Bus,
+    /// The cache.
+    pub(crate) cache: Cache,
     /// The port of clients.
     pub(crate) client: Arc<Port>,
     /// The port of the other nodes.
@@ -51,6 +55,42 @@ pub(crate) struct Consumers {
     pub(crate) deliveries: Counter,
     /// Those that were ended because their client did not read.
     pub(crate) slow_readers_cut: Counter,
+}
+
+/// What happens on the bus.
+#[derive(Debug, Default)]
+pub(crate) struct Bus {
+    /// Open subscriptions.
+    pub(crate) subscriptions: Gauge,
+    /// Requests that wait for an answer.
+    pub(crate) requests: Gauge,
+    /// Messages that this node numbered as the leader.
+    pub(crate) published: Counter,
+    /// Messages that this node sent to nodes as the leader, itself included.
+    pub(crate) sent_to_nodes: Counter,
+    /// Messages that the leader sent to this node.
+    pub(crate) received: Counter,
+    /// Messages and gaps handed out to subscribers.
+    pub(crate) delivered: Counter,
+    /// Subscriptions that were ended because their clients read too slowly.
+    pub(crate) slow_cut: Counter,
+}
+
+/// What happens in the cache.
+#[derive(Debug, Default)]
+pub(crate) struct Cache {
+    /// Reads that found a value.
+    pub(crate) hits: Counter,
+    /// Reads that found a stale one.
+    pub(crate) stale_hits: Counter,
+    /// Reads that found none.
+    pub(crate) misses: Counter,
+    /// Entries that this node evicted as the leader.
+    pub(crate) evicted: Counter,
+    /// Calls that wait for a value to be built.
+    pub(crate) waits: Gauge,
+    /// Open streams of what changes.
+    pub(crate) invalidations: Gauge,
 }
 
 /// How often something happened.

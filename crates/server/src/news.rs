@@ -135,7 +135,12 @@ impl News {
                 Event::SessionOpened { .. }
                 | Event::SessionEnded { .. }
                 | Event::LeaseRecorded { .. }
-                | Event::ScheduleDue { .. } => {}
+                | Event::ScheduleDue { .. }
+                | Event::CacheChanged { .. }
+                | Event::CacheTagsInvalidated { .. }
+                | Event::CachePatternDeleted { .. }
+                | Event::CacheBuildEnded { .. }
+                | Event::Published { .. } => {}
             }
         }
     }

@@ -97,6 +97,7 @@ impl Server {
         let told = node.replica().follow();
         tokio::spawn(schedules::follow(node.replica().clone(), told, stop.clone()));
         tokio::spawn(grpc::look_after(context.clone(), strays));
+        context.start_bus_and_cache();
         let calls_that_wait = context.calls_that_wait().clone();
         probes.started(node.replica().clone());
         let port = Arc::clone(&probes.counters().client);

@@ -8,10 +8,14 @@ use crate::{Float, KeySelector, NodeId, Sequence, SessionId, bounded};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+mod bus;
+mod cache;
 mod lock;
 mod queue;
 mod transaction;
 
+pub use bus::*;
+pub use cache::*;
 pub use lock::*;
 pub use queue::*;
 pub use transaction::*;
@@ -152,6 +156,26 @@ pub enum Command {
     ScheduleNext(ScheduleNext),
     /// Deletes a schedule.
     ScheduleDelete(ScheduleDelete),
+    /// Sets an entry of the cache.
+    CacheSet(CacheSet),
+    /// Deletes an entry of the cache.
+    CacheDelete(CacheDelete),
+    /// Deletes many entries of the cache, a step at a time.
+    CacheDeletePattern(CacheDeletePattern),
+    /// Ends all entries of the cache that have a tag.
+    CacheInvalidateTags(CacheInvalidateTags),
+    /// Begins the ttl of an entry of the cache anew.
+    CacheTouch(CacheTouch),
+    /// Asks to build an entry of the cache.
+    CacheBuild(CacheBuild),
+    /// Stores what was built.
+    CacheFill(CacheFill),
+    /// Gives a build up.
+    CacheBuildEnd(CacheBuildEnd),
+    /// Makes room in the cache.
+    CacheEvict(CacheEvict),
+    /// Changes how large the cache may be.
+    CacheResize(CacheResize),
 }
 
 /// What a write expects of the key.

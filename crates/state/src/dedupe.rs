@@ -101,6 +101,16 @@ fn bounded(outcome: &Outcome) -> Outcome {
         | Outcome::QueueRedrive { .. }
         | Outcome::SchedulePut { .. }
         | Outcome::ScheduleDelete { .. }
+        | Outcome::CacheSet { .. }
+        | Outcome::CacheDelete { .. }
+        | Outcome::CacheDeletePattern { .. }
+        | Outcome::CacheInvalidateTags { .. }
+        | Outcome::CacheTouch { .. }
+        | Outcome::CacheBuild { .. }
+        | Outcome::CacheFill { .. }
+        | Outcome::CacheBuildEnd { .. }
+        | Outcome::CacheEvict { .. }
+        | Outcome::CacheResize { .. }
         | Outcome::AppliedResultDropped => outcome.clone(),
         Outcome::Rejected(_)
         | Outcome::Transaction { .. }

@@ -9,7 +9,7 @@ use crate::dedupe::idempotency;
 use crate::keys::{self, Clock, DeadlineKind};
 use crate::limits::EXPIRE_PER_ENTRY_MAX;
 use crate::scope::Scope;
-use crate::{Fatal, GroupId, Read, Txn, kv, lock, queue, schedule};
+use crate::{Fatal, GroupId, Read, Txn, cache, kv, lock, queue, schedule};
 use std::ops::{ControlFlow, RangeInclusive};
 
 /// Makes something become of the row at `expiring_key` at `deadline_ms`.
@@ -78,7 +78,7 @@ fn sweep_clock(scope: &mut Scope<'_>, clock: Clock, items_max: usize) -> Result<
         match keys::parse(group, key) {
             Some(keys::Key::Deadline { deadline_ms, kind, id, .. }) => {
                 if deadline_ms <= now_ms && due.len() < items_max {
-                    due.push((key.to_vec(), kind, keys::expiring(group, kind, id)));
+                    due.push((key.to_vec(), deadline_ms, kind, keys::expiring(group, kind, id)));
                     return ControlFlow::Continue(());
                 }
                 next_ms = Some(deadline_ms);
@@ -96,8 +96,14 @@ fn sweep_clock(scope: &mut Scope<'_>, clock: Clock, items_max: usize) -> Result<
         scope.begin_command(0);
     }
     let left = items_max - due.len();
-    for (deadline, kind, expiring) in due {
+    for (deadline, deadline_ms, kind, expiring) in due {
         if may_be_taken_back(kind) && scope.txn.get(&deadline)?.is_none() {
+            continue;
+        }
+        if kind == DeadlineKind::Cache && cache::is_spent(scope) {
+            // Left for the next entry, like those beyond the bound.
+            let earliest = earliest_of(scope, clock);
+            *earliest = Some(deadline_ms.min(earliest.unwrap_or(u64::MAX)));
             continue;
         }
         scope.txn.delete(&deadline);
@@ -111,14 +117,25 @@ fn sweep_clock(scope: &mut Scope<'_>, clock: Clock, items_max: usize) -> Result<
             DeadlineKind::Queue => queue::due::queue(scope, &expiring)?,
             DeadlineKind::OldEra => queue::purge::sweep(scope, &expiring)?,
             DeadlineKind::Schedule => schedule::due::apply(scope, &expiring)?,
+            DeadlineKind::Cache => cache::expire::apply(scope, &expiring)?,
+            DeadlineKind::CacheBuild => cache::lapse::apply(scope, &expiring)?,
+            DeadlineKind::CacheTag => cache::tags::due(scope, &expiring)?,
         }
     }
     Ok(left)
 }
 
-/// Whether what comes before it in a sweep may take it back: a queue makes room, for example.
+/// Whether what comes before it in a sweep may take it back: a queue makes room, for example, and a
+/// tag goes with its last entry.
 fn may_be_taken_back(kind: DeadlineKind) -> bool {
-    matches!(kind, DeadlineKind::Job | DeadlineKind::Consumer | DeadlineKind::Queue)
+    matches!(
+        kind,
+        DeadlineKind::Job
+            | DeadlineKind::Consumer
+            | DeadlineKind::Queue
+            | DeadlineKind::Cache
+            | DeadlineKind::CacheTag
+    )
 }
 
 /// The earliest deadline in a span of a clock. Looks at nothing outside of it: before it may lie

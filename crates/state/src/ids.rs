@@ -76,6 +76,11 @@ id! {
     Era(u64)
 }
 id! {
+    /// Tells one build of an entry of the cache from every other: grows with whatever happens in the
+    /// cache of the group, for as long as the group lives.
+    BuildLease(u64)
+}
+id! {
     /// The number of a request within its session, chosen by the client, from 1.
     Sequence(u64)
 }

@@ -28,6 +28,12 @@
 //! 13. Every consumer belongs to a queue, and to an open session if to any.
 //! 14. A queue that has something to deliver and may has no consumer with room, unless it has a
 //!     deadline to be looked at again.
+//! 15. The counters in META's row of the cache equal the rows of CACHE, CACHE_TAG and CACHE_BUILD,
+//!     and what entries count for. Every entry, build and invalidation has its place in the order
+//!     of the cache, and no two builds the same.
+//! 16. The rows of CACHE_TAGGED are exactly the tags of the rows of CACHE; each tag has a row that
+//!     counts them. Tags without entries were invalidated.
+//! 17. An entry that is older than an invalidation of one of its tags lies ahead of that tag's sweep.
 //!
 //! What the machine keeps in memory equals what the tables say: [`crate::Machine::check`].
 
@@ -44,6 +50,7 @@ use crate::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
+mod cache;
 mod queues;
 
 /// Checks all relations of `group`. Reads every row, and keeps every key and deadline in memory
@@ -94,6 +101,7 @@ struct Seen {
     locks: BTreeMap<Vec<u8>, LockRow>,
     waiting: BTreeMap<Vec<u8>, Vec<TicketRow>>,
     queues: queues::Queues,
+    cache: cache::Cache,
 }
 
 impl Seen {
@@ -222,6 +230,14 @@ impl Seen {
             | Key::Schedule { .. } => {
                 self.queues.row(group, key, parsed, value, &mut self.deadlines_due)?;
             }
+            Key::CacheMeta
+            | Key::Cache { .. }
+            | Key::CacheTag { .. }
+            | Key::CacheTagged { .. }
+            | Key::CacheBuild { .. } => {
+                let due = &mut self.deadlines_due;
+                self.cache.row(group, &self.meta, key, parsed, value, due)?;
+            }
         }
         Ok(())
     }
@@ -343,6 +359,7 @@ impl Seen {
             ));
         }
         self.lock_queues()?;
+        self.cache.whole()?;
         self.queues.whole(&self.meta, self.sessions.keys())
     }
 

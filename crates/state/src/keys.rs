@@ -6,7 +6,7 @@
 //!
 //! | no. | table          | rest of the key                                | value                    |
 //! |-----|----------------|------------------------------------------------|--------------------------|
-//! | 1   | META           | `[item: u8]` (1 meta, 2 digest, 3 history, 4 queues) | `MetaRow`, `u64`, `HistoryMetaRow`, `QueuesMetaRow` |
+//! | 1   | META           | `[item: u8]` (1 meta, 2 digest, 3 history, 4 queues, 5 cache) | `MetaRow`, `u64`, `HistoryMetaRow`, `QueuesMetaRow`, `CacheMetaRow` |
 //! | 2   | KV             | `[len: u8][namespace][key]`                    | `KvRow`                  |
 //! | 3   | DEADLINE       | `[deadline_ms: u64 BE][kind: u8][id]`          | empty                    |
 //! | 4   | SESSION        | `[session: u64 BE]`                            | `SessionRow`             |
@@ -27,10 +27,14 @@
 //! | 19  | OLD_ERA        | `[era: u64 BE]`                                | how far it is deleted    |
 //! | 20  | WALL_DEADLINE  | `[deadline_ms: u64 BE][kind: u8][id]`          | empty                    |
 //! | 21  | SCHEDULE       | `[len: u8][namespace][name]`                   | `ScheduleRow`            |
+//! | 22  | CACHE          | `[len: u8][namespace][key]`                    | `CacheRow`               |
+//! | 23  | CACHE_TAG      | `[len: u8][namespace][tag]`                    | `CacheTagRow`            |
+//! | 24  | CACHE_TAGGED   | `[len: u8][namespace][len: u8][tag][key]`      | empty                    |
+//! | 25  | CACHE_BUILD    | `[len: u8][namespace][key]`                    | `CacheBuildRow`          |
 //!
 //! The id of a deadline is the rest of the key of the row that expires, in the table that its kind
 //! names: 1 KV, 2 IDEMPOTENCY, 3 TICKET, 4 JOB, 5 CONSUMER, 6 DEDUPE, 7 QUEUE, 8 OLD_ERA,
-//! 9 SCHEDULE. Deadlines
+//! 9 SCHEDULE, 10 CACHE, 11 CACHE_BUILD, 12 CACHE_TAG. Deadlines
 //! in lease time are in DEADLINE, those in wall time in WALL_DEADLINE. The id in a row of HISTORY is
 //! the rest of the key of the row of KV that changed. The events of one revision count from 0.
 
@@ -69,6 +73,10 @@ pub(crate) mod table {
     pub(crate) const OLD_ERA: u8 = 19;
     pub(crate) const WALL_DEADLINE: u8 = 20;
     pub(crate) const SCHEDULE: u8 = 21;
+    pub(crate) const CACHE: u8 = 22;
+    pub(crate) const CACHE_TAG: u8 = 23;
+    pub(crate) const CACHE_TAGGED: u8 = 24;
+    pub(crate) const CACHE_BUILD: u8 = 25;
     pub(crate) const NONE: u8 = 0xFF;
 }
 
@@ -76,6 +84,7 @@ const META_ROW: u8 = 1;
 const META_DIGEST: u8 = 2;
 const META_HISTORY: u8 = 3;
 const META_QUEUES: u8 = 4;
+const META_CACHE: u8 = 5;
 
 /// What a deadline ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +98,9 @@ pub(crate) enum DeadlineKind {
     Queue = 7,
     OldEra = 8,
     Schedule = 9,
+    Cache = 10,
+    CacheBuild = 11,
+    CacheTag = 12,
 }
 
 /// Which of the replicated clocks a deadline goes by.
@@ -121,6 +133,9 @@ impl DeadlineKind {
             Self::Queue => table::QUEUE,
             Self::OldEra => table::OLD_ERA,
             Self::Schedule => table::SCHEDULE,
+            Self::Cache => table::CACHE,
+            Self::CacheBuild => table::CACHE_BUILD,
+            Self::CacheTag => table::CACHE_TAG,
         }
     }
 }
@@ -171,6 +186,24 @@ pub(crate) enum Key<'a> {
     Schedule {
         namespace: &'a str,
         name: &'a str,
+    },
+    CacheMeta,
+    Cache {
+        namespace: &'a str,
+        key: &'a [u8],
+    },
+    CacheTag {
+        namespace: &'a str,
+        tag: &'a str,
+    },
+    CacheTagged {
+        namespace: &'a str,
+        tag: &'a str,
+        key: &'a [u8],
+    },
+    CacheBuild {
+        namespace: &'a str,
+        key: &'a [u8],
     },
 }
 
@@ -223,11 +256,6 @@ pub(crate) fn history_meta(group: GroupId) -> Vec<u8> {
 /// `namespace` must be within its limit.
 pub(crate) fn kv(group: GroupId, namespace: &str, key: &[u8]) -> Vec<u8> {
     named(group, table::KV, namespace, key)
-}
-
-/// `[from, to)` around the keys of a namespace (within its limit) that begin with `prefix`.
-pub(crate) fn kv_range(group: GroupId, namespace: &str, prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    above(kv(group, namespace, prefix))
 }
 
 /// `[from, to)` around everything that begins with `from`.
@@ -409,6 +437,50 @@ pub(crate) fn old_era(group: GroupId, era: Era) -> Vec<u8> {
 /// `namespace` must be within its limit.
 pub(crate) fn schedule(group: GroupId, namespace: &str, name: &str) -> Vec<u8> {
     named(group, table::SCHEDULE, namespace, name.as_bytes())
+}
+
+pub(crate) fn cache_meta(group: GroupId) -> Vec<u8> {
+    let mut key = start(group, table::META, 1);
+    key.push(META_CACHE);
+    key
+}
+
+/// `namespace` must be within its limit.
+pub(crate) fn cache(group: GroupId, namespace: &str, key: &[u8]) -> Vec<u8> {
+    named(group, table::CACHE, namespace, key)
+}
+
+/// `namespace` must be within its limit.
+pub(crate) fn cache_tag(group: GroupId, namespace: &str, tag: &str) -> Vec<u8> {
+    named(group, table::CACHE_TAG, namespace, tag.as_bytes())
+}
+
+/// `namespace` and `tag` must be within their limits.
+pub(crate) fn cache_tagged(group: GroupId, namespace: &str, tag: &str, key: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(tag.len())
+        .expect("tags are checked against CACHE_TAG_BYTES_MAX before keys are made of them");
+    let mut row = named(group, table::CACHE_TAGGED, namespace, &[]);
+    row.reserve_exact(1 + tag.len() + key.len());
+    row.push(length);
+    row.extend(tag.as_bytes());
+    row.extend(key);
+    row
+}
+
+/// `[from, to)` around the entries of a tag whose keys come behind one; no key is empty.
+pub(crate) fn cache_tagged_range(
+    group: GroupId,
+    namespace: &str,
+    tag: &str,
+    behind: &[u8],
+) -> (Vec<u8>, Vec<u8>) {
+    let (_, to) = above(cache_tagged(group, namespace, tag, &[]));
+    (successor(cache_tagged(group, namespace, tag, behind)), to)
+}
+
+/// `namespace` must be within its limit.
+pub(crate) fn cache_build(group: GroupId, namespace: &str, key: &[u8]) -> Vec<u8> {
+    named(group, table::CACHE_BUILD, namespace, key)
 }
 
 /// `[from, to)` around all keys of a table.

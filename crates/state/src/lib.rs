@@ -76,6 +76,8 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods, clippy::float_arithmetic)]
 
 mod bounded;
+mod bus;
+mod cache;
 pub mod codec;
 mod command;
 mod dedupe;
@@ -111,7 +113,9 @@ mod tests;
 mod transaction;
 mod txn;
 mod undo;
+mod walk;
 
+pub use bus::check_publication;
 pub use command::*;
 pub use entry::*;
 pub use float::Float;

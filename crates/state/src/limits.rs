@@ -76,7 +76,7 @@ pub const KV_LIST_ITEM_BYTES: usize = 64;
 /// Conditions of a transaction, and operations of each of its branches: it holds up the others
 /// while it applies.
 pub const TRANSACTION_STEPS_MAX: usize = 128;
-/// Bytes of all keys, values and names of locks in a transaction: it has to fit a peer frame, and is
+/// Bytes of all keys, values, tags, messages and names of locks in a transaction: it has to fit a peer frame, and is
 /// applied at once.
 pub const TRANSACTION_BYTES_MAX: u64 = 2 << 20;
 /// Bytes of the values that one transaction's operations read: they are one answer, and as many
@@ -195,6 +195,53 @@ pub const SCHEDULE_EVERY_MS_MIN: u64 = 1_000;
 pub const SCHEDULE_EVERY_MS_MAX: u64 = TTL_MS_MAX;
 /// Bytes of the text of a schedule, and of its time zone.
 pub const SCHEDULE_TEXT_BYTES_MAX: u64 = 255;
+/// Bytes of the cache of a group when nothing is said, as [`CACHE_ENTRY_OVERHEAD_BYTES`] counts them.
+/// They are on disk, and as many of them in memory as the page cache holds. A group whose bound was
+/// never changed has this one: it may not be another in a later build.
+pub const CACHE_BYTES_DEFAULT: u64 = 256 << 20;
+/// Bytes that the cache may be configured to: fewer would hold few entries of some size.
+pub const CACHE_BYTES_MIN: u64 = 1 << 20;
+/// Bytes that the cache may be configured to: more could not be sent to a new node in good time.
+pub const CACHE_BYTES_MAX: u64 = 64 << 30;
+/// An entry may take one part in so many of the cache: a larger one would drive all others out.
+pub const CACHE_ENTRY_SHARE: u64 = 8;
+/// Bytes that an entry of the cache counts for beside its key, value and tags: its numbers, and the
+/// rows of its deadline and tags.
+pub const CACHE_ENTRY_OVERHEAD_BYTES: u64 = 128;
+/// Tags of an entry of the cache: each costs a row, and one more is written when it changes.
+pub const CACHE_ENTRY_TAGS_MAX: usize = 16;
+/// Bytes of a tag: it stands in the key of a row of each of its entries, with a length of one byte.
+pub const CACHE_TAG_BYTES_MAX: u64 = 128;
+/// Tags that one call invalidates: each is a row.
+pub const CACHE_INVALIDATE_TAGS_MAX: usize = 64;
+/// Tags per group that entries have, or that were invalidated in the last
+/// [`CACHE_BUILD_LEASE_MS_MAX`] while something was built: about 200 MiB of disk.
+pub const CACHE_TAGS_MAX: u64 = 1_000_000;
+/// Builds of entries of the cache that are under way, per group: one for each key that is missed.
+pub const CACHE_BUILDS_MAX: u64 = 100_000;
+/// Milliseconds a build's lease must last at least: less would not survive the way to the builder.
+pub const CACHE_BUILD_LEASE_MS_MIN: u64 = 100;
+/// Milliseconds a build's lease may last: others wait that long for a builder that died.
+pub const CACHE_BUILD_LEASE_MS_MAX: u64 = 600_000;
+/// Bytes of why a build failed; the rest is cut off.
+pub const CACHE_BUILD_ERROR_BYTES_MAX: usize = 1 << 10;
+/// Entries that one `CacheEvict` evicts.
+pub const CACHE_EVICT_PER_ENTRY_MAX: usize = 1_000;
+/// Rows of entries and their tags that one entry of the log deletes because they expired, were
+/// invalidated or evicted; each is about three writes.
+pub const CACHE_ROWS_PER_ENTRY_MAX: usize = 5_000;
+/// Bytes of entries that one entry of the log reads to do that: tens of milliseconds.
+pub const CACHE_BYTES_PER_ENTRY_MAX: usize = 16 << 20;
+/// Bytes of a channel's name, as of a key.
+pub const CHANNEL_BYTES_MAX: u64 = 1 << 10;
+/// Bytes of a message's payload, as of a value.
+pub const PUBLICATION_PAYLOAD_BYTES_MAX: u64 = VALUE_BYTES_MAX;
+/// Bytes of a message's content type.
+pub const PUBLICATION_CONTENT_TYPE_BYTES_MAX: u64 = 256;
+/// Headers of a message: they are for a handful of names such as those of traces.
+pub const PUBLICATION_HEADERS_MAX: usize = 32;
+/// Bytes of all names and values of a message's headers together.
+pub const PUBLICATION_HEADER_BYTES_MAX: u64 = 8 << 10;
 /// Bytes of an address in a `MemberPublish`.
 pub const ADDRESS_BYTES_MAX: u64 = 255;
 
@@ -263,6 +310,18 @@ impl Limits {
             ("history_bytes_max", HISTORY_BYTES_MAX),
             ("watch_selectors_max", WATCH_SELECTORS_MAX as u64),
             ("watch_selector_bytes_max", WATCH_SELECTOR_BYTES_MAX),
+            ("cache_bytes_default", CACHE_BYTES_DEFAULT),
+            ("cache_bytes_max", CACHE_BYTES_MAX),
+            ("cache_entry_tags_max", CACHE_ENTRY_TAGS_MAX as u64),
+            ("cache_tag_bytes_max", CACHE_TAG_BYTES_MAX),
+            ("cache_invalidate_tags_max", CACHE_INVALIDATE_TAGS_MAX as u64),
+            ("cache_tags_max", CACHE_TAGS_MAX),
+            ("cache_builds_max", CACHE_BUILDS_MAX),
+            ("cache_build_lease_ms_max", CACHE_BUILD_LEASE_MS_MAX),
+            ("channel_bytes_max", CHANNEL_BYTES_MAX),
+            ("publication_payload_bytes_max", PUBLICATION_PAYLOAD_BYTES_MAX),
+            ("publication_headers_max", PUBLICATION_HEADERS_MAX as u64),
+            ("publication_header_bytes_max", PUBLICATION_HEADER_BYTES_MAX),
             ("transaction_steps_max", TRANSACTION_STEPS_MAX as u64),
             ("transaction_bytes_max", TRANSACTION_BYTES_MAX),
             ("transaction_read_bytes_max", TRANSACTION_READ_BYTES_MAX),

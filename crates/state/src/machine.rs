@@ -7,14 +7,16 @@ use crate::keys::Clock;
 use crate::limits::{ENTRY_COMMANDS_MAX, NAMESPACE_BYTES_MAX};
 use crate::lock::{self, Locks};
 use crate::queue::{self, Queues};
-use crate::rows::{self, MetaRow};
+use crate::rows::{self, CacheMetaRow, MetaRow};
 use crate::scope::{Failure, Scope, within};
 use crate::session::Sessions;
 use crate::{
-    AssignedJob, Attachment, Batch, Command, ConsumerId, Envelope, FencingToken, GroupId, JobId,
-    JobLease, LogIndex, Outcome, Read, Revision, SessionId, TableError, TicketId, Txn, expiry, kv,
-    member, schedule, session, transaction,
+    AssignedJob, Attachment, Batch, BuildLease, Command, ConsumerId, Envelope, FencingToken,
+    GroupId, JobId, JobLease, KeySelector, LogIndex, Outcome, Publication, Read, Revision,
+    SessionId, TableError, TicketId, Txn, cache, expiry, kv, member, schedule, session,
+    transaction,
 };
+use bytes::Bytes;
 
 /// A failure that is not the user's: the node must stop.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +134,73 @@ pub enum Event {
         /// What a new leader gives it; none: its whole ttl.
         remaining_ms: Option<u64>,
     },
+    /// An entry of the cache was set, filled, touched, or deleted by its key or by a pattern: what a
+    /// client keeps of it is outdated. Also when there was no entry to delete by its key: it may have been
+    /// evicted, which clients are not told.
+    CacheChanged {
+        /// Its namespace.
+        namespace: String,
+        /// Its key.
+        key: Bytes,
+        /// When.
+        revision: Revision,
+    },
+    /// All entries of the cache that have one of these tags are outdated.
+    CacheTagsInvalidated {
+        /// Their namespace.
+        namespace: String,
+        /// The tags, in order, each once.
+        tags: Vec<String>,
+        /// When.
+        revision: Revision,
+    },
+    /// Nobody builds this entry of the cache any more.
+    CacheBuildEnded {
+        /// Its namespace.
+        namespace: String,
+        /// Its key.
+        key: Bytes,
+        /// What it was built under.
+        lease: BuildLease,
+        /// What became of it.
+        end: BuildEnd,
+    },
+    /// A message was published by a transaction.
+    Published {
+        /// Its namespace.
+        namespace: String,
+        /// The message.
+        publication: Publication,
+    },
+    /// The selected entries of the cache in this range are gone. Each that was there has its own
+    /// [`Event::CacheChanged`] before this; clients may keep others, which were evicted.
+    CachePatternDeleted {
+        /// Their namespace.
+        namespace: String,
+        /// Which.
+        selector: KeySelector,
+        /// Only keys above this one.
+        after: Option<Bytes>,
+        /// Only keys up to this one.
+        through: Option<Bytes>,
+        /// When.
+        revision: Revision,
+    },
+}
+
+/// What became of a build of an entry of the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BuildEnd {
+    /// The entry is there.
+    Filled,
+    /// The builder could not build it, because of this.
+    Failed(String),
+    /// The builder gave it up.
+    GivenUp,
+    /// The builder took too long.
+    Lapsed,
+    /// The key was set, deleted or invalidated meanwhile.
+    Revoked,
 }
 
 /// What lasts as long as it is renewed. The leader keeps count.
@@ -165,6 +234,8 @@ pub(crate) struct Memory {
     pub(crate) locks: Locks,
     /// All queues, their jobs that are ready, and who consumes them.
     pub(crate) queues: Queues,
+    /// The counters of the cache as the last entry left them.
+    pub(crate) cache: CacheMetaRow,
     pub(crate) earliest: Earliest,
 }
 
@@ -190,6 +261,7 @@ impl Machine {
             sessions: Sessions::derive(tables, group)?,
             locks: Locks::derive(tables, group)?,
             queues: Queues::derive(tables, group)?,
+            cache: rows::cache_meta(tables, group)?,
             earliest: Earliest {
                 lease_ms: expiry::earliest_ms(tables, group, Clock::Lease, 0..=u64::MAX)?,
                 wall_ms: expiry::earliest_ms(tables, group, Clock::Wall, 0..=u64::MAX)?,
@@ -215,7 +287,7 @@ impl Machine {
     ) -> Result<Applied, Fatal> {
         self.check_entry(index, batch)?;
         let (before, history_before) = (self.memory.meta, self.memory.history);
-        let queues_before = self.memory.queues.meta;
+        let (queues_before, cache_before) = (self.memory.queues.meta, self.memory.cache);
         let mut scope = Scope::new(self.group, index, txn, &mut self.memory);
         scope.advance_clocks(batch.stamp);
         expiry::sweep(&mut scope)?;
@@ -224,7 +296,8 @@ impl Machine {
             scope.begin_command(position);
             outcomes.push(apply_one(&mut scope, envelope)?);
         }
-        let events = scope.finish(before, history_before, queues_before, &mut self.digest)?;
+        let digest = &mut self.digest;
+        let events = scope.finish(before, history_before, queues_before, cache_before, digest)?;
         Ok(Applied { outcomes, events })
     }
 
@@ -242,6 +315,7 @@ impl Machine {
             && kept.sessions == there.sessions
             && kept.locks == there.locks
             && kept.queues == there.queues
+            && kept.cache == there.cache
             && is_bound(kept.earliest.lease_ms, there.earliest.lease_ms)
             && is_bound(kept.earliest.wall_ms, there.earliest.wall_ms);
         if agree {
@@ -344,5 +418,19 @@ fn execute(scope: &mut Scope<'_>, envelope: &Envelope) -> Result<Outcome, Failur
         Command::SchedulePut(put) => schedule::put::apply(scope, namespace, put),
         Command::ScheduleNext(next) => schedule::next::apply(scope, namespace, next),
         Command::ScheduleDelete(delete) => schedule::delete::apply(scope, namespace, delete),
+        Command::CacheSet(set) => cache::set::apply(scope, namespace, set),
+        Command::CacheDelete(delete) => cache::delete::apply(scope, namespace, delete),
+        Command::CacheDeletePattern(delete) => {
+            cache::delete_pattern::apply(scope, namespace, delete)
+        }
+        Command::CacheInvalidateTags(invalidate) => {
+            cache::invalidate_tags::apply(scope, namespace, invalidate)
+        }
+        Command::CacheTouch(touch) => cache::touch::apply(scope, namespace, touch),
+        Command::CacheBuild(build) => cache::build::apply(scope, namespace, build),
+        Command::CacheFill(fill) => cache::fill::apply(scope, namespace, fill),
+        Command::CacheBuildEnd(end) => cache::build_end::apply(scope, namespace, end),
+        Command::CacheEvict(evict) => cache::evict::apply(scope, evict),
+        Command::CacheResize(resize) => cache::resize::apply(scope, *resize),
     }
 }

@@ -3,8 +3,8 @@
 use crate::limits::{CONSUMER_WINDOW_MAX, JOBS_PER_CALL_MAX, TRANSACTION_STEPS_MAX};
 use crate::query::KvItem;
 use crate::{
-    ConsumerId, Era, FencingToken, Float, JobId, JobLease, Revision, Sequence, SessionId, TicketId,
-    bounded,
+    BuildLease, ConsumerId, Era, FencingToken, Float, JobId, JobLease, Revision, Sequence,
+    SessionId, TicketId, bounded,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -228,6 +228,89 @@ pub enum Outcome {
         /// When.
         revision: Revision,
     },
+    /// `CacheSet` happened.
+    CacheSet {
+        /// When.
+        revision: Revision,
+    },
+    /// `CacheDelete` happened.
+    CacheDelete {
+        /// Whether there was an entry, fresh or stale.
+        deleted: bool,
+        /// When.
+        revision: Revision,
+    },
+    /// `CacheDeletePattern` happened.
+    CacheDeletePattern {
+        /// How many entries it deleted, fresh or stale.
+        deleted: u64,
+        /// Where the next step begins; none when nothing is left to delete. A step may delete
+        /// few entries, or none, and have one all the same: its work is bounded too.
+        cursor: Option<Bytes>,
+        /// When; the same for all of them.
+        revision: Revision,
+    },
+    /// `CacheInvalidateTags` happened.
+    CacheInvalidateTags {
+        /// When.
+        revision: Revision,
+    },
+    /// `CacheTouch` happened.
+    CacheTouch {
+        /// Whether there was a fresh entry.
+        found: bool,
+        /// When.
+        revision: Revision,
+    },
+    /// `CacheBuild` happened.
+    CacheBuild {
+        /// Who is to build, if anybody.
+        answer: CacheBuildAnswer,
+    },
+    /// `CacheFill` happened.
+    CacheFill {
+        /// When.
+        revision: Revision,
+    },
+    /// `CacheBuildEnd` happened.
+    CacheBuildEnd {
+        /// Whether the build was under way until now.
+        ended: bool,
+    },
+    /// `CacheEvict` happened, as far as one entry may go.
+    CacheEvict {
+        /// How many of the victims are gone because of it.
+        evicted: u64,
+    },
+    /// `CacheResize` happened.
+    CacheResize {
+        /// How many bytes the cache could have before.
+        bytes_max_before: u64,
+    },
+}
+
+/// Who is to build an entry of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CacheBuildAnswer {
+    /// Nobody: there is a fresh one.
+    Hit {
+        /// The revision that wrote it.
+        revision: Revision,
+    },
+    /// Whoever asked.
+    Granted {
+        /// What the value may be stored under.
+        lease: BuildLease,
+        /// For how long.
+        remaining_ms: u64,
+    },
+    /// Somebody else, who is at it: [`crate::Event::CacheBuildEnded`] will tell what became of it.
+    Busy {
+        /// What the other one was granted.
+        lease: BuildLease,
+        /// For how much longer.
+        remaining_ms: u64,
+    },
 }
 
 /// As [`CONSUMER_WINDOW_MAX`]: what a consumer may hold. A window that was made smaller does not
@@ -319,6 +402,17 @@ pub enum Operated {
     },
     /// The job is done.
     QueueAck,
+    /// The entry was set.
+    CacheSet,
+    /// The entry was deleted.
+    CacheDelete {
+        /// Whether there was one, fresh or stale.
+        deleted: bool,
+    },
+    /// The entries that have one of the tags are gone.
+    CacheInvalidateTags,
+    /// The message is published with the transaction.
+    BusPublish,
 }
 
 /// A part of a transaction, counted from 0 in its list.
@@ -457,4 +551,25 @@ pub enum Rejection {
     /// The consumer that wants to go on has ended.
     #[error("consumer {0} has ended; begin a new one")]
     ConsumerGone(ConsumerId),
+    /// `CacheFill` of a build that had ended, or of a value that has a tag which was invalidated
+    /// since the build began: such a build is over, too.
+    #[error(
+        "the build of {key:?} under lease {lease} is over: its time ran out, or the key was set, deleted or invalidated meanwhile, so what was built may be outdated and was not stored; ask for the key again"
+    )]
+    BuildLeaseLost {
+        /// The key, as text.
+        key: String,
+        /// The lease it was said to be built under.
+        lease: BuildLease,
+    },
+    /// The cache holds as much as it may.
+    #[error(
+        "the cache is full: it has {bytes} of {limit} bytes; eviction is under way, so try again in a moment, or raise its limit"
+    )]
+    CacheFull {
+        /// What it has.
+        bytes: u64,
+        /// What it may have.
+        limit: u64,
+    },
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::ops::{ControlFlow, RangeInclusive};
 use xxhash_rust::xxh3::Xxh3;
 
+mod cache;
 mod consumer;
 mod job;
 mod kv_history;
@@ -23,6 +24,7 @@ mod queue;
 mod schedule;
 mod transaction;
 
+pub use cache::*;
 pub use consumer::*;
 pub use job::*;
 pub use kv_history::*;

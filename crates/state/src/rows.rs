@@ -8,8 +8,10 @@ use crate::{
 };
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 
+mod cache;
 mod queue;
 
+pub(crate) use cache::*;
 pub use queue::*;
 
 /// The group's clocks and counters; one row, written once per entry.

@@ -3,13 +3,14 @@
 use crate::digest::Recorder;
 use crate::history::{self, History};
 use crate::limits::{
-    DELETE_PATTERN_KEYS_MAX, DELIVERIES_PER_ENTRY_MAX, EXPIRE_PER_ENTRY_MAX, PURGE_PER_ENTRY_MAX,
-    REDRIVE_PER_ENTRY_MAX, REDRIVE_STEPS_MAX, SCAN_STEPS_MAX,
+    CACHE_BYTES_PER_ENTRY_MAX, CACHE_ROWS_PER_ENTRY_MAX, DELETE_PATTERN_KEYS_MAX,
+    DELIVERIES_PER_ENTRY_MAX, EXPIRE_PER_ENTRY_MAX, PURGE_PER_ENTRY_MAX, REDRIVE_PER_ENTRY_MAX,
+    REDRIVE_STEPS_MAX, SCAN_STEPS_MAX,
 };
 use crate::lock::Locks;
 use crate::machine::{Earliest, Memory};
 use crate::queue::Queues;
-use crate::rows::{MetaRow, QueuesMetaRow};
+use crate::rows::{CacheMetaRow, MetaRow, QueuesMetaRow};
 use crate::session::{Pending, Sessions};
 use crate::{
     ConsumerId, Event, Fatal, GroupId, LogIndex, QueueId, Rejection, Revision, Stamp, TableError,
@@ -60,6 +61,8 @@ pub(crate) struct Scope<'a> {
     /// Keys of locks that tickets were taken from: they may pass on. Empty between commands.
     pub(crate) unblocked: BTreeSet<Vec<u8>>,
     pub(crate) queues: &'a mut Queues,
+    /// Written to its row once, when the entry ends.
+    pub(crate) cache: &'a mut CacheMetaRow,
     /// Queues whose counts changed; written when the entry ends.
     pub(crate) queues_touched: BTreeSet<QueueId>,
     /// Queues that may have something to deliver. Empty between commands.
@@ -95,6 +98,10 @@ pub(crate) struct Allowance {
     pub(crate) redriven: u64,
     /// Rows to look at for them.
     pub(crate) redrive_steps: usize,
+    /// Rows of entries of the cache, and of their tags, to delete.
+    pub(crate) cache_rows: usize,
+    /// Bytes of entries of the cache to read for that.
+    pub(crate) cache_bytes: usize,
 }
 
 impl<'a> Scope<'a> {
@@ -104,7 +111,7 @@ impl<'a> Scope<'a> {
         txn: &'a mut dyn Txn,
         memory: &'a mut Memory,
     ) -> Self {
-        let Memory { meta, history, sessions, locks, queues, earliest } = memory;
+        let Memory { meta, history, sessions, locks, queues, cache, earliest } = memory;
         Self {
             group,
             index,
@@ -116,6 +123,7 @@ impl<'a> Scope<'a> {
             locks,
             unblocked: BTreeSet::new(),
             queues,
+            cache,
             queues_touched: BTreeSet::new(),
             queues_due: BTreeSet::new(),
             consumers_closed: BTreeSet::new(),
@@ -131,6 +139,8 @@ impl<'a> Scope<'a> {
                 purged_rows: PURGE_PER_ENTRY_MAX,
                 redriven: REDRIVE_PER_ENTRY_MAX,
                 redrive_steps: REDRIVE_STEPS_MAX,
+                cache_rows: CACHE_ROWS_PER_ENTRY_MAX,
+                cache_bytes: CACHE_BYTES_PER_ENTRY_MAX,
             },
         }
     }
@@ -163,8 +173,8 @@ impl<'a> Scope<'a> {
     ) -> Result<T, Failure> {
         let Self {
             // Put back: the tables, by keeping the writes aside; counters and clocks of the
-            // group; the accounts of the history; the earliest deadline; events; what the entry
-            // may still do.
+            // group; the accounts of the history and the cache; the earliest deadline; events; what
+            // the entry may still do.
             txn,
             meta,
             history,
@@ -172,6 +182,7 @@ impl<'a> Scope<'a> {
             events,
             allowance,
             queues,
+            cache,
             // The same for all of a command.
             group: _,
             index: _,
@@ -203,6 +214,7 @@ impl<'a> Scope<'a> {
             *allowance,
             key_owners.len(),
             (queues.meta, queues.counted),
+            **cache,
         );
         txn.stage();
         locks.begin();
@@ -212,9 +224,10 @@ impl<'a> Scope<'a> {
         self.locks.end(done.is_ok());
         self.queues.end(done.is_ok());
         if done.is_err() {
-            let (meta, history, earliest, events, allowance, key_owners, queues) = before;
+            let (meta, history, earliest, events, allowance, key_owners, queues, cache) = before;
             (self.queues.meta, self.queues.counted) = queues;
             *self.meta = meta;
+            *self.cache = cache;
             *self.history = history;
             *self.earliest = earliest;
             self.events.truncate(events);
@@ -237,6 +250,7 @@ impl<'a> Scope<'a> {
         before: MetaRow,
         history_before: History,
         queues_before: QueuesMetaRow,
+        cache_before: CacheMetaRow,
         digest: &mut u64,
     ) -> Result<Vec<Event>, Fatal> {
         crate::session::write_pending(&mut self);
@@ -245,6 +259,9 @@ impl<'a> Scope<'a> {
         if self.queues.meta != queues_before {
             let row = codec::encode(&self.queues.meta);
             self.txn.put(&keys::queues_meta(self.group), &row);
+        }
+        if *self.cache != cache_before {
+            self.txn.put(&keys::cache_meta(self.group), &codec::encode(self.cache));
         }
         if self.history.row != history_before.row {
             self.txn.put(&keys::history_meta(self.group), &codec::encode(&self.history.row));

@@ -10,8 +10,8 @@ use crate::query::{self, KvItem};
 use crate::scope::{Failure, Scope, at_most, within};
 use crate::{
     Attachment, Caller, Condition, Fatal, FencingToken, GroupId, LockAcquire, LockRequest,
-    Operated, Operation, Outcome, Read, Rejection, Revision, Transaction, TransactionStep, kv,
-    lock, queue,
+    Operated, Operation, Outcome, Read, Rejection, Revision, Transaction, TransactionStep, bus,
+    cache, kv, lock, queue,
 };
 
 /// A step that is refused is no rejection of its own, because it has a place to be told.
@@ -214,6 +214,15 @@ fn operate(
         Operation::LockRelease(release) => lock::release::apply(scope, namespace, release)?,
         Operation::QueuePush(push) => queue::push::apply(scope, namespace, push)?,
         Operation::QueueAck(ack) => queue::ack::apply(scope, namespace, ack)?,
+        Operation::CacheSet(set) => cache::set::apply(scope, namespace, set)?,
+        Operation::CacheDelete(delete) => cache::delete::apply(scope, namespace, delete)?,
+        Operation::CacheInvalidateTags(invalidate) => {
+            cache::invalidate_tags::apply(scope, namespace, invalidate)?
+        }
+        Operation::BusPublish(publication) => {
+            bus::publish(scope, namespace, publication)?;
+            return Ok(Operated::BusPublish);
+        }
     };
     Ok(match outcome {
         Outcome::KvSet { version, .. } => Operated::KvSet { version },
@@ -226,6 +235,9 @@ fn operate(
         Outcome::LockRelease { released, .. } => Operated::LockRelease { released: released > 0 },
         Outcome::QueuePush { jobs, .. } => Operated::QueuePush { jobs },
         Outcome::QueueAck { .. } => Operated::QueueAck,
+        Outcome::CacheSet { .. } => Operated::CacheSet,
+        Outcome::CacheDelete { deleted, .. } => Operated::CacheDelete { deleted },
+        Outcome::CacheInvalidateTags { .. } => Operated::CacheInvalidateTags,
         other => {
             return Err(Failure::Fatal(Fatal::Invariant(format!(
                 "an operation of a transaction came to {other:?}"

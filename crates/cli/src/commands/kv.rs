@@ -286,7 +286,7 @@ fn get(connect: &Connect, key: &OsStr, stale: bool, output: Output) -> Result<()
 }
 
 /// A JSON object about a key: its name and `marks`.
-fn about(key: &OsStr, marks: Value) -> Value {
+pub(super) fn about(key: &OsStr, marks: Value) -> Value {
     let mut object = Map::new();
     put_bytes(&mut object, "key", key.as_bytes());
     if let Value::Object(marks) = marks {

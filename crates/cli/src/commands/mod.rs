@@ -1,6 +1,8 @@
 //! The commands, one file per group.
 
 pub(crate) mod bench;
+pub(crate) mod bus;
+pub(crate) mod cache;
 pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod dev;
@@ -23,9 +25,11 @@ pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Serve(serve) => serve.run(output),
         Command::Dev(dev) => dev.run(output),
         Command::Kv(kv) => kv.run(output),
+        Command::Cache(cache) => cache.run(output),
         Command::Txn(txn) => txn.run(output),
         Command::Lock(lock) => lock.run(output),
         Command::Queue(queue) => queue.run(output),
+        Command::Bus(bus) => bus.run(output),
         Command::Session(session) => session.run(output),
         Command::Cluster(cluster) => cluster.run(output),
         Command::Bench(bench) => bench.run(output),

@@ -1,13 +1,17 @@
-//! Streams that only need to be opened, by a call of their own: lists and watches.
+//! Streams that only need to be opened, by a call of their own: lists, watches, subscriptions.
 
 use super::{Engine, Plan};
 use crate::failure::Failure;
 use crate::method::Method;
 use crate::pipe::MESSAGE_BYTES_MAX;
+use quorate_proto::v1::bus_service_client::BusServiceClient;
+use quorate_proto::v1::cache_service_client::CacheServiceClient;
 use quorate_proto::v1::kv_service_client::KvServiceClient;
 use quorate_proto::v1::lock_service_client::LockServiceClient;
 use quorate_proto::v1::{
-    ListRequest, ListResponse, LockWatchRequest, LockWatchResponse, WatchRequest, WatchResponse,
+    BusSubscribeRequest, BusSubscribeResponse, CacheInvalidationsRequest,
+    CacheInvalidationsResponse, ListRequest, ListResponse, LockWatchRequest, LockWatchResponse,
+    WatchRequest, WatchResponse,
 };
 use std::sync::Arc;
 use tonic::transport::Channel;
@@ -39,6 +43,26 @@ impl Engine {
         request: LockWatchRequest,
     ) -> Result<Streaming<LockWatchResponse>, Failure> {
         self.call(plan, || OpenLockWatch(request.clone())).await
+    }
+
+    /// Opens a subscription on whichever node answers first. Answers with the stream's first message,
+    /// too.
+    pub(crate) async fn open_bus(
+        self: &Arc<Self>,
+        plan: &Plan,
+        request: BusSubscribeRequest,
+    ) -> Result<(BusSubscribeResponse, Streaming<BusSubscribeResponse>), Failure> {
+        self.call(plan, || OpenBus(request.clone())).await
+    }
+
+    /// Opens the stream of what is invalidated, on whichever node answers first. Answers with its
+    /// first message, too, which says where it begins.
+    pub(crate) async fn open_invalidations(
+        self: &Arc<Self>,
+        plan: &Plan,
+        request: CacheInvalidationsRequest,
+    ) -> Result<(CacheInvalidationsResponse, Streaming<CacheInvalidationsResponse>), Failure> {
+        self.call(plan, || OpenInvalidations(request.clone())).await
     }
 }
 
@@ -98,5 +122,52 @@ impl Method for OpenLockWatch {
             // Without the attempt's timeout, which would end the stream as well.
             .watch(request.into_inner().0)
             .await
+    }
+}
+
+/// A subscription: always a call of its own, beside the pipeline. It has begun with its first message.
+struct OpenBus(BusSubscribeRequest);
+
+impl Method for OpenBus {
+    type Answer = (BusSubscribeResponse, Streaming<BusSubscribeResponse>);
+
+    async fn unary(
+        channel: Channel,
+        request: Request<Self>,
+    ) -> Result<Response<Self::Answer>, Status> {
+        let answer = BusServiceClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            // Without the attempt's timeout, which would end the stream as well.
+            .subscribe(request.into_inner().0)
+            .await?;
+        let (metadata, mut stream, extensions) = answer.into_parts();
+        let Some(first) = stream.message().await? else {
+            return Err(Status::unavailable("the subscription ended before it began"));
+        };
+        Ok(Response::from_parts(metadata, (first, stream), extensions))
+    }
+}
+
+/// A stream of what is invalidated: always a call of its own, beside the pipeline. It has begun with
+/// its first message.
+struct OpenInvalidations(CacheInvalidationsRequest);
+
+impl Method for OpenInvalidations {
+    type Answer = (CacheInvalidationsResponse, Streaming<CacheInvalidationsResponse>);
+
+    async fn unary(
+        channel: Channel,
+        request: Request<Self>,
+    ) -> Result<Response<Self::Answer>, Status> {
+        let answer = CacheServiceClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            // Without the attempt's timeout, which would end the stream as well.
+            .invalidations(request.into_inner().0)
+            .await?;
+        let (metadata, mut stream, extensions) = answer.into_parts();
+        let Some(first) = stream.message().await? else {
+            return Err(Status::unavailable("the stream ended before it began"));
+        };
+        Ok(Response::from_parts(metadata, (first, stream), extensions))
     }
 }

@@ -22,7 +22,7 @@ pub(crate) enum Keys {
 }
 
 impl Keys {
-    pub(super) fn selector(&self) -> v1::KeySelector {
+    pub(crate) fn selector(&self) -> v1::KeySelector {
         let select = match self {
             Self::Prefix(prefix) => key_selector::Select::Prefix(prefix.clone()),
             Self::Pattern(pattern) => key_selector::Select::Pattern(pattern.clone()),
@@ -134,14 +134,18 @@ impl List {
         let plan = self.kv.inner.plan("kv list", Effect::Read, &self.options);
         let request = self.request();
         let pages = self.kv.inner.engine.open_list(&plan, request).await?;
-        Ok(futures::stream::try_unfold((pages, Vec::new().into_iter()), |state| async {
-            let (mut pages, mut entries): (_, std::vec::IntoIter<v1::KvEntry>) = state;
+        let begin = (self.kv, pages, Vec::new().into_iter());
+        Ok(futures::stream::try_unfold(begin, |state| async {
+            let (kv, mut pages, mut entries): (_, _, std::vec::IntoIter<v1::KvEntry>) = state;
             loop {
                 if let Some(entry) = entries.next() {
-                    return Ok(Some((Entry::from(entry), (pages, entries))));
+                    return Ok(Some((Entry::from(entry), (kv, pages, entries))));
                 }
                 match pages.message().await {
-                    Ok(Some(page)) => entries = page.entries.into_iter(),
+                    Ok(Some(page)) => {
+                        kv.inner.engine.seen.raise(&kv.namespace, page.group_id, page.revision);
+                        entries = page.entries.into_iter();
+                    }
                     Ok(None) => return Ok(None),
                     Err(status) => return Err(Error::stream_ended(&status)),
                 }

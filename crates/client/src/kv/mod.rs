@@ -15,7 +15,7 @@ pub use delete_pattern::{DeletePattern, DeletedPattern};
 pub use get::{Entry, Get};
 pub use increment::{Increment, Incremented};
 pub use increment_float::{IncrementFloat, IncrementedFloat};
-use list::Keys;
+pub(crate) use list::Keys;
 pub use list::{List, Page};
 pub use set::{Set, Written};
 pub use typed::{Typed, TypedKeyValue};

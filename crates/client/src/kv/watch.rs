@@ -312,7 +312,12 @@ impl Watch {
 
     /// Takes a message in; answers what is complete with it.
     fn take(&mut self, message: WatchResponse) -> Result<Option<Changes>, Error> {
-        let WatchResponse { events, revision, .. } = message;
+        let WatchResponse { events, revision, group_id } = message;
+        if let Some(last) = events.last() {
+            // Not how far the watch is: one from a revision to come is ahead of the cluster.
+            let kv = &self.asked.kv;
+            kv.inner.engine.seen.raise(&kv.namespace, group_id, last.revision);
+        }
         let done = self.done;
         let next = done.saturating_add(1);
         let mut newest = self.held.last().map_or(next, |held| held.revision);

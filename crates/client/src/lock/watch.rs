@@ -103,6 +103,7 @@ impl LockWatch {
             return Ok(None);
         }
         self.revision = message.revision;
+        self.locks.inner.engine.seen.raise_in(&self.locks.namespace, message.revision);
         let state = LockState::from(lock);
         let tokens = |state: &LockState| -> Vec<u64> {
             state.holders.iter().map(|holder| holder.fencing_token).collect()

@@ -323,4 +323,5 @@ macro_rules! sent_when_awaited {
         }
     };
 }
-use {read_settings, sent_when_awaited};
+use read_settings;
+pub(crate) use sent_when_awaited;

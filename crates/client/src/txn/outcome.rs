@@ -74,6 +74,18 @@ pub enum TxnResult {
     },
     /// A job is done.
     Acked,
+    /// A message is published, once all of the transaction is visible; at most once, see
+    /// [`Transaction::publish`](crate::Transaction::publish).
+    Published,
+    /// A key of the cache was set.
+    CacheSet,
+    /// A key of the cache was deleted.
+    CacheDeleted {
+        /// Whether there was one.
+        existed: bool,
+    },
+    /// Entries of the cache vanished.
+    CacheTagsInvalidated,
 }
 
 impl TxnOutcome {
@@ -136,7 +148,11 @@ impl TxnOutcome {
             | TxnResult::LockAcquired { .. }
             | TxnResult::LockReleased { .. }
             | TxnResult::Pushed { .. }
-            | TxnResult::Acked => None,
+            | TxnResult::Acked
+            | TxnResult::Published
+            | TxnResult::CacheSet
+            | TxnResult::CacheDeleted { .. }
+            | TxnResult::CacheTagsInvalidated => None,
         }
     }
 
@@ -189,6 +205,10 @@ fn result_of(result: Wire, key: Option<Bytes>) -> Result<TxnResult, String> {
             ref jobs => return Err(format!("{} jobs were pushed in place of one", jobs.len())),
         },
         (Came::QueueAck(_), None) => TxnResult::Acked,
+        (Came::BusPublish(_), None) => TxnResult::Published,
+        (Came::CacheSet(_), None) => TxnResult::CacheSet,
+        (Came::CacheDelete(delete), None) => TxnResult::CacheDeleted { existed: delete.deleted },
+        (Came::CacheInvalidateTags(_), None) => TxnResult::CacheTagsInvalidated,
         (other, _) => return Err(format!("{other:?} is the result of another operation")),
     })
 }

@@ -1,6 +1,8 @@
 //! What can be in a transaction: a method for each condition and operation.
 
 use super::Transaction;
+use crate::bus::Content;
+use crate::cache::CachePolicy;
 use crate::kv::{millis, owned};
 use crate::lock::LockGuard;
 use crate::queue::{Job, NewJob};
@@ -8,9 +10,10 @@ use bytes::Bytes;
 use quorate_proto::v1::txn_condition::Condition;
 use quorate_proto::v1::txn_operation::Operation;
 use quorate_proto::v1::{
-    LockMode, TxnKvAbsent, TxnKvDelete, TxnKvExists, TxnKvGet, TxnKvIncrement, TxnKvIncrementFloat,
-    TxnKvSet, TxnKvValue, TxnKvVersion, TxnLockAcquire, TxnLockFree, TxnLockHeld, TxnLockRelease,
-    TxnQueueAck, TxnQueueJobs, TxnQueuePush,
+    LockMode, TxnBusPublish, TxnCacheDelete, TxnCacheInvalidateTags, TxnCacheSet, TxnKvAbsent,
+    TxnKvDelete, TxnKvExists, TxnKvGet, TxnKvIncrement, TxnKvIncrementFloat, TxnKvSet, TxnKvValue,
+    TxnKvVersion, TxnLockAcquire, TxnLockFree, TxnLockHeld, TxnLockRelease, TxnQueueAck,
+    TxnQueueJobs, TxnQueuePush,
 };
 use std::time::Duration;
 
@@ -147,6 +150,34 @@ impl Transaction {
         ack_job, or_ack_job(queue: impl Into<String>, job_id: u64, lease: u64) => {
             ack(queue.into(), job_id, lease)
         };
+        /// Publishes a message, once all that the transaction does is visible. The leader that applies
+        /// it does so, at most once: when it dies just then nobody does, and subscribers are told of a
+        /// gap. A job that is [pushed](Transaction::push) is not lost so.
+        publish, or_publish(channel: impl Into<String>, content: impl Into<Content>) => {
+            let content = Some(content.into().into_wire());
+            Operation::BusPublish(TxnBusPublish { channel: channel.into(), content })
+        };
+        /// Sets a key of the cache; see [`Cache::set`](crate::Cache::set).
+        cache_set, or_cache_set(
+            key: impl AsRef<[u8]>,
+            value: impl Into<Bytes>,
+            policy: CachePolicy
+        ) => {
+            let (key, value, policy) = (owned(key), value.into(), Some(policy.wire()));
+            Operation::CacheSet(TxnCacheSet { key, value, policy })
+        };
+        /// Deletes a key of the cache, so that nobody reads there what the rest of the transaction
+        /// has changed. A missing key is no error.
+        cache_delete, or_cache_delete(key: impl AsRef<[u8]>) => {
+            Operation::CacheDelete(TxnCacheDelete { key: owned(key) })
+        };
+        /// Makes every entry of the cache vanish that has this tag.
+        cache_invalidate_tag, or_cache_invalidate_tag(tag: impl Into<String>) => {
+            invalidate(vec![tag.into()])
+        };
+        /// Makes every entry of the cache vanish that has one of these tags, 1 to 64; see
+        /// [`Cache::invalidate_tags`](crate::Cache::invalidate_tags).
+        cache_invalidate_tags, or_cache_invalidate_tags(tags: Vec<String>) => invalidate(tags);
     }
 }
 
@@ -157,6 +188,10 @@ fn set(key: Bytes, value: Bytes, ttl: Option<Duration>) -> Operation {
 fn acquire(name: String, ttl: Duration, mode: LockMode, permits: u32) -> Operation {
     let (ttl_ms, mode) = (millis(ttl), mode.into());
     Operation::LockAcquire(TxnLockAcquire { name, ttl_ms, mode, permits })
+}
+
+fn invalidate(tags: Vec<String>) -> Operation {
+    Operation::CacheInvalidateTags(TxnCacheInvalidateTags { tags })
 }
 
 fn ack(queue: String, job_id: u64, lease: u64) -> Operation {

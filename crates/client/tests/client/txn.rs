@@ -1,7 +1,8 @@
 //! Transactions: what is sent, under which name, and what an answer becomes.
 
 use crate::fake::{Act, Fake, NOT_APPLIED, fail};
-use quorate_client::{Error, LockGuard, Transaction, TxnResult};
+use quorate_client::cache::CachePolicy;
+use quorate_client::{Content, Error, LockGuard, Transaction, TxnResult};
 use std::time::Duration;
 use tonic::{Code, Status};
 
@@ -94,9 +95,54 @@ async fn everything_of_a_transaction_is_sent() {
         let parts = [&["namespace: \"\"", "then: ["], steps, &["otherwise: []"]].concat();
         assert_sent(then, &parts).await;
     }
+    let message = || Content::new("m").content_type("t").header("a", "1");
+    let publish_steps = [
+        "BusPublish(TxnBusPublish { channel: \"c\", content: Some(BusContent { payload: b\"x\"",
+        "BusPublish(TxnBusPublish { channel: \"d\", content: Some(BusContent { payload: b\"m\", \
+         content_type: \"t\", headers: [BusHeader { name: \"a\", value: \"1\" }] }) })",
+    ];
+    assert_sent(client.txn().publish("c", "x").publish("d", message()), &publish_steps).await;
+    let otherwise_publish =
+        client.txn().when_exists("k").or_publish("c", "x").or_publish("d", message());
+    assert_sent(otherwise_publish, &[&["then: []"], &publish_steps[..]].concat()).await;
     for (otherwise, steps) in [(otherwise, &steps[..]), (otherwise_locks, &lock_steps)] {
         assert_sent(otherwise, &[&["then: []", "otherwise: ["], steps].concat()).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cache_is_changed_with_the_rest() {
+    let fake = Fake::start(1);
+    let client = fake.client();
+    let policy = || CachePolicy::new().ttl(Duration::from_micros(1_500)).tag("t");
+    // The condition is one that the fake echoes.
+    let then = client
+        .txn()
+        .when_exists("k")
+        .cache_set("c", "1", policy().stale_for(Duration::from_secs(2)))
+        .cache_delete("d")
+        .cache_invalidate_tag("t")
+        .or_cache_invalidate_tags(vec!["u".to_owned(), "v".to_owned()]);
+    let policy_sent = "Some(CachePolicy { ttl_ms: Some(2), stale_for_ms: 2000, tags: [\"t\"] })";
+    let parts = [
+        "CacheSet(TxnCacheSet { key: b\"c\", value: b\"1\", policy: ",
+        policy_sent,
+        "CacheDelete(TxnCacheDelete { key: b\"d\" })",
+        "CacheInvalidateTags(TxnCacheInvalidateTags { tags: [\"t\"] })",
+        "otherwise: [",
+        "TxnCacheInvalidateTags { tags: [\"u\", \"v\"] }",
+    ];
+    assert_sent(then, &parts).await;
+
+    let transaction = client.txn().cache_set("c", "1", policy()).cache_delete("d");
+    let outcome = transaction.cache_invalidate_tag("t").commit().await.expect("answered");
+    let expected = [
+        TxnResult::CacheSet,
+        TxnResult::CacheDeleted { existed: true },
+        TxnResult::CacheTagsInvalidated,
+    ];
+    assert_eq!(outcome.results, expected);
+    assert_eq!(client.cache().seen_revision(), 9, "what it has changed is not read as it was");
 }
 
 #[tokio::test(start_paused = true)]

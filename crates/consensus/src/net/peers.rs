@@ -1,4 +1,4 @@
-//! The channels to the other nodes: four per peer, so that a snapshot or a burst of appends never
+//! The channels to the other nodes: five per peer, so that a snapshot or a burst of appends never
 //! holds up a heartbeat behind HTTP/2 flow control.
 
 use super::hello::{Me, put};
@@ -34,6 +34,8 @@ pub(crate) enum Purpose {
     Snapshot,
     /// Forwarded requests.
     Forward,
+    /// What goes beside the log.
+    Aside,
 }
 
 /// A channel to a peer for one purpose, and the handshake for calls on it.
@@ -61,7 +63,7 @@ pub(crate) struct Peers {
     /// Where the connections live, whoever opens one: a burst of clients' requests, whose threads
     /// are others, must not hold up a heartbeat.
     runtime: Handle,
-    /// Bounded by the members there ever were at once, times four.
+    /// Bounded by the members there ever were at once, times five.
     channels: Mutex<BTreeMap<(String, Purpose), Channel>>,
 }
 

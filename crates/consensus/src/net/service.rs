@@ -3,6 +3,7 @@
 use super::forwarded::ForwardedStream;
 use super::hello::Me;
 use super::snapshot_service::receive_snapshot;
+use crate::aside::{self, AsideDowns};
 use crate::replica::Replica;
 use crate::wire;
 use futures::stream::BoxStream;
@@ -129,6 +130,17 @@ impl PeerService for Service {
         self.me.check(&request)?;
         let answers = ForwardedStream::new(self.replica.clone(), request.into_inner());
         Ok(Response::new(answers.boxed()))
+    }
+
+    type AsideStream = AsideDowns;
+
+    async fn aside(
+        &self,
+        request: Request<Streaming<pb::AsideUp>>,
+    ) -> Result<Response<Self::AsideStream>, Status> {
+        let from = self.me.check(&request)?;
+        let said = aside::ups(request.into_inner());
+        Ok(Response::new(self.replica.0.asides.opened(from, said)?))
     }
 
     async fn status(

@@ -1,6 +1,11 @@
 //! The public gRPC services: each method decodes through `wire`, asks the replica, and answers
 //! before its caller's deadline. What went wrong is told through the one table in `status`.
 
+mod bus;
+mod bus_subscribe;
+mod cache;
+mod cache_invalidations;
+mod cache_read;
 mod cluster;
 mod deadline;
 mod descriptors;
@@ -28,6 +33,8 @@ pub(crate) use descriptors::public_methods;
 pub(crate) use queue_consume::look_after;
 pub(crate) use status::Refused;
 
+use crate::bus::{Bus, Leading};
+use crate::cache::{Accesses, Cache};
 use crate::http::Probes;
 use crate::metrics::Counters;
 use crate::news::{News, Stray};
@@ -38,6 +45,8 @@ use ending::Ending;
 use leader::LeaderAddress;
 use prost_types::FileDescriptorSet;
 use quorate_consensus::{Replica, runtime};
+use quorate_proto::v1::bus_service_server::BusServiceServer;
+use quorate_proto::v1::cache_service_server::CacheServiceServer;
 use quorate_proto::v1::cluster_service_server::ClusterServiceServer;
 use quorate_proto::v1::kv_service_server::KvServiceServer;
 use quorate_proto::v1::lock_service_server::LockServiceServer;
@@ -88,6 +97,8 @@ pub(crate) struct Context {
     counters: Arc<Counters>,
     slow_reader_max: Duration,
     watches: Watches,
+    bus: Bus,
+    cache: Cache,
     /// Cancelled when the server takes no new calls any more.
     stop: CancellationToken,
     /// One checksum at a time: each reads the whole state.
@@ -114,20 +125,24 @@ impl Context {
         stop: CancellationToken,
     ) -> (Self, mpsc::Receiver<Stray>) {
         let watches = Watches::new(replica.clone(), Arc::clone(&counters), stop.clone());
+        let bus = Bus::new(replica.clone(), Arc::clone(&counters), stop.clone());
+        let cache = Cache::new(replica.clone());
         let (news, strays) = News::of(replica.node_id());
         let first_call = runtime::random_u64();
         let context = Self {
-            replica,
             limits: Arc::new(limits),
             leader: Arc::default(),
             counters,
             slow_reader_max,
             watches,
+            bus,
+            cache,
             stop,
             hashing: Arc::new(Semaphore::new(1)),
             news,
             consumers: Arc::new(Semaphore::new(queue_consume::CONSUMERS_MAX)),
             calls_that_wait: TaskTracker::new(),
+            replica,
             first_call,
             calls: Arc::new(AtomicU64::new(first_call)),
         };
@@ -137,6 +152,18 @@ impl Context {
     /// Who waits for what this node applies; somebody has to follow that for them.
     pub(crate) fn news(&self) -> &Arc<News> {
         &self.news
+    }
+
+    /// Starts what the bus and the cache do by themselves.
+    pub(crate) fn start_bus_and_cache(&self) {
+        let (replica, counters) = (self.replica.clone(), Arc::clone(&self.counters));
+        let accesses = Arc::<Accesses>::default();
+        let leading = Leading::new(replica.clone(), Arc::clone(&counters), Arc::clone(&accesses));
+        tokio::spawn(leading.follow(self.stop.clone()));
+        tokio::spawn(self.bus.clone().follow());
+        tokio::spawn(self.cache.clone().follow(replica.follow()));
+        tokio::spawn(self.cache.clone().tell_reads(self.bus.clone(), self.stop.clone()));
+        tokio::spawn(crate::cache::evict(replica, accesses, counters, self.stop.clone()));
     }
 
     /// What a server that stops has to wait for: that others hear of the calls that end with it.
@@ -218,6 +245,16 @@ pub(crate) fn routes(context: &Context, probes: &Probes) -> Routes {
         QueueServiceServer::new(queue::Service(context.clone()))
             .max_decoding_message_size(request_max)
             .max_encoding_message_size(jobs_max),
+    )
+    .add_service(
+        CacheServiceServer::new(cache::Service(context.clone()))
+            .max_decoding_message_size(request_max)
+            .max_encoding_message_size(answer_max),
+    )
+    .add_service(
+        BusServiceServer::new(bus::Service(context.clone()))
+            .max_decoding_message_size(request_max)
+            .max_encoding_message_size(2 * answer_max),
     )
     .add_service(
         SessionServiceServer::new(session::Service(context.clone()))

@@ -43,6 +43,16 @@ pub(crate) enum Refused {
     StillWaiting,
     /// The call is over before a pull was answered that waits.
     PullWaiting,
+    /// Nobody subscribes to this channel, to which a request was made.
+    NoSubscribers(String),
+    /// Nobody answered a request on this channel in time.
+    NoReply(String),
+    /// Nobody waits for this answer.
+    NoRequest,
+    /// Another caller's building of a value failed, for this reason.
+    BuildFailed(String),
+    /// The call is over before the value was built.
+    StillBuilding,
     /// This node's tables can't be read.
     Unreadable(String),
     /// The replica answered with the outcome of another command; a bug that must be seen.
@@ -133,6 +143,43 @@ impl From<Refused> for Status {
                 message: "the call is over, the wait for jobs is not: ask again under the same session and sequence, or idempotency key, to go on; without one nothing was taken".to_owned(),
                 version: None,
             },
+            // It was published, but nobody was there.
+            Refused::NoSubscribers(channel) => Row {
+                code: Code::Unavailable,
+                reason: "NO_SUBSCRIBERS",
+                outcome: NOT_APPLIED,
+                message: format!("nobody subscribes to channel {channel:?}, so nobody will answer; start who answers first, and look at quorate bus channels"),
+                version: None,
+            },
+            Refused::NoReply(channel) => Row {
+                code: Code::DeadlineExceeded,
+                reason: "NO_REPLY",
+                outcome: UNKNOWN,
+                message: format!("nobody answered the request on channel {channel:?} in time; it may have been received"),
+                version: None,
+            },
+            Refused::NoRequest => Row {
+                code: Code::NotFound,
+                reason: "NO_REQUEST",
+                outcome: NOT_APPLIED,
+                message: "nobody waits for this answer any more: there was one before, or its time is over".to_owned(),
+                version: None,
+            },
+            Refused::BuildFailed(why) => Row {
+                code: Code::Aborted,
+                reason: "BUILD_FAILED",
+                outcome: NOT_APPLIED,
+                message: format!("the value could not be built: {why}"),
+                version: None,
+            },
+            // It may have been given the task just then; asked again it gets the same.
+            Refused::StillBuilding => Row {
+                code: Code::Unavailable,
+                reason: "STILL_BUILDING",
+                outcome: UNKNOWN,
+                message: "the value is still being built by another caller, or the task was given just when the call's time was over; ask again under the same session and sequence, or idempotency key".to_owned(),
+                version: None,
+            },
             // Another node can answer, and clients go there on UNAVAILABLE.
             Refused::Unreadable(fatal) => Row {
                 code: Code::Unavailable,
@@ -211,6 +258,10 @@ fn rejected(rejection: &Rejection) -> Row {
         Rejection::RequestMismatch(_) => (Code::InvalidArgument, "REQUEST_MISMATCH", NOT_APPLIED),
         Rejection::LockLost { .. } => (Code::FailedPrecondition, "LOCK_LOST", NOT_APPLIED),
         Rejection::LockHeld { .. } => (Code::FailedPrecondition, "LOCK_HELD", NOT_APPLIED),
+        Rejection::BuildLeaseLost { .. } => {
+            (Code::FailedPrecondition, "BUILD_LEASE_LOST", NOT_APPLIED)
+        }
+        Rejection::CacheFull { .. } => (Code::ResourceExhausted, "CACHE_FULL", NOT_APPLIED),
         Rejection::Cancelled => (Code::Aborted, "LOCK_WAIT_CANCELLED", NOT_APPLIED),
         Rejection::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL", NOT_APPLIED),
         Rejection::QueueUnknown { .. } => (Code::NotFound, "QUEUE_UNKNOWN", NOT_APPLIED),

@@ -118,25 +118,36 @@ pub(super) fn unselectable(rejection: &Rejection) -> Invalid {
     invalid("INVALID_PATTERN", rejection.to_string())
 }
 
-fn cursor(cursor: Bytes) -> Result<Option<Bytes>, Invalid> {
+pub(super) fn cursor(cursor: Bytes) -> Result<Option<Bytes>, Invalid> {
     if cursor.len() as u64 > KEY_BYTES_MAX {
         return Err(invalid("INVALID_CURSOR", "the cursor is none that was answered before"));
     }
     Ok((!cursor.is_empty()).then_some(cursor))
 }
 
-pub(crate) fn delete_pattern(request: v1::DeletePatternRequest) -> Result<Envelope, Invalid> {
-    let Some(selector) = selector(request.selector) else {
+/// Which keys are to be deleted.
+pub(super) fn selected(asked: Option<v1::KeySelector>) -> Result<KeySelector, Invalid> {
+    let Some(selector) = selector(asked) else {
         return Err(invalid(
             "NO_SELECTOR",
             "the request does not say which keys; give a pattern or a prefix (an empty prefix stands for all keys)",
         ));
     };
     selector.select().map_err(|rejection| unselectable(&rejection))?;
-    let keys_max = match u64::from(request.keys_max) {
+    Ok(selector)
+}
+
+/// How many keys a step deletes at most.
+pub(super) fn delete_keys(asked: u32) -> u64 {
+    match u64::from(asked) {
         0 => DELETE_KEYS_DEFAULT,
         some => some.min(DELETE_PATTERN_KEYS_MAX as u64),
-    };
+    }
+}
+
+pub(crate) fn delete_pattern(request: v1::DeletePatternRequest) -> Result<Envelope, Invalid> {
+    let selector = selected(request.selector)?;
+    let keys_max = delete_keys(request.keys_max);
     let after = cursor(request.cursor)?;
     Ok(Envelope {
         namespace: namespace(request.namespace)?,

@@ -2,7 +2,8 @@
 
 use super::kv::{self, Freshness, freshness};
 use super::{
-    Invalid, caller, guard, invalid, key, lock, lock_name, namespace, queue, unexpected, value,
+    Invalid, bus, cache, caller, guard, invalid, key, lock, lock_name, namespace, queue,
+    unexpected, value,
 };
 use crate::grpc::Refused;
 use quorate_proto::v1;
@@ -12,8 +13,8 @@ use quorate_proto::v1::txn_operation::Operation as Step;
 use quorate_proto::v1::txn_result::Result as Came;
 use quorate_state::limits::Limits;
 use quorate_state::{
-    Caller, Command, Condition, Envelope, Expect, GroupId, KvDelete, KvIncrement, KvIncrementFloat,
-    KvSet, LockRelease, Operated, Operation, Outcome, QueueAck, Transaction,
+    CacheDelete, Caller, Command, Condition, Envelope, Expect, GroupId, KvDelete, KvIncrement,
+    KvIncrementFloat, KvSet, LockRelease, Operated, Operation, Outcome, QueueAck, Transaction,
 };
 
 /// A checked `Commit`.
@@ -159,6 +160,18 @@ fn operation(
         Step::QueuePush(push) => {
             Operation::QueuePush(queue::new_jobs(push.queue, push.jobs, limits)?)
         }
+        Step::CacheSet(set) => {
+            Operation::CacheSet(cache::setting(set.key, set.value, set.policy, limits)?)
+        }
+        Step::CacheDelete(delete) => {
+            Operation::CacheDelete(CacheDelete { key: key(delete.key, limits)? })
+        }
+        Step::CacheInvalidateTags(invalidate) => {
+            Operation::CacheInvalidateTags(cache::invalidating(invalidate.tags)?)
+        }
+        Step::BusPublish(publish) => {
+            Operation::BusPublish(bus::publication(publish.channel, publish.content)?)
+        }
         Step::QueueAck(ack) => {
             let job = queue::leased(ack.queue, ack.job_id, ack.lease)?;
             Operation::QueueAck(QueueAck { job })
@@ -204,6 +217,14 @@ fn result(operated: Operated) -> v1::TxnResult {
         Operated::QueuePush { jobs } => {
             Came::QueuePush(v1::TxnQueuePushResult { jobs: queue::pushed_jobs(jobs) })
         }
+        Operated::CacheSet => Came::CacheSet(v1::TxnCacheSetResult {}),
+        Operated::CacheDelete { deleted } => {
+            Came::CacheDelete(v1::TxnCacheDeleteResult { deleted })
+        }
+        Operated::CacheInvalidateTags => {
+            Came::CacheInvalidateTags(v1::TxnCacheInvalidateTagsResult {})
+        }
+        Operated::BusPublish => Came::BusPublish(v1::TxnBusPublishResult {}),
         Operated::QueueAck => Came::QueueAck(v1::TxnQueueAckResult {}),
     };
     v1::TxnResult { result: Some(result) }

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy exempts test functions, not their fixture")]
 
+mod bus;
+mod cache;
 mod consumers;
 mod fixture;
 mod lists;

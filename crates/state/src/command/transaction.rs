@@ -1,7 +1,8 @@
 //! What a transaction is made of.
 
 use super::{
-    KvDelete, KvIncrement, KvIncrementFloat, KvSet, LockRelease, NewJob, QueueAck, QueuePush, Share,
+    CacheDelete, CacheInvalidateTags, CacheSet, KvDelete, KvIncrement, KvIncrementFloat, KvSet,
+    LockRelease, NewJob, Publication, QueueAck, QueuePush, Share,
 };
 use crate::limits::TRANSACTION_STEPS_MAX;
 use crate::{FencingToken, bounded};
@@ -105,6 +106,15 @@ pub enum Operation {
     QueuePush(QueuePush),
     /// Says that a job is done.
     QueueAck(QueueAck),
+    /// Sets an entry of the cache.
+    CacheSet(CacheSet),
+    /// Deletes an entry of the cache.
+    CacheDelete(CacheDelete),
+    /// Ends all entries of the cache that have a tag, those that the transaction wrote before
+    /// included.
+    CacheInvalidateTags(CacheInvalidateTags),
+    /// Publishes a message, once the transaction has happened.
+    BusPublish(Publication),
 }
 
 impl Transaction {
@@ -123,7 +133,7 @@ impl Transaction {
         of(&self.then).max(of(&self.otherwise))
     }
 
-    /// Bytes of all its keys, values, jobs, and names of locks and queues.
+    /// Bytes of all its keys, values, tags, jobs, messages, and names of locks and queues.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let conditions = self.conditions.iter().map(Condition::bytes);
@@ -167,6 +177,14 @@ impl Operation {
                 push.queue.len() + push.jobs.iter().map(NewJob::bytes).sum::<usize>()
             }
             Self::QueueAck(ack) => ack.job.queue.len(),
+            Self::CacheSet(set) => set.key.len() + set.value.len() + bytes_of(&set.tags),
+            Self::CacheDelete(delete) => delete.key.len(),
+            Self::CacheInvalidateTags(invalidate) => bytes_of(&invalidate.tags),
+            Self::BusPublish(publication) => publication.bytes(),
         }
     }
+}
+
+fn bytes_of(tags: &[String]) -> usize {
+    tags.iter().map(String::len).sum()
 }

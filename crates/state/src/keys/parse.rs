@@ -1,6 +1,8 @@
 //! Keys taken apart.
 
-use super::{Clock, DeadlineKind, Key, META_DIGEST, META_HISTORY, META_QUEUES, META_ROW, table};
+use super::{
+    Clock, DeadlineKind, Key, META_CACHE, META_DIGEST, META_HISTORY, META_QUEUES, META_ROW, table,
+};
 use crate::{
     ConsumerId, Era, GroupId, HistoryPosition, JobId, LogIndex, NodeId, QueueId, Revision,
     SessionId, TicketId,
@@ -16,6 +18,7 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
             [META_DIGEST] => Key::Digest,
             [META_HISTORY] => Key::HistoryMeta,
             [META_QUEUES] => Key::QueuesMeta,
+            [META_CACHE] => Key::CacheMeta,
             _ => return None,
         },
         table::KV => {
@@ -36,6 +39,9 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
                 7 => DeadlineKind::Queue,
                 8 => DeadlineKind::OldEra,
                 9 => DeadlineKind::Schedule,
+                10 => DeadlineKind::Cache,
+                11 => DeadlineKind::CacheBuild,
+                12 => DeadlineKind::CacheTag,
                 _ => return None,
             };
             Key::Deadline { clock, deadline_ms, kind, id }
@@ -94,6 +100,23 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
         table::SCHEDULE => {
             let (namespace, name) = parse_named(rest)?;
             Key::Schedule { namespace, name: std::str::from_utf8(name).ok()? }
+        }
+        table::CACHE => {
+            let (namespace, key) = parse_named(rest)?;
+            Key::Cache { namespace, key }
+        }
+        table::CACHE_TAG => {
+            let (namespace, tag) = parse_named(rest)?;
+            Key::CacheTag { namespace, tag: std::str::from_utf8(tag).ok()? }
+        }
+        table::CACHE_TAGGED => {
+            let (namespace, rest) = parse_named(rest)?;
+            let (tag, key) = parse_named(rest)?;
+            Key::CacheTagged { namespace, tag, key }
+        }
+        table::CACHE_BUILD => {
+            let (namespace, key) = parse_named(rest)?;
+            Key::CacheBuild { namespace, key }
         }
         _ => return None,
     })

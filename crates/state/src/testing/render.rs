@@ -12,9 +12,11 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::error::Error;
 
+mod cache;
 mod queue;
 mod row;
 
+pub(crate) use cache::{cached, candidates, usage};
 pub(crate) use queue::{job, pull, queue};
 pub(crate) use row::{key, row, table};
 
@@ -132,6 +134,16 @@ pub(crate) fn outcome(outcome: &Outcome, names: &Names) -> String {
             let cursor = cursor.map_or_else(String::new, |id| format!("cursor={id} "));
             format!("redriven moved={moved} {cursor}at {}", revision(*at))
         }
+        Outcome::CacheSet { .. }
+        | Outcome::CacheDelete { .. }
+        | Outcome::CacheDeletePattern { .. }
+        | Outcome::CacheInvalidateTags { .. }
+        | Outcome::CacheTouch { .. }
+        | Outcome::CacheBuild { .. }
+        | Outcome::CacheFill { .. }
+        | Outcome::CacheBuildEnd { .. }
+        | Outcome::CacheEvict { .. }
+        | Outcome::CacheResize { .. } => cache::outcome(outcome),
         Outcome::AppliedResultDropped => "applied before, result dropped".to_owned(),
         Outcome::Transaction { failed_condition, operated, revision: at } => {
             let branch = match failed_condition {
@@ -160,6 +172,10 @@ fn operation(operated: &Operated) -> String {
         Operated::LockAcquire { token, ttl_ms } => format!("lock token={token} ttl={ttl_ms}ms"),
         Operated::QueuePush { jobs } => format!("push {}", queue::pushed(jobs)),
         Operated::QueueAck => "ack".to_owned(),
+        Operated::CacheSet => "cache-set".to_owned(),
+        Operated::CacheDelete { deleted } => format!("cache-delete deleted={deleted}"),
+        Operated::CacheInvalidateTags => "cache-invalidated".to_owned(),
+        Operated::BusPublish => "published".to_owned(),
         Operated::LockRelease { released } => format!("lock released={released}"),
     }
 }
@@ -205,6 +221,8 @@ fn rejection(why: &Rejection, names: &Names) -> String {
         Rejection::JobUnknown { .. } => "JobUnknown",
         Rejection::JobLeaseLost { .. } => "JobLeaseLost",
         Rejection::ConsumerGone(_) => "ConsumerGone",
+        Rejection::BuildLeaseLost { .. } => "BuildLeaseLost",
+        Rejection::CacheFull { .. } => "CacheFull",
     };
     format!("rejected {kind}: {why}")
 }
@@ -246,6 +264,11 @@ pub(crate) fn event(event: &Event, names: &Names) -> String {
             format!("event: schedule {} was due", named(namespace, name.as_bytes()))
         }
         Event::PullChanged { consumer } => format!("event: pull {consumer} changed"),
+        Event::CacheChanged { .. }
+        | Event::CacheTagsInvalidated { .. }
+        | Event::CacheBuildEnded { .. }
+        | Event::Published { .. }
+        | Event::CachePatternDeleted { .. } => cache::event(event),
     }
 }
 

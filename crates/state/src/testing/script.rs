@@ -1,18 +1,20 @@
 //! The words of golden scripts: one command of the machine each.
 
 use crate::{
-    Attachment, Caller, Command, Condition, Envelope, Expect, FencingToken, Float, HeldLock, JobId,
-    JobLease, KeySelector, KvDelete, KvDeletePattern, KvIncrement, KvIncrementFloat, KvSet,
-    LeaseCheckpoint, LeasedJob, LockAcquire, LockAttach, LockCancel, LockDetach, LockDetachNode,
-    LockExpire, LockForceRelease, LockGuard, LockRelease, LockRequest, LogIndex, MemberPublish,
-    NewJob, NodeId, Operation, QueueAck, QueuePush, Revision, Sequence, SessionClose,
-    SessionExpire, SessionId, SessionOpen, Share, TicketId, Transaction,
+    Attachment, CacheDelete, CacheInvalidateTags, CacheSet, Caller, Command, Condition, Envelope,
+    Expect, FencingToken, Float, HeldLock, JobId, JobLease, KeySelector, KvDelete, KvDeletePattern,
+    KvIncrement, KvIncrementFloat, KvSet, LeaseCheckpoint, LeasedJob, LockAcquire, LockAttach,
+    LockCancel, LockDetach, LockDetachNode, LockExpire, LockForceRelease, LockGuard, LockRelease,
+    LockRequest, LogIndex, MemberPublish, NewJob, NodeId, Operation, Publication, QueueAck,
+    QueuePush, Revision, Sequence, SessionClose, SessionExpire, SessionId, SessionOpen, Share,
+    TicketId, Transaction,
 };
 use bytes::Bytes;
 use goldenscript::ArgumentConsumer;
 use std::collections::BTreeMap;
 use std::error::Error;
 
+mod cache;
 mod queue;
 
 type Parsed<T> = Result<T, Box<dyn Error>>;
@@ -76,6 +78,7 @@ pub(crate) fn envelope(
         "txn" => Command::Transaction(transaction(&mut args)?),
         "lock" => lock(&mut args, sessions)?,
         "queue" => queue::queue(&mut args)?,
+        "cache" => cache::cache(&mut args)?,
         "schedule" => queue::schedule(&mut args)?,
         "consumer" => queue::consumer(&mut args, sessions)?,
         "checkpoint" => {
@@ -360,6 +363,38 @@ fn operation(step: &str) -> Parsed<Operation> {
             let (id, lease) = (JobId(id.parse()?), JobLease(lease.parse()?));
             Operation::QueueAck(QueueAck { job: LeasedJob { queue: string(queue)?, id, lease } })
         }
+        ["cache-set", key, value] | ["cache-set", key, value, _] => Operation::CacheSet(CacheSet {
+            key: text(key)?,
+            value: text(value)?,
+            ttl_ms: None,
+            stale_for_ms: 0,
+            tags: words.get(3).map_or(Ok(Vec::new()), |tags| cache::tags(tags))?,
+        }),
+        ["cache-del", key] => Operation::CacheDelete(CacheDelete { key: text(key)? }),
+        ["cache-invalidate", tags] => {
+            Operation::CacheInvalidateTags(CacheInvalidateTags { tags: cache::tags(tags)? })
+        }
+        ["publish", channel, payload, ref more @ ..] => Operation::BusPublish(Publication {
+            channel: string(channel)?,
+            payload: text(payload)?,
+            content_type: string(more.first().copied().unwrap_or_default())?,
+            headers: more.get(1).map_or(Ok(Vec::new()), |all| headers(all))?,
+        }),
+        ["publish", payload] => {
+            Operation::BusPublish(Publication { payload: text(payload)?, ..Default::default() })
+        }
         _ => return Err(format!("no such step of a transaction: {step}").into()),
     })
+}
+
+/// `<name>:<value>` with commas between them; `n:v*33` are 33 of them.
+fn headers(all: &str) -> Parsed<Vec<(String, String)>> {
+    let mut headers = Vec::new();
+    for header in all.split(',') {
+        let (header, times) = header.split_once('*').unwrap_or((header, "1"));
+        let (name, value) = header.split_once(':').ok_or("a header is <name>:<value>")?;
+        let header = (string(name)?, string(value)?);
+        headers.extend(std::iter::repeat_n(header, times.parse()?));
+    }
+    Ok(headers)
 }

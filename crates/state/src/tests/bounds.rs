@@ -1,5 +1,6 @@
 //! What one entry may do at most, where a command alone could do more.
 
+mod cache;
 mod queues;
 
 use super::group::Group;

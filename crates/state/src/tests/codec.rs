@@ -4,7 +4,10 @@ use super::{property, samples};
 use crate::codec::{self, CodecError, FEATURE_LEVEL, FORMAT, WRITTEN_LEVEL};
 use crate::limits::ENTRY_COMMANDS_MAX;
 use crate::query::{KvList, KvShow};
-use crate::rows::{AnswerRow, IdempotencyRow, KvRow, MemberAddrRow, MetaRow, SessionRow};
+use crate::rows::{
+    AnswerRow, CacheBuildRow, CacheMetaRow, CacheRow, CacheTagRow, IdempotencyRow, KvRow,
+    MemberAddrRow, MetaRow, SessionRow,
+};
 use crate::{
     Batch, Caller, Command, EntryBody, Envelope, KeySelector, Machine, MemoryTables, NodeId,
     Outcome, Rejection, Txn, invariants, query, testing::GROUP,
@@ -26,6 +29,10 @@ fn decode_as_everything(bytes: &[u8]) -> usize {
         codec::decode::<IdempotencyRow>(bytes).is_ok(),
         codec::decode::<MemberAddrRow>(bytes).is_ok(),
         KvRow::decode(bytes).is_ok(),
+        CacheRow::decode(bytes).is_ok(),
+        codec::decode::<CacheTagRow>(bytes).is_ok(),
+        codec::decode::<CacheBuildRow>(bytes).is_ok(),
+        codec::decode::<CacheMetaRow>(bytes).is_ok(),
     ]
     .into_iter()
     .filter(|ok| *ok)
@@ -78,6 +85,10 @@ fn reading_damaged_rows_never_panics() {
         let _ = invariants::check(&tables, GROUP);
         let _ = Machine::open(GROUP, &tables);
         let _ = query::kv_get(&tables, GROUP, "ns", b"key");
+        let _ = query::cache_get(&tables, GROUP, "ns", b"key");
+        let _ = query::cache_build(&tables, GROUP, "ns", b"key");
+        let _ = query::cache_usage(&tables, GROUP);
+        let _ = query::cache_candidates(&tables, GROUP, None, usize::MAX);
         let _ = query::sessions(&tables, GROUP);
         let _ = query::member_addresses(&tables, GROUP, NodeId(3));
         let _ = query::next_deadline_ms(&tables, GROUP, 0..=u64::MAX);

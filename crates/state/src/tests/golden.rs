@@ -3,6 +3,11 @@
 use crate::testing::{InMemory, conformance, golden, seed};
 
 #[test]
+fn cache_scripts() {
+    golden::run_area("cache", InMemory::default);
+}
+
+#[test]
 fn clock_scripts() {
     golden::run_area("clock", InMemory::default);
 }

@@ -24,7 +24,7 @@ use std::ops::ControlFlow;
 type Keys = BTreeMap<Vec<u8>, (u64, Revision, Revision, Vec<u8>)>;
 
 fn stored(tables: &MemoryTables, namespace: &str) -> Keys {
-    let (from, to) = keys::kv_range(GROUP, namespace, b"");
+    let (from, to) = keys::named_range(GROUP, keys::table::KV, namespace, b"");
     let mut found = Keys::new();
     tables
         .scan(&from, &to, &mut |key, value| {

@@ -38,7 +38,12 @@ enum Made {
     Dedupe(u64, Vec<u8>),
     OldEra(u64),
     Schedule(String, String),
-    /// Of a queue, or of what belongs to one; by the wall clock or not.
+    CacheMeta,
+    Cache(String, Vec<u8>),
+    CacheTag(String, String),
+    CacheTagged(String, String, Vec<u8>),
+    CacheBuild(String, Vec<u8>),
+    /// Of a queue, or of what belongs to one, or of the cache; by the wall clock or not.
     QueueDeadline(bool, u64, Box<Made>),
 }
 
@@ -90,6 +95,13 @@ impl Made {
             Self::Dedupe(queue, key) => keys::dedupe(group, QueueId(*queue), key),
             Self::OldEra(era) => keys::old_era(group, Era(*era)),
             Self::Schedule(namespace, name) => keys::schedule(group, namespace, name),
+            Self::CacheMeta => keys::cache_meta(group),
+            Self::Cache(namespace, key) => keys::cache(group, namespace, key),
+            Self::CacheTag(namespace, tag) => keys::cache_tag(group, namespace, tag),
+            Self::CacheTagged(namespace, tag, key) => {
+                keys::cache_tagged(group, namespace, tag, key)
+            }
+            Self::CacheBuild(namespace, key) => keys::cache_build(group, namespace, key),
             Self::QueueDeadline(wall, at_ms, of) => {
                 let clock = if *wall { Clock::Wall } else { Clock::Lease };
                 let kind = match **of {
@@ -99,6 +111,9 @@ impl Made {
                     Self::Queue(..) => DeadlineKind::Queue,
                     Self::OldEra(_) => DeadlineKind::OldEra,
                     Self::Schedule(..) => DeadlineKind::Schedule,
+                    Self::Cache(..) => DeadlineKind::Cache,
+                    Self::CacheTag(..) => DeadlineKind::CacheTag,
+                    Self::CacheBuild(..) => DeadlineKind::CacheBuild,
                     _ => panic!("{of:?} has no deadline of these"),
                 };
                 keys::deadline(group, clock, *at_ms, kind, &of.bytes(group))
@@ -119,7 +134,10 @@ impl Made {
                     | Self::Dedupe(..)
                     | Self::Queue(..)
                     | Self::OldEra(_)
-                    | Self::Schedule(..)) => Self::QueueDeadline(wall, deadline_ms, Box::new(of)),
+                    | Self::Schedule(..)
+                    | Self::Cache(..)
+                    | Self::CacheTag(..)
+                    | Self::CacheBuild(..)) => Self::QueueDeadline(wall, deadline_ms, Box::new(of)),
                     _ if wall => return None,
                     Self::Kv(namespace, key) => Self::KvDeadline(deadline_ms, namespace, key),
                     Self::Idempotency(namespace, key) => {
@@ -155,12 +173,25 @@ impl Made {
             Key::Schedule { namespace, name } => {
                 Self::Schedule(namespace.to_owned(), name.to_owned())
             }
+            Key::CacheMeta => Self::CacheMeta,
+            Key::Cache { namespace, key } => Self::Cache(namespace.to_owned(), key.to_vec()),
+            Key::CacheTag { namespace, tag } => {
+                Self::CacheTag(namespace.to_owned(), tag.to_owned())
+            }
+            Key::CacheTagged { namespace, tag, key } => {
+                Self::CacheTagged(namespace.to_owned(), tag.to_owned(), key.to_vec())
+            }
+            Key::CacheBuild { namespace, key } => {
+                Self::CacheBuild(namespace.to_owned(), key.to_vec())
+            }
         })
     }
 
     fn table(&self) -> u8 {
         match self {
-            Self::Meta | Self::Digest | Self::HistoryMeta | Self::QueuesMeta => keys::table::META,
+            Self::Meta | Self::Digest | Self::HistoryMeta | Self::QueuesMeta | Self::CacheMeta => {
+                keys::table::META
+            }
             Self::Kv(..) => keys::table::KV,
             Self::KvDeadline(..) | Self::IdempotencyDeadline(..) | Self::TicketDeadline(..) => {
                 keys::table::DEADLINE
@@ -182,6 +213,10 @@ impl Made {
             Self::Dedupe(..) => keys::table::DEDUPE,
             Self::OldEra(_) => keys::table::OLD_ERA,
             Self::Schedule(..) => keys::table::SCHEDULE,
+            Self::Cache(..) => keys::table::CACHE,
+            Self::CacheTag(..) => keys::table::CACHE_TAG,
+            Self::CacheTagged(..) => keys::table::CACHE_TAGGED,
+            Self::CacheBuild(..) => keys::table::CACHE_BUILD,
             Self::QueueDeadline(false, ..) => keys::table::DEADLINE,
             Self::QueueDeadline(true, ..) => keys::table::WALL_DEADLINE,
         }
@@ -227,6 +262,8 @@ fn made() -> impl Strategy<Value = Made> {
         number().prop_map(Made::QueueCounts),
         number().prop_map(Made::JobBody),
         number().prop_map(Made::JobNote),
+        Just(Made::CacheMeta),
+        ("[ab]{0,3}", "[ab\u{e9}]{0,3}", name()).prop_map(|(n, t, k)| Made::CacheTagged(n, t, k)),
         has_queue_deadline(),
         (any::<bool>(), number(), has_queue_deadline())
             .prop_map(|(wall, at_ms, of)| Made::QueueDeadline(wall, at_ms, Box::new(of))),
@@ -241,6 +278,9 @@ fn has_queue_deadline() -> impl Strategy<Value = Made> {
         (number(), name()).prop_map(|(queue, key)| Made::Dedupe(queue, key)),
         number().prop_map(Made::OldEra),
         ("[ab]{0,3}", "[ab\u{e9}]{0,3}").prop_map(|(n, s)| Made::Schedule(n, s)),
+        ("[ab]{0,3}", name()).prop_map(|(n, k)| Made::Cache(n, k)),
+        ("[ab]{0,3}", "[ab\u{e9}]{0,3}").prop_map(|(n, t)| Made::CacheTag(n, t)),
+        ("[ab]{0,3}", name()).prop_map(|(n, k)| Made::CacheBuild(n, k)),
     ]
 }
 
@@ -256,7 +296,7 @@ fn keys_parse_to_what_they_were_made_of() {
 
 #[test]
 fn any_bytes_parse_or_do_not() {
-    let bytes = (0..23u8, vec(any::<u8>(), 0..40));
+    let bytes = (0..27u8, vec(any::<u8>(), 0..40));
     property("any_bytes_parse_or_do_not", 2_000, &bytes, |(table, rest)| {
         let key: Vec<u8> = [0, 0, 0, 1, table].into_iter().chain(rest).collect();
         // What parses is made of what it parses to: no two keys mean the same.
@@ -316,13 +356,27 @@ fn ranges_of_keys_hold_one_namespace_and_prefix() {
     let drawn = (group(), "[ab]{0,2}", name(), "[ab]{0,2}", name());
     let name = "ranges_of_keys_hold_one_namespace_and_prefix";
     property(name, 2_000, &drawn, |(group, namespace, prefix, other, key)| {
-        let (from, to) = keys::kv_range(group, &namespace, &prefix);
+        let (from, to) = keys::named_range(group, keys::table::KV, &namespace, &prefix);
         let made = keys::kv(group, &other, &key);
         let within = from <= made && made < to;
         prop_assert_eq!(within, namespace == other && key.starts_with(&prefix));
         let next = keys::successor(made.clone());
         prop_assert!(made < next);
         prop_assert_eq!(from < next, from <= made, "nothing lies between");
+        Ok(())
+    });
+}
+
+/// The entries of a tag lie in the order of their keys, apart from those of other tags.
+#[test]
+fn ranges_of_tags_hold_the_entries_behind_one() {
+    let drawn = (group(), "[ab]{0,2}", "[ab]{0,2}", name(), ("[ab]{0,2}", "[ab]{0,2}", name()));
+    let name = "ranges_of_tags_hold_the_entries_behind_one";
+    property(name, 2_000, &drawn, |(group, namespace, tag, behind, (other, other_tag, key))| {
+        let (from, to) = keys::cache_tagged_range(group, &namespace, &tag, &behind);
+        let made = keys::cache_tagged(group, &other, &other_tag, &key);
+        let within = from <= made && made < to;
+        prop_assert_eq!(within, namespace == other && tag == other_tag && key > behind);
         Ok(())
     });
 }

@@ -3,12 +3,14 @@
 
 use super::{property, requests};
 use crate::query::{KvItem, KvList, KvPage, KvShow, SessionItem};
+use crate::rows::CacheMetaRow;
 use crate::testing::GROUP;
 use crate::{
     Attachment, Batch, Caller, Command, Envelope, Event, Expect, Float, KeySelector, LockAcquire,
     LockGuard, LogIndex, Machine, MemoryTables, Outcome, QueuePull, Rejection, Revision, Sequence,
-    SessionId, Stamp, TicketId, invariants, query,
+    SessionId, Stamp, TicketId, Txn as _, codec, invariants, keys, query,
 };
+use cache::Cache;
 use locks::Locks;
 use proptest::prelude::*;
 use queues::Queues;
@@ -16,6 +18,7 @@ use reached::{REACHED, Told, reached};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+mod cache;
 mod locks;
 
 mod queues;
@@ -92,6 +95,7 @@ struct Model {
     addresses: Option<(String, String)>,
     locks: Locks,
     queues: Queues,
+    cache: Cache,
     events: Vec<Event>,
 }
 
@@ -105,6 +109,7 @@ impl Model {
         // What time brings about has the revision of the entry's first command.
         self.locks.pass_time(now_ms, Revision(index * 4096));
         self.queues.pass_time(self.clocks());
+        self.cache.pass_time(now_ms);
         let revisions = (0..).map(|position| Revision(index * 4096 + position));
         let asked = revisions.zip(&batch.commands);
         asked.map(|(at, envelope)| self.ask(at, envelope)).collect()
@@ -346,6 +351,16 @@ impl Model {
                 }
                 Ok(Outcome::Done)
             }
+            cache @ (Command::CacheSet(_)
+            | Command::CacheDelete(_)
+            | Command::CacheDeletePattern(_)
+            | Command::CacheInvalidateTags(_)
+            | Command::CacheTouch(_)
+            | Command::CacheBuild(_)
+            | Command::CacheFill(_)
+            | Command::CacheBuildEnd(_)
+            | Command::CacheEvict(_)
+            | Command::CacheResize(_)) => self.cache.execute(when, namespace, cache),
             queues => {
                 let sessions = self.sessions.keys().copied().collect();
                 let when = (self.clocks(), at);
@@ -450,6 +465,7 @@ fn compare(
     tickets: &[TicketId],
 ) -> Result<(), TestCaseError> {
     model.queues.compare(tables, model.clocks())?;
+    model.cache.compare(tables, model.now_ms)?;
     for id in tickets {
         let standing = query::ticket(tables, GROUP, *id).unwrap();
         prop_assert_eq!(standing, model.locks.standing(*id), "ticket {}", id);
@@ -490,6 +506,7 @@ fn compare(
     let deadlines = model.items.values().filter_map(|item| item.deadline_ms);
     let deadlines = deadlines.chain(model.remembered.values().map(|r| r.until_ms));
     let deadlines = deadlines.chain(model.locks.deadlines()).chain(model.queues.deadlines());
+    let deadlines = deadlines.chain(model.cache.deadlines());
     prop_assert_eq!(query::next_deadline_ms(tables, GROUP, 0..=u64::MAX).unwrap(), deadlines.min());
     Ok(())
 }
@@ -497,11 +514,13 @@ fn compare(
 #[test]
 fn machine_and_model_agree() {
     let all_reached = RefCell::new(BTreeSet::new());
-    property("machine_and_model_agree", 1_500, &requests::entries(), |entries| {
+    property("machine_and_model_agree", 4_000, &requests::entries(), |entries| {
         let mut author = requests::Author::default();
         let mut model = Model::default();
         let mut told = Told::default();
         let mut tables = MemoryTables::default();
+        let small = CacheMetaRow { bytes_max: cache::BYTES_MAX, ..CacheMetaRow::default() };
+        tables.put(&keys::cache_meta(GROUP), &codec::encode(&small));
         let mut machine = Machine::open(GROUP, &tables).unwrap();
         for (index, entry) in (1..).zip(&entries) {
             let batch = author.batch(entry);
@@ -512,6 +531,18 @@ fn machine_and_model_agree() {
             });
             let of_sessions: Vec<Event> = of_sessions.cloned().collect();
             prop_assert_eq!(of_sessions, std::mem::take(&mut model.events));
+            let of_cache = applied.events.iter().filter(|event| {
+                matches!(
+                    event,
+                    Event::CacheChanged { .. }
+                        | Event::CacheTagsInvalidated { .. }
+                        | Event::CacheBuildEnded { .. }
+                        | Event::CachePatternDeleted { .. }
+                        | Event::Published { .. }
+                )
+            });
+            let of_cache: Vec<Event> = of_cache.cloned().collect();
+            prop_assert_eq!(of_cache, std::mem::take(&mut model.cache.events));
             told.hear(&applied.events, &tables)?;
             author.learn(&applied);
             all_reached.borrow_mut().extend(reached(&tables, &applied));

@@ -14,6 +14,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
+mod cache;
 mod queues;
 
 /// One entry, before sessions and repetitions are known.
@@ -62,6 +63,7 @@ enum What {
     SetOwned(Bytes, prop::sample::Index),
     Lock(LockWhat, prop::sample::Index),
     Queue(queues::What),
+    Cache(cache::What),
     /// A transaction that gives back a lock which somebody waited for, and does this after it.
     HandOver(prop::sample::Index, Vec<Operation>),
 }
@@ -183,6 +185,7 @@ fn what() -> impl Strategy<Value = What> {
         7 => (lock(), any::<prop::sample::Index>())
             .prop_map(|(what, which)| What::Lock(what, which)),
         20 => queues::what().prop_map(What::Queue),
+        18 => cache::what().prop_map(What::Cache),
         1 => lock_name().prop_map(|name| {
             What::Command(Command::LockForceRelease(LockForceRelease { name }))
         }),
@@ -249,6 +252,8 @@ fn transaction() -> impl Strategy<Value = Transaction> {
             .prop_map(|(name, token)| Operation::LockRelease(LockRelease { name, token })),
         queues::push().prop_map(Operation::QueuePush),
         queues::push().prop_map(Operation::QueuePush),
+        cache::operation(),
+        cache::operation(),
         queues::name().prop_map(|queue| {
             let job = LeasedJob { queue, id: JobId(0), lease: JobLease(0) };
             Operation::QueueAck(QueueAck { job })
@@ -329,6 +334,7 @@ pub(super) struct Author {
     /// All that there ever were.
     tickets: Vec<TicketId>,
     queues: queues::Known,
+    cache: cache::Known,
 }
 
 impl Author {
@@ -361,6 +367,7 @@ impl Author {
                 self.waited_for.push((envelope.namespace.clone(), acquire.request.name.clone()));
             }
             self.queues.learn(outcome);
+            self.cache.learn(envelope, outcome);
         }
     }
 
@@ -388,8 +395,8 @@ impl Author {
                 command: Command::Tick,
             },
             Request::New { namespace, caller, guard, what } => Envelope {
-                namespace: match (self.handed_over(what), namespace) {
-                    (Some(held), _) => held.namespace,
+                namespace: match (self.belongs_to(what), namespace) {
+                    (Some(namespace), _) => namespace,
                     // Jobs are acknowledged where they were pushed, now and then.
                     (None, 1) if matches!(what, What::Queue(_)) => String::new(),
                     (None, 0) => String::new(),
@@ -479,6 +486,7 @@ impl Author {
             }),
             What::Lock(what, which) => self.lock_command(what, which),
             What::Queue(what) => self.queues.command(what, &self.sessions),
+            What::Cache(what) => self.cache.command(what),
             What::HandOver(_, operations) => {
                 let release = self.handed_over(what).map(|HeldLock { name, token, .. }| {
                     Operation::LockRelease(LockRelease { name, token })
@@ -519,6 +527,14 @@ impl Author {
                 sessions: vec![(self.session(which), *remaining_ms)],
                 locks: self.lock(which).into_iter().map(|held| (held, *remaining_ms)).collect(),
             }),
+        }
+    }
+
+    /// The namespace that the request needs, if it needs one.
+    fn belongs_to(&self, what: &What) -> Option<String> {
+        match what {
+            What::Cache(what) => self.cache.namespace(what),
+            what => self.handed_over(what).map(|held| held.namespace),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::{
 };
 use bytes::Bytes;
 
+mod cache;
 mod queue;
 
 pub(super) fn commands() -> Vec<(String, Command)> {
@@ -132,6 +133,7 @@ pub(super) fn commands() -> Vec<(String, Command)> {
         }),
     ];
     let all = all.into_iter().chain(queue::commands()).chain([queue::transaction()]);
+    let all = all.chain(cache::commands()).chain([cache::transaction()]);
     numbered(all, name_of_command)
 }
 
@@ -176,6 +178,16 @@ fn name_of_command(command: &Command) -> &'static str {
         | Command::SchedulePut(_)
         | Command::ScheduleNext(_)
         | Command::ScheduleDelete(_) => queue::name_of_command(command),
+        Command::CacheSet(_)
+        | Command::CacheDelete(_)
+        | Command::CacheDeletePattern(_)
+        | Command::CacheInvalidateTags(_)
+        | Command::CacheTouch(_)
+        | Command::CacheBuild(_)
+        | Command::CacheFill(_)
+        | Command::CacheBuildEnd(_)
+        | Command::CacheEvict(_)
+        | Command::CacheResize(_) => cache::name_of_command(command),
     }
 }
 
@@ -269,6 +281,7 @@ pub(super) fn outcomes() -> Vec<(String, Outcome)> {
         Outcome::LockDetachNode { more: true },
     ];
     let all = all.into_iter().chain(queue::outcomes()).chain([queue::transacted()]);
+    let all = all.chain(cache::outcomes()).chain([cache::transacted()]);
     numbered(all, |outcome| match outcome {
         Outcome::Rejected(_) => "rejected",
         Outcome::Done => "done",
@@ -301,6 +314,16 @@ pub(super) fn outcomes() -> Vec<(String, Outcome)> {
         | Outcome::QueueRedrive { .. }
         | Outcome::SchedulePut { .. }
         | Outcome::ScheduleDelete { .. } => queue::name_of_outcome(outcome),
+        Outcome::CacheSet { .. }
+        | Outcome::CacheDelete { .. }
+        | Outcome::CacheDeletePattern { .. }
+        | Outcome::CacheInvalidateTags { .. }
+        | Outcome::CacheTouch { .. }
+        | Outcome::CacheBuild { .. }
+        | Outcome::CacheFill { .. }
+        | Outcome::CacheBuildEnd { .. }
+        | Outcome::CacheEvict { .. }
+        | Outcome::CacheResize { .. } => cache::name_of_outcome(outcome),
     })
 }
 
@@ -322,7 +345,8 @@ pub(super) fn rejections() -> Vec<(String, Rejection)> {
         Rejection::LockHeld { name: "lock".to_owned(), token: None },
         Rejection::Cancelled,
     ];
-    numbered(all.into_iter().chain(queue::rejections()), |rejection| match rejection {
+    let all = all.into_iter().chain(queue::rejections()).chain(cache::rejections());
+    numbered(all, |rejection| match rejection {
         Rejection::LimitExceeded { .. } => "limit_exceeded",
         Rejection::Invalid(_) => "invalid",
         Rejection::ConditionFailed { .. } => "condition_failed",
@@ -340,6 +364,8 @@ pub(super) fn rejections() -> Vec<(String, Rejection)> {
         Rejection::JobUnknown { .. } => "job_unknown",
         Rejection::JobLeaseLost { .. } => "job_lease_lost",
         Rejection::ConsumerGone(_) => "consumer_gone",
+        Rejection::BuildLeaseLost { .. } => "build_lease_lost",
+        Rejection::CacheFull { .. } => "cache_full",
     })
 }
 
@@ -446,7 +472,7 @@ pub(super) fn rows() -> Vec<(String, Vec<u8>, Vec<u8>)> {
         ),
         ("member_addr", keys::member_addr(group, NodeId(3)), codec::encode(&addr)),
     ];
-    let all = all.into_iter().chain(queue::rows(group));
+    let all = all.into_iter().chain(queue::rows(group)).chain(cache::rows(group));
     all.map(|(name, key, value)| (name.to_owned(), key, value)).collect()
 }
 

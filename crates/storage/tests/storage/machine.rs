@@ -170,11 +170,17 @@ fn golden_scripts_of_sessions() {
 }
 
 #[test]
+fn golden_scripts_of_the_cache() {
+    golden_scripts("cache");
+}
+
+#[test]
 fn queue_scripts() {
     golden_scripts("queue");
 }
 
 #[test]
 fn no_area_of_golden_scripts_is_left_out() {
-    assert_eq!(golden::AREAS, ["clock", "dedupe", "history", "kv", "lock", "queue", "session"]);
+    let areas = ["cache", "clock", "dedupe", "history", "kv", "lock", "queue", "session"];
+    assert_eq!(golden::AREAS, areas);
 }

@@ -156,7 +156,7 @@ impl JobArgs {
     }
 }
 
-fn parse_header(text: &str) -> Result<(String, String), String> {
+pub(super) fn parse_header(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(format!("{text:?} is not a name and a value, such as trace=17")),
@@ -189,7 +189,7 @@ fn cause(cause: DeathCause) -> &'static str {
 }
 
 /// What goes with a payload, where there is any.
-fn put_marks<'a>(
+pub(super) fn put_marks<'a>(
     object: &mut Map<String, Value>,
     content_type: &str,
     headers: impl Iterator<Item = (&'a str, &'a [u8])>,

@@ -1,7 +1,8 @@
 //! The JSON document of a transaction. What does not belong into it is refused by name, never
 //! passed over.
 
-use quorate_client::{LockGuard, NewJob, Transaction, TxnOutcome};
+use quorate_client::cache::CachePolicy;
+use quorate_client::{Content, LockGuard, NewJob, Transaction, TxnOutcome};
 use std::time::Duration;
 use written::{Written, WrittenCondition, WrittenStep};
 
@@ -39,6 +40,10 @@ enum Step {
     Release(LockGuard),
     Push { queue: String, payload: Vec<u8> },
     Ack { queue: String, job: u64, lease: u64 },
+    Publish { channel: String, content: Content },
+    CacheSet { key: Vec<u8>, value: Vec<u8>, policy: CachePolicy },
+    CacheDelete { key: Vec<u8> },
+    CacheInvalidateTags { tags: Vec<String> },
 }
 
 #[derive(Debug, PartialEq)]
@@ -64,6 +69,8 @@ pub(super) enum Subject<'a> {
     Key(&'a [u8]),
     Lock(&'a str),
     Queue(&'a str),
+    Channel(&'a str),
+    Tags(&'a [String]),
 }
 
 impl Document {
@@ -111,6 +118,12 @@ impl Document {
             Step::Release(guard) => transaction.release_lock(guard),
             Step::Push { queue, payload } => transaction.push(queue, NewJob::new(payload.clone())),
             Step::Ack { queue, job, lease } => transaction.ack_job(queue, *job, *lease),
+            Step::Publish { channel, content } => transaction.publish(channel, content.clone()),
+            Step::CacheSet { key, value, policy } => {
+                transaction.cache_set(key, value.clone(), policy.clone())
+            }
+            Step::CacheDelete { key } => transaction.cache_delete(key),
+            Step::CacheInvalidateTags { tags } => transaction.cache_invalidate_tags(tags.clone()),
         });
         self.otherwise.iter().fold(transaction, |transaction, step| match step {
             Step::Key(key, does) => match does {
@@ -131,6 +144,14 @@ impl Document {
                 transaction.or_push(queue, NewJob::new(payload.clone()))
             }
             Step::Ack { queue, job, lease } => transaction.or_ack_job(queue, *job, *lease),
+            Step::Publish { channel, content } => transaction.or_publish(channel, content.clone()),
+            Step::CacheSet { key, value, policy } => {
+                transaction.or_cache_set(key, value.clone(), policy.clone())
+            }
+            Step::CacheDelete { key } => transaction.or_cache_delete(key),
+            Step::CacheInvalidateTags { tags } => {
+                transaction.or_cache_invalidate_tags(tags.clone())
+            }
         })
     }
 
@@ -138,7 +159,14 @@ impl Document {
     pub(super) fn lock_ttl(&self) -> Option<Duration> {
         let ttl = |step: &Step| match step {
             Step::Acquire { ttl, .. } => Some(*ttl),
-            Step::Key(..) | Step::Release(_) | Step::Push { .. } | Step::Ack { .. } => None,
+            Step::Key(..)
+            | Step::Release(_)
+            | Step::Push { .. }
+            | Step::Ack { .. }
+            | Step::Publish { .. }
+            | Step::CacheSet { .. }
+            | Step::CacheDelete { .. }
+            | Step::CacheInvalidateTags { .. } => None,
         };
         self.then.iter().chain(&self.otherwise).filter_map(ttl).max()
     }
@@ -158,6 +186,9 @@ impl Step {
                 Subject::Lock(name)
             }
             Self::Push { queue, .. } | Self::Ack { queue, .. } => Subject::Queue(queue),
+            Self::Publish { channel, .. } => Subject::Channel(channel),
+            Self::CacheSet { key, .. } | Self::CacheDelete { key } => Subject::Key(key),
+            Self::CacheInvalidateTags { tags } => Subject::Tags(tags),
         }
     }
 }
@@ -268,6 +299,73 @@ mod tests {
             (r#"{"then": [{"op": "ack", "queue": "q", "job": "x", "lease": "1"}]}"#, "no number"),
             (r#"{"then": [{"op": "get", "key": "a", "queue": "q"}]}"#, "get has no queue"),
             (r#"{"conditions": [{"queue": "q", "is": "at-most"}]}"#, "jobs is missing"),
+        ] {
+            let text = wrong(json);
+            assert!(text.contains(says), "{json}\n{text}");
+        }
+    }
+
+    #[test]
+    fn messages_are_read() {
+        let json = r#"{
+            "then": [{"op": "publish", "channel": "c", "payload": "x"}],
+            "otherwise": [{"op": "publish", "channel": "c", "payload_base64": "/w==",
+                           "content_type": "t", "headers": {"a": "1", "b": "2"}}]
+        }"#;
+        let publish = |content| vec![Step::Publish { channel: "c".to_owned(), content }];
+        let marked = Content::new(vec![0xff]).content_type("t").header("a", "1").header("b", "2");
+        let expected = Document {
+            conditions: Vec::new(),
+            then: publish(Content::new("x")),
+            otherwise: publish(marked),
+        };
+        assert_eq!(Document::parse(json.as_bytes()), Ok(expected));
+        for (json, says) in [
+            (r#"{"then": [{"op": "publish", "payload": "x"}]}"#, "then[0]: channel is missing"),
+            (r#"{"then": [{"op": "publish", "channel": "c"}]}"#, "payload is missing"),
+            (r#"{"then": [{"op": "get", "key": "a", "channel": "c"}]}"#, "get has no channel"),
+            (r#"{"then": [{"op": "get", "key": "a", "payload": "x"}]}"#, "get has no payload"),
+            (
+                r#"{"then": [{"op": "push", "queue": "q", "payload": "x", "headers": {}}]}"#,
+                "push has no headers",
+            ),
+        ] {
+            let text = wrong(json);
+            assert!(text.contains(says), "{json}\n{text}");
+        }
+    }
+
+    #[test]
+    fn operations_on_the_cache_are_read() {
+        let json = r#"{
+            "then": [{"op": "cache-set", "key": "k", "value": "v", "ttl": "30s",
+                      "stale_for": "1m", "tags": ["a", "b"]},
+                     {"op": "cache-set", "key": "k", "value_base64": "/w=="},
+                     {"op": "cache-delete", "key": "k"}],
+            "otherwise": [{"op": "cache-invalidate-tags", "tags": ["a"]}]
+        }"#;
+        let k = || b"k".to_vec();
+        let policy = CachePolicy::new().ttl(Duration::from_secs(30)).tags(["a", "b"]);
+        let policy = policy.stale_for(Duration::from_secs(60));
+        let expected = Document {
+            conditions: Vec::new(),
+            then: vec![
+                Step::CacheSet { key: k(), value: b"v".to_vec(), policy },
+                Step::CacheSet { key: k(), value: vec![0xff], policy: CachePolicy::new() },
+                Step::CacheDelete { key: k() },
+            ],
+            otherwise: vec![Step::CacheInvalidateTags { tags: vec!["a".to_owned()] }],
+        };
+        assert_eq!(Document::parse(json.as_bytes()), Ok(expected));
+        for (json, says) in [
+            (r#"{"then": [{"op": "cache-set", "key": "k"}]}"#, "then[0]: value is missing"),
+            (r#"{"then": [{"op": "cache-set", "value": "v"}]}"#, "then[0]: key is missing"),
+            (r#"{"then": [{"op": "cache-delete", "key": "k", "tags": []}]}"#, "has no tags"),
+            (r#"{"then": [{"op": "cache-invalidate-tags"}]}"#, "then[0]: tags is missing"),
+            (
+                r#"{"then": [{"op": "set", "key": "k", "value": "v", "stale_for": "1s"}]}"#,
+                "set has no stale_for",
+            ),
         ] {
             let text = wrong(json);
             assert!(text.contains(says), "{json}\n{text}");

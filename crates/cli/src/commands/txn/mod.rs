@@ -38,7 +38,13 @@ const AFTER_HELP: &str = r#"The document:
                   {"op": "acquire", "lock": "m", "ttl": "30s"},
                   {"op": "release", "lock": "l", "token": 7},
                   {"op": "push", "queue": "q", "payload": "x"},
-                  {"op": "ack", "queue": "q", "job": "12", "lease": "34"}],
+                  {"op": "ack", "queue": "q", "job": "12", "lease": "34"},
+                  {"op": "publish", "channel": "c", "payload": "x", "content_type": "text/plain",
+                   "headers": {"trace": "17"}},
+                  {"op": "cache-set", "key": "c", "value": "1", "ttl": "30s", "stale_for": "1m",
+                   "tags": ["t"]},
+                  {"op": "cache-delete", "key": "c"},
+                  {"op": "cache-invalidate-tags", "tags": ["t"]}],
    "otherwise":  [{"op": "get", "key": "a"}]}
 
 When all conditions hold, `then` happens, all of it or nothing; else `otherwise`. Each list may be
@@ -49,6 +55,8 @@ A lock is taken now or not at all: when one is held by another, nothing happens 
 may be "shared": true, or one of so many "permits". As by `quorate lock acquire` it is held until it
 is released, or not renewed for its ttl, and so is the session that is opened for it, which the
 answer names. Nobody renews it but `quorate lock renew`.
+
+A message is published once all of it is visible, at most once; a job that is pushed is not lost.
 
 Example:
   echo '{"conditions":[{"key":"job","is":"absent"}],"then":[{"op":"set","key":"job","value":"me"}]}' |
@@ -159,6 +167,10 @@ fn shown_result(result: &TxnResult, subject: Subject<'_>) -> Value {
         TxnResult::LockReleased { .. } => "release",
         TxnResult::Pushed { .. } => "push",
         TxnResult::Acked => "ack",
+        TxnResult::Published => "publish",
+        TxnResult::CacheSet => "cache-set",
+        TxnResult::CacheDeleted { .. } => "cache-delete",
+        TxnResult::CacheTagsInvalidated => "cache-invalidate-tags",
         _ => "unknown",
     };
     object.insert("op".to_owned(), op.into());
@@ -169,6 +181,12 @@ fn shown_result(result: &TxnResult, subject: Subject<'_>) -> Value {
         }
         Subject::Queue(name) => {
             object.insert("queue".to_owned(), name.into());
+        }
+        Subject::Channel(name) => {
+            object.insert("channel".to_owned(), name.into());
+        }
+        Subject::Tags(tags) => {
+            object.insert("tags".to_owned(), json!(tags));
         }
     }
     match result {
@@ -182,7 +200,7 @@ fn shown_result(result: &TxnResult, subject: Subject<'_>) -> Value {
         TxnResult::Set { version } => {
             object.insert("version".to_owned(), (*version).into());
         }
-        TxnResult::Deleted { existed } => {
+        TxnResult::Deleted { existed } | TxnResult::CacheDeleted { existed } => {
             object.insert("deleted".to_owned(), (*existed).into());
         }
         TxnResult::Incremented { value, version } => {

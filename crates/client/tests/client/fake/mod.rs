@@ -1,11 +1,14 @@
 //! A cluster of scripted nodes behind a network of in-memory pipes.
 
+mod bus;
+mod cache;
 mod net;
 mod node;
 mod pipeline;
 mod queue;
 mod state;
 
+pub(crate) use bus::{Heard, gap, item};
 pub(crate) use net::{Net, Reach};
 pub(crate) use node::{Act, Node, Seen, Sent};
 pub(crate) use queue::Said;

@@ -4,6 +4,8 @@ use super::node::Node;
 use super::pipeline::Pipeline;
 use futures::future::BoxFuture;
 use quorate_client::{Dial, Io};
+use quorate_proto::v1::bus_service_server::BusServiceServer;
+use quorate_proto::v1::cache_service_server::CacheServiceServer;
 use quorate_proto::v1::cluster_service_server::ClusterServiceServer;
 use quorate_proto::v1::kv_service_server::KvServiceServer;
 use quorate_proto::v1::pipeline_service_server::PipelineServiceServer;
@@ -52,6 +54,8 @@ impl Net {
         let server = Server::builder()
             // More than a client's window, so that no call waits for another one's stream.
             .max_concurrent_streams(4_096)
+            .add_service(BusServiceServer::from_arc(Arc::clone(&node)))
+            .add_service(CacheServiceServer::from_arc(Arc::clone(&node)))
             .add_service(KvServiceServer::from_arc(Arc::clone(&node)))
             .add_service(PipelineServiceServer::new(Pipeline(Arc::clone(&node))))
             .add_service(QueueServiceServer::from_arc(Arc::clone(&node)))

@@ -322,6 +322,13 @@ impl TxnService for Node {
                         let (value, version) = (sum.value, sum.version);
                         Came::KvIncrement(TxnKvIncrementResult { value, version })
                     }
+                    Some(Operation::CacheSet(_)) => Came::CacheSet(TxnCacheSetResult {}),
+                    Some(Operation::CacheDelete(_)) => {
+                        Came::CacheDelete(TxnCacheDeleteResult { deleted: true })
+                    }
+                    Some(Operation::CacheInvalidateTags(_)) => {
+                        Came::CacheInvalidateTags(TxnCacheInvalidateTagsResult {})
+                    }
                     // Answered by a result too few.
                     Some(Operation::KvDelete(_)) => continue,
                     _ => return Err(Status::invalid_argument(echo)),

@@ -4,6 +4,8 @@ use super::node::Node;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use quorate_proto::metadata::{LEADER, OUTCOME, REASON, VERSION};
+use quorate_proto::v1::bus_service_server::BusService;
+use quorate_proto::v1::cache_service_server::CacheService;
 use quorate_proto::v1::cluster_service_server::ClusterService;
 use quorate_proto::v1::kv_service_server::KvService;
 use quorate_proto::v1::pipeline_answer::Answer;
@@ -114,6 +116,23 @@ async fn answer(node: &Arc<Node>, call: PipelineCall) -> PipelineResponse {
         | Call::QueueDeleteSchedule(_)
         | Call::QueueListSchedules(_)
         | Call::ClusterCounters(_) => Err(Status::unimplemented("no test asks for it")),
+        Call::CacheGet(get) => make!(get, CacheGet by CacheService::get),
+        Call::CacheSet(set) => make!(set, CacheSet by CacheService::set),
+        Call::CacheDelete(delete) => make!(delete, CacheDelete by CacheService::delete),
+        Call::CacheDeletePattern(delete) => {
+            make!(delete, CacheDeletePattern by CacheService::delete_pattern)
+        }
+        Call::CacheInvalidateTags(tags) => {
+            make!(tags, CacheInvalidateTags by CacheService::invalidate_tags)
+        }
+        Call::CacheTouch(touch) => make!(touch, CacheTouch by CacheService::touch),
+        Call::CacheGetOrBuild(get) => {
+            make!(get, CacheGetOrBuild by CacheService::get_or_build)
+        }
+        Call::CacheFill(fill) => make!(fill, CacheFill by CacheService::fill),
+        Call::CacheEndBuild(end) => make!(end, CacheEndBuild by CacheService::end_build),
+        Call::CacheStats(stats) => make!(stats, CacheStats by CacheService::stats),
+        Call::CacheResize(resize) => make!(resize, CacheResize by CacheService::resize),
         Call::TxnCommit(txn) => make!(txn, TxnCommit by TxnService::commit),
         Call::QueuePush(push) => make!(push, QueuePush by QueueService::push),
         Call::QueuePull(pull) => make!(pull, QueuePull by QueueService::pull),
@@ -125,6 +144,10 @@ async fn answer(node: &Arc<Node>, call: PipelineCall) -> PipelineResponse {
         }
         Call::QueueStats(stats) => make!(stats, QueueStats by QueueService::stats),
         Call::QueueRedrive(redrive) => make!(redrive, QueueRedrive by QueueService::redrive),
+        Call::BusPublish(publish) => make!(publish, BusPublish by BusService::publish),
+        Call::BusRequest(asked) => make!(asked, BusRequest by BusService::request),
+        Call::BusReply(reply) => make!(reply, BusReply by BusService::reply),
+        Call::BusListChannels(list) => make!(list, BusListChannels by BusService::list_channels),
         Call::SessionOpen(open) => make!(open, SessionOpen by SessionService::open),
         Call::SessionKeepAlive(keep) => {
             make!(keep, SessionKeepAlive by SessionService::keep_alive)

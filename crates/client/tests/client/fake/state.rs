@@ -1,6 +1,8 @@
 //! What the scripted nodes share: numbers, sessions and remembered answers. It keeps the rules of
 //! the real state machine as far as a client can break them, and panics when one does.
 
+use super::bus::Channels;
+use super::cache::Caches;
 use super::node::{Act, Sent};
 use super::queue::Queues;
 use quorate_proto::v1::{IncrementResponse, Origin, WatchRequest};
@@ -29,6 +31,8 @@ struct Tables {
     /// Watches that were begun, and where.
     watches: Vec<(String, WatchRequest)>,
     queues: Queues,
+    channels: Channels,
+    caches: Caches,
 }
 
 #[derive(Default)]
@@ -139,6 +143,14 @@ impl State {
 
     pub(super) fn queues<T>(&self, act: impl FnOnce(&mut Queues) -> T) -> T {
         self.with(|tables| act(&mut tables.queues))
+    }
+
+    pub(super) fn channels<T>(&self, act: impl FnOnce(&mut Channels) -> T) -> T {
+        self.with(|tables| act(&mut tables.channels))
+    }
+
+    pub(super) fn caches<T>(&self, act: impl FnOnce(&mut Caches) -> T) -> T {
+        self.with(|tables| act(&mut tables.caches))
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Tables) -> T) -> T {

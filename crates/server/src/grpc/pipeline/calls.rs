@@ -3,7 +3,8 @@
 
 use super::work::{CALLS_MAX, WAITS_MAX};
 use crate::grpc::{
-    Context, Deadline, Refused, cluster, kv, lock, lock_wait, queue, session, status,
+    Context, Deadline, Refused, bus, cache, cache_read, cluster, kv, lock, lock_wait, queue,
+    session, status,
 };
 use crate::wire;
 use quorate_proto::metadata::{OUTCOME, REASON, VERSION};
@@ -89,6 +90,25 @@ pub(super) async fn call_unary(
             let answer = queue::Service(context).schedules(asked, deadline).await?;
             Ok(Answer::QueueListSchedules(answer))
         }
+        Call::CacheGet(asked) => {
+            let get = wire::cache::get(asked, &context.limits).map_err(Refused::from)?;
+            Ok(Answer::CacheGet(cache_read::get(&context, &get, deadline).await?))
+        }
+        Call::CacheGetOrBuild(asked) => {
+            let asked = wire::cache::get_or_build(asked, &context.limits).map_err(Refused::from)?;
+            let answer = cache_read::get_or_build(&context, asked, deadline).await?;
+            Ok(Answer::CacheGetOrBuild(answer))
+        }
+        Call::CacheStats(asked) => Ok(Answer::CacheStats(cache::Service(context).counted(asked)?)),
+        Call::BusRequest(asked) => {
+            Ok(Answer::BusRequest(bus::Service(context).requested(asked, deadline).await?))
+        }
+        Call::BusReply(asked) => {
+            Ok(Answer::BusReply(bus::Service(context).replied(asked, deadline).await?))
+        }
+        Call::BusListChannels(asked) => {
+            Ok(Answer::BusListChannels(bus::Service(context).listed(asked, deadline).await?))
+        }
         Call::ClusterStatus(asked) => cluster!(asked, ClusterStatus, status),
         Call::ClusterMembers(asked) => cluster!(asked, ClusterMembers, members),
         Call::ClusterHashState(asked) => cluster!(asked, ClusterHashState, hash_state),
@@ -96,7 +116,7 @@ pub(super) async fn call_unary(
         Call::ClusterTransferLeader(asked) => {
             cluster!(asked, ClusterTransferLeader, transfer_leader)
         }
-        // Those go through the lane, or share a barrier, or wait.
+        // Those go through the lane, or share a barrier, or wait, or are on their way already.
         Call::KvGet(_)
         | Call::KvSet(_)
         | Call::KvDelete(_)
@@ -121,9 +141,16 @@ pub(super) async fn call_unary(
         | Call::QueueUpdate(_)
         | Call::QueueDelete(_)
         | Call::QueuePutSchedule(_)
-        | Call::QueueDeleteSchedule(_) => {
-            Err(Status::internal("a call went the wrong way; this is a bug"))
-        }
+        | Call::QueueDeleteSchedule(_)
+        | Call::CacheSet(_)
+        | Call::CacheDelete(_)
+        | Call::CacheDeletePattern(_)
+        | Call::CacheInvalidateTags(_)
+        | Call::CacheTouch(_)
+        | Call::CacheFill(_)
+        | Call::CacheEndBuild(_)
+        | Call::CacheResize(_)
+        | Call::BusPublish(_) => Err(Status::internal("a call went the wrong way; this is a bug")),
     }
 }
 
@@ -178,6 +205,21 @@ pub(super) fn method(call: &Call) -> &'static str {
         Call::QueuePutSchedule(_) => "QueueService/PutSchedule",
         Call::QueueDeleteSchedule(_) => "QueueService/DeleteSchedule",
         Call::QueueListSchedules(_) => "QueueService/ListSchedules",
+        Call::CacheGet(_) => "CacheService/Get",
+        Call::CacheSet(_) => "CacheService/Set",
+        Call::CacheDelete(_) => "CacheService/Delete",
+        Call::CacheDeletePattern(_) => "CacheService/DeletePattern",
+        Call::CacheInvalidateTags(_) => "CacheService/InvalidateTags",
+        Call::CacheTouch(_) => "CacheService/Touch",
+        Call::CacheGetOrBuild(_) => "CacheService/GetOrBuild",
+        Call::CacheFill(_) => "CacheService/Fill",
+        Call::CacheEndBuild(_) => "CacheService/EndBuild",
+        Call::CacheStats(_) => "CacheService/Stats",
+        Call::CacheResize(_) => "CacheService/Resize",
+        Call::BusPublish(_) => "BusService/Publish",
+        Call::BusRequest(_) => "BusService/Request",
+        Call::BusReply(_) => "BusService/Reply",
+        Call::BusListChannels(_) => "BusService/ListChannels",
     }
 }
 
@@ -239,6 +281,20 @@ pub(super) fn mutated(outcome: Outcome, group: GroupId) -> Result<Answer, Refuse
         Outcome::QueueRedrive { .. } => {
             Answer::QueueRedrive(wire::queue::redriven(outcome, group)?)
         }
+        Outcome::CacheSet { .. } => Answer::CacheSet(wire::cache::was_set(outcome, group)?),
+        Outcome::CacheDelete { .. } => Answer::CacheDelete(wire::cache::deleted(outcome, group)?),
+        Outcome::CacheDeletePattern { .. } => {
+            Answer::CacheDeletePattern(wire::cache::deleted_pattern(outcome, group)?)
+        }
+        Outcome::CacheInvalidateTags { .. } => {
+            Answer::CacheInvalidateTags(wire::cache::invalidated(outcome, group)?)
+        }
+        Outcome::CacheTouch { .. } => Answer::CacheTouch(wire::cache::touched(outcome, group)?),
+        Outcome::CacheFill { .. } => Answer::CacheFill(wire::cache::filled(outcome, group)?),
+        Outcome::CacheBuildEnd { .. } => {
+            Answer::CacheEndBuild(wire::cache::ended_build(outcome, group)?)
+        }
+        Outcome::CacheResize { .. } => Answer::CacheResize(wire::cache::resized(outcome, group)?),
         other => return Err(wire::unexpected(other)),
     })
 }
@@ -280,7 +336,8 @@ pub(super) fn too_many_waits() -> Status {
         tonic::Code::ResourceExhausted,
         "TOO_MANY_WAITS",
         format!(
-            "{WAITS_MAX} calls wait for locks or jobs on this stream already; use another connection"
+            "{WAITS_MAX} calls wait for locks, jobs, values or answers on this stream already; use \
+             another connection"
         ),
     )
 }

@@ -2,12 +2,13 @@
 
 use super::calls::answered;
 use super::work::{Came, Work};
-use crate::grpc::Deadline;
-use crate::grpc::Refused;
+use crate::grpc::{Deadline, Refused, cache_read};
 use crate::metrics::Method;
 use crate::wire;
 use quorate_consensus::Failure;
+use quorate_proto::v1;
 use quorate_proto::v1::pipeline_answer::Answer;
+use quorate_proto::v1::pipeline_call::Request as Call;
 use quorate_state::query;
 use quorate_storage::state::View;
 use std::sync::Arc;
@@ -99,6 +100,52 @@ impl Work {
             let got = crate::grpc::kv::Service(context).read(get, deadline).await;
             (method, id, Came::from(answered(id, got.map(Answer::KvGet))))
         }));
+    }
+
+    /// A read of the cache: answered at once if it need not wait.
+    pub(super) fn cached(
+        &mut self,
+        id: u64,
+        method: Method,
+        asked: v1::CacheGetRequest,
+        timeout_ms: u32,
+    ) {
+        let get = match wire::cache::get(asked, &self.context.limits) {
+            Ok(get) => get,
+            Err(invalid) => return self.answers.push(method, answered(id, Err(invalid.into()))),
+        };
+        let now = cache_read::get_now(&self.context, &self.context.replica.stale(), &get);
+        match now.transpose() {
+            Some(now) => self.answers.push(method, answered(id, now.map(Answer::CacheGet))),
+            None => {
+                let (context, deadline) = (self.context.clone(), Deadline::in_ms(timeout_ms));
+                self.others.push(Box::pin(async move {
+                    let got = cache_read::get(&context, &get, deadline).await;
+                    (method, id, Came::from(answered(id, got.map(Answer::CacheGet))))
+                }));
+            }
+        }
+    }
+
+    /// A value of the cache: answered at once if it is there.
+    pub(super) fn cached_or_built(
+        &mut self,
+        id: u64,
+        method: Method,
+        asked: v1::CacheGetOrBuildRequest,
+        timeout_ms: u32,
+    ) {
+        let hit = wire::cache::get_or_build(asked.clone(), &self.context.limits)
+            .map_err(Refused::from)
+            .and_then(|asked| {
+                cache_read::hit_now(&self.context, &self.context.replica.stale(), &asked)
+            });
+        match hit.transpose() {
+            Some(hit) => {
+                self.answers.push(method, answered(id, hit.map(Answer::CacheGetOrBuild)));
+            }
+            None => self.wait_apart(id, method, Call::CacheGetOrBuild(asked), timeout_ms),
+        }
     }
 
     /// A transaction that only reads.

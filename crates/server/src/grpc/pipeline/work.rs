@@ -289,7 +289,27 @@ impl Work {
                 Some(Call::QueuePull(pull)) if pull.wait_ms == 0 => {
                     wire::queue::pull(pull, self.context.attachment())
                 }
-                Some(wait @ (Call::LockAcquire(_) | Call::QueuePull(_))) => {
+                Some(Call::CacheSet(set)) => wire::cache::set(set, limits),
+                Some(Call::CacheDelete(delete)) => wire::cache::delete(delete, limits),
+                Some(Call::CacheDeletePattern(delete)) => wire::cache::delete_pattern(delete),
+                Some(Call::CacheInvalidateTags(tags)) => wire::cache::invalidate_tags(tags),
+                Some(Call::CacheTouch(touch)) => wire::cache::touch(touch, limits),
+                Some(Call::CacheFill(fill)) => wire::cache::fill(fill, limits),
+                Some(Call::CacheEndBuild(end)) => wire::cache::end_build(end, limits),
+                Some(Call::CacheResize(resize)) => wire::cache::resize(resize),
+                Some(Call::CacheGet(get)) => {
+                    self.cached(id, method, get, timeout_ms);
+                    continue;
+                }
+                Some(Call::CacheGetOrBuild(asked)) => {
+                    self.cached_or_built(id, method, asked, timeout_ms);
+                    continue;
+                }
+                Some(Call::BusPublish(publish)) => {
+                    self.publish(id, method, publish, timeout_ms);
+                    continue;
+                }
+                Some(wait @ (Call::LockAcquire(_) | Call::QueuePull(_) | Call::BusRequest(_))) => {
                     self.wait_apart(id, method, wait, timeout_ms);
                     continue;
                 }
@@ -349,8 +369,18 @@ impl Work {
         }));
     }
 
-    /// A call that may wait for a lock or jobs, until it is cancelled.
-    fn wait_apart(&mut self, id: u64, method: Method, call: Call, timeout_ms: u32) {
+    /// A message is on its way before the next call is looked at.
+    fn publish(&mut self, id: u64, method: Method, asked: v1::BusPublishRequest, timeout_ms: u32) {
+        let service = crate::grpc::bus::Service(self.context.clone());
+        let published = service.published(asked, Deadline::in_ms(timeout_ms));
+        self.others.push(Box::pin(async move {
+            let answer = published.await.map(v1::pipeline_answer::Answer::BusPublish);
+            (method, id, Came::from(answered(id, answer)))
+        }));
+    }
+
+    /// A call that may wait for a lock, jobs, a value or an answer, until it is cancelled.
+    pub(super) fn wait_apart(&mut self, id: u64, method: Method, call: Call, timeout_ms: u32) {
         if self.waits.len() >= WAITS_MAX {
             self.answers.push(method, refused(id, too_many_waits()));
             return;
@@ -360,10 +390,11 @@ impl Work {
             return;
         }
         let context = self.context.clone();
-        let over = if let Call::QueuePull(_) = call {
-            Refused::PullWaiting
-        } else {
-            Refused::StillWaiting
+        let over = match &call {
+            Call::QueuePull(_) => Refused::PullWaiting,
+            Call::CacheGetOrBuild(_) => Refused::StillBuilding,
+            Call::BusRequest(request) => Refused::NoReply(request.channel.clone()),
+            _ => Refused::StillWaiting,
         };
         let call = async move {
             match call {

@@ -126,6 +126,51 @@ impl<T: Tables> Runner<T> {
         })
     }
 
+    fn query_cache(
+        &self,
+        word: &str,
+        namespace: &str,
+        args: &mut goldenscript::ArgumentConsumer<'_>,
+    ) -> Text {
+        let mut key = || script::text(positional(args, "key")?);
+        match word {
+            "cache-get" => {
+                let key = key()?;
+                read(&self.tables, |view| {
+                    Ok(match query::cache_get(view, GROUP, namespace, &key)? {
+                        Some(item) => render::cached(&item),
+                        None => "absent".to_owned(),
+                    })
+                })
+            }
+            "cache-build-info" => {
+                let key = key()?;
+                read(&self.tables, |view| {
+                    Ok(match query::cache_build(view, GROUP, namespace, &key)? {
+                        Some(query::CacheBuildItem { lease, granted, remaining_ms }) => {
+                            let granted = render::revision(granted);
+                            format!("lease={lease} granted={granted} for {remaining_ms}ms")
+                        }
+                        None => "nobody builds it".to_owned(),
+                    })
+                })
+            }
+            "cache-usage" => {
+                read(&self.tables, |view| Ok(render::usage(&query::cache_usage(view, GROUP)?)))
+            }
+            "cache-candidates" => {
+                let max = args.take_key("max").map_or(Ok(usize::MAX), str::parse)?;
+                let after = args.take_key("after").map(script::text).transpose()?;
+                let after = after.and_then(|key| query::cache_id(namespace, &key));
+                read(&self.tables, |view| {
+                    let after = after.as_deref();
+                    Ok(render::candidates(&query::cache_candidates(view, GROUP, after, max)?))
+                })
+            }
+            other => Err(format!("no such word: {other}").into()),
+        }
+    }
+
     pub(super) fn query(
         &self,
         line: &goldenscript::Command,
@@ -139,6 +184,9 @@ impl<T: Tables> Runner<T> {
                 return self.query_queue(&line.name, &namespace, args);
             }
             _ => {}
+        }
+        if line.name.starts_with("cache-") {
+            return self.query_cache(&line.name, &namespace, args);
         }
         if line.name == "read-txn" {
             let asked = script::transaction(args)?;

@@ -1,12 +1,12 @@
 //! Rows, and the keys they stand under.
 
 use super::{
-    Names, Rendered, attachment, bytes, deleted, named, outcome, position, queue, remaining,
+    Names, Rendered, attachment, bytes, cache, deleted, named, outcome, position, queue, remaining,
     revision, session, set, share, ticket,
 };
 use crate::keys::{Clock, DeadlineKind, Key};
 use crate::rows::{
-    Answer, AnswerRow, DedupeRow, HistoryChange, HistoryMetaRow, HistoryRow, Holder,
+    Answer, AnswerRow, CacheRow, DedupeRow, HistoryChange, HistoryMetaRow, HistoryRow, Holder,
     IdempotencyRow, JobBodyRow, KvRow, LockRow, MemberAddrRow, MetaRow, OldEraRow, QueuesMetaRow,
     SessionRow, TicketRow, TicketState,
 };
@@ -15,7 +15,9 @@ use crate::{GroupId, keys, rows};
 /// A key's table, for summaries.
 pub(crate) fn table(group: GroupId, key: &[u8]) -> &'static str {
     match keys::parse(group, key) {
-        Some(Key::Meta | Key::Digest | Key::HistoryMeta | Key::QueuesMeta) => "meta",
+        Some(Key::Meta | Key::Digest | Key::HistoryMeta | Key::QueuesMeta | Key::CacheMeta) => {
+            "meta"
+        }
         Some(Key::Kv { .. }) => "kv",
         Some(Key::Deadline { .. }) => "deadline",
         Some(Key::Session(_)) => "session",
@@ -35,6 +37,10 @@ pub(crate) fn table(group: GroupId, key: &[u8]) -> &'static str {
         Some(Key::Dedupe(..)) => "dedupe",
         Some(Key::OldEra(_)) => "old-era",
         Some(Key::Schedule { .. }) => "schedule",
+        Some(Key::Cache { .. }) => "cache",
+        Some(Key::CacheTag { .. }) => "cache-tag",
+        Some(Key::CacheTagged { .. }) => "cache-tagged",
+        Some(Key::CacheBuild { .. }) => "cache-build",
         None => "unknown",
     }
 }
@@ -83,6 +89,17 @@ pub(crate) fn key(group: GroupId, key: &[u8], names: &Names) -> String {
         Some(Key::OldEra(era)) => format!("old-era {era}"),
         Some(Key::Schedule { namespace, name }) => {
             format!("schedule {}", named(namespace, name.as_bytes()))
+        }
+        Some(Key::CacheMeta) => "cache-meta".to_owned(),
+        Some(Key::Cache { namespace, key }) => format!("cache {}", named(namespace, key)),
+        Some(Key::CacheTag { namespace, tag }) => {
+            format!("cache-tag {}", named(namespace, tag.as_bytes()))
+        }
+        Some(Key::CacheTagged { namespace, tag, key }) => {
+            format!("cache-tagged {} {}", named(namespace, tag.as_bytes()), bytes(key))
+        }
+        Some(Key::CacheBuild { namespace, key }) => {
+            format!("cache-build {}", named(namespace, key))
         }
         None => format!("unknown {}", bytes(key)),
     }
@@ -217,6 +234,10 @@ pub(crate) fn row(group: GroupId, row_key: &[u8], value: &[u8], names: &Names) -
         Some(Key::JobNote(_)) => queue::note_row(&rows::decode("job note row", value)?),
         Some(Key::Consumer(_)) => queue::consumer_row(&rows::decode("consumer row", value)?, names),
         Some(Key::Schedule { .. }) => queue::schedule_row(&rows::decode("schedule row", value)?),
+        Some(Key::CacheMeta) => cache::meta_row(&rows::decode("cache meta row", value)?),
+        Some(Key::Cache { .. }) => cache::row(&CacheRow::decode(value)?),
+        Some(Key::CacheTag { .. }) => cache::tag_row(&rows::decode("cache tag row", value)?),
+        Some(Key::CacheBuild { .. }) => cache::build_row(&rows::decode("cache build row", value)?),
         Some(Key::Dedupe(..)) => {
             let row: DedupeRow = rows::decode("dedupe row", value)?;
             format!(" job={} deadline={}ms", row.job, row.deadline_ms)
@@ -224,7 +245,9 @@ pub(crate) fn row(group: GroupId, row_key: &[u8], value: &[u8], names: &Names) -
         Some(Key::OldEra(_)) => {
             format!(" deleted={}", OldEraRow::decode(value)?.deleted)
         }
-        Some(Key::Owned(..) | Key::Deadline { .. }) | None => String::new(),
+        Some(Key::Owned(..) | Key::Deadline { .. } | Key::CacheTagged { .. }) | None => {
+            String::new()
+        }
     };
     Ok(format!("{}{contents}", key(group, row_key, names)))
 }

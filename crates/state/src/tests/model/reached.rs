@@ -1,17 +1,17 @@
 //! What the random requests came to, and what the events told.
 
 use crate::limits::PEEK_MAX;
-use crate::query::{self, JobFilter, JobList, PullStanding};
+use crate::query::{self, CacheFreshness, JobFilter, JobList, PullStanding};
 use crate::testing::GROUP;
 use crate::{
-    Applied, DeathCause, Event, FencingToken, HeldLock, JobFate, MemoryTables, Operated, Outcome,
-    QueueTotals, Rejection, TransactionStep,
+    Applied, BuildEnd, CacheBuildAnswer, DeathCause, Event, FencingToken, HeldLock, JobFate,
+    MemoryTables, Operated, Outcome, QueueTotals, Rejection, TransactionStep,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 /// What the random requests must come to, or they show nothing.
-pub(super) const REACHED: [&str; 26] = [
+pub(super) const REACHED: [&str; 46] = [
     "push",
     "duplicate",
     "full",
@@ -38,6 +38,26 @@ pub(super) const REACHED: [&str; 26] = [
     "push in a transaction",
     "ack in a transaction",
     "push taken back",
+    "cache hit",
+    "build granted",
+    "build busy",
+    "filled",
+    "build failed",
+    "build given up",
+    "build lapsed",
+    "build revoked",
+    "filled too late",
+    "filled what was invalidated",
+    "touched",
+    "not there to touch",
+    "entries deleted by a pattern",
+    "pattern goes on",
+    "evicted",
+    "cache full",
+    "cache full in a transaction",
+    "stale",
+    "invalidated and not swept",
+    "a tag outlives its entries",
 ];
 
 pub(super) fn reached(tables: &MemoryTables, applied: &Applied) -> Vec<&'static str> {
@@ -66,6 +86,33 @@ pub(super) fn reached(tables: &MemoryTables, applied: &Applied) -> Vec<&'static 
                 step: TransactionStep::Then(1..),
                 rejection: Rejection::JobUnknown { .. } | Rejection::JobLeaseLost { .. },
             } => "push taken back",
+            Outcome::TransactionFailed { rejection: Rejection::CacheFull { .. }, .. } => {
+                "cache full in a transaction"
+            }
+            Outcome::CacheBuild { answer: CacheBuildAnswer::Hit { .. } } => "cache hit",
+            Outcome::CacheBuild { answer: CacheBuildAnswer::Granted { .. } } => "build granted",
+            Outcome::CacheBuild { answer: CacheBuildAnswer::Busy { .. } } => "build busy",
+            Outcome::CacheFill { .. } => "filled",
+            Outcome::CacheTouch { found: true, .. } => "touched",
+            Outcome::CacheTouch { found: false, .. } => "not there to touch",
+            Outcome::CacheDeletePattern { cursor: Some(_), .. } => "pattern goes on",
+            Outcome::CacheDeletePattern { deleted: 1.., .. } => "entries deleted by a pattern",
+            Outcome::CacheEvict { evicted: 1.. } => "evicted",
+            Outcome::Rejected(Rejection::CacheFull { .. }) => "cache full",
+            Outcome::Rejected(Rejection::BuildLeaseLost { lease, .. }) => {
+                let ends = |event: &Event| {
+                    matches!(event, Event::CacheBuildEnded { lease: of, end, .. }
+                        if of == lease && *end == BuildEnd::Revoked)
+                };
+                // Nothing else that the entry did can have ended it.
+                let other = |event: &Event| {
+                    matches!(event, Event::CacheChanged { .. } | Event::CachePatternDeleted { .. })
+                };
+                match applied.events.iter().any(ends) && !applied.events.iter().any(other) {
+                    true => "filled what was invalidated",
+                    false => "filled too late",
+                }
+            }
             Outcome::Rejected(Rejection::QueueFull { .. }) => "full",
             Outcome::Rejected(Rejection::JobLeaseLost { .. }) => "ack too late",
             Outcome::Rejected(Rejection::JobUnknown { .. }) => "ack of nothing",
@@ -79,6 +126,10 @@ pub(super) fn reached(tables: &MemoryTables, applied: &Applied) -> Vec<&'static 
             Event::JobAssigned { .. } => "assigned at once",
             Event::JobWithdrawn { .. } => "withdrawn",
             Event::ConsumerLeft { .. } => "left",
+            Event::CacheBuildEnded { end: BuildEnd::Failed(_), .. } => "build failed",
+            Event::CacheBuildEnded { end: BuildEnd::GivenUp, .. } => "build given up",
+            Event::CacheBuildEnded { end: BuildEnd::Lapsed, .. } => "build lapsed",
+            Event::CacheBuildEnded { end: BuildEnd::Revoked, .. } => "build revoked",
             Event::PullChanged { consumer } => {
                 match query::pull(tables, GROUP, *consumer).unwrap()? {
                     PullStanding::Answered(..) => "pull answered later",
@@ -111,7 +162,34 @@ pub(super) fn reached(tables: &MemoryTables, applied: &Applied) -> Vec<&'static 
         next.len() < PEEK_MAX && (next.len() as u64) < queue.jobs.ready
     });
     let waits = waits.then_some("waited in its group");
-    of_outcomes.chain(of_events).chain(of_queues).chain(waits).chain(expired).collect()
+    let of_cache = of_cache(tables);
+    of_outcomes
+        .chain(of_events)
+        .chain(of_queues)
+        .chain(waits)
+        .chain(expired)
+        .chain(of_cache)
+        .collect()
+}
+
+fn of_cache(tables: &MemoryTables) -> Vec<&'static str> {
+    let mut reached = Vec::new();
+    let freshness = ["a", "b", "ab"].iter().filter_map(|key| {
+        query::cache_get(tables, GROUP, "", key.as_bytes()).unwrap().map(|item| item.freshness)
+    });
+    if freshness.into_iter().any(|of| matches!(of, CacheFreshness::Stale { .. })) {
+        reached.push("stale");
+    }
+    // What is gone by its time was swept with the entry, because it is so few.
+    let all = query::cache_candidates(tables, GROUP, None, usize::MAX).unwrap().candidates;
+    if all.iter().any(|candidate| candidate.dead) {
+        reached.push("invalidated and not swept");
+    }
+    let usage = query::cache_usage(tables, GROUP).unwrap();
+    if usage.entries == 0 && usage.tags > 0 {
+        reached.push("a tag outlives its entries");
+    }
+    reached
 }
 
 /// What listeners know of locks who believe every event: it has to be what the tables hold.

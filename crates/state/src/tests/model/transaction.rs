@@ -2,9 +2,9 @@
 
 use super::{Model, Request, key_fits, selects, too_much};
 use crate::{
-    Attachment, Caller, Command, Condition, Envelope, KeySelector, KvDeletePattern, LockAcquire,
-    LockCancel, LockRequest, Operated, Operation, Outcome, Rejection, Revision, Transaction,
-    TransactionStep,
+    Attachment, Caller, Command, Condition, Envelope, Event, KeySelector, KvDeletePattern,
+    LockAcquire, LockCancel, LockRequest, Operated, Operation, Outcome, Rejection, Revision,
+    Transaction, TransactionStep,
 };
 use bytes::Bytes;
 
@@ -35,13 +35,14 @@ impl Model {
             None => (then, TransactionStep::Then),
             Some(_) => (otherwise, TransactionStep::Otherwise),
         };
-        let before = (self.items.clone(), self.locks.clone(), self.queues.clone());
+        let before =
+            (self.items.clone(), self.locks.clone(), self.queues.clone(), self.cache.clone());
         let mut operated = Vec::new();
         for (position, operation) in (0..).zip(operations) {
             match self.operate(at, namespace, caller, operation) {
                 Ok(done) => operated.push(done),
                 Err(mut rejection) => {
-                    (self.items, self.locks, self.queues) = before;
+                    (self.items, self.locks, self.queues, self.cache) = before;
                     if let Rejection::LockHeld { token, .. } = &mut rejection {
                         *token = token.filter(|token| *token <= self.locks.newest_token());
                     }
@@ -100,6 +101,18 @@ impl Model {
             Operation::LockRelease(release) => Command::LockRelease(release),
             Operation::QueuePush(push) => Command::QueuePush(push),
             Operation::QueueAck(ack) => Command::QueueAck(ack),
+            Operation::CacheSet(set) => Command::CacheSet(set),
+            Operation::CacheDelete(delete) => Command::CacheDelete(delete),
+            Operation::CacheInvalidateTags(invalidate) => Command::CacheInvalidateTags(invalidate),
+            Operation::BusPublish(publication) => {
+                if publication.channel.is_empty() {
+                    let why = "the channel is empty; name one of 1 byte or more";
+                    return Err(Rejection::Invalid(why.to_owned()));
+                }
+                let namespace = namespace.to_owned();
+                self.cache.events.push(Event::Published { namespace, publication });
+                return Ok(Operated::BusPublish);
+            }
         };
         let (namespace, caller) = (namespace.to_owned(), caller.clone());
         let envelope = Envelope { namespace, caller, guard: None, command };
@@ -120,6 +133,9 @@ impl Model {
             }
             Outcome::QueuePush { jobs, .. } => Ok(Operated::QueuePush { jobs }),
             Outcome::QueueAck { .. } => Ok(Operated::QueueAck),
+            Outcome::CacheSet { .. } => Ok(Operated::CacheSet),
+            Outcome::CacheDelete { deleted, .. } => Ok(Operated::CacheDelete { deleted }),
+            Outcome::CacheInvalidateTags { .. } => Ok(Operated::CacheInvalidateTags),
             Outcome::Rejected(rejection) => Err(rejection),
             other => panic!("{other:?}"),
         }
@@ -171,30 +187,7 @@ impl Model {
         namespace: &str,
         delete: &KvDeletePattern,
     ) -> Result<Outcome, Rejection> {
-        if delete.selector == KeySelector::Key("".into()) {
-            let why = "the key is empty; name one of 1 byte or more";
-            return Err(Rejection::Invalid(why.to_owned()));
-        }
-        if let KeySelector::Pattern(pattern) = &delete.selector {
-            let malformed =
-                |why: &str| Rejection::Invalid(format!("the pattern is malformed: {why}"));
-            match &pattern[..] {
-                b"" => return Err(malformed("it is empty; `*` matches everything")),
-                b"a[" => {
-                    return Err(malformed(
-                        "the `[` at byte 2 is never closed; add the `]`, or write `\\[` for one",
-                    ));
-                }
-                _ => {}
-            }
-        }
-        if delete.after.as_ref().is_some_and(|after| after.len() > 1_024) {
-            return Err(too_much("cursor bytes", 1_025, 1_024));
-        }
-        if delete.keys_max == 0 {
-            let why = "the most keys to delete is 0; give 1 or more";
-            return Err(Rejection::Invalid(why.to_owned()));
-        }
+        check_step(&delete.selector, &delete.after, delete.keys_max)?;
         let (mut deleted, mut cursor, mut passed) = (Vec::new(), None, None);
         for (name, _) in self.items.iter().filter(|((of, _), _)| of == namespace) {
             if delete.after.as_ref().is_some_and(|after| name.1[..] <= after[..]) {
@@ -214,4 +207,36 @@ impl Model {
         });
         Ok(Outcome::KvDeletePattern { deleted: deleted.len() as u64, cursor, revision: at })
     }
+}
+
+/// Whether a step of a deletion by a pattern is well formed.
+pub(super) fn check_step(
+    selector: &KeySelector,
+    after: &Option<Bytes>,
+    keys_max: u64,
+) -> Result<(), Rejection> {
+    if *selector == KeySelector::Key("".into()) {
+        let why = "the key is empty; name one of 1 byte or more";
+        return Err(Rejection::Invalid(why.to_owned()));
+    }
+    if let KeySelector::Pattern(pattern) = selector {
+        let malformed = |why: &str| Rejection::Invalid(format!("the pattern is malformed: {why}"));
+        match &pattern[..] {
+            b"" => return Err(malformed("it is empty; `*` matches everything")),
+            b"a[" => {
+                return Err(malformed(
+                    "the `[` at byte 2 is never closed; add the `]`, or write `\\[` for one",
+                ));
+            }
+            _ => {}
+        }
+    }
+    if after.as_ref().is_some_and(|after| after.len() > 1_024) {
+        return Err(too_much("cursor bytes", 1_025, 1_024));
+    }
+    if keys_max == 0 {
+        let why = "the most keys to delete is 0; give 1 or more";
+        return Err(Rejection::Invalid(why.to_owned()));
+    }
+    Ok(())
 }

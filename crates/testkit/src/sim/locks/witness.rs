@@ -102,7 +102,12 @@ impl Witness {
             | Event::JobWithdrawn { .. }
             | Event::ConsumerLeft { .. }
             | Event::ScheduleDue { .. }
-            | Event::PullChanged { .. } => {}
+            | Event::PullChanged { .. }
+            | Event::CacheChanged { .. }
+            | Event::CacheTagsInvalidated { .. }
+            | Event::CachePatternDeleted { .. }
+            | Event::CacheBuildEnded { .. }
+            | Event::Published { .. } => {}
         }
     }
 

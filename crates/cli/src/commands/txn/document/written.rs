@@ -5,9 +5,11 @@ use crate::commands::lock::parse_ttl;
 use crate::duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use quorate_client::LockGuard;
+use quorate_client::cache::CachePolicy;
+use quorate_client::{Content, LockGuard};
 use serde::Deserialize;
 use serde_json::Number;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The ttl of a lock when nothing is said, as of `lock acquire`.
@@ -100,6 +102,11 @@ pub(super) struct WrittenStep {
     payload_base64: Option<String>,
     job: Option<String>,
     lease: Option<String>,
+    channel: Option<String>,
+    content_type: Option<String>,
+    headers: Option<BTreeMap<String, String>>,
+    stale_for: Option<String>,
+    tags: Option<Vec<String>>,
 }
 
 impl WrittenStep {
@@ -107,6 +114,9 @@ impl WrittenStep {
         let Self { op, key, key_base64, mut lock, value, value_base64, mut ttl, mut by, .. } = self;
         let (mut token, mut shared, mut permits) = (self.token, self.shared, self.permits);
         let (mut queue, mut job, mut lease) = (self.queue, self.job, self.lease);
+        let (mut channel, mut content_type) = (self.channel, self.content_type);
+        let mut headers = self.headers;
+        let (mut stale_for, mut tags) = (self.stale_for, self.tags);
         let mut payload = bytes("payload", self.payload, self.payload_base64)?;
         let mut key = bytes("key", key, key_base64)?;
         let mut value = bytes("value", value, value_base64)?;
@@ -146,10 +156,30 @@ impl WrittenStep {
                 job: id("job", job.take())?,
                 lease: id("lease", lease.take())?,
             },
+            "publish" => {
+                let content = Content::new(required("payload", payload.take())?)
+                    .content_type(content_type.take().unwrap_or_default());
+                let headers = headers.take().unwrap_or_default().into_iter();
+                Step::Publish {
+                    channel: required("channel", channel.take())?,
+                    content: headers
+                        .fold(content, |content, (name, value)| content.header(name, value)),
+                }
+            }
+            "cache-set" => Step::CacheSet {
+                key: required("key", key.take())?,
+                value: required("value", value.take())?,
+                policy: policy(ttl.take(), stale_for.take(), tags.take())?,
+            },
+            "cache-delete" => Step::CacheDelete { key: required("key", key.take())? },
+            "cache-invalidate-tags" => {
+                Step::CacheInvalidateTags { tags: required("tags", tags.take())? }
+            }
             other => {
                 return Err(format!(
                     "there is no operation {other:?}; there are get, set, delete, increment, \
-                     increment-float, acquire, release, push and ack"
+                     increment-float, acquire, release, push, ack, publish, cache-set, cache-delete \
+                     and cache-invalidate-tags"
                 ));
             }
         };
@@ -168,6 +198,12 @@ impl WrittenStep {
                 ("payload", payload.is_some()),
                 ("job", job.is_some()),
                 ("lease", lease.is_some()),
+                ("payload", payload.is_some()),
+                ("channel", channel.is_some()),
+                ("content_type", content_type.is_some()),
+                ("headers", headers.is_some()),
+                ("stale_for", stale_for.is_some()),
+                ("tags", tags.is_some()),
             ],
         )?;
         Ok(step)
@@ -183,6 +219,22 @@ fn id(name: &str, text: Option<String>) -> Result<u64, String> {
 /// A lock and its token.
 fn guard(lock: Option<String>, token: Option<u64>) -> Result<LockGuard, String> {
     Ok(LockGuard { name: required("lock", lock)?, fencing_token: required("token", token)? })
+}
+
+/// How an entry of the cache is kept.
+fn policy(
+    ttl: Option<String>,
+    stale_for: Option<String>,
+    tags: Option<Vec<String>>,
+) -> Result<CachePolicy, String> {
+    let mut policy = CachePolicy::new().tags(tags.unwrap_or_default());
+    if let Some(ttl) = ttl {
+        policy = policy.ttl(duration::parse_positive(&ttl)?);
+    }
+    if let Some(stale_for) = stale_for {
+        policy = policy.stale_for(duration::parse(&stale_for)?);
+    }
+    Ok(policy)
 }
 
 fn share(shared: Option<bool>, permits: Option<u32>) -> Result<Share, String> {

@@ -2,6 +2,8 @@
 //! which of them each message goes to.
 
 mod members;
+mod row;
+mod subscription;
 
 use crate::limits::{ALIKE_MAX, RouterLimits, SELECTORS_MAX};
 use crate::name::{Name, Registry, key};
@@ -11,9 +13,10 @@ use crate::{
     Closed, Delivery, Epoch, Interest, InterestChange, Lost, LostMessages, Outbox, OutboxOptions,
     Place, Position, Refusal, Selector, SubscriptionId, check_group,
 };
-use members::Members;
+use row::Row;
 use std::collections::HashMap;
 use std::sync::Arc;
+use subscription::{State, Subscription};
 
 /// Slots for which room is kept between messages: a message to very many subscriptions is rare.
 const FOUND_KEPT: usize = 4_096;
@@ -38,66 +41,6 @@ pub struct Delivered {
     pub unserved: u64,
 }
 
-/// Subscriptions to one selector.
-#[derive(Debug, Default)]
-struct Row {
-    plain: Members,
-    /// Boxed, because few selectors have any.
-    groups: Option<Box<GroupRows>>,
-}
-
-/// Groups by their numbers.
-#[derive(Debug, Default)]
-struct GroupRows(Vec<(u32, Members)>);
-
-impl Row {
-    fn groups(&self) -> &[(u32, Members)] {
-        self.groups.as_ref().map_or(&[], |groups| &groups.0)
-    }
-
-    fn members(&self, group: Option<u32>) -> Option<&Members> {
-        match group {
-            None => Some(&self.plain),
-            Some(group) => {
-                let rows = self.groups();
-                let at = rows.binary_search_by_key(&group, |(other, _)| *other).ok()?;
-                Some(&rows[at].1)
-            }
-        }
-    }
-
-    fn count(&self, group: Option<u32>) -> usize {
-        self.members(group).map_or(0, |members| members.slots().len())
-    }
-
-    fn add(&mut self, group: Option<u32>, slot: u32) {
-        let Some(group) = group else { return self.plain.add(slot) };
-        let rows = &mut self.groups.get_or_insert_default().0;
-        match rows.binary_search_by_key(&group, |(other, _)| *other) {
-            Ok(at) => rows[at].1.add(slot),
-            Err(at) => rows.insert(at, (group, Members::One(slot))),
-        }
-    }
-
-    fn remove(&mut self, group: Option<u32>, slot: u32) {
-        let Some(group) = group else { return self.plain.remove(slot) };
-        let Some(rows) = self.groups.as_mut().map(|groups| &mut groups.0) else { return };
-        if let Ok(at) = rows.binary_search_by_key(&group, |(other, _)| *other) {
-            rows[at].1.remove(slot);
-            if rows[at].1.slots().is_empty() {
-                rows.remove(at);
-            }
-        }
-        if rows.is_empty() {
-            self.groups = None;
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.plain.slots().is_empty() && self.groups.is_none()
-    }
-}
-
 /// Whose turn it is in a group: the one behind this slot.
 #[derive(Debug)]
 struct Turn(u32);
@@ -106,36 +49,6 @@ impl Default for Turn {
     fn default() -> Self {
         // Behind all of them comes the first.
         Self(u32::MAX)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// The leader may not know of it yet.
-    Pending,
-    /// It receives what comes above this place, in its epoch.
-    Live(Place),
-    /// It was live, and something may be missing until it is again.
-    Lapsed,
-}
-
-#[derive(Debug)]
-struct Subscription {
-    id: SubscriptionId,
-    namespace: Arc<str>,
-    selectors: Box<[Selector]>,
-    group: Option<(u32, Arc<str>)>,
-    state: State,
-    outbox: Arc<Outbox>,
-}
-
-impl Subscription {
-    fn start(&self) -> Option<Place> {
-        if let State::Live(start) = self.state { Some(start) } else { None }
-    }
-
-    fn hears(&self, place: Place) -> bool {
-        self.start().is_some_and(|start| start.epoch == place.epoch && start < place)
     }
 }
 

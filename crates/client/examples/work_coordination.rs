@@ -50,7 +50,7 @@ async fn main() -> Result<(), Failure> {
     match (arguments.next().as_deref(), arguments.next(), arguments.next()) {
         (None, ..) => {
             // Two runs at once do not meet.
-            let namespace = format!("example/work/{}", std::process::id());
+            let namespace = format!("example-work-{}", std::process::id());
             master(&client.bus_in(&namespace), &namespace).await
         }
         (Some("worker"), Some(namespace), Some(id)) => worker(&client.bus_in(namespace), &id).await,

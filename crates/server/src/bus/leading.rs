@@ -13,9 +13,12 @@
 //! all members have said what they want, or [`SETTLE_MAX`] is over. Otherwise each failover would lose
 //! what is published just then.
 
+mod end;
+
 use crate::cache::Accesses;
 use crate::metrics::Counters;
 use crate::wire;
+use end::End;
 use futures::StreamExt as _;
 use quorate_bus::{Discarded, Epoch, Hub, HubLimits, LinkId, Place, Selector, Taken};
 use quorate_consensus::{AsideDowns, AsideUps, Failure, Reason, Replica};
@@ -69,6 +72,8 @@ struct Term {
     last_link: u64,
     /// What is to be published once the term has settled; none: it has.
     held: Option<VecDeque<Held>>,
+    /// When it settles at the latest.
+    settles_at: Instant,
 }
 
 struct Held {
@@ -107,14 +112,20 @@ impl Leading {
         let mut forget = tokio::time::interval(FORGET_EVERY);
         loop {
             let (_, leads) = leader.now();
-            let settling = self.lead(leads.map(Epoch));
+            let settles_at = self.lead(leads.map(Epoch));
+            let settled = async {
+                match settles_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 changed = leader.changed() => {
                     if !changed {
                         break;
                     }
                 }
-                () = tokio::time::sleep(SETTLE_MAX), if settling => self.settle(),
+                () = settled => self.settle(),
                 _ = forget.tick() => self.forget(),
                 () = stop.cancelled() => break,
             }
@@ -126,8 +137,8 @@ impl Leading {
         self.0.term.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leads in this epoch, or not; whether it has yet to settle.
-    fn lead(&self, epoch: Option<Epoch>) -> bool {
+    /// Leads in this epoch, or not; when that settles, if it has yet to.
+    fn lead(&self, epoch: Option<Epoch>) -> Option<Instant> {
         let mut term = self.lock();
         if term.as_ref().map(|term| term.epoch) != epoch {
             if let Some(old) = term.take() {
@@ -140,9 +151,10 @@ impl Leading {
                 broken: BTreeMap::new(),
                 last_link: 0,
                 held: Some(VecDeque::new()),
+                settles_at: Instant::now() + SETTLE_MAX,
             });
         }
-        term.as_ref().is_some_and(|term| term.held.is_some())
+        term.as_ref().filter(|term| term.held.is_some()).map(|term| term.settles_at)
     }
 
     fn settle(&self) {
@@ -195,7 +207,7 @@ impl Leading {
             old.end();
         }
         drop(locked);
-        tokio::spawn(end.reader().read(said));
+        tokio::spawn(end.clone().read(said));
         let messages = futures::stream::unfold(end, |end| async move {
             let message = end.next().await?;
             Some((Ok(message), end))
@@ -467,84 +479,5 @@ impl Link {
     fn end(&self) {
         self.over.cancel();
         self.woken.notify_one();
-    }
-}
-
-/// A link, as its two tasks see it.
-struct End {
-    leading: Leading,
-    epoch: Epoch,
-    node: NodeId,
-    link: LinkId,
-    woken: Arc<Notify>,
-    over: CancellationToken,
-}
-
-impl End {
-    /// What it has to do with the term, if that and the link still are.
-    fn with<T>(&self, work: impl FnOnce(&Shared, &mut Term) -> T) -> Option<T> {
-        let mut term = self.leading.lock();
-        let term = term.as_mut().filter(|term| term.epoch == self.epoch)?;
-        term.links.get(&self.node).filter(|link| link.id == self.link)?;
-        Some(work(&self.leading.0, term))
-    }
-
-    fn reader(&self) -> Reader {
-        Reader(Self {
-            leading: self.leading.clone(),
-            epoch: self.epoch,
-            node: self.node,
-            link: self.link,
-            woken: Arc::clone(&self.woken),
-            over: self.over.clone(),
-        })
-    }
-
-    /// The next message, when there is something to say; none when the link is over.
-    async fn next(&self) -> Option<peer::AsideDown> {
-        loop {
-            let said = self.with(|shared, term| term.message(&shared.counters, self.node))?;
-            if !said.is_empty() {
-                let wrap = |response| peer::AsideResponse { response: Some(response) };
-                return Some(peer::AsideDown { responses: said.into_iter().map(wrap).collect() });
-            }
-            tokio::select! {
-                () = self.woken.notified() => {}
-                () = self.over.cancelled() => return None,
-            }
-        }
-    }
-}
-
-impl Drop for End {
-    fn drop(&mut self) {
-        self.over.cancel();
-        let node = self.node;
-        self.with(|_, term| term.broke(node));
-    }
-}
-
-/// Reads what a node says.
-struct Reader(End);
-
-impl Reader {
-    async fn read(self, mut said: AsideUps) {
-        let end = &self.0;
-        loop {
-            let next = tokio::select! {
-                next = said.next() => next,
-                () = end.over.cancelled() => return,
-            };
-            let Some(Ok(message)) = next else { return };
-            let (node, link) = (end.node, end.link);
-            let discarded = end.with(|shared, term| {
-                let requests = message.requests.into_iter().filter_map(|one| one.request);
-                let handle = |request| term.handle(shared, node, link, request);
-                requests.filter_map(handle).collect::<Vec<_>>()
-            });
-            // Outside of the lock.
-            let Some(discarded) = discarded else { return };
-            drop(discarded);
-        }
     }
 }

@@ -31,7 +31,8 @@ impl Waiting {
         match self {
             Self::Publish(reply) => drop(reply.send(Err(failure))),
             Self::Reply(reply) => drop(reply.send(Err(failure))),
-            Self::List(reply) => drop(reply.send(Err(failure))),
+            // It changes nothing.
+            Self::List(reply) => drop(reply.send(Err(Failure { unknown: false, ..failure }))),
             Self::Subscribe(_, reply) => drop(reply.send(Err(failure))),
         }
     }

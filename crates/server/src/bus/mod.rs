@@ -179,23 +179,7 @@ impl Bus {
     ) -> impl Future<Output = Result<Published, Failure>> + Send + use<> {
         let first = self.try_publish(&publish, &reply_to);
         let bus = self.clone();
-        async move {
-            let mut attempt = first;
-            loop {
-                let failure = match attempt {
-                    Ok(call) => match bus.answer(call, deadline).await {
-                        Ok(published) => return Ok(published),
-                        Err(failure) => failure,
-                    },
-                    Err(failure) => failure,
-                };
-                if failure.unknown || failure.reason == Reason::Overloaded {
-                    return Err(failure);
-                }
-                bus.pause(deadline, failure).await?;
-                attempt = bus.try_publish(&publish, &reply_to);
-            }
-        }
+        async move { bus.ask(first, || bus.try_publish(&publish, &reply_to), deadline).await }
     }
 
     fn try_publish(
@@ -258,24 +242,14 @@ impl Bus {
         content: peer::BusContent,
         deadline: Instant,
     ) -> Result<bool, Failure> {
-        loop {
-            let bytes = content.payload.len() + 256;
-            let call = self.call(Waiting::Reply, |id| {
+        let bytes = content.payload.len() + 256;
+        let call = || {
+            self.call(Waiting::Reply, |id| {
                 let (reply_to, content) = (reply_to.clone(), Some(content.clone()));
                 (Request::BusReply(peer::BusReply { id, reply_to, content }), bytes)
-            });
-            let failure = match call {
-                Ok(call) => match self.answer(call, deadline).await {
-                    Ok(taken) => return Ok(taken),
-                    Err(failure) => failure,
-                },
-                Err(failure) => failure,
-            };
-            if failure.unknown || failure.reason == Reason::Overloaded {
-                return Err(failure);
-            }
-            self.pause(deadline, failure).await?;
-        }
+            })
+        };
+        self.ask(call(), call, deadline).await
     }
 
     /// A page of what is subscribed to, as the leader knows it.
@@ -284,19 +258,39 @@ impl Bus {
         list: peer::BusList,
         deadline: Instant,
     ) -> Result<Listed, Failure> {
-        loop {
-            let call = self.call(Waiting::List, |id| {
+        let call = || {
+            self.call(Waiting::List, |id| {
                 (Request::BusList(peer::BusList { id, ..list.clone() }), 128)
-            });
-            let failure = match call {
-                Ok(call) => match self.answer(call, deadline).await {
-                    Ok(listed) => return Ok(listed),
-                    // It changes nothing.
-                    Err(failure) => Failure { unknown: false, ..failure },
-                },
+            })
+        };
+        let listed = self.ask(call(), call, deadline).await;
+        // It changes nothing.
+        listed.map_err(|failure| Failure { unknown: false, ..failure })
+    }
+
+    /// What a call comes to, which is made again, of whoever leads then, as long as it certainly had no
+    /// effect.
+    async fn ask<T>(
+        &self,
+        first: Result<Call<T>, Failure>,
+        again: impl Fn() -> Result<Call<T>, Failure>,
+        deadline: Instant,
+    ) -> Result<T, Failure> {
+        let mut attempt = first;
+        loop {
+            let answer = match attempt {
+                Ok(call) => self.answer(call, deadline).await,
+                Err(failure) => Err(failure),
+            };
+            let failure = match answer {
+                Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
+            if failure.unknown || failure.reason == Reason::Overloaded {
+                return Err(failure);
+            }
             self.pause(deadline, failure).await?;
+            attempt = again();
         }
     }
 

@@ -38,6 +38,7 @@ mod leader;
 mod leases;
 mod log_adapter;
 mod machine_adapter;
+mod maintenance;
 mod net;
 mod node;
 #[cfg(feature = "planted-faults")]

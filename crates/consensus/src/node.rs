@@ -10,6 +10,7 @@ use crate::leader::{LeaderTask, own};
 use crate::leases::Leases;
 use crate::log_adapter::LogAdapter;
 use crate::machine_adapter::{MachineAdapter, MachineParts};
+use crate::maintenance;
 use crate::net::hello::Me;
 use crate::net::peers::{FRAME_BYTES_MAX, Peers};
 use crate::net::raft_network::{NetworkFactory, SNAPSHOT_TRANSFERS};
@@ -26,21 +27,14 @@ use quorate_state::{
 };
 use quorate_storage::{Histogram, Stores};
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast, watch};
-use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Server;
 
 /// Events kept for a follower of the apply stream that is busy; past it, it derives anew.
 const EVENTS_KEPT: usize = 4_096;
-/// How often the log's size and the room on the disk are looked at.
-const MAINTENANCE: Duration = Duration::from_millis(200);
-/// Bytes that must be free on the disk for a write to be taken: room for what is under way (32 MiB),
-/// memtables, write-ahead logs and a compaction, so that no append ever fails for want of it.
-const FREE_BYTES_MIN: u64 = 256 << 20;
 /// Streams one peer connection may open at once.
 const PEER_STREAMS: u32 = 256;
 
@@ -64,10 +58,11 @@ impl Default for Timing {
 /// When snapshots are taken and how much log is kept behind them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotRule {
-    /// Taken when this many bytes were appended since the last one.
+    /// Taken when about this many bytes were appended since the last one, by this process or by
+    /// those before it.
     pub log_bytes: u64,
     /// Taken after this long if anything was appended since the last one: a node that grows
-    /// slowly, or is restarted often, gets rid of its old log, too.
+    /// slowly gets rid of its old log, too.
     pub every: Duration,
     /// Entries kept behind a snapshot, so that a node that was away shortly needs no snapshot.
     pub keep_entries: u64,
@@ -251,7 +246,10 @@ impl Node {
             AbortOnDropHandle::new(tokio::spawn(leader_task.run())),
             AbortOnDropHandle::new(tokio::spawn(watch_failure(raft.clone(), failing))),
             AbortOnDropHandle::new(tokio::spawn(follow_metrics(replica.clone(), seeing_leader))),
-            AbortOnDropHandle::new(tokio::spawn(maintain(replica.clone(), options.snapshots))),
+            AbortOnDropHandle::new(tokio::spawn(maintenance::run(
+                replica.clone(),
+                options.snapshots,
+            ))),
             spawn(Box::pin(serve_peers(Arc::clone(&me), replica.clone(), options.incoming))
                 as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>),
         ];
@@ -396,52 +394,6 @@ async fn watch_failure(raft: Raft, failing: watch::Sender<Option<String>>) {
             return;
         }
     }
-}
-
-/// Takes a snapshot whenever enough log has grown; openraft then purges behind it.
-async fn maintain(replica: Replica, rule: SnapshotRule) {
-    let shared = Arc::clone(&replica.0);
-    drop(replica);
-    let mut every = tokio::time::interval(MAINTENANCE);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut taken_at_bytes = 0;
-    let mut taken_at = Instant::now();
-    loop {
-        every.tick().await;
-        let log = Arc::clone(&shared.log);
-        match shared.offload.run(move || log.free_bytes()).await {
-            Ok(free) => {
-                let full = free < FREE_BYTES_MIN;
-                if shared.proposer.disk_full.swap(full, Ordering::Relaxed) != full {
-                    tracing::warn!(
-                        free,
-                        full,
-                        "the disk {}",
-                        if full { "is almost full: writes are refused" } else { "has room again" }
-                    );
-                }
-            }
-            Err(error) => tracing::warn!(%error, "can't tell how much room the disk has"),
-        }
-        let grown = shared.log.counters().bytes.saturating_sub(taken_at_bytes);
-        // Counters begin at 0 with the process, but the log may hold much from before.
-        let due = taken_at.elapsed() >= rule.every && behind(&shared);
-        if grown < rule.log_bytes && !due {
-            continue;
-        }
-        taken_at_bytes += grown;
-        taken_at = Instant::now();
-        if shared.raft.trigger().snapshot().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Whether anything was applied that the newest snapshot lacks.
-fn behind(shared: &Shared) -> bool {
-    let metrics = shared.raft.metrics();
-    let seen = metrics.borrow_watched();
-    seen.last_applied > seen.snapshot
 }
 
 /// Makes known that this node has started: where it is reached now, and that the calls that waited

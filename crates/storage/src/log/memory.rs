@@ -72,6 +72,11 @@ impl LogImage {
         }
     }
 
+    /// Bytes of the entries from an index on.
+    fn weight(&self, from: LogIndex) -> usize {
+        self.entries.range(from..).map(|(_, entry)| record::weight(entry)).sum()
+    }
+
     /// As it is read back after a restart: commands are decoded again.
     pub(crate) fn reopened(&self) -> Self {
         let mut image = self.clone();
@@ -208,6 +213,11 @@ impl LogStore for MemoryLog {
 
     fn counters(&self) -> LogCounters {
         self.disk.counters()
+    }
+
+    fn stored_bytes(&self, from: LogIndex) -> u64 {
+        let weighed = self.disk.with(self.epoch, |disk| Ok(disk.log(self.group).weight(from)));
+        weighed.map_or(0, |bytes| u64::try_from(bytes).expect("fits in 64 bits"))
     }
 
     fn free_bytes(&self) -> Result<u64, Error> {

@@ -142,6 +142,10 @@ pub trait LogStore: Send + Sync + 'static {
     /// Counters since it was opened (of the device, where groups share one).
     fn counters(&self) -> LogCounters;
 
+    /// About how many bytes the entries from this index on take where they are stored. What was
+    /// appended since the log was opened may be missing: [`LogStore::counters`] have it.
+    fn stored_bytes(&self, from: LogIndex) -> u64;
+
     /// Bytes that may still be written where it lies; `u64::MAX` where nothing bounds them. Asks
     /// the file system, so it may block shortly.
     ///

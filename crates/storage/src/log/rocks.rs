@@ -470,6 +470,12 @@ impl LogStore for GroupLog {
         }
     }
 
+    fn stored_bytes(&self, from: LogIndex) -> u64 {
+        let (from, to) = (self.key(Row::Entry(from)), end_of(self.group));
+        let range = rocksdb::Range::new(&from, &to);
+        self.device.db.get_approximate_sizes(&[range]).into_iter().sum()
+    }
+
     fn free_bytes(&self) -> Result<u64, Error> {
         available_bytes(&self.device.path)
     }

@@ -45,6 +45,29 @@ fn entries_of_every_kind_come_back_before_and_after_a_restart() {
 }
 
 #[test]
+fn what_entries_take_is_known_after_a_restart() {
+    for place in Place::both() {
+        let stores = place.open();
+        assert_eq!(stores.log.stored_bytes(LogIndex(0)), 0);
+        let mut written = Vec::new();
+        for index in 0..100 {
+            append(&*stores.log, vec![entry(at(1, index), 20_000)]);
+            written.push(stores.log.counters().bytes);
+        }
+        drop(stores);
+        let stores = place.open();
+        let stored = |from| stores.log.stored_bytes(LogIndex(from));
+        let all = written[99];
+        for (from, expected) in [(0, all), (50, all - written[49]), (90, all - written[89])] {
+            let stored = stored(from);
+            // To a block or two: a block holds one entry at least.
+            assert!(stored.abs_diff(expected) < 50_000, "{from}: {stored} instead of {expected}");
+        }
+        assert!(stored(100) < 20_000, "{}", stored(100));
+    }
+}
+
+#[test]
 fn reads_are_bounded_but_never_empty() {
     for place in Place::both() {
         let stores = place.open();

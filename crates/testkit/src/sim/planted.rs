@@ -137,6 +137,10 @@ impl LogStore for LyingLog {
         self.inner.counters()
     }
 
+    fn stored_bytes(&self, from: LogIndex) -> u64 {
+        self.inner.stored_bytes(from)
+    }
+
     fn free_bytes(&self) -> Result<u64, Error> {
         self.inner.free_bytes()
     }

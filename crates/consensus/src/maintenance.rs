@@ -1,0 +1,102 @@
+//! What a node looks after by itself: snapshots when the log has grown, and room on the disk.
+
+use crate::node::SnapshotRule;
+use crate::replica::{Replica, Shared};
+use crate::types::LogId;
+use openraft::async_runtime::WatchReceiver as _;
+use quorate_state::LogIndex;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often the log's size and the room on the disk are looked at.
+const EVERY: Duration = Duration::from_millis(200);
+/// Bytes that must be free on the disk for a write to be taken: room for what is under way (32 MiB),
+/// memtables, write-ahead logs and a compaction, so that no append ever fails for want of it.
+const FREE_BYTES_MIN: u64 = 256 << 20;
+
+/// Looks after the node until consensus has ended.
+pub(crate) async fn run(replica: Replica, rule: SnapshotRule) {
+    let shared = Arc::clone(&replica.0);
+    drop(replica);
+    let mut growth = Growth::found(&shared).await;
+    let mut every = tokio::time::interval(EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        look_at_room(&shared).await;
+        if growth.is_due(&shared, rule) && shared.raft.trigger().snapshot().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Refuses writes while the disk is almost full.
+async fn look_at_room(shared: &Shared) {
+    let log = Arc::clone(&shared.log);
+    match shared.offload.run(move || log.free_bytes()).await {
+        Ok(free) => {
+            let full = free < FREE_BYTES_MIN;
+            if shared.proposer.disk_full.swap(full, Ordering::Relaxed) != full {
+                let what = if full { "almost full: writes are refused" } else { "has room again" };
+                tracing::warn!(free, full, "the disk is {what}");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "can't tell how much room the disk has"),
+    }
+}
+
+/// How much log there is behind the newest snapshot; openraft purges what is before it.
+struct Growth {
+    /// Bytes behind the snapshot that were there when the process began. A node that is restarted
+    /// often appends little each time and would otherwise keep all of its log.
+    found_bytes: u64,
+    /// Where the log ended then. Before the state has come there, a snapshot would hold less than
+    /// is counted.
+    found_to: Option<LogIndex>,
+    /// What the log's counter of appended bytes, which begins with the process, showed at the
+    /// newest snapshot.
+    counted_bytes: u64,
+    /// When that was taken, or the process began.
+    taken_at: Instant,
+}
+
+fn index(id: Option<&LogId>) -> Option<LogIndex> {
+    id.map(|id| LogIndex(id.index))
+}
+
+impl Growth {
+    async fn found(shared: &Shared) -> Self {
+        let log = Arc::clone(&shared.log);
+        let found_to = log.bounds().last.map(|last| last.index);
+        let snapshot = shared.snapshots.current();
+        let from = snapshot.and_then(|snapshot| snapshot.meta().applied);
+        let from = from.map_or(LogIndex(0), |applied| LogIndex(applied.index.0.saturating_add(1)));
+        let found_bytes = shared.offload.run(move || log.stored_bytes(from)).await;
+        Self { found_bytes, found_to, counted_bytes: 0, taken_at: Instant::now() }
+    }
+
+    /// Whether it is time for a snapshot, which is then counted as taken.
+    fn is_due(&mut self, shared: &Shared, rule: SnapshotRule) -> bool {
+        let (applied, snapshot) = {
+            let metrics = shared.raft.metrics();
+            let seen = metrics.borrow_watched();
+            (index(seen.last_applied.as_ref()), index(seen.snapshot.as_ref()))
+        };
+        let counted_bytes = shared.log.counters().bytes;
+        let grown = self.found_bytes.saturating_add(counted_bytes - self.counted_bytes);
+        let old = self.taken_at.elapsed() >= rule.every;
+        let due =
+            (grown >= rule.log_bytes || old) && applied >= self.found_to && applied > snapshot;
+        if due {
+            *self = Self {
+                found_bytes: 0,
+                found_to: self.found_to,
+                counted_bytes,
+                taken_at: Instant::now(),
+            };
+        }
+        due
+    }
+}

@@ -1,8 +1,11 @@
 //! The message bus on the command line.
 
-use crate::running::{Running, nodes};
+use crate::running::{PATIENCE, Running, nodes};
+use quorate_client::bus::BusEvent;
+use quorate_client::{Client, Routing};
 use quorate_tests::processes::{Quorate, alone};
 use serde_json::json;
+use std::time::{Duration, Instant};
 
 /// A subscription that has begun.
 async fn subscribed(quorate: &Quorate, options: &str) -> Running {
@@ -45,6 +48,45 @@ async fn messages_go_to_subscribers_on_any_node() {
         assert_eq!(lines[0]["sequence"], 1);
         assert!(lines.iter().all(|line| line["epoch"].is_u64()), "{lines:?}");
     }
+}
+
+/// Nodes that start apply the end of their log again, in which that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_transactions_published_is_not_published_again_by_nodes_that_start() {
+    let _alone = alone().await;
+    let (mut cluster, quorate) = nodes(3).await;
+    let client = Client::builder().endpoints(cluster.endpoints()).routing(Routing::AnyNode);
+    let client = client.connect().expect("the options are right");
+    let starting = client.bus().subscribe(["c"]).resume_timeout(PATIENCE).start();
+    let mut subscription = starting.await.expect("it begins");
+    let publish = async |payload: &str| {
+        let publish = json!({"op": "publish", "channel": "c", "payload": payload});
+        let arguments = ["txn", "-"].map(Into::into);
+        let document = json!({"then": [publish]}).to_string();
+        quorate.run_with(&arguments, Some(document.as_bytes())).await.expect(0);
+    };
+    for payload in ["1", "2"] {
+        publish(payload).await;
+        let event = subscription.next().await.expect("it goes on").expect("it is connected");
+        let BusEvent::Message(message) = event else { panic!("{event:?}") };
+        assert_eq!(&message.payload[..], payload.as_bytes());
+    }
+    cluster.kill_all().await.expect("all nodes can be killed");
+    cluster.restart_all().await.expect("all nodes start again");
+    cluster.wait_ready().await.expect("one leads");
+    // Again and again, because what is published before it is back it does not get.
+    let waiting = Instant::now();
+    let after = loop {
+        assert!(waiting.elapsed() < PATIENCE, "the subscription does not go on");
+        publish("3").await;
+        match tokio::time::timeout(Duration::from_millis(200), subscription.next()).await {
+            Ok(Some(Ok(BusEvent::Message(message)))) => break message,
+            Ok(Some(Ok(BusEvent::Gap { missed, .. }))) => assert_eq!(missed, None),
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => {}
+        }
+    };
+    assert_eq!(&after.payload[..], b"3");
 }
 
 #[tokio::test]

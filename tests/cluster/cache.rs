@@ -1,7 +1,7 @@
 //! The cache of a cluster: one builder for all nodes, a bound that keeps what is read, and reads that
 //! see what their client has seen.
 
-use crate::running::nodes;
+use crate::running::{Running, nodes};
 use quorate_client::cache::{BuildError, BuildOptions, NearOptions};
 use quorate_client::{Client, Routing};
 use quorate_testkit::process::ProcessCluster;
@@ -114,6 +114,24 @@ async fn a_builder_that_fails_stores_nothing_and_one_that_is_gone_is_followed() 
     assert_eq!(&next.value[..], b"next");
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     hangs.abort();
+}
+
+#[tokio::test]
+async fn a_builder_whose_process_is_killed_is_followed() {
+    let _alone = alone().await;
+    let (_cluster, quorate) = nodes(1).await;
+    let mut command = quorate.command();
+    command.args(["cache", "get-or-build", "k", "--build-lease", "2s", "--", "sleep", "60"]);
+    let mut builder = Running::start(command);
+    wait_until("it builds", PATIENCE, || async {
+        let stats = quorate.run("cache stats -o json").await.expect(0).json();
+        stats["builds"] == 1
+    })
+    .await;
+    builder.child.kill().await.expect("it can be killed");
+    let next = quorate.run("cache get-or-build k --wait 30s -- printf next").await.expect(0);
+    assert_eq!(next.text(), "next");
+    assert_eq!(quorate.run("cache get k").await.expect(0).text(), "next");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

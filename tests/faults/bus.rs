@@ -8,12 +8,12 @@ use quorate_client::bus::BusEvent;
 use quorate_client::{Client, Error, Routing};
 use quorate_testkit::load::wait_healthy;
 use quorate_testkit::process::ProcessCluster;
-use quorate_tests::processes::{alone, number, say, seed};
+use quorate_tests::processes::{alone, number, say, seed, wait_until};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const SUBSCRIBERS: usize = 100;
@@ -107,7 +107,11 @@ impl Publisher {
 }
 
 /// Reads up to a message that says that it is the end.
-async fn subscriber(mut subscription: quorate_client::bus::Subscription, nth: usize) -> Vec<Event> {
+async fn subscriber(
+    mut subscription: quorate_client::bus::Subscription,
+    nth: usize,
+    received: Arc<AtomicUsize>,
+) -> Vec<Event> {
     let mut events = Vec::new();
     loop {
         let event = subscription.next().await.expect("it goes on");
@@ -120,6 +124,7 @@ async fn subscriber(mut subscription: quorate_client::bus::Subscription, nth: us
                 }
                 let place = (message.epoch, message.position);
                 events.push(Event::Message(place, (message.channel, payload)));
+                received.fetch_add(1, Ordering::Relaxed);
             }
             BusEvent::Gap { missed, .. } => events.push(Event::Gap(missed)),
             _ => panic!("there is nothing else"),
@@ -216,6 +221,16 @@ fn check(nth: usize, events: &[Event], known: &BTreeMap<Place, Seen>, totals: &m
     }
 }
 
+/// Waits until everybody gets messages that are published now.
+async fn all_receive(received: &[Arc<AtomicUsize>]) {
+    let counts = || received.iter().map(|one| one.load(Ordering::Relaxed));
+    let before: Vec<usize> = counts().collect();
+    wait_until("every subscriber gets messages again", PATIENCE, || async {
+        counts().zip(&before).all(|(now, before)| now > *before)
+    })
+    .await;
+}
+
 async fn kill(cluster: &mut ProcessCluster, leader: bool) {
     let leads = cluster.leader().await.expect("somebody leads");
     let other = cluster.ids().into_iter().find(|id| *id != leads).expect("of three");
@@ -237,12 +252,14 @@ async fn subscribers_miss_nothing_silently_while_nodes_are_killed() {
     let (begun, endpoints) = (Instant::now(), cluster.endpoints());
     let mut clients = Vec::new();
     let mut subscribers = Vec::new();
+    let received: Vec<_> = (0..SUBSCRIBERS).map(|_| Arc::<AtomicUsize>::default()).collect();
     for nth in 0..SUBSCRIBERS {
         let client = client_of(from(&endpoints, nth));
         let starting = client.bus().subscribe([pattern(nth)]).resume_timeout(PATIENCE).start();
         let subscription = starting.await.expect("it begins");
         clients.push(client);
-        subscribers.push(tokio::spawn(subscriber(subscription, nth)));
+        let received = Arc::clone(&received[nth]);
+        subscribers.push(tokio::spawn(subscriber(subscription, nth, received)));
     }
     let mut publishers: Vec<_> = (0..PUBLISHERS)
         .map(|number| Publisher {
@@ -267,8 +284,10 @@ async fn subscribers_miss_nothing_silently_while_nodes_are_killed() {
     let publishing: Vec<_> =
         publishers.into_iter().map(|one| tokio::spawn(one.run(Arc::clone(&stop)))).collect();
     for _ in 0..kills {
-        kill(&mut cluster, true).await;
-        kill(&mut cluster, false).await;
+        for leader in [true, false] {
+            kill(&mut cluster, leader).await;
+            all_receive(&received).await;
+        }
     }
     stop.store(true, Ordering::Relaxed);
     let mut publishers = Vec::new();

@@ -46,6 +46,8 @@ enum Mercy {
 struct Hand {
     /// The last entry it has looked at; none at the beginning.
     at: Option<Bytes>,
+    /// There is none behind that.
+    is_round: bool,
     mercy: Mercy,
     /// The newest write when it began this turn, and the one before.
     began: Revision,
@@ -102,8 +104,8 @@ async fn make_room(
         let newest = query::revision(&*view.tables, group)?;
         let look = || query::cache_candidates(&*view.tables, group, hand.at.as_deref(), LOOKED_AT);
         let found = crate::grpc::blocking(look)?;
-        let victims = hand.choose(found.candidates, accesses, too_many);
-        if found.cursor.is_none() && victims.len() < VICTIMS_MAX {
+        let victims = hand.take(found.candidates, found.cursor.is_none(), accesses, too_many);
+        if hand.is_round {
             hand.turn(newest);
         }
         if victims.is_empty() {
@@ -136,11 +138,28 @@ impl Hand {
     fn new() -> Self {
         Self {
             at: None,
+            is_round: false,
             mercy: Mercy::ReadOrNew,
             began: Revision(0),
             began_before: Revision(0),
             taken: 0,
         }
+    }
+
+    /// The next victims of those behind it, until they are enough. Whether the candidates are all
+    /// there are, the caller says.
+    fn take(
+        &mut self,
+        candidates: Vec<CacheCandidate>,
+        are_the_last: bool,
+        accesses: &Accesses,
+        enough_bytes: u64,
+    ) -> Vec<CacheVictim> {
+        let last = candidates.last().map(|last| last.id.clone());
+        let victims = self.choose(candidates, accesses, enough_bytes);
+        // It may have had enough before it came to the last.
+        self.is_round = are_the_last && (last.is_none() || self.at == last);
+        victims
     }
 
     /// The next victims, until they are enough; moves on behind the last one that was looked at.
@@ -185,6 +204,7 @@ impl Hand {
             (0, Mercy::Read | Mercy::None) => Mercy::None,
         };
         self.at = None;
+        self.is_round = false;
         self.taken = 0;
         self.began_before = self.began;
         self.began = newest;
@@ -249,5 +269,32 @@ mod tests {
         dead.dead = true;
         hand.mercy = Mercy::ReadOrNew;
         assert_eq!(keys(&hand.choose(vec![dead], &accesses, 15)), ["d"], "nobody can read it");
+    }
+
+    /// As a replica answers: what lies behind the hand.
+    fn behind(hand: &Hand, all: &[&str]) -> Vec<CacheCandidate> {
+        let all = all.iter().map(|key| candidate(key, 1));
+        all.filter(|one| hand.at.as_ref().is_none_or(|at| one.id > *at)).collect()
+    }
+
+    #[test]
+    fn it_goes_round_and_does_not_begin_anew_where_it_had_enough() {
+        let accesses = Accesses::default();
+        let mut hand = Hand::new();
+        let all = ["a", "b", "c", "d"];
+        let mut taken = String::new();
+        for _ in 0..8 {
+            hand.mercy = Mercy::None;
+            let victims = hand.take(behind(&hand, &all), true, &accesses, 10);
+            taken.extend(keys(&victims));
+            if hand.is_round {
+                hand.turn(Revision(9));
+            }
+        }
+        assert_eq!(taken, "abcdabcd");
+        // Nothing is left behind it.
+        hand.at = Some(candidate("z", 1).id);
+        assert!(hand.take(Vec::new(), true, &accesses, 10).is_empty() && hand.is_round);
+        assert!(hand.take(Vec::new(), false, &accesses, 10).is_empty() && !hand.is_round);
     }
 }

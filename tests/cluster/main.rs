@@ -12,6 +12,7 @@ mod identity;
 mod jobs;
 mod limits;
 mod locks;
+mod membership;
 mod queues;
 mod quorum;
 mod refusals;

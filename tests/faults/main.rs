@@ -13,6 +13,7 @@ mod bus;
 mod histories;
 mod kills;
 mod locks;
+mod membership;
 mod queue;
 mod snapshot;
 mod steady;

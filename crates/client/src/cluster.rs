@@ -118,6 +118,36 @@ pub struct Members {
     pub leader_id: Option<u64>,
     /// All, by id.
     pub members: Vec<Member>,
+    /// What is still planned, by node.
+    pub plans: Vec<MemberPlan>,
+}
+
+/// What is to become of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MemberAim {
+    /// Something that this client has no name for.
+    Unknown,
+    /// It receives the log without a vote.
+    Learner,
+    /// It votes.
+    Voter,
+    /// It belongs to the cluster no more.
+    Gone,
+}
+
+/// What is planned for a node and not carried out yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemberPlan {
+    /// Which node; perhaps it is no member yet.
+    pub node_id: u64,
+    /// What is to become of it.
+    pub aim: MemberAim,
+    /// The member that leaves in the same step.
+    pub replaces: Option<u64>,
+    /// Where other nodes reach it.
+    pub peer_addr: String,
 }
 
 /// A checksum over everything a node has applied.
@@ -216,6 +246,55 @@ impl Cluster {
         Ok(answer.leader_id)
     }
 
+    /// Makes a token with which one node may join within `ttl`, 1 s to 7 days; with `replaces`, it
+    /// takes the place of that member once it has caught up. The token is stored nowhere.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the ttl is out of range or there is no such member.
+    /// [`Error::Indeterminate`] when it is not known whether it was made: make another.
+    pub async fn invite(&self, ttl: Duration, replaces: Option<u64>) -> Result<String, Error> {
+        let plan = self.plan("cluster invite", Effect::EachTime);
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
+        let replaces_node_id = replaces.unwrap_or(0);
+        let request = || v1::InviteRequest { group_id: GROUP, ttl_ms, replaces_node_id };
+        Ok(self.inner.engine.call(&plan, request).await?.token)
+    }
+
+    /// Plans that a member without a vote gets one, with `replaces` in place of that member. The
+    /// leader carries it out; [`Cluster::members`] shows what is still planned.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when something else is planned for it, or it votes already.
+    /// [`Error::Indeterminate`] when it is not known whether it is planned.
+    pub async fn promote(&self, node_id: u64, replaces: Option<u64>) -> Result<(), Error> {
+        self.change("cluster promote", node_id, v1::MemberAim::Voter, replaces).await
+    }
+
+    /// Plans that a member leaves, for good: it stops, and its id and data directory are not used
+    /// again. The leader carries it out; [`Cluster::members`] shows what is still planned.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when it is no member, or the only one that votes.
+    /// [`Error::Indeterminate`] when it is not known whether it is planned.
+    pub async fn remove(&self, node_id: u64) -> Result<(), Error> {
+        self.change("cluster remove", node_id, v1::MemberAim::Gone, None).await
+    }
+
+    async fn change(
+        &self,
+        what: &'static str,
+        node_id: u64,
+        aim: v1::MemberAim,
+        replaces: Option<u64>,
+    ) -> Result<(), Error> {
+        let plan = self.plan(what, Effect::EachTime);
+        let (aim, replaces_node_id) = (aim.into(), replaces.unwrap_or(0));
+        let request =
+            || v1::ChangeMemberRequest { group_id: GROUP, node_id, aim, replaces_node_id };
+        let v1::ChangeMemberResponse {} = self.inner.engine.call(&plan, request).await?;
+        Ok(())
+    }
+
     fn plan(&self, what: &'static str, effect: Effect) -> Plan {
         Plan { only: self.only.clone(), ..self.inner.plan(what, effect, &self.options) }
     }
@@ -271,6 +350,22 @@ impl From<v1::StatusResponse> for Status {
     }
 }
 
+impl From<v1::MemberPlan> for MemberPlan {
+    fn from(plan: v1::MemberPlan) -> Self {
+        Self {
+            node_id: plan.node_id,
+            aim: match plan.aim() {
+                v1::MemberAim::Unspecified => MemberAim::Unknown,
+                v1::MemberAim::Learner => MemberAim::Learner,
+                v1::MemberAim::Voter => MemberAim::Voter,
+                v1::MemberAim::Gone => MemberAim::Gone,
+            },
+            replaces: Some(plan.replaces_node_id).filter(|node| *node != 0),
+            peer_addr: plan.peer_addr,
+        }
+    }
+}
+
 impl From<v1::MembersResponse> for Members {
     fn from(answer: v1::MembersResponse) -> Self {
         let member = |member: v1::Member| Member {
@@ -284,6 +379,7 @@ impl From<v1::MembersResponse> for Members {
             cluster_id: answer.cluster_id,
             leader_id: answer.leader_id,
             members: answer.members.into_iter().map(member).collect(),
+            plans: answer.plans.into_iter().map(MemberPlan::from).collect(),
         }
     }
 }

@@ -113,7 +113,9 @@ mod window;
 pub use bus::{Bus, BusEvent, Content, Message, Subscription};
 pub use cache::{Cache, CacheEntry};
 pub use client::Client;
-pub use cluster::{Cluster, Member, Members, NodeStatus, Role, StateHash, Status};
+pub use cluster::{
+    Cluster, Member, MemberAim, MemberPlan, Members, NodeStatus, Role, StateHash, Status,
+};
 pub use dial::{Dial, Io, Tcp};
 pub use error::Error;
 pub use kv::{Entry, KeyValue};

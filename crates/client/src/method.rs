@@ -169,5 +169,8 @@ methods! {
     CountersRequest => CountersResponse as ClusterCounters by ClusterServiceClient::counters;
     TransferLeaderRequest => TransferLeaderResponse as ClusterTransferLeader
         by ClusterServiceClient::transfer_leader;
+    InviteRequest => InviteResponse as ClusterInvite by ClusterServiceClient::invite;
+    ChangeMemberRequest => ChangeMemberResponse as ClusterChangeMember
+        by ClusterServiceClient::change_member;
     TxnRequest => TxnResponse as TxnCommit by TxnServiceClient::commit, revised;
 }

@@ -4,7 +4,7 @@
 use crate::net::hello::Me;
 use crate::net::peers::Peers;
 use crate::types::Raft;
-use crate::wire::uuid_in;
+use crate::wire::{uuid_in, uuid_out};
 use openraft::errors::{InitializeError, RaftError};
 use quorate_proto::peer as pb;
 use quorate_state::{Member, NodeId};
@@ -49,6 +49,14 @@ enum Verdict {
     Refuse(String),
 }
 
+/// What is said to a node that was removed.
+pub(crate) fn left(node: NodeId, cluster_id: &str) -> String {
+    format!(
+        "node {node} was removed from cluster {cluster_id}, and its data directory is of no use any \
+         more. To have a node here again, start it with an empty directory and --join"
+    )
+}
+
 /// The directory's cluster id is the fingerprint of the directories that formed it, so that the
 /// node that forms it needs to store nothing before Raft does.
 pub(crate) fn cluster_id(members: &BTreeMap<NodeId, Member>) -> String {
@@ -66,6 +74,9 @@ fn judge(
     let mut members = BTreeMap::from([(me.node, own.clone())]);
     for (node, answer) in answers {
         let addr = &addresses[node];
+        if answer.has_left {
+            return Verdict::Refuse(left(me.node, &answer.cluster_id));
+        }
         if answer.node_id != node.0 {
             return Verdict::Refuse(format!(
                 "{addr} is listed as node {node} in --initial-cluster but answers as node {}; \
@@ -122,7 +133,8 @@ pub(crate) async fn bootstrap(
         let probes =
             addresses.iter().filter(|(node, _)| **node != me.node).map(|(node, addr)| async move {
                 let mut client = peers.probe_client(addr);
-                let probe = client.probe(pb::ProbeRequest { from_node: me.node.0 });
+                let probe = client
+                    .probe(pb::ProbeRequest { from_node: me.node.0, from_uuid: uuid_out(me.uuid) });
                 let answer = tokio::time::timeout(PROBE, probe).await.ok()?.ok()?;
                 Some((*node, answer.into_inner()))
             });
@@ -166,7 +178,6 @@ async fn form(me: &Me, raft: &Raft, members: BTreeMap<NodeId, Member>) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::uuid_out;
     use quorate_state::GroupId;
 
     fn me(node: u64) -> (Me, Member) {
@@ -189,6 +200,7 @@ mod tests {
                 .iter()
                 .map(|(node_id, uuid)| pb::KnownMember { node_id: *node_id, uuid: uuid_out(*uuid) })
                 .collect(),
+            has_left: false,
         }
     }
 

@@ -11,12 +11,14 @@ use crate::leases::Leases;
 use crate::log_adapter::LogAdapter;
 use crate::machine_adapter::{MachineAdapter, MachineParts};
 use crate::maintenance;
+use crate::members;
 use crate::net::hello::Me;
 use crate::net::peers::{FRAME_BYTES_MAX, Peers};
 use crate::net::raft_network::{NetworkFactory, SNAPSHOT_TRANSFERS};
 use crate::net::service::Service;
 use crate::proposer::{ByteBudget, Proposer};
-use crate::replica::{Replica, Shared};
+use crate::removal;
+use crate::replica::{Ended, Replica, Shared};
 use crate::types::{Raft, membership};
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::{Config, SnapshotPolicy};
@@ -77,6 +79,9 @@ impl Default for SnapshotRule {
 /// Called once, when the node first belongs to a cluster, to write its id down.
 pub type Joined = Box<dyn FnOnce(&str) -> Result<(), quorate_storage::Error> + Send>;
 
+/// Called once, when the node was removed from its cluster, to write that down.
+pub type Left = Box<dyn FnOnce() -> Result<(), quorate_storage::Error> + Send>;
+
 /// Everything a node is made of.
 pub struct NodeOptions {
     /// Its id.
@@ -85,8 +90,11 @@ pub struct NodeOptions {
     pub uuid: u128,
     /// The cluster its directory belongs to; none for a new directory.
     pub cluster_id: Option<String>,
+    /// The cluster that has given this node its id, when the directory does not belong to it yet:
+    /// the node waits until the leader admits it.
+    pub joins: Option<String>,
     /// Peer addresses of the nodes that form the cluster, this one included. Ignored once the
-    /// directory belongs to a cluster.
+    /// directory belongs to a cluster, and when the node joins one.
     pub initial_cluster: BTreeMap<NodeId, String>,
     /// Where peers reach this node.
     pub peer_addr: String,
@@ -110,6 +118,8 @@ pub struct NodeOptions {
     pub limits: Limits,
     /// See [`Joined`].
     pub joined: Joined,
+    /// See [`Left`].
+    pub left: Left,
 }
 
 /// A running node. Dropping it aborts its tasks; [`Node::shutdown`] is the polite way.
@@ -179,7 +189,7 @@ impl Node {
         me.set_membership(membership(&found));
 
         let (leadership, leading) = watch::channel(None);
-        let (failing, failed) = watch::channel(None);
+        let (ending, ended) = watch::channel(None);
         let (seeing_leader, leader_seen) = watch::channel(None);
         let proposal_bytes =
             usize::try_from(options.limits.proposal_bytes_max).unwrap_or(usize::MAX);
@@ -226,7 +236,7 @@ impl Node {
             client_addr: options.client_addr.clone(),
             http_addr: options.http_addr,
             quorum_ttl: Duration::from_millis(timing.election_timeout_max_ms),
-            failed,
+            ended,
         }));
         let _ = later.set(Arc::downgrade(&replica.0));
 
@@ -244,11 +254,17 @@ impl Node {
         let spawn = |task| AbortOnDropHandle::new(tokio::spawn(task));
         let mut tasks = vec![
             AbortOnDropHandle::new(tokio::spawn(leader_task.run())),
-            AbortOnDropHandle::new(tokio::spawn(watch_failure(raft.clone(), failing))),
+            AbortOnDropHandle::new(tokio::spawn(watch_failure(raft.clone(), ending.clone()))),
             AbortOnDropHandle::new(tokio::spawn(follow_metrics(replica.clone(), seeing_leader))),
             AbortOnDropHandle::new(tokio::spawn(maintenance::run(
                 replica.clone(),
                 options.snapshots,
+            ))),
+            AbortOnDropHandle::new(tokio::spawn(members::carry_out(replica.clone()))),
+            AbortOnDropHandle::new(tokio::spawn(removal::watch(
+                replica.clone(),
+                ending,
+                options.left,
             ))),
             spawn(Box::pin(serve_peers(Arc::clone(&me), replica.clone(), options.incoming))
                 as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>),
@@ -262,7 +278,10 @@ impl Node {
             } else {
                 options.initial_cluster
             };
-            if me.membership().nodes.is_empty() {
+            if let Some(cluster_id) = &options.joins {
+                me.join(cluster_id);
+                tracing::info!(cluster_id, "waiting for the leader to admit this node");
+            } else if me.membership().nodes.is_empty() {
                 bootstrap(&me, &peers, &raft, &own_member, &addresses).await?;
             } else {
                 // Raft has a membership, but the node stopped before its id was written down.
@@ -370,13 +389,13 @@ async fn follow_metrics(replica: Replica, seeing: watch::Sender<Option<NodeId>>)
     }
 }
 
-async fn watch_failure(raft: Raft, failing: watch::Sender<Option<String>>) {
+async fn watch_failure(raft: Raft, ending: watch::Sender<Option<Ended>>) {
     let mut metrics = raft.metrics();
     loop {
         let state = metrics.borrow_and_update().running_state.clone();
         if let Err(fatal) = state {
             if !matches!(fatal, openraft::errors::Fatal::Stopped) {
-                failing.send_replace(Some(fatal.to_string()));
+                ending.send_replace(Some(Ended::Failed(fatal.to_string())));
             }
             return;
         }
@@ -387,9 +406,9 @@ async fn watch_failure(raft: Raft, failing: watch::Sender<Option<String>>) {
                 Err(openraft::errors::Fatal::Stopped)
             );
             if !stopped {
-                failing.send_replace(Some(
+                ending.send_replace(Some(Ended::Failed(
                     "consensus has ended unexpectedly; its panic is in the log".to_owned(),
-                ));
+                )));
             }
             return;
         }
@@ -433,7 +452,7 @@ async fn announce(replica: Replica) {
             // Publishing twice is publishing once, so any failure is simply tried again.
             let _ = replica.propose(own(command), Duration::from_secs(10)).await;
         }
-        if shared.failed.borrow().is_some() {
+        if shared.ended.borrow().is_some() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(250)).await;

@@ -68,8 +68,19 @@ pub(crate) struct Shared {
     pub(crate) http_addr: String,
     /// How long an acknowledgement counts.
     pub(crate) quorum_ttl: Duration,
-    /// Why the replica has failed for good; none while it has not.
-    pub(crate) failed: watch::Receiver<Option<String>>,
+    /// Why the replica has ended for good; none while it has not.
+    pub(crate) ended: watch::Receiver<Option<Ended>>,
+}
+
+/// Why a replica has ended for good, without anybody having asked for it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ended {
+    /// It can't keep its promises.
+    #[error("{0}")]
+    Failed(String),
+    /// The node was removed from its cluster.
+    #[error("{0}")]
+    Left(String),
 }
 
 /// News of what a node has applied, entries and installed snapshots alike.
@@ -356,14 +367,16 @@ impl Replica {
             .collect()
     }
 
-    /// Resolves when the replica has failed for good, with the reason: the process must exit.
-    pub async fn failed(&self) -> String {
-        let mut failed = self.0.failed.clone();
-        match failed.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            // The watcher ends only after a regular shutdown.
-            Err(_) => std::future::pending().await,
+    /// Resolves when the replica has ended for good, with the reason: the process must exit.
+    pub async fn ended(&self) -> Ended {
+        let mut ended = self.0.ended.clone();
+        if let Ok(ended) = ended.wait_for(Option::is_some).await
+            && let Some(why) = ended.clone()
+        {
+            return why;
         }
+        // Whoever could tell ends only after a regular shutdown.
+        std::future::pending().await
     }
 
     /// Hands leadership over if this node has it, for up to `timeout`, then stops consensus.

@@ -97,7 +97,7 @@ impl Replica {
     }
 
     /// Whether a follower has acknowledged this leader within an election timeout.
-    fn hears(&self, node: NodeId) -> bool {
+    pub(crate) fn hears(&self, node: NodeId) -> bool {
         let metrics = self.0.raft.metrics();
         heard(&metrics.borrow_watched(), node.0, self.0.quorum_ttl)
     }

@@ -111,7 +111,14 @@ fn written(envelope: &Envelope) -> usize {
         Command::CacheEvict(evict) => {
             evict.victims.iter().map(|victim| victim.id.len() + VICTIM_BYTES).sum()
         }
-        Command::CacheResize(_)
+        Command::MemberInvite(invite) => invite.token_hash.len(),
+        Command::MemberJoin(join) => {
+            let token = join.token_hash.as_ref().map_or(0, |hash| hash.len());
+            join.peer_addr.len() + join.client_addr.len() + token
+        }
+        Command::MemberChange(_)
+        | Command::MemberSettle(_)
+        | Command::CacheResize(_)
         | Command::Tick
         | Command::SessionOpen(_)
         | Command::SessionClose(_)
@@ -227,6 +234,10 @@ pub(crate) fn grows(command: &Command) -> bool {
         | Command::LockExpire(_)
         | Command::LeaseCheckpoint(_)
         | Command::MemberPublish(_)
+        | Command::MemberInvite(_)
+        | Command::MemberJoin(_)
+        | Command::MemberChange(_)
+        | Command::MemberSettle(_)
         // Whoever takes jobs and is done with them frees room, and what that takes is small.
         | Command::QueuePull(_)
         | Command::ConsumerAttach(_)

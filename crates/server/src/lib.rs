@@ -27,6 +27,7 @@ mod connections;
 mod exposition;
 mod grpc;
 mod http;
+mod join;
 pub mod logging;
 mod metrics;
 mod news;

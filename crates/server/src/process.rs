@@ -3,12 +3,13 @@
 use crate::config::{Address, Config};
 use crate::connections;
 use crate::http::{self, Probes};
+use crate::join;
 use crate::logging::{self, Logging};
 use crate::server::{Server, ServerOptions};
 use quorate_consensus::io::{Incoming, TcpDialer, tcp_incoming};
-use quorate_consensus::{Node, NodeOptions, SnapshotRule, StartError, SystemClock, Timing};
+use quorate_consensus::{Ended, Node, NodeOptions, SnapshotRule, StartError, SystemClock, Timing};
 use quorate_state::{GroupId, NodeId};
-use quorate_storage::identity::Directory;
+use quorate_storage::identity::{Directory, Opener};
 use quorate_storage::{Stores, Tuning};
 use sd_notify::NotifyState;
 use std::io;
@@ -80,6 +81,9 @@ pub enum Error {
         /// What it said.
         error: io::Error,
     },
+    /// The node was removed from its cluster.
+    #[error("{0}")]
+    Left(String),
     /// A promise could not be kept, so the node stopped.
     #[error("the node has stopped because it can't keep its promises: {0}")]
     Failed(String),
@@ -211,7 +215,7 @@ async fn serve(
     let client = Port::take("client", &config.client_listen).await?;
     let peer = Port::take("peer", &config.peer_listen).await?;
     let http = Port::take("http", &config.http_listen).await?;
-    let listening = Listening {
+    let mut listening = Listening {
         node_id: config.node_id,
         client: client.address,
         peer: peer.address,
@@ -237,6 +241,7 @@ async fn serve(
         }
     };
 
+    listening.node_id = node.replica().node_id();
     let options = ServerOptions {
         node,
         client_incoming: tcp_incoming(client.open()?),
@@ -245,6 +250,7 @@ async fn serve(
         connections_max: config.connections_max,
         streams_per_connection_max: config.streams_per_connection_max,
         slow_reader_max: SLOW_READER_MAX,
+        joins_without_token: config.client_listen.is_loopback(),
     };
     let server = Server::start_beside(options, probes, tasks, token);
     tracing::info!(
@@ -254,7 +260,10 @@ async fn serve(
     on_listening(&listening);
     notify(NotifyState::Ready, "serving");
     tokio::select! {
-        reason = server.failed() => Err(Error::Failed(reason)),
+        ended = server.ended() => Err(match ended {
+            Ended::Failed(reason) => Error::Failed(reason),
+            Ended::Left(reason) => Error::Left(reason),
+        }),
         () = stop.asked() => {
             tracing::info!("stopping");
             notify(NotifyState::Stopping, "answering what is under way");
@@ -280,18 +289,36 @@ async fn start_node(
         tail_cache_bytes: config.storage.tail_cache_bytes,
         ..Tuning::default()
     };
-    let (data_dir, node_id) = (config.data_dir.clone(), config.node_id);
-    let opening = tokio::task::spawn_blocking(move || {
-        let directory = Directory::open(&data_dir, node_id)?;
+    let data_dir = config.data_dir.clone();
+    let opener = match (&config.join, config.node_id_said) {
+        (Some(_), _) => Opener::Joiner,
+        (None, true) => Opener::Node(config.node_id),
+        (None, false) => Opener::Whoever(config.node_id),
+    };
+    let (mut directory, stores) = task(move || {
+        let directory = Directory::open(&data_dir, opener)?;
         let stores = Stores::open(directory.path(), GroupId(0), &tuning)?;
-        Ok::<_, quorate_storage::Error>((directory, stores))
-    });
-    let (directory, stores) = match opening.await {
-        Ok(opened) => opened?,
-        Err(panic) => return Err(Error::Failed(format!("opening its data panicked: {panic}"))),
+        Ok((directory, stores))
+    })
+    .await?;
+    let joins = match &config.join {
+        Some(join) if directory.is_new() => {
+            let asked = join::ask(join, directory.identity(), &config, &client_addr).await?;
+            directory = task(move || directory.set_node(asked.node).map(|()| directory)).await?;
+            Some(asked.cluster_id)
+        }
+        _ => None,
     };
     let identity = directory.identity().clone();
-    if identity.cluster_id.is_none() && !config.may_found {
+    let node_id = identity.node_id;
+    if identity.joins && identity.cluster_id.is_none() && joins.is_none() {
+        return Err(Error::Start(StartError::Refused(format!(
+            "the data directory {} was made to join a cluster, and does not belong to it yet: start \
+             the node with --join and the client address of one of its nodes",
+            config.data_dir.display()
+        ))));
+    }
+    if identity.cluster_id.is_none() && joins.is_none() && !config.may_found {
         return Err(Error::Start(StartError::Refused(format!(
             "the data directory {} belongs to no cluster yet, and there is no --initial-cluster. If \
              node {node_id} was in a cluster before, its directory was lost or is another one: \
@@ -303,12 +330,13 @@ async fn start_node(
     }
     // Kept by the closure even after it ran, and so for as long as the process: it holds the lock.
     let directory = Arc::new(Mutex::new(directory));
-    let kept = Arc::clone(&directory);
+    let (kept, leaving) = (Arc::clone(&directory), Arc::clone(&directory));
     let peers = config.initial_cluster.iter().map(|(id, address)| (*id, address.to_string()));
     let options = NodeOptions {
         node: node_id,
         uuid: identity.uuid.as_u128(),
         cluster_id: identity.cluster_id,
+        joins,
         initial_cluster: peers.collect(),
         peer_addr: config.peer_advertise.to_string(),
         client_addr,
@@ -331,11 +359,22 @@ async fn start_node(
         joined: Box::new(move |cluster_id| {
             directory.lock().unwrap_or_else(PoisonError::into_inner).set_cluster(cluster_id)
         }),
+        left: Box::new(move || leaving.lock().unwrap_or_else(PoisonError::into_inner).set_left()),
     };
     let node = Node::start(options).await?;
     // The lock on the directory ends with the process, not with this node.
     std::mem::forget(kept);
     Ok(node)
+}
+
+/// Work on the directory, where it may block.
+async fn task<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, quorate_storage::Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done?),
+        Err(panic) => Err(Error::Failed(format!("work on its data panicked: {panic}"))),
+    }
 }
 
 /// A port that is taken, and perhaps not open yet.

@@ -6,7 +6,7 @@ use crate::http::{self, Probes};
 use crate::news::News;
 use crate::schedules;
 use quorate_consensus::io::Incoming;
-use quorate_consensus::{Node, Replica};
+use quorate_consensus::{Ended, Node, Replica};
 use quorate_state::limits::Limits;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub struct ServerOptions {
     pub streams_per_connection_max: u32,
     /// How long answers of a pipeline may wait for a client that takes none.
     pub slow_reader_max: Duration,
+    /// Whether nodes may join without a token: whoever reaches the port is on this machine.
+    pub joins_without_token: bool,
 }
 
 impl ServerOptions {
@@ -49,6 +51,7 @@ impl ServerOptions {
             connections_max: 10_000,
             streams_per_connection_max: 1_024,
             slow_reader_max: Duration::from_secs(30),
+            joins_without_token: false,
         }
     }
 }
@@ -90,6 +93,7 @@ impl Server {
             limits,
             Arc::clone(probes.counters()),
             options.slow_reader_max,
+            options.joins_without_token,
             stop.clone(),
         );
         let news = Arc::clone(context.news());
@@ -136,9 +140,9 @@ impl Server {
         self.node.replica()
     }
 
-    /// Resolves with the reason when the replica has failed for good: the process must exit.
-    pub async fn failed(&self) -> String {
-        self.node.replica().failed().await
+    /// Resolves with the reason when the replica has ended for good: the process must exit.
+    pub async fn ended(&self) -> Ended {
+        self.node.replica().ended().await
     }
 
     /// Stops in order, within `timeout`: not ready any more, leadership handed over, no new

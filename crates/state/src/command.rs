@@ -4,19 +4,21 @@
 //! frozen by the golden bytes in `testdata/format`.
 
 use crate::limits::ENTRY_COMMANDS_MAX;
-use crate::{Float, KeySelector, NodeId, Sequence, SessionId, bounded};
+use crate::{Float, KeySelector, Sequence, SessionId, bounded};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 mod bus;
 mod cache;
 mod lock;
+mod member;
 mod queue;
 mod transaction;
 
 pub use bus::*;
 pub use cache::*;
 pub use lock::*;
+pub use member::*;
 pub use queue::*;
 pub use transaction::*;
 
@@ -176,6 +178,14 @@ pub enum Command {
     CacheEvict(CacheEvict),
     /// Changes how large the cache may be.
     CacheResize(CacheResize),
+    /// Lets a node join.
+    MemberInvite(MemberInvite),
+    /// Gives a new node its id.
+    MemberJoin(MemberJoin),
+    /// Plans what is to become of a member.
+    MemberChange(MemberChange),
+    /// Says that what was planned for a member is done.
+    MemberSettle(MemberSettle),
 }
 
 /// What a write expects of the key.
@@ -270,17 +280,6 @@ pub struct SessionExpire {
     /// Which, at most [`crate::limits::EXPIRE_PER_ENTRY_MAX`]; ids that no longer exist are
     /// ignored. The outcome says how far it came.
     pub ids: Vec<SessionId>,
-}
-
-/// Records a node's current addresses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemberPublish {
-    /// Which node.
-    pub node: NodeId,
-    /// Where clients reach it, `host:port`.
-    pub client_addr: String,
-    /// Where its HTTP endpoint is, `host:port`; empty when it has none.
-    pub http_addr: String,
 }
 
 /// Records how much of leases is left, so that a new leader does not begin them all over; proposed

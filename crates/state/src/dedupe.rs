@@ -111,6 +111,7 @@ fn bounded(outcome: &Outcome) -> Outcome {
         | Outcome::CacheBuildEnd { .. }
         | Outcome::CacheEvict { .. }
         | Outcome::CacheResize { .. }
+        | Outcome::MemberJoin { .. }
         | Outcome::AppliedResultDropped => outcome.clone(),
         Outcome::Rejected(_)
         | Outcome::Transaction { .. }

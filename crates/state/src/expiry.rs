@@ -9,7 +9,7 @@ use crate::dedupe::idempotency;
 use crate::keys::{self, Clock, DeadlineKind};
 use crate::limits::EXPIRE_PER_ENTRY_MAX;
 use crate::scope::Scope;
-use crate::{Fatal, GroupId, Read, Txn, cache, kv, lock, queue, schedule};
+use crate::{Fatal, GroupId, Read, Txn, cache, kv, lock, member, queue, schedule};
 use std::ops::{ControlFlow, RangeInclusive};
 
 /// Makes something become of the row at `expiring_key` at `deadline_ms`.
@@ -120,6 +120,7 @@ fn sweep_clock(scope: &mut Scope<'_>, clock: Clock, items_max: usize) -> Result<
             DeadlineKind::Cache => cache::expire::apply(scope, &expiring)?,
             DeadlineKind::CacheBuild => cache::lapse::apply(scope, &expiring)?,
             DeadlineKind::CacheTag => cache::tags::due(scope, &expiring)?,
+            DeadlineKind::Invitation => member::expire::apply(scope, &expiring),
         }
     }
     Ok(left)

@@ -40,8 +40,9 @@
 use crate::keys::{self, Clock, DeadlineKind, Key};
 use crate::limits::SESSION_WINDOW;
 use crate::rows::{
-    self, Answer, AnswerRow, HistoryChange, HistoryMetaRow, HistoryRow, IdempotencyRow, KvRow,
-    LockRow, MemberAddrRow, MetaRow, SessionRow, TicketRow, TicketState,
+    self, Answer, AnswerRow, HistoryChange, HistoryMetaRow, HistoryRow, IdempotencyRow,
+    InvitationRow, KvRow, LockRow, MemberAddrRow, MemberRow, MetaRow, SessionRow, TicketRow,
+    TicketState,
 };
 use crate::{
     Fatal, FencingToken, GroupId, HistoryPosition, Read, Revision, Sequence, SessionId, Share,
@@ -182,6 +183,15 @@ impl Seen {
             }
             Key::MemberAddr(_) => {
                 let _: MemberAddrRow = rows::decode("member address row", value)?;
+            }
+            Key::Member(_) => {
+                let _: MemberRow = rows::decode("member row", value)?;
+            }
+            Key::Invitation(_) => {
+                let row: InvitationRow = rows::decode("invitation row", value)?;
+                let (at_ms, kind) = (row.deadline_ms, DeadlineKind::Invitation);
+                let deadline = keys::deadline(group, Clock::Lease, at_ms, kind, key);
+                self.deadlines_due.insert(deadline);
             }
             Key::HistoryMeta => {}
             Key::History(position) => {

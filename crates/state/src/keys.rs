@@ -31,11 +31,13 @@
 //! | 23  | CACHE_TAG      | `[len: u8][namespace][tag]`                    | `CacheTagRow`            |
 //! | 24  | CACHE_TAGGED   | `[len: u8][namespace][len: u8][tag][key]`      | empty                    |
 //! | 25  | CACHE_BUILD    | `[len: u8][namespace][key]`                    | `CacheBuildRow`          |
+//! | 26  | MEMBER         | `[node: u64 BE]`                               | `MemberRow`              |
+//! | 27  | INVITATION     | `[hash of the token: 32 bytes]`                | `InvitationRow`          |
 //!
 //! The id of a deadline is the rest of the key of the row that expires, in the table that its kind
 //! names: 1 KV, 2 IDEMPOTENCY, 3 TICKET, 4 JOB, 5 CONSUMER, 6 DEDUPE, 7 QUEUE, 8 OLD_ERA,
-//! 9 SCHEDULE, 10 CACHE, 11 CACHE_BUILD, 12 CACHE_TAG. Deadlines
-//! in lease time are in DEADLINE, those in wall time in WALL_DEADLINE. The id in a row of HISTORY is
+//! 9 SCHEDULE, 10 CACHE, 11 CACHE_BUILD, 12 CACHE_TAG,
+//! 13 INVITATION. Deadlines in lease time are in DEADLINE, those in wall time in WALL_DEADLINE. The id in a row of HISTORY is
 //! the rest of the key of the row of KV that changed. The events of one revision count from 0.
 
 use crate::{
@@ -77,6 +79,8 @@ pub(crate) mod table {
     pub(crate) const CACHE_TAG: u8 = 23;
     pub(crate) const CACHE_TAGGED: u8 = 24;
     pub(crate) const CACHE_BUILD: u8 = 25;
+    pub(crate) const MEMBER: u8 = 26;
+    pub(crate) const INVITATION: u8 = 27;
     pub(crate) const NONE: u8 = 0xFF;
 }
 
@@ -101,6 +105,7 @@ pub(crate) enum DeadlineKind {
     Cache = 10,
     CacheBuild = 11,
     CacheTag = 12,
+    Invitation = 13,
 }
 
 /// Which of the replicated clocks a deadline goes by.
@@ -136,6 +141,7 @@ impl DeadlineKind {
             Self::Cache => table::CACHE,
             Self::CacheBuild => table::CACHE_BUILD,
             Self::CacheTag => table::CACHE_TAG,
+            Self::Invitation => table::INVITATION,
         }
     }
 }
@@ -205,6 +211,8 @@ pub(crate) enum Key<'a> {
         namespace: &'a str,
         key: &'a [u8],
     },
+    Member(NodeId),
+    Invitation(&'a [u8]),
 }
 
 fn start(group: GroupId, table: u8, rest_bytes: usize) -> Vec<u8> {
@@ -481,6 +489,18 @@ pub(crate) fn cache_tagged_range(
 /// `namespace` must be within its limit.
 pub(crate) fn cache_build(group: GroupId, namespace: &str, key: &[u8]) -> Vec<u8> {
     named(group, table::CACHE_BUILD, namespace, key)
+}
+
+pub(crate) fn member(group: GroupId, node: NodeId) -> Vec<u8> {
+    let mut key = start(group, table::MEMBER, 8);
+    key.extend(node.0.to_be_bytes());
+    key
+}
+
+pub(crate) fn invitation(group: GroupId, token_hash: &[u8]) -> Vec<u8> {
+    let mut key = start(group, table::INVITATION, token_hash.len());
+    key.extend(token_hash);
+    key
 }
 
 /// `[from, to)` around all keys of a table.

@@ -242,8 +242,21 @@ pub const PUBLICATION_CONTENT_TYPE_BYTES_MAX: u64 = 256;
 pub const PUBLICATION_HEADERS_MAX: usize = 32;
 /// Bytes of all names and values of a message's headers together.
 pub const PUBLICATION_HEADER_BYTES_MAX: u64 = 8 << 10;
-/// Bytes of an address in a `MemberPublish`.
+/// Bytes of an address of a member.
 pub const ADDRESS_BYTES_MAX: u64 = 255;
+/// Bytes of the hash of a join token: SHA-256.
+pub const TOKEN_HASH_BYTES: usize = 32;
+/// The shortest time a join token holds: somebody has to carry it to another machine.
+pub const INVITATION_TTL_MS_MIN: u64 = 1_000;
+/// The longest: a week.
+pub const INVITATION_TTL_MS_MAX: u64 = 7 * 24 * 3_600_000;
+/// Join tokens that are valid at once; they are scanned when one is made.
+pub const INVITATIONS_MAX: u64 = 100;
+/// Changes of members that are planned at once.
+pub const MEMBER_PLANS_MAX: u64 = 16;
+/// Nodes that a cluster remembers; their rows are scanned when one joins. One that replaces a node a
+/// day comes there in ten years.
+pub const MEMBERS_EVER_MAX: u64 = 4_096;
 
 /// The bounds checked at the door.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

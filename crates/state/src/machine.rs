@@ -384,7 +384,7 @@ fn execute(scope: &mut Scope<'_>, envelope: &Envelope) -> Result<Outcome, Failur
         Command::SessionOpen(open) => session::open::apply(scope, open),
         Command::SessionClose(close) => Ok(session::close::apply(scope, close)?),
         Command::SessionExpire(expire) => session::expire::apply(scope, expire),
-        Command::MemberPublish(publish) => member::apply(scope, publish),
+        Command::MemberPublish(publish) => member::publish::apply(scope, publish),
         Command::KvDeletePattern(delete) => kv::delete_pattern::apply(scope, namespace, delete),
         Command::KvIncrementFloat(increment) => {
             kv::increment_float::apply(scope, namespace, increment)
@@ -432,5 +432,9 @@ fn execute(scope: &mut Scope<'_>, envelope: &Envelope) -> Result<Outcome, Failur
         Command::CacheBuildEnd(end) => cache::build_end::apply(scope, namespace, end),
         Command::CacheEvict(evict) => cache::evict::apply(scope, evict),
         Command::CacheResize(resize) => cache::resize::apply(scope, *resize),
+        Command::MemberInvite(invite) => member::invite::apply(scope, invite),
+        Command::MemberJoin(join) => member::join::apply(scope, join),
+        Command::MemberChange(change) => member::change::apply(scope, *change),
+        Command::MemberSettle(settle) => member::settle::apply(scope, *settle),
     }
 }

@@ -17,6 +17,15 @@ pub struct Member {
     pub client_addr: String,
 }
 
+/// A node, and the data directory it is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MemberIdentity {
+    /// Its id.
+    pub node: NodeId,
+    /// See [`Member::uuid`].
+    pub uuid: u128,
+}
+
 /// The membership of a group. More than one voter set means a joint configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {

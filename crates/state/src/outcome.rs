@@ -3,7 +3,7 @@
 use crate::limits::{CONSUMER_WINDOW_MAX, JOBS_PER_CALL_MAX, TRANSACTION_STEPS_MAX};
 use crate::query::KvItem;
 use crate::{
-    BuildLease, ConsumerId, Era, FencingToken, Float, JobId, JobLease, Rejection, Revision,
+    BuildLease, ConsumerId, Era, FencingToken, Float, JobId, JobLease, NodeId, Rejection, Revision,
     SessionId, TicketId, bounded,
 };
 use bytes::Bytes;
@@ -286,6 +286,11 @@ pub enum Outcome {
     CacheResize {
         /// How many bytes the cache could have before.
         bytes_max_before: u64,
+    },
+    /// `MemberJoin` happened, now or before.
+    MemberJoin {
+        /// The node's id.
+        node: NodeId,
     },
 }
 

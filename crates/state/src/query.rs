@@ -5,9 +5,9 @@
 use crate::keys::{self, Clock, Key};
 use crate::limits::{KEY_BYTES_MAX, NAMESPACE_BYTES_MAX};
 use crate::machine::Fatal;
-use crate::rows::{self, KvRow, MemberAddrRow, SessionRow};
+use crate::rows::{self, KvRow, SessionRow};
 use crate::session::each_row;
-use crate::{GroupId, NodeId, Read, Revision, SessionId, Stamp, expiry};
+use crate::{GroupId, Read, Revision, SessionId, Stamp, expiry};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::ops::{ControlFlow, RangeInclusive};
@@ -19,6 +19,7 @@ mod job;
 mod kv_history;
 mod kv_list;
 mod lock;
+mod member;
 mod named;
 mod queue;
 mod schedule;
@@ -31,6 +32,7 @@ pub use kv_history::*;
 pub use kv_list::*;
 use lock::count_locks;
 pub use lock::*;
+pub use member::*;
 pub use queue::*;
 pub use schedule::*;
 pub use transaction::transaction;
@@ -243,20 +245,6 @@ pub fn session_page(
 /// When the tables fail.
 pub fn session_exists(tables: &dyn Read, group: GroupId, id: SessionId) -> Result<bool, Fatal> {
     Ok(tables.get(&keys::session(group, id))?.is_some())
-}
-
-/// The client and HTTP address a node published last.
-///
-/// # Errors
-/// When the tables fail.
-pub fn member_addresses(
-    tables: &dyn Read,
-    group: GroupId,
-    node: NodeId,
-) -> Result<Option<(String, String)>, Fatal> {
-    let Some(bytes) = tables.get(&keys::member_addr(group, node))? else { return Ok(None) };
-    let row: MemberAddrRow = rows::decode("member address row", &bytes)?;
-    Ok(Some((row.client_addr, row.http_addr)))
 }
 
 /// The rolling digest: a hash over all table changes of all entries so far. Equal on replicas

@@ -146,4 +146,12 @@ pub enum Rejection {
         /// What it may have.
         limit: u64,
     },
+    /// `MemberJoin` with a token that is not valid: wrong, used, or too old.
+    #[error(
+        "the join token is not valid: it was used before, or its time is over, or it is of another cluster; make one with quorate cluster add"
+    )]
+    TokenUnknown,
+    /// What is planned for a member already, or has become of it, does not go with what was asked.
+    #[error("{0}")]
+    MemberConflict(String),
 }

@@ -9,9 +9,11 @@ use crate::{
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 
 mod cache;
+mod member;
 mod queue;
 
 pub(crate) use cache::*;
+pub(crate) use member::*;
 pub use queue::*;
 
 /// The group's clocks and counters; one row, written once per entry.

@@ -30,6 +30,30 @@ pub struct Identity {
     pub node_id: NodeId,
     /// Random, made with the directory: tells it from another one of the same node id.
     pub uuid: Uuid,
+    /// It was made to join a cluster and must not found one. Its node id is 0 until the cluster has
+    /// given it one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub joins: bool,
+    /// The node was removed from its cluster.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub left: bool,
+}
+
+// The signature is the one serde calls.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+/// Who opens a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opener {
+    /// This node: the directory of another one is refused.
+    Node(NodeId),
+    /// Whichever node it belongs to; a new one becomes this node's.
+    Whoever(NodeId),
+    /// Whichever node it belongs to; a new one is to join a cluster, which says its id.
+    Joiner,
 }
 
 /// A node's data directory, locked against other processes for as long as this lives.
@@ -46,24 +70,45 @@ impl Directory {
     /// a new random uuid.
     ///
     /// # Errors
-    /// When it belongs to another node, is in use by another process, was written by another
-    /// version, holds something else, or can't be read.
-    pub fn open(path: &Path, node_id: NodeId) -> Result<Self, Error> {
+    /// When it belongs to another node, or to one that was removed from its cluster, is in use by
+    /// another process, was written by another version, holds something else, or can't be read.
+    pub fn open(path: &Path, opener: Opener) -> Result<Self, Error> {
         create_dir_durable(path)?;
         let lock = lock(path)?;
         let identity = match read(path)? {
             Some(identity) => identity,
             None => {
                 check_empty(path)?;
-                let identity =
-                    Identity { format: FORMAT, cluster_id: None, node_id, uuid: Uuid::new_v4() };
+                let (node_id, joins) = match opener {
+                    Opener::Node(node_id) | Opener::Whoever(node_id) => (node_id, false),
+                    Opener::Joiner => (NodeId(0), true),
+                };
+                let uuid = Uuid::new_v4();
+                let identity = Identity {
+                    format: FORMAT,
+                    cluster_id: None,
+                    node_id,
+                    uuid,
+                    joins,
+                    left: false,
+                };
                 write(path, &identity)?;
                 identity
             }
         };
-        if identity.node_id != node_id {
-            let cluster = identity.cluster_id.as_deref();
-            let cluster = cluster.map_or_else(String::new, |id| format!(" of cluster {id}"));
+        let cluster = identity.cluster_id.as_deref();
+        let cluster = cluster.map_or_else(String::new, |id| format!(" of cluster {id}"));
+        if identity.left {
+            return Err(Error::Identity(format!(
+                "directory {} belongs to node {}, which was removed{cluster}, and is of no use any \
+                 more. To have a node here again, start it with an empty directory and --join",
+                path.display(),
+                identity.node_id
+            )));
+        }
+        if let Opener::Node(node_id) = opener
+            && identity.node_id != node_id
+        {
             return Err(Error::Identity(format!(
                 "directory {} belongs to node {}{cluster}, not to node {node_id}: start this node \
                  with --node-id {}, or give it a directory of its own",
@@ -94,6 +139,36 @@ impl Directory {
         self.identity.cluster_id.is_none()
     }
 
+    /// Takes the id that the cluster has given the node; durable when it returns.
+    ///
+    /// # Errors
+    /// When it has another one, or the device fails.
+    pub fn set_node(&mut self, node_id: NodeId) -> Result<(), Error> {
+        match self.identity.node_id {
+            known if known == node_id => Ok(()),
+            NodeId(0) => self.replace(Identity { node_id, ..self.identity.clone() }),
+            known => Err(Error::Identity(format!(
+                "directory {} belongs to node {known}, and the cluster calls it node {node_id}: give \
+                 the node an empty directory to join another cluster",
+                self.path.display()
+            ))),
+        }
+    }
+
+    /// The node was removed from its cluster; durable when it returns.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn set_left(&mut self) -> Result<(), Error> {
+        self.replace(Identity { left: true, ..self.identity.clone() })
+    }
+
+    fn replace(&mut self, identity: Identity) -> Result<(), Error> {
+        write(&self.path, &identity)?;
+        self.identity = identity;
+        Ok(())
+    }
+
     /// Makes the node part of a cluster, for good; durable when it returns.
     ///
     /// # Errors
@@ -106,13 +181,10 @@ impl Directory {
                  node an empty directory to become part of another cluster",
                 self.path.display()
             ))),
-            None => {
-                let identity =
-                    Identity { cluster_id: Some(cluster_id.to_owned()), ..self.identity.clone() };
-                write(&self.path, &identity)?;
-                self.identity = identity;
-                Ok(())
-            }
+            None => self.replace(Identity {
+                cluster_id: Some(cluster_id.to_owned()),
+                ..self.identity.clone()
+            }),
         }
     }
 }
@@ -209,6 +281,8 @@ mod tests {
             cluster_id: None,
             node_id: NodeId(2),
             uuid: Uuid::from_u128(0x0123_4567_89ab_4def_8123_4567_89ab_cdef),
+            joins: false,
+            left: false,
         };
         let new = r#"{
   "format": 1,

@@ -5,7 +5,9 @@ use crate::wire::{uuid_in, uuid_out};
 use prost::Message as _;
 use quorate_proto::{metadata, peer as pb};
 use quorate_state::{GroupId, Membership, NodeId};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::time::Duration;
+use tokio::time::Instant;
 use tonic::metadata::{BinaryMetadataKey, MetadataMap, MetadataValue};
 use tonic::{Request, Status};
 
@@ -21,6 +23,8 @@ pub(crate) struct Me {
     membership: RwLock<Arc<Membership>>,
     /// Ids of `--initial-cluster`, who may make first contact while this node has no cluster.
     initial: Vec<NodeId>,
+    /// When a leader was heard last, or the node started.
+    heard_at: Mutex<Instant>,
 }
 
 impl Me {
@@ -38,6 +42,7 @@ impl Me {
             cluster_id: OnceLock::new(),
             membership: RwLock::default(),
             initial,
+            heard_at: Mutex::new(Instant::now()),
         };
         if let Some(id) = cluster_id {
             me.join(&id);
@@ -52,6 +57,16 @@ impl Me {
     /// Sets the cluster; the first call wins.
     pub(crate) fn join(&self, cluster_id: &str) {
         let _ = self.cluster_id.set(cluster_id.to_owned());
+    }
+
+    /// A leader has just been heard.
+    pub(crate) fn hears_leader(&self) {
+        *self.heard_at.lock().expect("no holder of this lock can panic") = Instant::now();
+    }
+
+    /// How long no leader was heard.
+    pub(crate) fn silence(&self) -> Duration {
+        self.heard_at.lock().expect("no holder of this lock can panic").elapsed()
     }
 
     pub(crate) fn membership(&self) -> Arc<Membership> {

@@ -9,6 +9,7 @@ use crate::wire;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use quorate_proto::peer::{self as pb, peer_service_server::PeerService};
+use quorate_state::{MemberIdentity, NodeId, query};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -25,6 +26,10 @@ impl Service {
     }
 }
 
+fn unreadable(error: quorate_state::Fatal) -> Status {
+    Status::internal(error.to_string())
+}
+
 fn stopped(error: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("consensus has stopped on this node: {error}"))
 }
@@ -33,8 +38,18 @@ fn stopped(error: impl std::fmt::Display) -> Status {
 impl PeerService for Service {
     async fn probe(
         &self,
-        _request: Request<pb::ProbeRequest>,
+        request: Request<pb::ProbeRequest>,
     ) -> Result<Response<pb::ProbeResponse>, Status> {
+        let request = request.into_inner();
+        let has_left = match wire::uuid_in(&request.from_uuid) {
+            Ok(uuid) => {
+                let member = MemberIdentity { node: NodeId(request.from_node), uuid };
+                let view = self.replica.stale();
+                query::has_left(&*view.tables, self.replica.group(), member).map_err(unreadable)?
+            }
+            // It is of an older version, or asks about nothing.
+            Err(_) => false,
+        };
         let membership = self.me.membership();
         Ok(Response::new(pb::ProbeResponse {
             cluster_id: self.me.cluster_id().unwrap_or_default().to_owned(),
@@ -49,6 +64,7 @@ impl PeerService for Service {
                     uuid: wire::uuid_out(member.uuid),
                 })
                 .collect(),
+            has_left,
         }))
     }
 
@@ -74,6 +90,7 @@ impl PeerService for Service {
     ) -> Result<Response<pb::AppendResponse>, Status> {
         self.me.check(&request)?;
         let request = wire::append_in(request.into_inner())?;
+        self.me.hears_leader();
         let mut results =
             Box::pin(self.replica.raft().stream_append(futures::stream::once(async { request })));
         match results.next().await {

@@ -67,6 +67,17 @@ pub struct StorageSizes {
     pub tail_cache_bytes: usize,
 }
 
+/// How a node joins a cluster that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// Where clients reach nodes of it.
+    pub endpoints: Vec<Address>,
+    /// What it shows to be let in.
+    pub token: Option<String>,
+    /// Whether it stays without a vote.
+    pub learner: bool,
+}
+
 /// A valid configuration of one node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -88,6 +99,10 @@ pub struct Config {
     pub http_advertise: Option<Address>,
     /// The nodes that found the cluster with their peer addresses; this node is among them.
     pub initial_cluster: BTreeMap<NodeId, Address>,
+    /// Whether `node_id` was given, rather than a default.
+    pub node_id_said: bool,
+    /// The cluster it joins, if it is to join one.
+    pub join: Option<Join>,
     /// Whether a new directory may found a cluster. Not when the node was given an id but no list:
     /// then it is a member of some cluster whose directory is lost or mistyped, and a new cluster
     /// of its own would take writes at the old one's address.
@@ -181,6 +196,8 @@ impl Resolver {
             peer_advertise,
             http_advertise,
             initial_cluster,
+            node_id_said: self.said("node_id"),
+            join: self.join()?,
             may_found: self.said("initial_cluster") || !self.said("node_id"),
             log_format: self.read("log_format", |text| match text {
                 "text" => Ok(LogFormat::Text),
@@ -284,6 +301,29 @@ impl Resolver {
                 &format!("{listen} stands for every address of this machine; say with {name} at which one others reach it"),
             )),
             _ => Ok(advertise),
+        }
+    }
+
+    fn join(&self) -> Result<Option<Join>, ConfigError> {
+        let parse = |text: &str| -> Result<Vec<Address>, String> {
+            text.split(',').map(|one| one.trim().parse::<Address>()).collect()
+        };
+        let endpoints = self.optional("join", parse)?;
+        let token = self.optional("join_token", |text| Ok(text.to_owned()))?;
+        let learner = self.parse::<bool>("learner")?;
+        match endpoints {
+            Some(_) if self.said("initial_cluster") => Err(self.wrong(
+                "join",
+                "initial_cluster is given as well: a node either founds a cluster with others, or \
+                 joins one that is there",
+            )),
+            Some(endpoints) => Ok(Some(Join { endpoints, token, learner })),
+            None if token.is_some() => {
+                Err(self.wrong("join_token", "there is no join, so nobody to show it to"))
+            }
+            None if learner => Err(self
+                .wrong("learner", "only a node that joins a cluster may have no vote: give join")),
+            None => Ok(None),
         }
     }
 

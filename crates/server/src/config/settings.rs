@@ -110,6 +110,25 @@ pub static SETTINGS: &[Setting] = &[
         "ID=HOST:PORT,…",
         "Ids and peer addresses of the nodes that found the cluster, the same list on each; ignored once there is data. By default this node alone",
     ),
+    text(
+        "join",
+        None,
+        "HOST:PORT,…",
+        "Client addresses of nodes of a cluster that is there: this node joins it, under an id that it is given, and votes once it has caught up; ignored once there is data",
+    ),
+    text(
+        "join_token",
+        None,
+        "TOKEN",
+        "What quorate cluster add printed; a cluster that listens on loopback only lets nodes join without it",
+    ),
+    Setting {
+        name: "learner",
+        kind: Kind::Switch,
+        default: Some("false"),
+        placeholder: "BOOL",
+        help: "Join without a vote",
+    },
     Setting {
         name: "insecure",
         kind: Kind::Switch,

@@ -1,6 +1,6 @@
 //! The cluster as this node sees it: answered by any live node, without a quorum.
 
-use super::{Context, Deadline, Refused, blocking};
+use super::{Context, Deadline, Refused, blocking, members};
 use crate::wire;
 use quorate_consensus::{Failure, Reason};
 use quorate_proto::v1;
@@ -42,10 +42,13 @@ impl ClusterService for Service {
         let replica = &self.0.replica;
         wire::group(request.into_inner().group_id, replica.group()).map_err(Refused::from)?;
         let membership = replica.membership();
+        let plans = query::member_plans(&*replica.stale().tables, replica.group());
+        let plans = plans.map_err(Refused::from)?;
         Ok(Response::new(v1::MembersResponse {
             members: wire::cluster::members(&membership, |node| replica.client_addr(node)),
             leader_id: replica.leader().map(|leader| leader.0),
             cluster_id: replica.cluster_id(),
+            plans: plans.into_iter().map(|plan| wire::cluster::plan(plan, &membership)).collect(),
         }))
     }
 
@@ -98,5 +101,32 @@ impl ClusterService for Service {
         let transferred = replica.transfer_leader(to, deadline.remaining()).await;
         let leader = transferred.map_err(Refused::from)?;
         Ok(Response::new(v1::TransferLeaderResponse { leader_id: leader.0 }))
+    }
+
+    async fn invite(
+        &self,
+        request: Request<v1::InviteRequest>,
+    ) -> Result<Response<v1::InviteResponse>, Status> {
+        let deadline = Deadline::of(request.metadata());
+        let invited = members::invite(&self.0, request.into_inner(), deadline).await;
+        Ok(Response::new(invited?))
+    }
+
+    async fn join(
+        &self,
+        request: Request<v1::JoinRequest>,
+    ) -> Result<Response<v1::JoinResponse>, Status> {
+        let deadline = Deadline::of(request.metadata());
+        let joined = members::join(&self.0, request.into_inner(), deadline).await;
+        Ok(Response::new(joined?))
+    }
+
+    async fn change_member(
+        &self,
+        request: Request<v1::ChangeMemberRequest>,
+    ) -> Result<Response<v1::ChangeMemberResponse>, Status> {
+        let deadline = Deadline::of(request.metadata());
+        members::change(&self.0, request.into_inner(), deadline).await?;
+        Ok(Response::new(v1::ChangeMemberResponse {}))
     }
 }

@@ -17,6 +17,7 @@ mod list_stream;
 mod lock;
 mod lock_wait;
 mod lock_watch;
+mod members;
 mod pipeline;
 mod queue;
 mod queue_consume;
@@ -96,6 +97,7 @@ pub(crate) struct Context {
     leader: Arc<LeaderAddress>,
     counters: Arc<Counters>,
     slow_reader_max: Duration,
+    joins_without_token: bool,
     watches: Watches,
     bus: Bus,
     cache: Cache,
@@ -122,6 +124,7 @@ impl Context {
         limits: Limits,
         counters: Arc<Counters>,
         slow_reader_max: Duration,
+        joins_without_token: bool,
         stop: CancellationToken,
     ) -> (Self, mpsc::Receiver<Stray>) {
         let watches = Watches::new(replica.clone(), Arc::clone(&counters), stop.clone());
@@ -134,6 +137,7 @@ impl Context {
             leader: Arc::default(),
             counters,
             slow_reader_max,
+            joins_without_token,
             watches,
             bus,
             cache,

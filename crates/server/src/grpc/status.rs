@@ -268,6 +268,8 @@ fn rejected(rejection: &Rejection) -> Row {
         Rejection::JobUnknown { .. } => (Code::NotFound, "JOB_UNKNOWN", NOT_APPLIED),
         Rejection::JobLeaseLost { .. } => (Code::FailedPrecondition, "JOB_LEASE_LOST", NOT_APPLIED),
         Rejection::ConsumerGone(_) => (Code::NotFound, "CONSUMER_GONE", NOT_APPLIED),
+        Rejection::TokenUnknown => (Code::PermissionDenied, "JOIN_TOKEN_UNKNOWN", NOT_APPLIED),
+        Rejection::MemberConflict(_) => (Code::FailedPrecondition, "MEMBER_CONFLICT", NOT_APPLIED),
     };
     Row { code, reason, outcome, message: rejection.to_string(), version }
 }

@@ -4,6 +4,7 @@ use super::{Invalid, invalid};
 use quorate_consensus::{Counters, NodeStatus, Role};
 use quorate_proto::v1;
 use quorate_state::limits::Limits;
+use quorate_state::query::{MemberPlan, Planned};
 use quorate_state::{Membership, NodeId};
 
 /// One member's line in a status: what it said, or why it said nothing.
@@ -43,6 +44,28 @@ fn role(role: Role) -> v1::Role {
         Role::Candidate => v1::Role::Candidate,
         Role::Learner => v1::Role::Learner,
         Role::Shutdown => v1::Role::Shutdown,
+    }
+}
+
+/// What is planned for a member.
+pub(crate) fn plan(plan: MemberPlan, membership: &Membership) -> v1::MemberPlan {
+    let MemberPlan { member, what } = plan;
+    let known = membership.nodes.get(&member.node).map(|member| member.peer_addr.clone());
+    let (aim, replaces, peer_addr) = match what {
+        Planned::Join { member, learner: true, .. } => {
+            (v1::MemberAim::Learner, None, Some(member.peer_addr))
+        }
+        Planned::Join { member, replaces, .. } => {
+            (v1::MemberAim::Voter, replaces, Some(member.peer_addr))
+        }
+        Planned::Promote { replaces } => (v1::MemberAim::Voter, replaces, known),
+        Planned::Remove => (v1::MemberAim::Gone, None, known),
+    };
+    v1::MemberPlan {
+        node_id: member.node.0,
+        aim: aim.into(),
+        replaces_node_id: replaces.map_or(0, |replaced| replaced.node.0),
+        peer_addr: peer_addr.unwrap_or_default(),
     }
 }
 

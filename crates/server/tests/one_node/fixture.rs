@@ -65,6 +65,7 @@ impl Fixture {
             node: NodeId(1),
             uuid: 7,
             cluster_id: None,
+            joins: None,
             initial_cluster: BTreeMap::from([(NodeId(1), "node-1:8812".to_owned())]),
             peer_addr: "node-1:8812".to_owned(),
             client_addr: "node-1:8811".to_owned(),
@@ -77,6 +78,7 @@ impl Fixture {
             wall: Arc::new(SystemClock),
             limits: Limits::default(),
             joined: Box::new(|_| Ok(())),
+            left: Box::new(|| Ok(())),
         })
         .await
         .unwrap();

@@ -102,7 +102,8 @@ async fn a_method_that_does_not_exist_says_so() {
     let fixture = Fixture::start().await;
     // The private service is not offered on the client port.
     let mut client = peer::peer_service_client::PeerServiceClient::new(fixture.channel().await);
-    let status = client.probe(peer::ProbeRequest { from_node: 2 }).await.unwrap_err();
+    let status =
+        client.probe(peer::ProbeRequest { from_node: 2, ..Default::default() }).await.unwrap_err();
     assert_eq!(seen(&status), (Code::Unimplemented, "UNIMPLEMENTED", "not_applied"));
 }
 

@@ -3,6 +3,7 @@
 use super::{
     Clock, DeadlineKind, Key, META_CACHE, META_DIGEST, META_HISTORY, META_QUEUES, META_ROW, table,
 };
+use crate::limits::TOKEN_HASH_BYTES;
 use crate::{
     ConsumerId, Era, GroupId, HistoryPosition, JobId, LogIndex, NodeId, QueueId, Revision,
     SessionId, TicketId,
@@ -42,6 +43,7 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
                 10 => DeadlineKind::Cache,
                 11 => DeadlineKind::CacheBuild,
                 12 => DeadlineKind::CacheTag,
+                13 => DeadlineKind::Invitation,
                 _ => return None,
             };
             Key::Deadline { clock, deadline_ms, kind, id }
@@ -118,6 +120,11 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
             let (namespace, key) = parse_named(rest)?;
             Key::CacheBuild { namespace, key }
         }
+        table::MEMBER => match parse_u64(rest)? {
+            (node, []) => Key::Member(NodeId(node)),
+            _ => return None,
+        },
+        table::INVITATION if rest.len() == TOKEN_HASH_BYTES => Key::Invitation(rest),
         _ => return None,
     })
 }

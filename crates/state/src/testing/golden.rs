@@ -57,8 +57,8 @@ const MANY_PER_ENTRY: usize = 500;
 type Text = Result<String, Box<dyn Error>>;
 
 /// The areas that have scripts.
-pub const AREAS: [&str; 8] =
-    ["cache", "clock", "dedupe", "history", "kv", "lock", "queue", "session"];
+pub const AREAS: [&str; 9] =
+    ["cache", "clock", "cluster", "dedupe", "history", "kv", "lock", "queue", "session"];
 
 /// Runs every script of an area over tables that `make` makes.
 ///

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 mod cache;
+pub(crate) mod member;
 mod queue;
 mod row;
 
@@ -144,6 +145,7 @@ pub(crate) fn outcome(outcome: &Outcome, names: &Names) -> String {
         | Outcome::CacheBuildEnd { .. }
         | Outcome::CacheEvict { .. }
         | Outcome::CacheResize { .. } => cache::outcome(outcome),
+        Outcome::MemberJoin { node } => format!("joins as node {node}"),
         Outcome::AppliedResultDropped => "applied before, result dropped".to_owned(),
         Outcome::Transaction { failed_condition, operated, revision: at } => {
             let branch = match failed_condition {
@@ -223,6 +225,8 @@ fn rejection(why: &Rejection, names: &Names) -> String {
         Rejection::ConsumerGone(_) => "ConsumerGone",
         Rejection::BuildLeaseLost { .. } => "BuildLeaseLost",
         Rejection::CacheFull { .. } => "CacheFull",
+        Rejection::TokenUnknown => "TokenUnknown",
+        Rejection::MemberConflict(_) => "MemberConflict",
     };
     format!("rejected {kind}: {why}")
 }

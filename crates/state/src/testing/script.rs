@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 mod cache;
+mod member;
 mod queue;
 
 type Parsed<T> = Result<T, Box<dyn Error>>;
@@ -79,6 +80,7 @@ pub(crate) fn envelope(
         "lock" => lock(&mut args, sessions)?,
         "queue" => queue::queue(&mut args)?,
         "cache" => cache::cache(&mut args)?,
+        "cluster" => member::member(&mut args)?,
         "schedule" => queue::schedule(&mut args)?,
         "consumer" => queue::consumer(&mut args, sessions)?,
         "checkpoint" => {

@@ -13,6 +13,11 @@ fn clock_scripts() {
 }
 
 #[test]
+fn cluster_scripts() {
+    golden::run_area("cluster", InMemory::default);
+}
+
+#[test]
 fn dedupe_scripts() {
     golden::run_area("dedupe", InMemory::default);
 }

@@ -43,6 +43,8 @@ enum Made {
     CacheTag(String, String),
     CacheTagged(String, String, Vec<u8>),
     CacheBuild(String, Vec<u8>),
+    Member(u64),
+    Invitation([u8; 32]),
     /// Of a queue, or of what belongs to one, or of the cache; by the wall clock or not.
     QueueDeadline(bool, u64, Box<Made>),
 }
@@ -102,6 +104,8 @@ impl Made {
                 keys::cache_tagged(group, namespace, tag, key)
             }
             Self::CacheBuild(namespace, key) => keys::cache_build(group, namespace, key),
+            Self::Member(node) => keys::member(group, NodeId(*node)),
+            Self::Invitation(hash) => keys::invitation(group, hash),
             Self::QueueDeadline(wall, at_ms, of) => {
                 let clock = if *wall { Clock::Wall } else { Clock::Lease };
                 let kind = match **of {
@@ -114,6 +118,7 @@ impl Made {
                     Self::Cache(..) => DeadlineKind::Cache,
                     Self::CacheTag(..) => DeadlineKind::CacheTag,
                     Self::CacheBuild(..) => DeadlineKind::CacheBuild,
+                    Self::Invitation(_) => DeadlineKind::Invitation,
                     _ => panic!("{of:?} has no deadline of these"),
                 };
                 keys::deadline(group, clock, *at_ms, kind, &of.bytes(group))
@@ -137,7 +142,8 @@ impl Made {
                     | Self::Schedule(..)
                     | Self::Cache(..)
                     | Self::CacheTag(..)
-                    | Self::CacheBuild(..)) => Self::QueueDeadline(wall, deadline_ms, Box::new(of)),
+                    | Self::CacheBuild(..)
+                    | Self::Invitation(_)) => Self::QueueDeadline(wall, deadline_ms, Box::new(of)),
                     _ if wall => return None,
                     Self::Kv(namespace, key) => Self::KvDeadline(deadline_ms, namespace, key),
                     Self::Idempotency(namespace, key) => {
@@ -184,6 +190,8 @@ impl Made {
             Key::CacheBuild { namespace, key } => {
                 Self::CacheBuild(namespace.to_owned(), key.to_vec())
             }
+            Key::Member(node) => Self::Member(node.0),
+            Key::Invitation(hash) => Self::Invitation(hash.try_into().ok()?),
         })
     }
 
@@ -217,6 +225,8 @@ impl Made {
             Self::CacheTag(..) => keys::table::CACHE_TAG,
             Self::CacheTagged(..) => keys::table::CACHE_TAGGED,
             Self::CacheBuild(..) => keys::table::CACHE_BUILD,
+            Self::Member(_) => keys::table::MEMBER,
+            Self::Invitation(_) => keys::table::INVITATION,
             Self::QueueDeadline(false, ..) => keys::table::DEADLINE,
             Self::QueueDeadline(true, ..) => keys::table::WALL_DEADLINE,
         }
@@ -252,6 +262,7 @@ fn made() -> impl Strategy<Value = Made> {
         ("[ab]{0,3}", name()).prop_map(|(n, k)| Made::Idempotency(n, k)),
         (number(), "[ab]{0,3}", name()).prop_map(|(d, n, k)| Made::IdempotencyDeadline(d, n, k)),
         number().prop_map(Made::MemberAddr),
+        number().prop_map(Made::Member),
         Just(Made::HistoryMeta),
         (number(), event()).prop_map(|(revision, event)| Made::History(revision, event)),
         (number(), "[ab]{0,3}", name()).prop_map(|(s, n, k)| Made::SessionKey(s, n, k)),
@@ -281,6 +292,7 @@ fn has_queue_deadline() -> impl Strategy<Value = Made> {
         ("[ab]{0,3}", name()).prop_map(|(n, k)| Made::Cache(n, k)),
         ("[ab]{0,3}", "[ab\u{e9}]{0,3}").prop_map(|(n, t)| Made::CacheTag(n, t)),
         ("[ab]{0,3}", name()).prop_map(|(n, k)| Made::CacheBuild(n, k)),
+        any::<[u8; 32]>().prop_map(Made::Invitation),
     ]
 }
 
@@ -296,7 +308,7 @@ fn keys_parse_to_what_they_were_made_of() {
 
 #[test]
 fn any_bytes_parse_or_do_not() {
-    let bytes = (0..27u8, vec(any::<u8>(), 0..40));
+    let bytes = (0..29u8, vec(any::<u8>(), 0..40));
     property("any_bytes_parse_or_do_not", 2_000, &bytes, |(table, rest)| {
         let key: Vec<u8> = [0, 0, 0, 1, table].into_iter().chain(rest).collect();
         // What parses is made of what it parses to: no two keys mean the same.

@@ -3,20 +3,20 @@
 use crate::support::{GROUP, tuning};
 use quorate_state::NodeId;
 use quorate_storage::Stores;
-use quorate_storage::identity::Directory;
+use quorate_storage::identity::{Directory, Opener};
 use quorate_storage::memory::{DiskModel, MemoryDisk};
 use std::fs;
 use std::path::Path;
 
 fn refused(path: &Path, node: u64) -> String {
-    Directory::open(path, NodeId(node)).expect_err("it must not open").to_string()
+    Directory::open(path, Opener::Node(NodeId(node))).expect_err("it must not open").to_string()
 }
 
 #[test]
 fn a_new_directory_gets_an_identity_that_stays() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("deep/below");
-    let mut directory = Directory::open(&path, NodeId(1)).expect("it is created");
+    let mut directory = Directory::open(&path, Opener::Node(NodeId(1))).expect("it is created");
     assert!(directory.is_new());
     let uuid = directory.identity().uuid;
     directory.set_cluster("c-1").expect("stored");
@@ -24,34 +24,36 @@ fn a_new_directory_gets_an_identity_that_stays() {
     let error = directory.set_cluster("c-2").expect_err("it is part of c-1").to_string();
     assert!(error.contains("belongs to cluster c-1, not to cluster c-2"), "{error}");
     drop(directory);
-    let directory = Directory::open(&path, NodeId(1)).expect("it opens");
+    let directory = Directory::open(&path, Opener::Node(NodeId(1))).expect("it opens");
     assert!(!directory.is_new());
     assert_eq!(directory.identity().uuid, uuid);
     assert_eq!(directory.identity().cluster_id.as_deref(), Some("c-1"));
-    let other = Directory::open(&dir.path().join("other"), NodeId(1)).expect("it is created");
+    let other =
+        Directory::open(&dir.path().join("other"), Opener::Node(NodeId(1))).expect("it is created");
     assert_ne!(other.identity().uuid, uuid);
 }
 
 #[test]
 fn another_nodes_directory_is_refused() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let mut directory = Directory::open(dir.path(), NodeId(2)).expect("it is created");
+    let mut directory =
+        Directory::open(dir.path(), Opener::Node(NodeId(2))).expect("it is created");
     directory.set_cluster("abc").expect("stored");
     drop(directory);
     let error = refused(dir.path(), 1);
     assert!(error.contains("belongs to node 2 of cluster abc, not to node 1"), "{error}");
     assert!(error.contains("--node-id 2"), "{error}");
-    Directory::open(dir.path(), NodeId(2)).expect("it is still usable");
+    Directory::open(dir.path(), Opener::Node(NodeId(2))).expect("it is still usable");
 }
 
 #[test]
 fn one_process_at_a_time() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let first = Directory::open(dir.path(), NodeId(1)).expect("it is created");
+    let first = Directory::open(dir.path(), Opener::Node(NodeId(1))).expect("it is created");
     let error = refused(dir.path(), 1);
     assert!(error.contains(&format!("in use by process {}", std::process::id())), "{error}");
     drop(first);
-    Directory::open(dir.path(), NodeId(1)).expect("the lock is free");
+    Directory::open(dir.path(), Opener::Node(NodeId(1))).expect("the lock is free");
 }
 
 #[test]
@@ -71,13 +73,13 @@ fn a_first_start_that_was_cut_short_is_repeated() {
     fs::write(dir.path().join("LOCK"), b"4711").expect("written");
     fs::write(dir.path().join("identity.json.tmp"), b"{").expect("written");
     fs::create_dir(dir.path().join("lost+found")).expect("created");
-    assert!(Directory::open(dir.path(), NodeId(1)).expect("it is created").is_new());
+    assert!(Directory::open(dir.path(), Opener::Node(NodeId(1))).expect("it is created").is_new());
 }
 
 #[test]
 fn other_formats_and_damage_are_told() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    drop(Directory::open(dir.path(), NodeId(1)).expect("it is created"));
+    drop(Directory::open(dir.path(), Opener::Node(NodeId(1))).expect("it is created"));
     let path = dir.path().join("identity.json");
     let content = fs::read_to_string(&path).expect("readable");
     fs::write(&path, content.replace("\"format\": 1", "\"format\": 2")).expect("written");
@@ -87,7 +89,7 @@ fn other_formats_and_damage_are_told() {
         assert!(refused(dir.path(), 1).contains("identity.json"), "{}", refused(dir.path(), 1));
     }
     fs::write(&path, content).expect("written");
-    Directory::open(dir.path(), NodeId(1)).expect("it is whole again");
+    Directory::open(dir.path(), Opener::Node(NodeId(1))).expect("it is whole again");
 }
 
 #[test]

@@ -145,6 +145,11 @@ fn golden_scripts_of_the_clocks() {
 }
 
 #[test]
+fn cluster_scripts() {
+    golden_scripts("cluster");
+}
+
+#[test]
 fn golden_scripts_of_repeated_requests() {
     golden_scripts("dedupe");
 }
@@ -181,6 +186,7 @@ fn queue_scripts() {
 
 #[test]
 fn no_area_of_golden_scripts_is_left_out() {
-    let areas = ["cache", "clock", "dedupe", "history", "kv", "lock", "queue", "session"];
+    let areas =
+        ["cache", "clock", "cluster", "dedupe", "history", "kv", "lock", "queue", "session"];
     assert_eq!(golden::AREAS, areas);
 }

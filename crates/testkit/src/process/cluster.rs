@@ -1,7 +1,7 @@
 //! The cluster: which nodes there are, what is done to them, what they have come to.
 
 use super::logs::LogScan;
-use super::node::{Node, Ports};
+use super::node::{Node, Origin, Ports};
 use super::options::{KEEP_ENV, Options};
 use super::status;
 use anyhow::{Context as _, Result, bail};
@@ -27,6 +27,11 @@ const STARTS_MAX: usize = 3;
 /// A cluster of `quorate serve` processes. See the [module](super) for what it guarantees.
 pub struct ProcessCluster {
     nodes: BTreeMap<NodeId, Node>,
+    options: Options,
+    /// The id that was given out last.
+    newest: NodeId,
+    /// Logs of nodes that were let go.
+    old_logs: Vec<PathBuf>,
     /// `None` only while it is dropped.
     directory: Option<TempDir>,
     deadline: Duration,
@@ -75,10 +80,14 @@ impl ProcessCluster {
         let peers = ports.iter().map(|(id, ports)| format!("{id}={}", ports.peer.addr()));
         let initial_cluster = peers.collect::<Vec<_>>().join(",");
         let nodes = ports.into_iter().map(|(id, ports)| {
-            (id, Node::new(id, binary, options, directory.path(), ports, &initial_cluster))
+            let origin = Origin::Founds { initial_cluster: &initial_cluster };
+            (id, Node::new(id, binary, options, directory.path(), ports, origin))
         });
         Ok(Self {
             nodes: nodes.collect(),
+            options: options.clone(),
+            newest: options.nodes,
+            old_logs: Vec::new(),
             deadline: options.deadline,
             panics_allowed: options.panics_allowed,
             failed: AtomicBool::new(false),
@@ -135,7 +144,7 @@ impl ProcessCluster {
 
     /// The logs of all nodes.
     pub fn logs(&self) -> LogScan {
-        LogScan::new(self.nodes.values().map(Node::log_path))
+        LogScan::new(self.nodes.values().map(Node::log_path).chain(self.old_logs.iter().cloned()))
     }
 
     /// The process id of a node that was started and whose end was not seen.
@@ -249,6 +258,51 @@ impl ProcessCluster {
     pub fn spawn(&mut self, id: NodeId) -> Result<()> {
         let result = self.node_mut(id).spawn();
         self.noted(result)
+    }
+
+    /// Starts one more node, which joins through all the others, with these arguments beside the usual
+    /// ones, and does not wait for it. It is called by the id that the cluster gives it, if that has
+    /// had no other nodes than these.
+    ///
+    /// # Errors
+    /// When the system can't start it.
+    pub fn join(&mut self, arguments: &[&str]) -> Result<NodeId> {
+        let endpoints = self.endpoints().join(",");
+        let highest = self.nodes.keys().next_back().copied().unwrap_or(0);
+        let id = self.newest.max(highest) + 1;
+        self.newest = id;
+        let mut options = self.options.clone();
+        options.arguments.extend(arguments.iter().map(Into::into));
+        let binary = options.binary.clone().context("the options name no binary")?;
+        let origin = Origin::Joins { endpoints: &endpoints };
+        let node = Node::new(id, &binary, &options, self.directory(), Ports::take()?, origin);
+        self.nodes.insert(id, node);
+        self.spawn(id)?;
+        Ok(id)
+    }
+
+    /// Waits until a node that was started listens for clients.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn wait_listening(&mut self, id: NodeId) -> Result<()> {
+        let deadline = self.deadline;
+        let result = self.node_mut(id).wait_listening(deadline).await;
+        self.noted(result)
+    }
+
+    /// Lets a node go that has ended: it belongs to the cluster no more.
+    ///
+    /// # Errors
+    /// When it runs.
+    pub fn let_go(&mut self, id: NodeId) -> Result<()> {
+        if self.is_running(id)? {
+            return self.noted(Err(anyhow::anyhow!("node {id} runs, so it can't be let go")));
+        }
+        if let Some(node) = self.nodes.remove(&id) {
+            self.old_logs.push(node.log_path());
+        }
+        Ok(())
     }
 
     /// Waits until a node ends by itself.

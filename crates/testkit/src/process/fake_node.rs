@@ -3,7 +3,8 @@
 
 use quorate_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
 use quorate_proto::v1::{
-    CountersRequest, CountersResponse, HashStateRequest, HashStateResponse, MembersRequest,
+    ChangeMemberRequest, ChangeMemberResponse, CountersRequest, CountersResponse, HashStateRequest,
+    HashStateResponse, InviteRequest, InviteResponse, JoinRequest, JoinResponse, MembersRequest,
     MembersResponse, StatusRequest, StatusResponse, TransferLeaderRequest, TransferLeaderResponse,
 };
 use std::io::Write as _;
@@ -62,6 +63,21 @@ impl ClusterService for FakeNode {
             }
         }
         Err(Status::unavailable("nobody listens"))
+    }
+
+    async fn invite(&self, _: Request<InviteRequest>) -> Result<Response<InviteResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn join(&self, _: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn change_member(
+        &self,
+        _: Request<ChangeMemberRequest>,
+    ) -> Result<Response<ChangeMemberResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
     }
 
     async fn members(

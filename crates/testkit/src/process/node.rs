@@ -32,6 +32,14 @@ impl Ports {
     }
 }
 
+/// How a node comes to its cluster.
+pub(super) enum Origin<'a> {
+    /// With these, the same for all of them.
+    Founds { initial_cluster: &'a str },
+    /// It asks these.
+    Joins { endpoints: &'a str },
+}
+
 pub(super) struct Node {
     id: NodeId,
     binary: PathBuf,
@@ -45,14 +53,14 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// `directory` is that of the cluster; `initial_cluster` is the same for all nodes.
+    /// `directory` is that of the cluster.
     pub(super) fn new(
         id: NodeId,
         binary: &Path,
         options: &Options,
         directory: &Path,
         ports: Ports,
-        initial_cluster: &str,
+        origin: Origin<'_>,
     ) -> Self {
         let mut node = Self {
             id,
@@ -64,16 +72,22 @@ impl Node {
             child: None,
             paused: false,
         };
-        let own: [(&str, OsString); 6] = [
-            ("--node-id", id.to_string().into()),
+        let own: [(&str, OsString); 4] = [
             ("--data-dir", node.data_dir().into()),
             ("--client-listen", node.client_addr().to_string().into()),
             ("--peer-listen", node.peer_addr().to_string().into()),
             ("--http-listen", node.http_addr().to_string().into()),
-            ("--initial-cluster", initial_cluster.into()),
         ];
+        let origin: Vec<(&str, OsString)> = match origin {
+            Origin::Founds { initial_cluster } => vec![
+                ("--node-id", id.to_string().into()),
+                ("--initial-cluster", initial_cluster.into()),
+            ],
+            Origin::Joins { endpoints } => vec![("--join", endpoints.into())],
+        };
         node.arguments.push("serve".into());
-        node.arguments.extend(own.into_iter().flat_map(|(flag, value)| [flag.into(), value]));
+        let own = origin.into_iter().chain(own);
+        node.arguments.extend(own.flat_map(|(flag, value)| [flag.into(), value]));
         node.arguments.extend_from_slice(&options.arguments);
         node.arguments.extend(options.node_arguments.get(&id).into_iter().flatten().cloned());
         node.environment.extend(options.node_environment.get(&id).into_iter().flatten().cloned());

@@ -111,6 +111,7 @@ impl Machine {
             node: self.id,
             uuid: self.uuid,
             cluster_id,
+            joins: None,
             initial_cluster,
             peer_addr: addr(self.host, PEER_PORT),
             client_addr: addr(self.host, CLIENT_PORT),
@@ -130,6 +131,7 @@ impl Machine {
                 *lock(&known) = Some(id.to_owned());
                 Ok(())
             }),
+            left: Box::new(|| Ok(())),
         });
         let node = Box::pin(node).await?;
         // Only now, as in a real process: until then clients are refused.
@@ -143,7 +145,7 @@ impl Machine {
         }
         let failed = tokio::select! {
             biased;
-            reason = server.failed() => Some(reason),
+            why = server.ended() => Some(why),
             asked = stopping => {
                 debug_assert!(asked.is_ok(), "only a crash drops the sender, and this task with it");
                 None

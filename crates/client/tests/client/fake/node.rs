@@ -428,7 +428,9 @@ impl ClusterService for Node {
             let member =
                 |(node_id, client_addr)| Member { node_id, client_addr, ..Member::default() };
             let members = (1..).zip(state.members()).map(member).collect();
-            Ok(MembersResponse { members, leader_id: None, cluster_id: "c".to_owned() })
+            let plan = MemberPlan { node_id: 9, replaces_node_id: 2, ..MemberPlan::default() };
+            let cluster_id = "c".to_owned();
+            Ok(MembersResponse { members, leader_id: None, cluster_id, plans: vec![plan] })
         };
         self.serve("members", head(&request, None, None), work).await
     }
@@ -455,5 +457,20 @@ impl ClusterService for Node {
         let leader_id = request.get_ref().node_id;
         let work = move |_: &State| Ok(TransferLeaderResponse { leader_id });
         self.serve("transfer_leader", head(&request, None, None), work).await
+    }
+
+    async fn invite(&self, _: Request<InviteRequest>) -> Result<Response<InviteResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn join(&self, _: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        Err(Status::unimplemented("clients do not join"))
+    }
+
+    async fn change_member(
+        &self,
+        _: Request<ChangeMemberRequest>,
+    ) -> Result<Response<ChangeMemberResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
     }
 }

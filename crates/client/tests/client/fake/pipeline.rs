@@ -115,6 +115,8 @@ async fn answer(node: &Arc<Node>, call: PipelineCall) -> PipelineResponse {
         | Call::QueuePutSchedule(_)
         | Call::QueueDeleteSchedule(_)
         | Call::QueueListSchedules(_)
+        | Call::ClusterInvite(_)
+        | Call::ClusterChangeMember(_)
         | Call::ClusterCounters(_) => Err(Status::unimplemented("no test asks for it")),
         Call::CacheGet(get) => make!(get, CacheGet by CacheService::get),
         Call::CacheSet(set) => make!(set, CacheSet by CacheService::set),

@@ -116,6 +116,8 @@ pub(super) async fn call_unary(
         Call::ClusterTransferLeader(asked) => {
             cluster!(asked, ClusterTransferLeader, transfer_leader)
         }
+        Call::ClusterInvite(asked) => cluster!(asked, ClusterInvite, invite),
+        Call::ClusterChangeMember(asked) => cluster!(asked, ClusterChangeMember, change_member),
         // Those go through the lane, or share a barrier, or wait, or are on their way already.
         Call::KvGet(_)
         | Call::KvSet(_)
@@ -183,6 +185,8 @@ pub(super) fn method(call: &Call) -> &'static str {
         Call::ClusterHashState(_) => "ClusterService/HashState",
         Call::ClusterCounters(_) => "ClusterService/Counters",
         Call::ClusterTransferLeader(_) => "ClusterService/TransferLeader",
+        Call::ClusterInvite(_) => "ClusterService/Invite",
+        Call::ClusterChangeMember(_) => "ClusterService/ChangeMember",
         Call::TxnCommit(_) => "TxnService/Commit",
         Call::QueuePush(_) => "QueueService/Push",
         Call::QueuePull(_) => "QueueService/Pull",

@@ -4,7 +4,9 @@ use super::super::script::positional;
 use super::super::{GROUP, Tables, read, render, script};
 use super::{Runner, Text};
 use crate::query::{JobFilter, JobList, KvHistory, KvList, KvShow, KvWatched};
-use crate::{ConsumerId, HistoryPosition, JobId, KeySelector, NodeId, Revision, query};
+use crate::{
+    ConsumerId, HistoryPosition, JobId, KeySelector, MemberIdentity, NodeId, Revision, query,
+};
 use std::fmt::Write as _;
 
 impl<T: Tables> Runner<T> {
@@ -259,6 +261,16 @@ impl<T: Tables> Runner<T> {
                         Some((client, http)) => format!("client={client} http={http}"),
                         None => "unknown".to_owned(),
                     }
+                }
+                "plans" => {
+                    let plans = query::member_plans(view, GROUP)?;
+                    let plans: Vec<_> = plans.iter().map(render::member::planned).collect();
+                    plans.join("; ")
+                }
+                "left" => {
+                    let node = NodeId(subject()?.parse()?);
+                    let uuid = u128::from(node.0) * 11;
+                    query::has_left(view, GROUP, MemberIdentity { node, uuid })?.to_string()
                 }
                 other => return Err(format!("no such word: {other}").into()),
             })

@@ -1,14 +1,14 @@
 //! Rows, and the keys they stand under.
 
 use super::{
-    Names, Rendered, attachment, bytes, cache, deleted, named, outcome, position, queue, remaining,
-    revision, session, set, share, ticket,
+    Names, Rendered, attachment, bytes, cache, deleted, member, named, outcome, position, queue,
+    remaining, revision, session, set, share, ticket,
 };
 use crate::keys::{Clock, DeadlineKind, Key};
 use crate::rows::{
     Answer, AnswerRow, CacheRow, DedupeRow, HistoryChange, HistoryMetaRow, HistoryRow, Holder,
-    IdempotencyRow, JobBodyRow, KvRow, LockRow, MemberAddrRow, MetaRow, OldEraRow, QueuesMetaRow,
-    SessionRow, TicketRow, TicketState,
+    IdempotencyRow, InvitationRow, JobBodyRow, KvRow, LockRow, MemberAddrRow, MemberRow, MetaRow,
+    OldEraRow, QueuesMetaRow, SessionRow, TicketRow, TicketState,
 };
 use crate::{GroupId, keys, rows};
 
@@ -41,6 +41,8 @@ pub(crate) fn table(group: GroupId, key: &[u8]) -> &'static str {
         Some(Key::CacheTag { .. }) => "cache-tag",
         Some(Key::CacheTagged { .. }) => "cache-tagged",
         Some(Key::CacheBuild { .. }) => "cache-build",
+        Some(Key::Member(_)) => "plan",
+        Some(Key::Invitation(_)) => "invitation",
         None => "unknown",
     }
 }
@@ -101,6 +103,8 @@ pub(crate) fn key(group: GroupId, key: &[u8], names: &Names) -> String {
         Some(Key::CacheBuild { namespace, key }) => {
             format!("cache-build {}", named(namespace, key))
         }
+        Some(Key::Member(node)) => format!("plan {node}"),
+        Some(Key::Invitation(hash)) => format!("invitation {:02x}", hash[0]),
         None => format!("unknown {}", bytes(key)),
     }
 }
@@ -244,6 +248,14 @@ pub(crate) fn row(group: GroupId, row_key: &[u8], value: &[u8], names: &Names) -
         }
         Some(Key::OldEra(_)) => {
             format!(" deleted={}", OldEraRow::decode(value)?.deleted)
+        }
+        Some(Key::Member(_)) => {
+            let row: MemberRow = rows::decode("member row", value)?;
+            format!(" uuid={} {}", row.uuid, member::plan(&row.plan))
+        }
+        Some(Key::Invitation(_)) => {
+            let row: InvitationRow = rows::decode("invitation row", value)?;
+            format!(" deadline={}ms{}", row.deadline_ms, member::replaces(row.replaces))
         }
         Some(Key::Owned(..) | Key::Deadline { .. } | Key::CacheTagged { .. }) | None => {
             String::new()

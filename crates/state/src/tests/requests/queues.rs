@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are few of them at once")]
 pub(super) enum What {
     Command(Command),
     /// With one of the deliveries so far.

@@ -1,10 +1,13 @@
-//! `quorate cluster`: status, members, transfer-leader.
+//! `quorate cluster`: how it is, who belongs to it, who is to.
+
+mod add;
+mod change;
 
 use crate::connect::Connect;
 use crate::exit::Failure;
 use crate::output::{Output, table};
 use clap::{Args, Subcommand};
-use quorate_client::{Member, Members, NodeStatus, Role, Status};
+use quorate_client::{Member, MemberAim, MemberPlan, Members, NodeStatus, Role, Status};
 use serde_json::{Map, Value, json};
 
 /// `quorate cluster …`
@@ -28,6 +31,14 @@ enum Command {
         #[arg(value_parser = clap::value_parser!(u64).range(1..))]
         node: Option<u64>,
     },
+    /// Make a token with which one more node may join
+    Add(add::Add),
+    /// Give a member without a vote one
+    Promote(change::Promote),
+    /// Take a member out, for good: it stops, and its id and data directory are not used again
+    Remove(change::Remove),
+    /// Have another node take a member's place, in one step
+    Replace(change::Replace),
 }
 
 impl Cluster {
@@ -47,6 +58,10 @@ impl Cluster {
                     .run(async |client| Ok(client.cluster().transfer_leader(node).await?))?;
                 output.result(|| json!({ "leader_id": leader }), || format!("node {leader} leads"))
             }
+            Command::Add(add) => add.run(&connect, output),
+            Command::Promote(promote) => promote.run(&connect, output),
+            Command::Remove(remove) => remove.run(&connect, output),
+            Command::Replace(replace) => replace.run(&connect, output),
         }
     }
 }
@@ -139,6 +154,7 @@ fn members_json(members: &Members) -> Value {
         "cluster_id": members.cluster_id,
         "leader_id": members.leader_id,
         "members": members.members.iter().map(member).collect::<Vec<_>>(),
+        "plans": members.plans.iter().map(plan_json).collect::<Vec<_>>(),
     })
 }
 
@@ -156,5 +172,40 @@ fn members_text(members: &Members) -> String {
             ]
         })
         .collect();
-    table(&["NODE", "KIND", "CLIENTS", "PEERS", ""], &rows)
+    let mut text = table(&["NODE", "KIND", "CLIENTS", "PEERS", ""], &rows);
+    for plan in &members.plans {
+        text.push_str(&format!("\nplanned: {}", plan_text(plan)));
+    }
+    text
+}
+
+fn aim(aim: MemberAim) -> &'static str {
+    match aim {
+        MemberAim::Learner => "learner",
+        MemberAim::Voter => "voter",
+        MemberAim::Gone => "gone",
+        _ => "unknown",
+    }
+}
+
+fn plan_json(plan: &MemberPlan) -> Value {
+    json!({
+        "node_id": plan.node_id,
+        "aim": aim(plan.aim),
+        "replaces": plan.replaces,
+        "peer_addr": plan.peer_addr,
+    })
+}
+
+fn plan_text(plan: &MemberPlan) -> String {
+    let node = plan.node_id;
+    match (plan.aim, plan.replaces) {
+        (MemberAim::Learner, _) => format!("node {node} joins without a vote"),
+        (MemberAim::Voter, None) => format!("node {node} gets a vote once it has caught up"),
+        (MemberAim::Voter, Some(replaced)) => {
+            format!("node {node} takes the place of node {replaced} once it has caught up")
+        }
+        (MemberAim::Gone, _) => format!("node {node} leaves"),
+        _ => format!("node {node}: something that a newer version knows"),
+    }
 }

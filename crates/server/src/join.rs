@@ -1,0 +1,88 @@
+//! A node that joins a cluster asks it for an id, until it is given one or refused.
+
+use crate::config::{Config, Join};
+use crate::process::Error;
+use quorate_consensus::StartError;
+use quorate_proto::v1;
+use quorate_proto::v1::cluster_service_client::ClusterServiceClient;
+use quorate_state::NodeId;
+use quorate_storage::identity::Identity;
+use std::time::Duration;
+use tonic::transport::Endpoint;
+use tonic::{Code, Request, Status};
+
+/// How long one attempt may take.
+const ATTEMPT: Duration = Duration::from_secs(5);
+/// Between two rounds of attempts.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What the cluster says.
+pub(crate) struct Joined {
+    pub(crate) node: NodeId,
+    pub(crate) cluster_id: String,
+}
+
+/// Asks one node after the other. That none answers may be because they start, too.
+pub(crate) async fn ask(
+    join: &Join,
+    identity: &Identity,
+    config: &Config,
+    client_addr: &str,
+) -> Result<Joined, Error> {
+    let request = v1::JoinRequest {
+        group_id: 0,
+        uuid: identity.uuid.as_u128().to_be_bytes().to_vec().into(),
+        peer_addr: config.peer_advertise.to_string(),
+        client_addr: client_addr.to_owned(),
+        token: join.token.clone().unwrap_or_default(),
+        learner: join.learner,
+    };
+    loop {
+        for endpoint in &join.endpoints {
+            match one(&endpoint.to_string(), request.clone()).await {
+                Ok(joined) => {
+                    let v1::JoinResponse { node_id, cluster_id } = joined;
+                    tracing::info!(node_id, cluster_id, "the cluster has given this node an id");
+                    return Ok(Joined { node: NodeId(node_id), cluster_id });
+                }
+                Err(status) if is_final(&status) => {
+                    return Err(Error::Start(StartError::Refused(format!(
+                        "the cluster at {endpoint} does not let this node join: {}",
+                        status.message()
+                    ))));
+                }
+                Err(status) => {
+                    let why = status.message();
+                    tracing::info!(%endpoint, why, "the cluster can't be asked yet; trying again");
+                }
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn one(endpoint: &str, request: v1::JoinRequest) -> Result<v1::JoinResponse, Status> {
+    let address = Endpoint::from_shared(format!("http://{endpoint}"));
+    let address = address.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let asking = async {
+        let channel = address.connect().await;
+        let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
+        let mut request = Request::new(request);
+        request.set_timeout(ATTEMPT);
+        ClusterServiceClient::new(channel).join(request).await
+    };
+    let asked = tokio::time::timeout(ATTEMPT, asking).await;
+    Ok(asked.map_err(|_| Status::deadline_exceeded("no answer"))??.into_inner())
+}
+
+/// Whether asking again is of no use.
+fn is_final(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::InvalidArgument
+            | Code::FailedPrecondition
+            | Code::PermissionDenied
+            | Code::Unimplemented
+            | Code::OutOfRange
+    )
+}

@@ -26,7 +26,7 @@ async fn settles(quorate: &Quorate, node: u64, vote: Option<bool>) {
 
 async fn ends_saying(cluster: &mut ProcessCluster, node: u64, why: &str) {
     let status = cluster.wait_exit(node).await.expect("it ends by itself");
-    assert_eq!(status.code(), Some(1));
+    assert!(matches!(status.code(), Some(1 | 2)), "{status}");
     let said = std::fs::read_to_string(cluster.log_path(node)).expect("its log can be read");
     assert!(said.contains(why), "{said}");
     cluster.let_go(node).expect("it has ended");

@@ -19,3 +19,4 @@ mod snapshot;
 mod steady;
 mod synced;
 mod watch;
+mod writers;

@@ -27,7 +27,7 @@ pub enum StartError {
     #[error("{0}")]
     Refused(String),
     /// Storage failed.
-    #[error("storage: {0}")]
+    #[error(transparent)]
     Storage(#[from] quorate_storage::Error),
     /// Consensus could not be started on what is stored.
     #[error("consensus can't start: {0}")]

@@ -13,6 +13,7 @@ use openraft::async_runtime::WatchReceiver as _;
 use quorate_state::query::{self, MemberPlan, Planned};
 use quorate_state::{Command, LogIndex, Member, MemberIdentity, MemberSettle, Membership, NodeId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -36,6 +37,25 @@ enum Step {
     HandOver,
     /// The plan is done.
     Settle(MemberSettle),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Admit(node, member) => {
+                write!(f, "node {node} at {} becomes a member, without a vote", member.peer_addr)
+            }
+            Self::Promote(node, None) => write!(f, "node {node} has caught up and gets a vote"),
+            Self::Promote(node, Some(replaced)) => {
+                write!(f, "node {node} has caught up and votes in place of node {replaced}")
+            }
+            Self::Exclude(node) => write!(f, "node {node} leaves the cluster"),
+            Self::HandOver => f.write_str("this node is to leave and hands leadership over"),
+            Self::Settle(MemberSettle { member, .. }) => {
+                write!(f, "what was planned for node {} is done", member.node)
+            }
+        }
+    }
 }
 
 /// Carries out plans whenever this node leads, until consensus has stopped.
@@ -68,7 +88,7 @@ pub(crate) async fn carry_out(replica: Replica) {
         let seen =
             Seen { members: &members, me: replica.node_id(), ends: &ends, replica: &replica };
         if let Some(step) = plans.iter().find_map(|plan| next(plan, &seen)) {
-            tracing::info!(?step, "a step of what is planned for a member");
+            tracing::info!("{step}");
             take(&replica, step).await;
         }
     }

@@ -68,10 +68,10 @@ pub enum Error {
     #[error("{0}")]
     Listen(String),
     /// The data directory can't be used.
-    #[error("{0}")]
+    #[error(transparent)]
     Storage(#[from] quorate_storage::Error),
     /// The node must not become, or can't be, part of the cluster.
-    #[error("{0}")]
+    #[error(transparent)]
     Start(#[from] StartError),
     /// The operating system refused something it rarely refuses.
     #[error("can't {action}: {error}")]

@@ -100,7 +100,7 @@ impl Directory {
         let cluster = cluster.map_or_else(String::new, |id| format!(" of cluster {id}"));
         if identity.left {
             return Err(Error::Identity(format!(
-                "directory {} belongs to node {}, which was removed{cluster}, and is of no use any \
+                "directory {} was that of node {}{cluster}, which was removed, and is of no use any \
                  more. To have a node here again, start it with an empty directory and --join",
                 path.display(),
                 identity.node_id

@@ -110,7 +110,11 @@ impl Serve {
                 drop(said);
             }),
         };
-        process::run(options).map_err(|error| Failure::Other(anyhow::Error::new(error)))
+        process::run(options).map_err(|error| match error {
+            // Whoever started it is not to start it again, and the status says so.
+            process::Error::Left(why) => Failure::Usage(why),
+            error => Failure::Other(anyhow::Error::new(error)),
+        })
     }
 }
 

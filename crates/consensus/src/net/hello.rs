@@ -154,10 +154,10 @@ impl Me {
             Some(member) if member.uuid != from_uuid => refuse(format!(
                 "node {from} calls from another data directory than the one that was admitted"
             )),
-            Some(_) => Ok(from),
-            // Before the first membership arrives Raft itself decides by ballot whether to listen.
-            None if members.nodes.is_empty() => Ok(from),
-            None => refuse(format!("node {from} is no member of this cluster")),
+            // Whom this node does not know may have become a member while it was away, or before it
+            // joined: that it learns from the log, which such a member may be the one to send (Raft
+            // thesis, section 4.1). Whether to listen Raft itself decides by ballot.
+            Some(_) | None => Ok(from),
         }
     }
 }
@@ -207,8 +207,9 @@ mod tests {
         let member = Member { uuid: 7, ..Member::default() };
         two.set_membership(Membership { voters: Vec::new(), nodes: [(NodeId(1), member)].into() });
         assert!(refused(&two, &call(&one, NodeId(2), 200)).contains("another data directory"));
-        let stranger = me(9, Some("c"));
-        assert!(refused(&two, &call(&stranger, NodeId(2), 200)).contains("no member"));
+        // It may be a member by now: the log that says so may come from it.
+        let later = me(9, Some("c"));
+        assert_eq!(two.check(&call(&later, NodeId(2), 200)).unwrap(), NodeId(9));
     }
 
     #[test]

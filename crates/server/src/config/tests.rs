@@ -214,19 +214,23 @@ fn the_example_file_says_what_the_defaults_are() {
             }
         }
     }
-    // And the commented lines are right once the comment sign is gone.
-    let active: String = text
-        .lines()
-        .map(|line| match line.strip_prefix("# ") {
-            Some(rest)
-                if rest.split(" = ").next().is_some_and(|key| Setting::named(key).is_some()) =>
-            {
-                format!("{rest}\n")
-            }
-            _ => format!("{line}\n"),
-        })
-        .collect();
-    let (_dir, path) = file(&active);
+    // And the commented lines are right once the comment sign is gone; a node founds or joins.
+    let active = |but: &[&str]| -> String {
+        let names = |key: &str| Setting::named(key).is_some() && !but.contains(&key);
+        text.lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(rest) if rest.split(" = ").next().is_some_and(names) => format!("{rest}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect()
+    };
+    let (_dir, path) = file(&active(&["initial_cluster"]));
+    let joins = Config::load(&[], [], Some(&path)).unwrap().join.unwrap();
+    assert_eq!((joins.endpoints.len(), joins.learner), (2, false));
+    let (_dir, path) = file(&active(&[]));
+    let error = Config::load(&[], [], Some(&path)).unwrap_err().to_string();
+    assert!(error.contains("joins one that is there"), "{error}");
+    let (_dir, path) = file(&active(&["join", "join_token"]));
     let config = Config::load(&[], [], Some(&path)).unwrap();
     assert_eq!(config.initial_cluster.len(), 3);
 }

@@ -110,3 +110,33 @@ fn free_space_is_known() {
     disk.crash();
     assert_eq!(free(), 7);
 }
+
+#[test]
+fn a_node_that_joins_takes_the_id_it_is_given_and_one_that_left_stays_away() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut directory = Directory::open(dir.path(), Opener::Joiner).expect("it is created");
+    let uuid = directory.identity().uuid;
+    assert_eq!((directory.identity().node_id, directory.identity().joins), (NodeId(0), true));
+    drop(directory);
+    // It has not been given one yet: the uuid by which it asks is the same.
+    directory = Directory::open(dir.path(), Opener::Joiner).expect("it opens");
+    assert_eq!(directory.identity().uuid, uuid);
+    directory.set_node(NodeId(4)).expect("it has none");
+    directory.set_node(NodeId(4)).expect("it is the same");
+    let error = directory.set_node(NodeId(5)).expect_err("it has one").to_string();
+    assert!(error.contains("belongs to node 4"), "{error}");
+    directory.set_cluster("c").expect("it has none");
+    drop(directory);
+    assert!(refused(dir.path(), 1).contains("belongs to node 4"));
+    for opener in [Opener::Joiner, Opener::Whoever(NodeId(1)), Opener::Node(NodeId(4))] {
+        let directory = Directory::open(dir.path(), opener).expect("it opens");
+        assert_eq!(directory.identity().node_id, NodeId(4));
+    }
+    let mut directory = Directory::open(dir.path(), Opener::Joiner).expect("it opens");
+    directory.set_left().expect("it is written");
+    drop(directory);
+    for opener in [Opener::Joiner, Opener::Whoever(NodeId(1)), Opener::Node(NodeId(4))] {
+        let error = Directory::open(dir.path(), opener).expect_err("it has left").to_string();
+        assert!(error.contains("node 4 of cluster c, which was removed"), "{error}");
+    }
+}

@@ -144,7 +144,9 @@ async fn a_full_cache_keeps_what_is_read_and_all_nodes_hold_the_same() {
     let follower = cluster.ids().iter().position(|id| *id != leader).expect("of three");
     let hot: Vec<String> = (0..100).map(|nth| format!("hot:{nth}")).collect();
     let value = vec![7_u8; 16 << 10];
-    for key in &hot {
+    // Beside them, and as old: only that nobody reads those is different.
+    let unread: Vec<String> = (0..100).map(|nth| format!("hot:{nth}:unread")).collect();
+    for key in hot.iter().chain(&unread) {
         clients[0].cache().set(key, value.clone()).await.expect("there is room");
     }
     // Clients of a follower read them all the time.
@@ -189,6 +191,9 @@ async fn a_full_cache_keeps_what_is_read_and_all_nodes_hold_the_same() {
     }
     for key in &hot {
         assert!(clients[0].cache().get(key).await.expect("a read").is_some(), "{key} is gone");
+    }
+    for key in &unread {
+        assert!(clients[0].cache().get(key).await.expect("a read").is_none(), "{key} is there");
     }
 }
 

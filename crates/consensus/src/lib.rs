@@ -9,7 +9,9 @@
 //!   began after it. No leases, so no assumption about clocks.
 //! - A node only speaks with the cluster, node and data directory it means; a wiped directory is
 //!   told from the one that was admitted.
-//! - Storage failures stop the node ([`Replica::failed`]).
+//! - Storage failures stop the node ([`Replica::ended`]); so does its being removed from the cluster.
+//! - What is planned for members comes about, whoever leads: one step at a time, each from the
+//!   membership it finds.
 //!
 //! # Invariants
 //! - purged ≤ snapshot ≤ applied ≤ committed ≤ last, and applied ≤ what this node's own log has on
@@ -20,7 +22,7 @@
 //! # Deliberately absent
 //! - openraft's types: nothing of it is visible outside this crate, and no other crate names it.
 //! - Leases for reads, log reversion, restoring leadership after a restart.
-//! - Changing the membership (the cluster is as large as it was formed), more than one group.
+//! - More than one group; a way back to a quorum for a cluster that has lost it.
 //!
 //! The way of a write: [`Replica::propose`] → (forward → net::service on the leader) →
 //! proposer → openraft → log_adapter / net::raft_network → machine_adapter → outcome.

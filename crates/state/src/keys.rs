@@ -45,8 +45,10 @@ use crate::{
     TicketId,
 };
 
+mod member;
 mod parse;
 
+pub(crate) use member::{invitation, member, member_addr};
 pub(crate) use parse::{parse, parse_id};
 
 /// Bytes before the rest of a key: group and table.
@@ -327,12 +329,6 @@ pub(crate) fn idempotency(group: GroupId, namespace: &str, key: &[u8]) -> Vec<u8
     named(group, table::IDEMPOTENCY, namespace, key)
 }
 
-pub(crate) fn member_addr(group: GroupId, node: NodeId) -> Vec<u8> {
-    let mut key = start(group, table::MEMBER_ADDR, 8);
-    key.extend(node.0.to_be_bytes());
-    key
-}
-
 pub(crate) fn history(group: GroupId, position: HistoryPosition) -> Vec<u8> {
     let mut key = start(group, table::HISTORY, 12);
     key.extend(position.revision.0.to_be_bytes());
@@ -489,18 +485,6 @@ pub(crate) fn cache_tagged_range(
 /// `namespace` must be within its limit.
 pub(crate) fn cache_build(group: GroupId, namespace: &str, key: &[u8]) -> Vec<u8> {
     named(group, table::CACHE_BUILD, namespace, key)
-}
-
-pub(crate) fn member(group: GroupId, node: NodeId) -> Vec<u8> {
-    let mut key = start(group, table::MEMBER, 8);
-    key.extend(node.0.to_be_bytes());
-    key
-}
-
-pub(crate) fn invitation(group: GroupId, token_hash: &[u8]) -> Vec<u8> {
-    let mut key = start(group, table::INVITATION, token_hash.len());
-    key.extend(token_hash);
-    key
 }
 
 /// `[from, to)` around all keys of a table.

@@ -318,7 +318,9 @@ async fn a_cache_that_is_full_keeps_what_is_read() {
     assert_eq!(resized.previous_bytes_max, 256 << 20);
     let value = "v".repeat(16 << 10);
     let hot: Vec<String> = (0..20).map(|number| format!("hot:{number}")).collect();
-    for name in &hot {
+    // Beside them, and as old: only that nobody reads those is different.
+    let unread: Vec<String> = (0..20).map(|number| format!("hot:{number}:unread")).collect();
+    for name in hot.iter().chain(&unread) {
         cache.set(set(name, &value, None)).await.unwrap();
     }
     // Ten times what fits, while some are read.
@@ -343,6 +345,9 @@ async fn a_cache_that_is_full_keeps_what_is_read() {
     assert!(stats.bytes <= 4 << 20, "{stats:?}");
     assert!(stats.evicted > 2_000, "{stats:?}, {full} times full");
     assert!(stats.entries > 100, "{stats:?}");
+    for name in &unread {
+        assert!(get(&mut cache, name).await.is_none(), "{name} is there");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

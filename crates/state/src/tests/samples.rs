@@ -5,23 +5,22 @@
 use crate::keys::{self, Clock, DeadlineKind};
 use crate::query::KvItem;
 use crate::rows::{
-    Answer, AnswerRow, HistoryChange, HistoryMetaRow, HistoryRow, Holder, IdempotencyRow,
-    InvitationRow, KvRow, LockRow, MemberAddrRow, MemberPlanRow, MemberRow, MetaRow, SessionRow,
-    TicketRow, TicketState,
+    Answer, AnswerRow, HistoryChange, HistoryMetaRow, HistoryRow, Holder, IdempotencyRow, KvRow,
+    LockRow, MemberAddrRow, MetaRow, SessionRow, TicketRow, TicketState,
 };
 use crate::{
     Attachment, Batch, Caller, Command, Condition, DeleteCause, Envelope, Expect, FencingToken,
     Float, GroupId, HeldLock, HistoryPosition, KeySelector, KvDelete, KvDeletePattern, KvIncrement,
     KvIncrementFloat, KvSet, LeaseCheckpoint, LockAcquire, LockAttach, LockCancel, LockDetach,
     LockDetachNode, LockExpire, LockForceRelease, LockGuard, LockRelease, LockRequest, LogIndex,
-    MemberAim, MemberChange, MemberIdentity, MemberInvite, MemberJoin, MemberPublish, MemberSettle,
-    NodeId, Operated, Operation, Outcome, Rejection, Revision, Sequence, SessionClose,
-    SessionExpire, SessionId, SessionOpen, Share, Stamp, TicketId, Transaction, TransactionStep,
-    codec,
+    MemberPublish, NodeId, Operated, Operation, Outcome, Rejection, Revision, Sequence,
+    SessionClose, SessionExpire, SessionId, SessionOpen, Share, Stamp, TicketId, Transaction,
+    TransactionStep, codec,
 };
 use bytes::Bytes;
 
 mod cache;
+mod member;
 mod queue;
 
 pub(super) fn commands() -> Vec<(String, Command)> {
@@ -135,7 +134,7 @@ pub(super) fn commands() -> Vec<(String, Command)> {
         }),
     ];
     let all = all.into_iter().chain(queue::commands()).chain([queue::transaction()]);
-    let all = all.chain(cache::commands()).chain([cache::transaction()]).chain(member_commands());
+    let all = all.chain(cache::commands()).chain([cache::transaction()]).chain(member::commands());
     numbered(all, name_of_command)
 }
 
@@ -484,69 +483,8 @@ pub(super) fn rows() -> Vec<(String, Vec<u8>, Vec<u8>)> {
         ("member_addr", keys::member_addr(group, NodeId(3)), codec::encode(&addr)),
     ];
     let all = all.into_iter().chain(queue::rows(group)).chain(cache::rows(group));
-    let all = all.chain(member_rows(group));
+    let all = all.chain(member::rows(group));
     all.map(|(name, key, value)| (name.to_owned(), key, value)).collect()
-}
-
-fn identity(node: u64) -> MemberIdentity {
-    MemberIdentity { node: NodeId(node), uuid: 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef }
-}
-
-fn member_commands() -> Vec<Command> {
-    let change = |aim| Command::MemberChange(MemberChange { member: identity(4), aim });
-    let settle = |gone| Command::MemberSettle(MemberSettle { member: identity(4), gone });
-    let invite = |replaces| {
-        let token_hash = vec![7; 32].into();
-        Command::MemberInvite(MemberInvite { token_hash, ttl_ms: 3_600_000, replaces })
-    };
-    let join = |token_hash, learner| {
-        Command::MemberJoin(MemberJoin {
-            uuid: identity(4).uuid,
-            peer_addr: "10.0.0.4:8812".to_owned(),
-            client_addr: "10.0.0.4:8811".to_owned(),
-            token_hash,
-            learner,
-            known: NodeId(3),
-        })
-    };
-    vec![
-        invite(None),
-        invite(Some(identity(2))),
-        join(None, false),
-        join(Some(vec![7; 32].into()), true),
-        change(MemberAim::Voter { replaces: None }),
-        change(MemberAim::Voter { replaces: Some(identity(2)) }),
-        change(MemberAim::Gone),
-        settle(false),
-        settle(true),
-    ]
-}
-
-fn member_rows(group: GroupId) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
-    let row = |plan| {
-        let row = MemberRow { uuid: identity(4).uuid, plan };
-        (keys::member(group, NodeId(4)), codec::encode(&row))
-    };
-    let join = MemberPlanRow::Join {
-        peer_addr: "10.0.0.4:8812".to_owned(),
-        client_addr: "10.0.0.4:8811".to_owned(),
-        learner: true,
-        replaces: Some(identity(2)),
-    };
-    let invitation = InvitationRow { deadline_ms: 42_345, replaces: Some(identity(2)) };
-    let invitation_key = keys::invitation(group, &[7; 32]);
-    let kind = DeadlineKind::Invitation;
-    let deadline = keys::deadline(group, Clock::Lease, 42_345, kind, &invitation_key);
-    let rows = [
-        ("member_join", row(join)),
-        ("member_promote", row(MemberPlanRow::Promote { replaces: None })),
-        ("member_remove", row(MemberPlanRow::Remove)),
-        ("member_settled", row(MemberPlanRow::Settled)),
-        ("member_gone", row(MemberPlanRow::Gone)),
-        ("invitation", (invitation_key, codec::encode(&invitation))),
-        ("deadline_invitation", (deadline, Vec::new())),
-    ];
-    rows.into_iter().map(|(name, (key, value))| (name, key, value)).collect()
 }
 
 fn numbered<T>(

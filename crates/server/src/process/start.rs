@@ -1,0 +1,113 @@
+//! From a data directory to a running node: whose it is, whether it joins a cluster, and consensus.
+
+use super::Error;
+use crate::config::Config;
+use crate::join;
+use quorate_consensus::io::{Incoming, TcpDialer};
+use quorate_consensus::{Node, NodeOptions, SnapshotRule, StartError, SystemClock, Timing};
+use quorate_state::GroupId;
+use quorate_storage::identity::{Directory, Opener};
+use quorate_storage::{Stores, Tuning};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Opens the data directory and starts consensus on it; runs on the threads for consensus.
+pub(super) async fn start_node(
+    config: Config,
+    client_addr: String,
+    http_addr: String,
+    incoming: Incoming,
+) -> Result<Node, Error> {
+    let tuning = Tuning {
+        log_memtable_bytes: config.storage.log_memtable_bytes,
+        state_memtable_bytes: config.storage.state_memtable_bytes,
+        block_cache_bytes: config.storage.block_cache_bytes,
+        tail_cache_bytes: config.storage.tail_cache_bytes,
+        ..Tuning::default()
+    };
+    let data_dir = config.data_dir.clone();
+    let opener = match (&config.join, config.node_id_said) {
+        (Some(_), _) => Opener::Joiner,
+        (None, true) => Opener::Node(config.node_id),
+        (None, false) => Opener::Whoever(config.node_id),
+    };
+    let (mut directory, stores) = task(move || {
+        let directory = Directory::open(&data_dir, opener)?;
+        let stores = Stores::open(directory.path(), GroupId(0), &tuning)?;
+        Ok((directory, stores))
+    })
+    .await?;
+    let joins = match &config.join {
+        Some(join) if directory.is_new() => {
+            let asked = join::ask(join, directory.identity(), &config, &client_addr).await?;
+            directory = task(move || directory.set_node(asked.node).map(|()| directory)).await?;
+            Some(asked.cluster_id)
+        }
+        _ => None,
+    };
+    let identity = directory.identity().clone();
+    let node_id = identity.node_id;
+    if identity.joins && identity.cluster_id.is_none() && joins.is_none() {
+        return Err(Error::Start(StartError::Refused(format!(
+            "the data directory {} was made to join a cluster, and does not belong to it yet: start \
+             the node with --join and the client address of one of its nodes",
+            config.data_dir.display()
+        ))));
+    }
+    if identity.cluster_id.is_none() && joins.is_none() && !config.may_found {
+        return Err(Error::Start(StartError::Refused(format!(
+            "the data directory {} belongs to no cluster yet, and there is no --initial-cluster. If \
+             node {node_id} was in a cluster before, its directory was lost or is another one: \
+             give its path; or remove the node there and add it under a new id. To found a \
+             cluster of this node alone: --initial-cluster {node_id}={}",
+            config.data_dir.display(),
+            config.peer_advertise
+        ))));
+    }
+    // Kept by the closure even after it ran, and so for as long as the process: it holds the lock.
+    let directory = Arc::new(Mutex::new(directory));
+    let (kept, leaving) = (Arc::clone(&directory), Arc::clone(&directory));
+    let peers = config.initial_cluster.iter().map(|(id, address)| (*id, address.to_string()));
+    let options = NodeOptions {
+        node: node_id,
+        uuid: identity.uuid.as_u128(),
+        cluster_id: identity.cluster_id,
+        joins,
+        initial_cluster: peers.collect(),
+        peer_addr: config.peer_advertise.to_string(),
+        client_addr,
+        http_addr,
+        stores,
+        dialer: Arc::new(TcpDialer),
+        incoming,
+        timing: Timing {
+            heartbeat_ms: config.raft.heartbeat_ms,
+            election_timeout_min_ms: config.raft.election_timeout_min_ms,
+            election_timeout_max_ms: config.raft.election_timeout_max_ms,
+        },
+        snapshots: SnapshotRule {
+            log_bytes: config.snapshots.log_bytes,
+            keep_entries: config.snapshots.keep_entries,
+            ..SnapshotRule::default()
+        },
+        wall: Arc::new(SystemClock),
+        limits: config.limits,
+        joined: Box::new(move |cluster_id| {
+            directory.lock().unwrap_or_else(PoisonError::into_inner).set_cluster(cluster_id)
+        }),
+        left: Box::new(move || leaving.lock().unwrap_or_else(PoisonError::into_inner).set_left()),
+    };
+    let node = Node::start(options).await?;
+    // The lock on the directory ends with the process, not with this node.
+    std::mem::forget(kept);
+    Ok(node)
+}
+
+/// Work on the directory, where it may block.
+async fn task<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, quorate_storage::Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done?),
+        Err(panic) => Err(Error::Failed(format!("work on its data panicked: {panic}"))),
+    }
+}

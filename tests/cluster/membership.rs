@@ -91,6 +91,24 @@ async fn a_node_that_joined_is_there_again_after_a_restart_and_under_its_id() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_dead_gets_no_vote_until_it_is_back() {
+    let _alone = alone().await;
+    let (mut cluster, quorate) = nodes(1).await;
+    let learner = cluster.join(&["--learner"]).expect("it is started");
+    cluster.wait_listening(learner).await.expect("it is admitted");
+    settles(&quorate, learner, Some(false)).await;
+    // It has all that there is, and would stop the cluster with its vote.
+    cluster.kill(learner).await.expect("it runs");
+    let line = format!("cluster promote {learner} --wait 2s -o json");
+    let planned = quorate.run(&line).await.expect(5);
+    assert_eq!(planned.error_json()["reason"], "STILL_PLANNED");
+    assert_eq!(standing(&members(&quorate).await, learner), Some(false));
+    quorate.run("kv set k v").await.expect(0);
+    cluster.restart(learner).await.expect("it starts again");
+    settles(&quorate, learner, Some(true)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_can_not_be_is_refused_and_changes_nothing() {
     let _alone = alone().await;
     let (mut cluster, quorate) = nodes(3).await;
@@ -100,6 +118,7 @@ async fn what_can_not_be_is_refused_and_changes_nothing() {
         ("cluster promote 9", "node 9 is no member"),
         ("cluster promote 2", "node 2 votes already"),
         ("cluster replace 2 2", "its own place"),
+        ("cluster replace 2 3", "node 3 votes already"),
         ("cluster replace 9", "node 9 is no member"),
         ("cluster add --ttl 500ms", "the least is 1000 ms"),
     ] {

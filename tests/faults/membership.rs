@@ -57,7 +57,7 @@ async fn all_nodes_are_replaced_one_after_the_other_while_clients_write() {
         // And stays so.
         cluster.spawn(old).expect("it is started");
         let status = cluster.wait_exit(old).await.expect("it does not stay");
-        assert_eq!(status.code(), Some(1));
+        assert_eq!(status.code(), Some(2));
         let said = std::fs::read_to_string(cluster.log_path(old)).expect("its log can be read");
         assert!(said.contains("was removed"), "{said}");
         cluster.let_go(old).expect("it has ended");

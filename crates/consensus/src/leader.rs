@@ -285,24 +285,7 @@ impl LeaderTask {
     fn propose_detach(&self, node: NodeId) {
         tracing::info!(%node, "the node can't be reached: who waits there is passed over");
         let proposer = self.proposer.clone();
-        tokio::spawn(async move {
-            for command in detachments(node) {
-                loop {
-                    let command = own(command.clone());
-                    match proposer.propose(command, Instant::now() + PROPOSAL).await {
-                        Ok(Committed { outcome, .. }) if detaches_more(&outcome) => {}
-                        Ok(_) => break,
-                        // There was no quorum for it, or no room: it is as needed as before.
-                        Err(Failure { reason: Reason::Deadline | Reason::Overloaded, .. }) => {
-                            tokio::time::sleep(LOOK).await;
-                        }
-                        // A failure of another kind means that this node leads no more; the next
-                        // leader looks too.
-                        Err(_) => return,
-                    }
-                }
-            }
-        });
+        tokio::spawn(async move { detach(&proposer, node).await });
     }
 
     fn propose_expiry(&self, run_out: RunOut) {
@@ -352,6 +335,26 @@ fn settle_expiry(
             }
         }
     }
+}
+
+/// Says that nobody waits or consumes on a node any more; false when this node leads no more, and the
+/// next leader looks too.
+pub(crate) async fn detach(proposer: &Proposer, node: NodeId) -> bool {
+    for command in detachments(node) {
+        loop {
+            let command = own(command.clone());
+            match proposer.propose(command, Instant::now() + PROPOSAL).await {
+                Ok(Committed { outcome, .. }) if detaches_more(&outcome) => {}
+                Ok(_) => break,
+                // There was no quorum for it, or no room: it is as needed as before.
+                Err(Failure { reason: Reason::Deadline | Reason::Overloaded, .. }) => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                Err(_) => return false,
+            }
+        }
+    }
+    true
 }
 
 /// What says that nobody waits or consumes on a node any more; each is to be said again as long as

@@ -3,9 +3,9 @@
 //!
 //! A node joins as a learner and votes once it is no more than a second behind. Who is to vote in
 //! place of another takes it in one joint step (Raft thesis, section 4.3), so that no majority is ever
-//! of fewer machines than before. A voter leaves only when those who stay and answer are a majority.
+//! of fewer machines than before. The voters change only to such of whom a majority answers.
 
-use crate::leader::own;
+use crate::leader::{self, own};
 use crate::replica::Replica;
 use crate::types::membership;
 use openraft::ChangeMembers;
@@ -175,6 +175,10 @@ fn vote(
     if !members.is_voter(member.node) && !seen.has_caught_up(member.node) {
         return None;
     }
+    let others = voters(members).filter(|voter| Some(*voter) != replaced && *voter != member.node);
+    if !can_decide(others.chain([member.node]), seen) || !seen.answers(member.node) {
+        return None;
+    }
     if replaced == Some(seen.me()) && voters(members).count() > 1 {
         return Some(Step::HandOver);
     }
@@ -186,12 +190,20 @@ fn leave(node: NodeId, seen: &impl State) -> Option<Step> {
     if !members.is_voter(node) {
         return Some(Step::Exclude(node));
     }
-    let staying: Vec<_> = voters(members).filter(|voter| *voter != node).collect();
-    let answering = staying.iter().filter(|voter| seen.answers(**voter)).count();
-    if answering <= staying.len() / 2 {
+    if !can_decide(voters(members).filter(|voter| *voter != node), seen) {
         return None;
     }
     Some(if node == seen.me() { Step::HandOver } else { Step::Exclude(node) })
+}
+
+/// Whether those of these voters that answer are a majority of them.
+fn can_decide(voters: impl Iterator<Item = NodeId>, seen: &impl State) -> bool {
+    let (mut all, mut answering) = (0, 0);
+    for voter in voters {
+        all += 1;
+        answering += usize::from(seen.answers(voter));
+    }
+    answering > all / 2
 }
 
 fn voters(members: &Membership) -> impl Iterator<Item = NodeId> {
@@ -225,9 +237,15 @@ async fn take(replica: &Replica, step: Step) {
             }
         }
         Step::Settle(settled) => {
+            let deadline = Instant::now() + STEP;
+            let node = settled.member.node;
+            if settled.gone && !leader::detach(&replica.0.proposer, node).await {
+                return;
+            }
+            // On this node only: in another leader's log the change might not be before it.
+            let settle = own(Command::MemberSettle(settled));
             // What is not settled now is in a moment.
-            let done = replica.propose(own(Command::MemberSettle(settled)), STEP).await;
-            if let Err(failure) = done {
+            if let Err(failure) = replica.propose_here(settle, deadline).await {
                 tracing::debug!(%failure, "a plan for a member is not settled yet");
             }
         }
@@ -324,6 +342,13 @@ mod tests {
         assert_eq!(next(&plan, &fake(&[1, 2, 3], &[])), admit);
         let behind = Fake { caught_up: false, ..fake(&[1, 2, 3], &[4]) };
         assert_eq!(next(&plan, &behind), None);
+        // It has all that there is, and is dead by now.
+        let dead = Fake { silent: vec![4], ..fake(&[1, 2, 3], &[4]) };
+        assert_eq!(next(&plan, &dead), None);
+        let few = Fake { silent: vec![2], ..fake(&[1, 2], &[4]) };
+        assert_eq!(next(&plan, &few), Some(Step::Promote(NodeId(4), None)), "two of three");
+        let fewer = Fake { silent: vec![2, 3], ..fake(&[1, 2, 3], &[4]) };
+        assert_eq!(next(&plan, &fewer), None, "two of four");
         let promote = Some(Step::Promote(NodeId(4), None));
         assert_eq!(next(&plan, &fake(&[1, 2, 3], &[4])), promote);
         assert_eq!(next(&plan, &fake(&[1, 2, 3, 4], &[])), settled(4, false));
@@ -340,6 +365,13 @@ mod tests {
         assert_eq!(next(&plan, &fake(&[1, 3, 4], &[])), settled(4, false));
         let leads = Fake { me: 2, ..fake(&[1, 2, 3], &[4]) };
         assert_eq!(next(&plan, &leads), Some(Step::HandOver));
+        // Whose place is taken may be dead; of the others one must not be.
+        let dead = Fake { silent: vec![2], ..fake(&[1, 2, 3], &[4]) };
+        assert_eq!(next(&plan, &dead), promote);
+        let half = Fake { silent: vec![3], ..fake(&[1, 2, 3], &[4]) };
+        assert_eq!(next(&plan, &half), promote, "two of three");
+        let second_half = Fake { silent: vec![3, 4], ..fake(&[1, 2, 3, 4], &[]) };
+        assert_eq!(next(&plan, &second_half), None);
         // There is nobody else to lead.
         let alone = Fake { me: 2, ..fake(&[2], &[4]) };
         assert_eq!(next(&plan, &alone), promote);

@@ -13,6 +13,8 @@ use tonic::{Code, Request, Status};
 
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(5);
+/// How often a node asks whether it is still to be admitted.
+const ASK_AGAIN: Duration = Duration::from_secs(3);
 /// Between two rounds of attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -22,6 +24,22 @@ pub(crate) struct Joined {
     pub(crate) cluster_id: String,
 }
 
+fn request(
+    join: &Join,
+    identity: &Identity,
+    config: &Config,
+    client_addr: &str,
+) -> v1::JoinRequest {
+    v1::JoinRequest {
+        group_id: 0,
+        uuid: identity.uuid.as_u128().to_be_bytes().to_vec().into(),
+        peer_addr: config.peer_advertise.to_string(),
+        client_addr: client_addr.to_owned(),
+        token: join.token.clone().unwrap_or_default(),
+        learner: join.learner,
+    }
+}
+
 /// Asks one node after the other. That none answers may be because they start, too.
 pub(crate) async fn ask(
     join: &Join,
@@ -29,36 +47,53 @@ pub(crate) async fn ask(
     config: &Config,
     client_addr: &str,
 ) -> Result<Joined, Error> {
-    let request = v1::JoinRequest {
-        group_id: 0,
-        uuid: identity.uuid.as_u128().to_be_bytes().to_vec().into(),
-        peer_addr: config.peer_advertise.to_string(),
-        client_addr: client_addr.to_owned(),
-        token: join.token.clone().unwrap_or_default(),
-        learner: join.learner,
-    };
+    let request = request(join, identity, config, client_addr);
     loop {
-        for endpoint in &join.endpoints {
-            match one(&endpoint.to_string(), request.clone()).await {
-                Ok(joined) => {
-                    let v1::JoinResponse { node_id, cluster_id } = joined;
-                    tracing::info!(node_id, cluster_id, "the cluster has given this node an id");
-                    return Ok(Joined { node: NodeId(node_id), cluster_id });
-                }
-                Err(status) if is_final(&status) => {
-                    return Err(Error::Start(StartError::Refused(format!(
-                        "the cluster at {endpoint} does not let this node join: {}",
-                        status.message()
-                    ))));
-                }
-                Err(status) => {
-                    let why = status.message();
-                    tracing::info!(%endpoint, why, "the cluster can't be asked yet; trying again");
-                }
+        match round(join, &request).await? {
+            Some(v1::JoinResponse { node_id, cluster_id }) => {
+                tracing::info!(node_id, cluster_id, "the cluster has given this node an id");
+                return Ok(Joined { node: NodeId(node_id), cluster_id });
+            }
+            None => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Asks now and then, for a node that has its id and waits to be admitted, until the cluster says that
+/// it will not be: nobody else would tell it.
+pub(crate) async fn refused(
+    join: &Join,
+    identity: &Identity,
+    config: &Config,
+    client_addr: &str,
+) -> Error {
+    let request = request(join, identity, config, client_addr);
+    loop {
+        tokio::time::sleep(ASK_AGAIN).await;
+        if let Err(error) = round(join, &request).await {
+            return error;
+        }
+    }
+}
+
+/// Asks each of them; none when nobody can say yet.
+async fn round(join: &Join, request: &v1::JoinRequest) -> Result<Option<v1::JoinResponse>, Error> {
+    for endpoint in &join.endpoints {
+        match one(&endpoint.to_string(), request.clone()).await {
+            Ok(joined) => return Ok(Some(joined)),
+            Err(status) if is_final(&status) => {
+                return Err(Error::Start(StartError::Refused(format!(
+                    "the cluster at {endpoint} does not let this node join: {}",
+                    status.message()
+                ))));
+            }
+            Err(status) => {
+                let why = status.message();
+                tracing::info!(%endpoint, why, "the cluster can't be asked yet; trying again");
             }
         }
-        tokio::time::sleep(PAUSE).await;
     }
+    Ok(None)
 }
 
 async fn one(endpoint: &str, request: v1::JoinRequest) -> Result<v1::JoinResponse, Status> {

@@ -70,7 +70,7 @@ pub enum Error {
     Listen(String),
     /// The data directory can't be used.
     #[error(transparent)]
-    Storage(#[from] quorate_storage::Error),
+    Storage(quorate_storage::Error),
     /// The node must not become, or can't be, part of the cluster.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -88,6 +88,15 @@ pub enum Error {
     /// A promise could not be kept, so the node stopped.
     #[error("the node has stopped because it can't keep its promises: {0}")]
     Failed(String),
+}
+
+impl From<quorate_storage::Error> for Error {
+    fn from(error: quorate_storage::Error) -> Self {
+        match error {
+            quorate_storage::Error::Left(why) => Self::Left(why),
+            error => Self::Storage(error),
+        }
+    }
 }
 
 /// Runs a node until it is told to stop (SIGTERM, SIGINT, the end of stdin if that is asked for),

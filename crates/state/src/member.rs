@@ -43,11 +43,12 @@ pub(crate) fn all(
     found
 }
 
-/// Whether one more may be planned.
-fn check_room(all: &[(NodeId, MemberRow)]) -> Result<(), Failure> {
+/// Whether one more may be planned, of a node that has a row or of another one.
+fn check_room(all: &[(NodeId, MemberRow)], has_row: bool) -> Result<(), Failure> {
     let planned = all.iter().filter(|(_, row)| is_planned(&row.plan)).count() as u64;
     at_most("planned changes of members", planned + 1, MEMBER_PLANS_MAX)?;
-    at_most("nodes that ever were members", all.len() as u64 + 1, MEMBERS_EVER_MAX)?;
+    let rows = all.len() as u64 + u64::from(!has_row);
+    at_most("nodes that ever were members", rows, MEMBERS_EVER_MAX)?;
     Ok(())
 }
 

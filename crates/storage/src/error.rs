@@ -39,4 +39,7 @@ pub enum Error {
     /// The directory belongs to another node or cluster, or is in use.
     #[error("{0}")]
     Identity(String),
+    /// The directory is of a node that was removed from its cluster.
+    #[error("{0}")]
+    Left(String),
 }

@@ -34,6 +34,9 @@ pub struct Identity {
     /// given it one.
     #[serde(default, skip_serializing_if = "is_false")]
     pub joins: bool,
+    /// The cluster that has given it its node id, and does not have it as a member yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joining: Option<String>,
     /// The node was removed from its cluster.
     #[serde(default, skip_serializing_if = "is_false")]
     pub left: bool,
@@ -90,6 +93,7 @@ impl Directory {
                     node_id,
                     uuid,
                     joins,
+                    joining: None,
                     left: false,
                 };
                 write(path, &identity)?;
@@ -99,11 +103,20 @@ impl Directory {
         let cluster = identity.cluster_id.as_deref();
         let cluster = cluster.map_or_else(String::new, |id| format!(" of cluster {id}"));
         if identity.left {
-            return Err(Error::Identity(format!(
+            return Err(Error::Left(format!(
                 "directory {} was that of node {}{cluster}, which was removed, and is of no use any \
                  more. To have a node here again, start it with an empty directory and --join",
                 path.display(),
                 identity.node_id
+            )));
+        }
+        if let Opener::Node(node_id) = opener
+            && identity.node_id == NodeId(0)
+        {
+            return Err(Error::Identity(format!(
+                "directory {} was made to join a cluster, which has not given it a node id yet: start \
+                 it with --join and without --node-id, or give node {node_id} a directory of its own",
+                path.display()
             )));
         }
         if let Opener::Node(node_id) = opener
@@ -139,14 +152,18 @@ impl Directory {
         self.identity.cluster_id.is_none()
     }
 
-    /// Takes the id that the cluster has given the node; durable when it returns.
+    /// Takes the id that a cluster has given the node; durable when it returns.
     ///
     /// # Errors
     /// When it has another one, or the device fails.
-    pub fn set_node(&mut self, node_id: NodeId) -> Result<(), Error> {
+    pub fn set_node(&mut self, node_id: NodeId, cluster_id: &str) -> Result<(), Error> {
         match self.identity.node_id {
             known if known == node_id => Ok(()),
-            NodeId(0) => self.replace(Identity { node_id, ..self.identity.clone() }),
+            NodeId(0) => self.replace(Identity {
+                node_id,
+                joining: Some(cluster_id.to_owned()),
+                ..self.identity.clone()
+            }),
             known => Err(Error::Identity(format!(
                 "directory {} belongs to node {known}, and the cluster calls it node {node_id}: give \
                  the node an empty directory to join another cluster",
@@ -282,6 +299,7 @@ mod tests {
             node_id: NodeId(2),
             uuid: Uuid::from_u128(0x0123_4567_89ab_4def_8123_4567_89ab_cdef),
             joins: false,
+            joining: None,
             left: false,
         };
         let new = r#"{

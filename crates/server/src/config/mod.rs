@@ -230,6 +230,7 @@ impl Resolver {
             effective: SETTINGS
                 .iter()
                 .map(|setting| (setting.name, self.found(setting).unwrap_or_else(unsaid)))
+                .map(|(name, found)| (name, if name == SECRET { hidden(found) } else { found }))
                 .collect(),
         })
     }
@@ -426,6 +427,14 @@ impl Resolver {
     fn size(&self, name: &str, min: u64, max: u64) -> Result<usize, ConfigError> {
         self.number(name, min, max)
     }
+}
+
+/// What is not shown to whoever looks at a configuration.
+const SECRET: &str = "join_token";
+
+fn hidden(found: Found) -> Found {
+    let text = if found.text.is_empty() { String::new() } else { "(set)".to_owned() };
+    Found { text, ..found }
 }
 
 fn unsaid() -> Found {

@@ -3,7 +3,7 @@
 
 use super::{Context, Deadline, Refused};
 use crate::wire;
-use quorate_consensus::runtime;
+use quorate_consensus::{Failure, Reason, runtime};
 use quorate_proto::v1;
 use quorate_state::query::{self, Planned};
 use quorate_state::{
@@ -30,7 +30,16 @@ impl Known {
         let replica = &context.replica;
         let view = replica.read(deadline.remaining()).await?;
         let plans = query::member_plans(&*view.tables, replica.group())?;
-        Ok(Self { membership: replica.membership(), plans })
+        let membership = replica.membership();
+        if membership.nodes.is_empty() {
+            let message = "this node does not know yet who belongs to the cluster; ask again";
+            return Err(Refused::Failed(Failure {
+                unknown: false,
+                reason: Reason::NoLeader,
+                message: message.to_owned(),
+            }));
+        }
+        Ok(Self { membership, plans })
     }
 
     /// The directory a node is known by: of a member, or of one that is to be one.
@@ -150,20 +159,27 @@ pub(super) async fn change(
     let aim = match request.aim() {
         v1::MemberAim::Voter => {
             let replaces = known.replaced(request.replaces_node_id)?;
-            if replaces.is_none() && known.membership.is_voter(member.node) {
-                return Err(conflict(format!("node {} votes already", member.node)));
-            }
             if replaces == Some(member) {
                 return Err(conflict("a node can't take its own place".to_owned()));
+            }
+            if known.membership.is_voter(member.node) {
+                return Err(conflict(format!(
+                    "node {} votes already; to have fewer that vote, remove one",
+                    member.node
+                )));
             }
             MemberAim::Voter { replaces }
         }
         v1::MemberAim::Gone => {
+            let leaves = |node: NodeId| {
+                let planned = known.plans.iter().find(|plan| plan.member.node == node);
+                node == member.node || planned.is_some_and(|plan| plan.what == Planned::Remove)
+            };
             let mut voters = known.membership.voters.iter().flatten();
-            if voters.all(|voter| *voter == member.node) {
+            if voters.all(|voter| leaves(*voter)) {
                 return Err(conflict(format!(
-                    "node {} is the only one that votes: without it there is no cluster. Add another \
-                     node first",
+                    "node {} is the only one that votes, but for such as leave: without it there is \
+                     no cluster. Add another node first",
                     member.node
                 )));
             }

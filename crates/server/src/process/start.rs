@@ -36,20 +36,32 @@ pub(super) async fn start_node(
         Ok((directory, stores))
     })
     .await?;
-    let joins = match &config.join {
-        Some(join) if directory.is_new() => {
-            let asked = join::ask(join, directory.identity(), &config, &client_addr).await?;
-            directory = task(move || directory.set_node(asked.node).map(|()| directory)).await?;
-            Some(asked.cluster_id)
+    if let Some(join) = &config.join
+        && directory.is_new()
+    {
+        let identity = directory.identity();
+        if !identity.joins {
+            return Err(Error::Start(StartError::Refused(format!(
+                "the data directory {} was begun by node {} for another cluster, or for a cluster that \
+                 it was to found; a node joins with an empty directory",
+                config.data_dir.display(),
+                identity.node_id
+            ))));
         }
-        _ => None,
-    };
+        // What it was given once is not asked for again: the cluster may need this node to answer.
+        if identity.joining.is_none() {
+            let given = join::ask(join, identity, &config, &client_addr).await?;
+            let set = move || directory.set_node(given.node, &given.cluster_id).map(|()| directory);
+            directory = task(set).await?;
+        }
+    }
     let identity = directory.identity().clone();
     let node_id = identity.node_id;
-    if identity.joins && identity.cluster_id.is_none() && joins.is_none() {
+    let joins = identity.joining.clone().filter(|_| directory.is_new());
+    if identity.joins && directory.is_new() && joins.is_none() {
         return Err(Error::Start(StartError::Refused(format!(
-            "the data directory {} was made to join a cluster, and does not belong to it yet: start \
-             the node with --join and the client address of one of its nodes",
+            "the data directory {} was made to join a cluster, and has no node id yet: start the node \
+             with --join and the client address of one of its nodes",
             config.data_dir.display()
         ))));
     }
@@ -70,11 +82,11 @@ pub(super) async fn start_node(
     let options = NodeOptions {
         node: node_id,
         uuid: identity.uuid.as_u128(),
-        cluster_id: identity.cluster_id,
+        cluster_id: identity.cluster_id.clone(),
         joins,
         initial_cluster: peers.collect(),
         peer_addr: config.peer_advertise.to_string(),
-        client_addr,
+        client_addr: client_addr.clone(),
         http_addr,
         stores,
         dialer: Arc::new(TcpDialer),
@@ -90,13 +102,25 @@ pub(super) async fn start_node(
             ..SnapshotRule::default()
         },
         wall: Arc::new(SystemClock),
-        limits: config.limits,
+        limits: config.limits.clone(),
         joined: Box::new(move |cluster_id| {
             directory.lock().unwrap_or_else(PoisonError::into_inner).set_cluster(cluster_id)
         }),
         left: Box::new(move || leaving.lock().unwrap_or_else(PoisonError::into_inner).set_left()),
     };
-    let node = Node::start(options).await?;
+    let waiting = match (&config.join, identity.cluster_id.is_none()) {
+        (Some(join), true) => Some(join::refused(join, &identity, &config, &client_addr)),
+        _ => None,
+    };
+    let node = tokio::select! {
+        node = Node::start(options) => node?,
+        refusal = async {
+            match waiting {
+                Some(waiting) => waiting.await,
+                None => std::future::pending().await,
+            }
+        } => return Err(refusal),
+    };
     // The lock on the directory ends with the process, not with this node.
     std::mem::forget(kept);
     Ok(node)

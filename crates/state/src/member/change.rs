@@ -33,7 +33,9 @@ pub(crate) fn apply(scope: &mut Scope<'_>, change: MemberChange) -> Result<Outco
         Some(MemberPlanRow::Promote { .. }) => {
             return Err(conflict(format!("node {node} is being promoted already")));
         }
-        Some(MemberPlanRow::Settled) | None => check_room(&all(&scope.txn, scope.group)?)?,
+        settled @ (Some(MemberPlanRow::Settled) | None) => {
+            check_room(&all(&scope.txn, scope.group)?, settled.is_some())?;
+        }
     }
     write(scope, node, &MemberRow { uuid: member.uuid, plan });
     Ok(Outcome::Done)

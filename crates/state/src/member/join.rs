@@ -27,7 +27,7 @@ pub(crate) fn apply(scope: &mut Scope<'_>, join: &MemberJoin) -> Result<Outcome,
             _ => Ok(Outcome::MemberJoin { node: *node }),
         };
     }
-    check_room(&members)?;
+    check_room(&members, false)?;
     let invitation = token_hash.as_deref().map(|hash| invitation(scope, hash)).transpose()?;
     let replaces = invitation.as_ref().and_then(|(_, row)| row.replaces);
     if let Some(replaced) = replaces.filter(|_| *learner) {

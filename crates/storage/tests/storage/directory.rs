@@ -119,11 +119,14 @@ fn a_node_that_joins_takes_the_id_it_is_given_and_one_that_left_stays_away() {
     assert_eq!((directory.identity().node_id, directory.identity().joins), (NodeId(0), true));
     drop(directory);
     // It has not been given one yet: the uuid by which it asks is the same.
+    assert!(refused(dir.path(), 4).contains("made to join a cluster"));
     directory = Directory::open(dir.path(), Opener::Joiner).expect("it opens");
     assert_eq!(directory.identity().uuid, uuid);
-    directory.set_node(NodeId(4)).expect("it has none");
-    directory.set_node(NodeId(4)).expect("it is the same");
-    let error = directory.set_node(NodeId(5)).expect_err("it has one").to_string();
+    assert!(refused(dir.path(), 4).contains("in use"));
+    directory.set_node(NodeId(4), "c").expect("it has none");
+    directory.set_node(NodeId(4), "c").expect("it is the same");
+    assert_eq!(directory.identity().joining.as_deref(), Some("c"));
+    let error = directory.set_node(NodeId(5), "c").expect_err("it has one").to_string();
     assert!(error.contains("belongs to node 4"), "{error}");
     directory.set_cluster("c").expect("it has none");
     drop(directory);

@@ -15,7 +15,7 @@ directory:
   quorate serve --data-dir DIR --join HOST:PORT --join-token TOKEN --peer-listen HOST:PORT
 
 It gets its id from the cluster, receives what there is, and votes as soon as it is no more than a second
-behind; with --learner it never does. quorate cluster members shows how far it is. The node is then
+behind; with --learner it never does. quorate cluster members shows what is still planned. The node is then
 started as before, and may leave --join out.";
 
 /// Make a token with which one more node may join.
@@ -41,9 +41,9 @@ pub(super) fn invite(
     replaces: Option<u64>,
 ) -> Result<(), Failure> {
     let asking = async |client: quorate_client::Client| {
-        let token = client.cluster().invite(ttl, replaces).await?;
-        // Any of them can be asked to join.
+        // Any of them can be asked to join. First, because a token that is not shown is lost.
         let members = client.cluster().members().await?;
+        let token = client.cluster().invite(ttl, replaces).await?;
         let endpoints: Vec<_> =
             members.members.into_iter().map(|member| member.client_addr).collect();
         Ok((token, endpoints.join(",")))

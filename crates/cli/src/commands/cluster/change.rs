@@ -7,12 +7,21 @@ use crate::exit::Failure;
 use crate::output::Output;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use quorate_client::{Client, Error, MemberPlan, Status};
+use quorate_client::{Client, MemberPlan, Members, Status};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// How often it is looked whether a plan is carried out.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Exit status when something is planned and not done in time: as when nobody answers in time.
+const STILL_PLANNED: u8 = 5;
+
+/// Whether a node votes; none when it is no member.
+fn voter(members: &Members, node: u64) -> Option<bool> {
+    let member = members.members.iter().find(|member| member.node_id == node);
+    member.map(|member| member.voter)
+}
 
 /// How long a command stays.
 #[derive(Debug, Args)]
@@ -64,7 +73,8 @@ impl Promote {
         let Self { node, waiting } = self;
         connect.run(async |client| {
             client.cluster().promote(node, None).await?;
-            Ok(waiting.until_done(&client, &[node], output).await?)
+            let votes = |members: &Members| voter(members, node) == Some(true);
+            waiting.until_done(&client, &[node], votes, output).await
         })?;
         output.result(|| json!({ "promoted": node }), || format!("node {node} votes"))
     }
@@ -75,7 +85,8 @@ impl Remove {
         let Self { node, waiting } = self;
         connect.run(async |client| {
             client.cluster().remove(node).await?;
-            Ok(waiting.until_done(&client, &[node], output).await?)
+            let left = |members: &Members| voter(members, node).is_none();
+            waiting.until_done(&client, &[node], left, output).await
         })?;
         output.result(|| json!({ "removed": node }), || format!("node {node} has left"))
     }
@@ -87,7 +98,10 @@ impl Replace {
         let Some(with) = with else { return add::invite(connect, output, ttl, Some(node)) };
         connect.run(async |client| {
             client.cluster().promote(with, Some(node)).await?;
-            Ok(waiting.until_done(&client, &[with, node], output).await?)
+            let taken = |members: &Members| {
+                voter(members, with) == Some(true) && voter(members, node).is_none()
+            };
+            waiting.until_done(&client, &[with, node], taken, output).await
         })?;
         output.result(
             || json!({ "removed": node, "promoted": with }),
@@ -97,13 +111,14 @@ impl Replace {
 }
 
 impl Waiting {
-    /// Waits until nothing is planned for these nodes any more.
+    /// Waits until the members are as they are to be, and nothing is planned for these nodes any more.
     async fn until_done(
         &self,
         client: &Client,
         nodes: &[u64],
+        so: impl Fn(&Members) -> bool,
         output: Output,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Failure> {
         let bar = if output.is_json() { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
         let style = ProgressStyle::with_template("{spinner} {msg} [{elapsed}]");
         bar.set_style(style.expect("the template is right"));
@@ -113,21 +128,27 @@ impl Waiting {
         loop {
             let members = client.cluster().members().await?;
             let plan = members.plans.iter().find(|plan| nodes.contains(&plan.node_id));
-            let Some(plan) = plan else {
+            // A node that answers may not have applied the plan yet.
+            if plan.is_none() && so(&members) {
                 bar.finish_and_clear();
-                return Ok(());
-            };
-            if Instant::now() >= until {
-                bar.finish_and_clear();
-                output.note(&format!(
-                    "{} is still planned after {}; quorate cluster members shows when it is done",
-                    plan_text(plan),
-                    duration::text(self.wait)
-                ));
                 return Ok(());
             }
-            let status = client.cluster().status().await?;
-            bar.set_message(format!("{}{}", plan_text(plan), progress.of(plan, &status)));
+            if Instant::now() >= until {
+                bar.finish_and_clear();
+                return Err(Failure::Run {
+                    status: STILL_PLANNED,
+                    reason: "STILL_PLANNED",
+                    message: format!(
+                        "it is planned, and not done after {}; the leader goes on, and quorate cluster \
+                         members shows when it is done",
+                        duration::text(self.wait)
+                    ),
+                });
+            }
+            if let Some(plan) = plan {
+                let status = client.cluster().status().await?;
+                bar.set_message(format!("{}{}", plan_text(plan), progress.of(plan, &status)));
+            }
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }

@@ -188,7 +188,8 @@ async fn json_has_the_promised_shapes() {
         assert!(node["applied"].is_u64() && node["last_log"].is_u64(), "{node}");
     }
     let members = quorate.run("cluster members -o json").await.expect(0).json();
-    assert_eq!(keys(&members), ["cluster_id", "leader_id", "members"]);
+    assert_eq!(keys(&members), ["cluster_id", "leader_id", "members", "plans"]);
+    assert_eq!(members["plans"], json!([]));
     let members = members["members"].as_array().expect("members are a list");
     assert_eq!(members.len(), 3);
     for (member, id) in members.iter().zip(1..) {

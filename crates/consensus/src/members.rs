@@ -39,6 +39,12 @@ enum Step {
     Settle(MemberSettle),
 }
 
+impl Step {
+    fn changes_voters(&self) -> bool {
+        matches!(self, Self::Promote(..) | Self::Exclude(_))
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -63,10 +69,12 @@ pub(crate) async fn carry_out(replica: Replica) {
     let mut every = tokio::time::interval(EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut ends = LogEnds::default();
+    // When a change of the voters became due that is not made yet.
+    let mut due: Option<Instant> = None;
     loop {
         every.tick().await;
         if replica.leads_in().is_none() {
-            ends = LogEnds::default();
+            (ends, due) = (LogEnds::default(), None);
             continue;
         }
         ends.note(replica.0.log.bounds().last.map(|last| last.index));
@@ -85,12 +93,24 @@ pub(crate) async fn carry_out(replica: Replica) {
             change(&replica, ChangeMembers::AddVoterIds(BTreeSet::new())).await;
             continue;
         }
-        let seen =
-            Seen { members: &members, me: replica.node_id(), ends: &ends, replica: &replica };
-        if let Some(step) = plans.iter().find_map(|plan| next(plan, &seen)) {
-            tracing::info!("{step}");
-            take(&replica, step).await;
+        let me = replica.node_id();
+        let step = |heard_since| {
+            let (members, ends, replica) = (&members, &ends, &replica);
+            let seen = Seen { members, me, ends, replica, heard_since };
+            plans.iter().find_map(|plan| next(plan, &seen))
+        };
+        let Some(now) = step(due) else {
+            // Who counts as answering may be dead for a moment already; so they have to be heard again.
+            due = due.filter(|_| step(None).is_some());
+            continue;
+        };
+        if now.changes_voters() && due.is_none() {
+            due = Some(Instant::now());
+            continue;
         }
+        due = None;
+        tracing::info!("{now}");
+        take(&replica, now).await;
     }
 }
 
@@ -114,6 +134,8 @@ struct Seen<'a> {
     me: NodeId,
     ends: &'a LogEnds,
     replica: &'a Replica,
+    /// Only who was heard since then answers.
+    heard_since: Option<Instant>,
 }
 
 impl State for Seen<'_> {
@@ -134,7 +156,7 @@ impl State for Seen<'_> {
     }
 
     fn answers(&self, node: NodeId) -> bool {
-        node == self.me || self.replica.hears(node)
+        node == self.me || self.replica.hears(node, self.heard_since)
     }
 }
 

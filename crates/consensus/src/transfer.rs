@@ -30,7 +30,7 @@ impl Replica {
         }
         let to = match to {
             Some(to) if to == me => return Ok(me),
-            Some(to) if self.membership().is_voter(to) && !self.hears(to) => {
+            Some(to) if self.membership().is_voter(to) && !self.hears(to, None) => {
                 return Err(Failure::not_applied(
                     Reason::NoLeader,
                     format!(
@@ -96,10 +96,11 @@ impl Replica {
             .map(|(node, _)| NodeId(*node))
     }
 
-    /// Whether a follower has acknowledged this leader within an election timeout.
-    pub(crate) fn hears(&self, node: NodeId) -> bool {
+    /// Whether a follower has acknowledged this leader within an election timeout, and since then.
+    pub(crate) fn hears(&self, node: NodeId, since: Option<Instant>) -> bool {
         let metrics = self.0.raft.metrics();
-        heard(&metrics.borrow_watched(), node.0, self.0.quorum_ttl)
+        let within = since.map_or(self.0.quorum_ttl, |since| since.elapsed());
+        heard(&metrics.borrow_watched(), node.0, self.0.quorum_ttl.min(within))
     }
 }
 

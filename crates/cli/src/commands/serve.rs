@@ -49,7 +49,7 @@ impl Args for Settings {
                 Kind::Switch => {
                     arg.num_args(0..=1).require_equals(true).default_missing_value("true")
                 }
-                Kind::Text | Kind::Number => arg,
+                Kind::Text | Kind::Secret | Kind::Number => arg,
             }
         }))
     }

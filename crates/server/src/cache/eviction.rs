@@ -46,8 +46,6 @@ enum Mercy {
 struct Hand {
     /// The last entry it has looked at; none at the beginning.
     at: Option<Bytes>,
-    /// There is none behind that.
-    is_round: bool,
     mercy: Mercy,
     /// The newest write when it began this turn, and the one before.
     began: Revision,
@@ -104,8 +102,9 @@ async fn make_room(
         let newest = query::revision(&*view.tables, group)?;
         let look = || query::cache_candidates(&*view.tables, group, hand.at.as_deref(), LOOKED_AT);
         let found = crate::grpc::blocking(look)?;
-        let victims = hand.take(found.candidates, found.cursor.is_none(), accesses, too_many);
-        if hand.is_round {
+        let last = found.candidates.last().map(|last| last.id.clone());
+        let victims = hand.choose(found.candidates, accesses, too_many);
+        if found.cursor.is_none() && hand.has_passed(last.as_ref()) {
             hand.turn(newest);
         }
         if victims.is_empty() {
@@ -138,7 +137,6 @@ impl Hand {
     fn new() -> Self {
         Self {
             at: None,
-            is_round: false,
             mercy: Mercy::ReadOrNew,
             began: Revision(0),
             began_before: Revision(0),
@@ -146,20 +144,9 @@ impl Hand {
         }
     }
 
-    /// The next victims of those behind it, until they are enough. Whether the candidates are all
-    /// there are, the caller says.
-    fn take(
-        &mut self,
-        candidates: Vec<CacheCandidate>,
-        are_the_last: bool,
-        accesses: &Accesses,
-        enough_bytes: u64,
-    ) -> Vec<CacheVictim> {
-        let last = candidates.last().map(|last| last.id.clone());
-        let victims = self.choose(candidates, accesses, enough_bytes);
-        // It may have had enough before it came to the last.
-        self.is_round = are_the_last && (last.is_none() || self.at == last);
-        victims
+    /// Whether it has looked at the last of the candidates it was given: it may have had enough before.
+    fn has_passed(&self, last: Option<&Bytes>) -> bool {
+        last.is_none() || self.at.as_ref() == last
     }
 
     /// The next victims, until they are enough; moves on behind the last one that was looked at.
@@ -204,7 +191,6 @@ impl Hand {
             (0, Mercy::Read | Mercy::None) => Mercy::None,
         };
         self.at = None;
-        self.is_round = false;
         self.taken = 0;
         self.began_before = self.began;
         self.began = newest;
@@ -285,16 +271,16 @@ mod tests {
         let mut taken = String::new();
         for _ in 0..8 {
             hand.mercy = Mercy::None;
-            let victims = hand.take(behind(&hand, &all), true, &accesses, 10);
-            taken.extend(keys(&victims));
-            if hand.is_round {
+            let candidates = behind(&hand, &all);
+            let last = candidates.last().map(|last| last.id.clone());
+            taken.extend(keys(&hand.choose(candidates, &accesses, 10)));
+            if hand.has_passed(last.as_ref()) {
                 hand.turn(Revision(9));
             }
         }
         assert_eq!(taken, "abcdabcd");
         // Nothing is left behind it.
         hand.at = Some(candidate("z", 1).id);
-        assert!(hand.take(Vec::new(), true, &accesses, 10).is_empty() && hand.is_round);
-        assert!(hand.take(Vec::new(), false, &accesses, 10).is_empty() && !hand.is_round);
+        assert!(hand.has_passed(None));
     }
 }

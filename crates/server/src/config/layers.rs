@@ -143,7 +143,7 @@ impl Layers {
                 ConfigError(format!(
                     "{origin}: {name} must be {}, not {} {}",
                     match setting.kind {
-                        Kind::Text => "a text in quotes",
+                        Kind::Text | Kind::Secret => "a text in quotes",
                         Kind::Number => "a whole number",
                         Kind::Switch => "true or false",
                     },
@@ -163,7 +163,7 @@ fn article(noun: &str) -> &'static str {
 
 fn file_text(kind: Kind, value: &DeValue<'_>) -> Option<String> {
     match (kind, value) {
-        (Kind::Text, DeValue::String(text)) => Some(text.to_string()),
+        (Kind::Text | Kind::Secret, DeValue::String(text)) => Some(text.to_string()),
         (Kind::Number, DeValue::Integer(number)) if number.radix() == 10 => {
             Some(number.as_str().replace('_', ""))
         }

@@ -227,11 +227,7 @@ impl Resolver {
                 log_bytes: self.number("storage.snapshot_log_bytes", 1 << 10, 1 << 40)?,
                 keep_entries: self.number("storage.log_keep_entries", 1, 1 << 30)?,
             },
-            effective: SETTINGS
-                .iter()
-                .map(|setting| (setting.name, self.found(setting).unwrap_or_else(unsaid)))
-                .map(|(name, found)| (name, if name == SECRET { hidden(found) } else { found }))
-                .collect(),
+            effective: SETTINGS.iter().map(|setting| (setting.name, self.shown(setting))).collect(),
         })
     }
 
@@ -376,6 +372,17 @@ impl Resolver {
         })
     }
 
+    /// What is in force, as it may be shown.
+    fn shown(&self, setting: &Setting) -> Found {
+        match self.found(setting) {
+            Some(found) if setting.kind == Kind::Secret => {
+                Found { text: "(set)".to_owned(), ..found }
+            }
+            Some(found) => found,
+            None => Found { text: String::new(), origin: Origin::Default },
+        }
+    }
+
     /// An error about a setting, with the place where its value was written.
     fn wrong(&self, name: &str, what: &str) -> ConfigError {
         let origin = Setting::named(name).and_then(|setting| self.found(setting));
@@ -427,18 +434,6 @@ impl Resolver {
     fn size(&self, name: &str, min: u64, max: u64) -> Result<usize, ConfigError> {
         self.number(name, min, max)
     }
-}
-
-/// What is not shown to whoever looks at a configuration.
-const SECRET: &str = "join_token";
-
-fn hidden(found: Found) -> Found {
-    let text = if found.text.is_empty() { String::new() } else { "(set)".to_owned() };
-    Found { text, ..found }
-}
-
-fn unsaid() -> Found {
-    Found { text: String::new(), origin: Origin::Default }
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 pub enum Kind {
     /// Any text.
     Text,
+    /// A text that is not shown to whoever looks at a configuration.
+    Secret,
     /// A whole number.
     Number,
     /// true or false.
@@ -116,12 +118,13 @@ pub static SETTINGS: &[Setting] = &[
         "HOST:PORT,…",
         "Client addresses of nodes of a cluster that is there: this node joins it, under an id that it is given, and votes once it has caught up; ignored once there is data",
     ),
-    text(
-        "join_token",
-        None,
-        "TOKEN",
-        "What quorate cluster add printed; a cluster that listens on loopback only lets nodes join without it",
-    ),
+    Setting {
+        name: "join_token",
+        kind: Kind::Secret,
+        default: None,
+        placeholder: "TOKEN",
+        help: "What quorate cluster add printed; a cluster that listens on loopback only lets nodes join without it",
+    },
     Setting {
         name: "learner",
         kind: Kind::Switch,

@@ -225,8 +225,12 @@ fn the_example_file_says_what_the_defaults_are() {
             .collect()
     };
     let (_dir, path) = file(&active(&["initial_cluster"]));
-    let joins = Config::load(&[], [], Some(&path)).unwrap().join.unwrap();
+    let config = Config::load(&[], [], Some(&path)).unwrap();
+    let token = config.effective.iter().find(|(name, _)| *name == "join_token");
+    assert_eq!(token.unwrap().1.text, "(set)", "it is a secret");
+    let joins = config.join.unwrap();
     assert_eq!((joins.endpoints.len(), joins.learner), (2, false));
+    assert_eq!(joins.token.as_deref(), Some("0123456789abcdef0123456789abcdef"));
     let (_dir, path) = file(&active(&[]));
     let error = Config::load(&[], [], Some(&path)).unwrap_err().to_string();
     assert!(error.contains("joins one that is there"), "{error}");

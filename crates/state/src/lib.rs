@@ -102,6 +102,7 @@ mod overlay;
 pub mod query;
 mod queue;
 mod rejection;
+pub mod restore;
 mod rows;
 mod schedule;
 mod scope;

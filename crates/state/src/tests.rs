@@ -14,6 +14,7 @@ mod list;
 mod model;
 mod replicas;
 mod requests;
+mod restore;
 mod samples;
 mod session_rows;
 

@@ -1,0 +1,200 @@
+//! A new cluster begins with what an old one had, and with nothing that was given out there.
+
+use super::group::Group;
+use super::{property, requests};
+use crate::restore::{RESTORE_NUMBERS, RESTORE_REVISIONS, begin_anew, is_row_key};
+use crate::testing::GROUP;
+use crate::{
+    Caller, Command, HistoryPosition, KeySelector, KvSet, LogIndex, Machine, MemberInvite,
+    MemoryTables, NodeId, Outcome, Read, Revision, Txn as _, invariants, query, rows,
+};
+use proptest::prelude::*;
+use std::ops::ControlFlow;
+
+fn pages(tables: &MemoryTables, namespace: &str) -> query::KvPage {
+    let all = KeySelector::Prefix(Default::default()).select().unwrap();
+    let list = query::KvList {
+        after: None,
+        show: query::KvShow::Items,
+        items_max: usize::MAX,
+        bytes_max: usize::MAX,
+    };
+    query::kv_list(tables, GROUP, namespace, &all, &list).unwrap()
+}
+
+/// Whatever a cluster had come to: the new one's tables are in order, nobody is connected, and all
+/// that owned itself is there.
+#[test]
+fn any_tables_can_begin_anew() {
+    property("any_tables_can_begin_anew", 300, &requests::entries(), |entries| {
+        let mut author = requests::Author::default();
+        let mut tables = MemoryTables::default();
+        let mut machine = Machine::open(GROUP, &tables).unwrap();
+        let mut index = LogIndex(0);
+        for entry in &entries {
+            index.0 += 1;
+            let batch = author.batch(entry);
+            author.learn(&machine.apply(&mut tables, index, &batch).unwrap());
+        }
+        let before = tables.clone();
+        let stamp = query::clocks(&before, GROUP).unwrap();
+        let nodes: Vec<NodeId> = (0..10).map(NodeId).collect();
+        let end = begin_anew(&mut tables, GROUP, index, &nodes, stamp.wall_ms).unwrap();
+
+        invariants::check(&tables, GROUP).unwrap();
+        let mut machine = Machine::open(GROUP, &tables).unwrap();
+        prop_assert!(end > index);
+        prop_assert_eq!(query::sessions(&tables, GROUP).unwrap(), []);
+        let waits = nodes.iter().any(|node| query::waits_on(&tables, GROUP, *node).unwrap());
+        prop_assert!(!waits, "somebody still waits on a node of the old cluster");
+        let (old, new) = (rows::meta(&before, GROUP).unwrap(), rows::meta(&tables, GROUP).unwrap());
+        prop_assert!(new.revision.0 >= old.revision.0 + RESTORE_REVISIONS);
+        prop_assert!(new.fencing_token.0 >= old.fencing_token.0 + RESTORE_NUMBERS);
+        let (old, new) =
+            (rows::queues_meta(&before, GROUP).unwrap(), rows::queues_meta(&tables, GROUP).unwrap());
+        prop_assert!(new.id >= old.id + RESTORE_NUMBERS);
+        prop_assert!(new.lease.0 >= old.lease.0 + RESTORE_NUMBERS);
+        prop_assert_eq!(new.schedules, old.schedules);
+        let (old, new) =
+            (rows::cache_meta(&before, GROUP).unwrap(), rows::cache_meta(&tables, GROUP).unwrap());
+        prop_assert!(new.order >= old.order + RESTORE_NUMBERS);
+
+        // What no session owned is as it was.
+        for namespace in ["", "a"] {
+            let owned = |key: &[u8]| {
+                let row = before.get(&crate::keys::kv(GROUP, namespace, key)).unwrap().unwrap();
+                rows::KvRow::decode(&row).unwrap().owner.is_some()
+            };
+            let mut kept = pages(&before, namespace).items;
+            kept.retain(|(key, _)| !owned(key));
+            prop_assert_eq!(pages(&tables, namespace).items, kept);
+        }
+
+        // And the machine goes on from there, above all that was.
+        let set = KvSet {
+            key: "later".into(),
+            value: "x".into(),
+            ttl_ms: None,
+            expect: Default::default(),
+            owner: None,
+        };
+        let batch = crate::Batch {
+            stamp,
+            commands: vec![crate::Envelope {
+                namespace: String::new(),
+                caller: Caller::Anonymous,
+                guard: None,
+                command: Command::KvSet(set),
+            }],
+        };
+        let meta = rows::meta(&tables, GROUP).unwrap();
+        let applied = machine.apply(&mut tables, LogIndex(end.0 + 1), &batch).unwrap();
+        let Some(Outcome::KvSet { revision, .. }) = applied.outcomes.first() else {
+            return Err(TestCaseError::fail(format!("{:?}", applied.outcomes)));
+        };
+        prop_assert!(*revision > meta.revision);
+        invariants::check(&tables, GROUP).unwrap();
+        Ok(())
+    });
+}
+
+/// What a client of the old cluster has seen is older than all that is here: it is told so.
+#[test]
+fn a_watch_of_the_old_cluster_does_not_go_on() {
+    let mut group = Group::new();
+    let set = |value: &'static str| {
+        Command::KvSet(KvSet {
+            key: "k".into(),
+            value: value.into(),
+            ttl_ms: None,
+            expect: Default::default(),
+            owner: None,
+        })
+    };
+    group.own(vec![set("1"), set("2")]);
+    let seen = query::revision(&group.tables, GROUP).unwrap();
+    let end = begin_anew(&mut group.tables, GROUP, group.index, &[], 0).unwrap();
+    let history = rows::history_meta(&group.tables, GROUP).unwrap();
+    // The other cluster may have had four billion entries since.
+    let since = Revision(seen.0 + (1 << 43));
+    assert!(HistoryPosition::behind(since) < history.trimmed);
+    group.machine = Machine::open(GROUP, &group.tables).unwrap();
+    group.index = end;
+    group.own(vec![set("3")]);
+    group.check();
+    let item = query::kv_get(&group.tables, GROUP, "", b"k").unwrap().unwrap();
+    assert_eq!((item.version, &item.value[..]), (3, &b"3"[..]));
+}
+
+#[test]
+fn invitations_and_members_stay_behind() {
+    let mut group = Group::new();
+    let invite = MemberInvite { token_hash: vec![7; 32].into(), ttl_ms: 60_000, replaces: None };
+    let join = crate::MemberJoin {
+        uuid: 9,
+        peer_addr: "p:1".to_owned(),
+        client_addr: "c:1".to_owned(),
+        token_hash: None,
+        learner: false,
+        known: NodeId(1),
+    };
+    let publish = crate::MemberPublish {
+        node: NodeId(1),
+        client_addr: "c:1".to_owned(),
+        http_addr: "h:1".to_owned(),
+    };
+    let commands = vec![
+        Command::MemberInvite(invite),
+        Command::MemberJoin(join),
+        Command::MemberPublish(publish),
+    ];
+    for outcome in group.own(commands).outcomes {
+        assert!(!matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
+    }
+    begin_anew(&mut group.tables, GROUP, group.index, &[NodeId(1)], 77).unwrap();
+    invariants::check(&group.tables, GROUP).unwrap();
+    assert_eq!(query::member_plans(&group.tables, GROUP).unwrap(), []);
+    assert_eq!(query::member_addresses(&group.tables, GROUP, NodeId(1)).unwrap(), None);
+    assert_eq!(query::clocks(&group.tables, GROUP).unwrap().wall_ms, 77);
+    let (from, to) = crate::keys::group_range(GROUP);
+    let mut tables = std::collections::BTreeSet::new();
+    let mut see = |key: &[u8], _: &[u8]| {
+        assert!(is_row_key(GROUP, key));
+        tables.insert(key[4]);
+        ControlFlow::Continue(())
+    };
+    group.tables.scan(&from, &to, &mut see).unwrap();
+    assert_eq!(tables.into_iter().collect::<Vec<_>>(), [crate::keys::table::META]);
+}
+
+/// Restores of restores come to an end before the numbers do, and say what to do.
+#[test]
+fn numbers_that_are_used_up_are_refused() {
+    let mut group = Group::new();
+    group.own(vec![Command::Tick]);
+    let mut index = group.index;
+    let mut restores = 0;
+    let refused = loop {
+        let mut tables = group.tables.clone();
+        match begin_anew(&mut tables, GROUP, index, &[], 0) {
+            Ok(end) => (group.tables, index) = (tables, end),
+            Err(error) => break error.to_string(),
+        }
+        restores += 1;
+    };
+    assert!((200..300).contains(&restores), "{restores}");
+    assert!(refused.contains("export"), "{refused}");
+}
+
+#[test]
+fn keys_of_other_groups_are_none_of_ours() {
+    assert!(!is_row_key(GROUP, b""));
+    assert!(!is_row_key(GROUP, &crate::keys::meta(crate::GroupId(7))));
+    let mut key = crate::keys::meta(GROUP);
+    assert!(is_row_key(GROUP, &key));
+    key.push(0);
+    assert!(!is_row_key(GROUP, &key));
+    let mut tables = MemoryTables::default();
+    tables.put(&key, b"");
+    assert!(invariants::check(&tables, GROUP).is_err());
+}

@@ -1,6 +1,7 @@
 //! What a user meets: the command line, the messages, the limits, and a cluster in odd situations.
 
 mod absent;
+mod backup;
 mod bus;
 mod cache;
 mod commands;

@@ -1,7 +1,7 @@
 //! The command line's own grammar: the top level; each command has its arguments in its file.
 
 use crate::commands::{
-    bench, bus, cache, cluster, config, dev, kv, lock, queue, serve, session, txn,
+    backup, bench, bus, cache, cluster, config, dev, kv, lock, queue, serve, session, txn,
 };
 use crate::output::Format;
 use clap::{Parser, Subcommand};
@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Session(session::Session),
     /// The cluster: status, members, leadership.
     Cluster(cluster::Cluster),
+    /// Everything in one file, and a new cluster from it.
+    Backup(backup::Backup),
     /// Configuration of a node.
     Config(config::Config),
     /// Measure a running cluster.
@@ -173,6 +175,13 @@ mod tests {
             "quorate session close 7",
             "quorate cluster transfer-leader",
             "quorate cluster transfer-leader 2",
+            "quorate cluster repair --data-dir d --endpoints a:1",
+            "quorate backup save f --endpoints a:1,b:2 -o json",
+            "quorate backup save f --stale --force --format jsonl --timeout 10s",
+            "quorate backup verify f -o json",
+            "quorate backup info f",
+            "quorate backup restore f --data-dir d --node-id 1 --client-listen 127.0.0.1:8811 --peer-listen 127.0.0.1:8812",
+            "quorate backup restore f --config quorate.toml",
             "quorate config check",
             "quorate config check quorate.toml",
             "quorate config check quorate.toml --node-id 2 --insecure",
@@ -196,6 +205,10 @@ mod tests {
             ("quorate serve --node-idd 1", "--node-id"),
             ("quorate dev --nodes 0", "0"),
             ("quorate cluster transfer-leader two", "two"),
+            ("quorate cluster repair", "--data-dir"),
+            ("quorate backup save", "FILE"),
+            ("quorate backup save f --format csv", "csv"),
+            ("quorate backup restore", "FILE"),
             ("quorate cache set k v --ttl 30", "30s"),
             ("quorate cache set k v --stale-for 30s", "--ttl"),
             ("quorate cache get-or-build k", "CMD"),

@@ -2,7 +2,8 @@
 
 use crate::call::{Effect, Plan};
 use crate::client::{CallOptions, Inner};
-use crate::{Error, nodes};
+use crate::{BackupFormat, BackupPiece, Error, nodes};
+use futures::Stream;
 use quorate_proto::v1;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -278,6 +279,26 @@ impl Cluster {
     /// [`Error::Indeterminate`] when it is not known whether it is planned.
     pub async fn remove(&self, node_id: u64) -> Result<(), Error> {
         self.change("cluster remove", node_id, v1::MemberAim::Gone, None).await
+    }
+
+    /// A backup of everything, consistent at one revision, from whichever node answers, or from the
+    /// one that [`Cluster::at`] says. With `stale`, of what that node has applied, also without a
+    /// quorum; otherwise all that was acknowledged before is in it.
+    ///
+    /// It is a file in pieces; when the stream ends without an error all of it has come. Whoever
+    /// stores it syncs it, and has it verified (`quorate backup verify`). The node keeps a view of its
+    /// state until the stream is read or dropped, and drops one that is not read for 30 s.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no node opens the stream before the call's time is up; afterwards
+    /// as an item, and it has to be made anew.
+    pub async fn backup(
+        &self,
+        format: BackupFormat,
+        stale: bool,
+    ) -> Result<impl Stream<Item = Result<BackupPiece, Error>> + use<>, Error> {
+        let plan = self.plan("cluster backup", Effect::Read);
+        crate::backup::open(Arc::clone(&self.inner), &plan, format, stale).await
     }
 
     async fn change(

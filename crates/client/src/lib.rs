@@ -85,6 +85,7 @@
 //!
 //! TLS and authentication, and the `Broker` trait with its Redis implementation.
 
+mod backup;
 pub mod bus;
 pub mod cache;
 mod call;
@@ -110,6 +111,7 @@ mod sessions;
 pub mod txn;
 mod window;
 
+pub use backup::{BackupFormat, BackupPiece};
 pub use bus::{Bus, BusEvent, Content, Message, Subscription};
 pub use cache::{Cache, CacheEntry};
 pub use client::Client;

@@ -27,6 +27,7 @@
 //! The way of a write: [`Replica::propose`] → (forward → net::service on the leader) →
 //! proposer → openraft → log_adapter / net::raft_network → machine_adapter → outcome.
 
+mod anew;
 mod aside;
 mod barrier;
 mod bootstrap;
@@ -58,6 +59,7 @@ mod types;
 mod weight;
 mod wire;
 
+pub use anew::begin_anew;
 pub use aside::{AsideDowns, AsideUps, LeaderWatch};
 pub use bootstrap::StartError;
 pub use clock::{SystemClock, WallClock};

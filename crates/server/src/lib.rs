@@ -20,6 +20,7 @@
 //! # Deliberately absent
 //! - TLS and authentication. Without them a node listens on loopback only, unless told otherwise.
 
+pub mod backup;
 mod bus;
 mod cache;
 pub mod config;

@@ -15,6 +15,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 mod cache;
 mod consumer;
+mod export;
 mod job;
 mod kv_history;
 mod kv_list;
@@ -27,6 +28,7 @@ mod transaction;
 
 pub use cache::*;
 pub use consumer::*;
+pub use export::*;
 pub use job::*;
 pub use kv_history::*;
 pub use kv_list::*;
@@ -254,6 +256,12 @@ pub fn session_exists(tables: &dyn Read, group: GroupId, id: SessionId) -> Resul
 /// When the tables fail.
 pub fn digest(tables: &dyn Read, group: GroupId) -> Result<u64, Fatal> {
     rows::digest(tables, group)
+}
+
+/// `[from, to)` around all rows of a group.
+#[must_use]
+pub fn group_range(group: GroupId) -> (Vec<u8>, Vec<u8>) {
+    keys::group_range(group)
 }
 
 /// A checksum over every key and value of the group's tables; reads all of them, in constant

@@ -42,6 +42,20 @@ pub struct Identity {
     pub left: bool,
 }
 
+impl Identity {
+    fn new(node_id: NodeId, uuid: Uuid) -> Self {
+        Self {
+            format: FORMAT,
+            cluster_id: None,
+            node_id,
+            uuid,
+            joins: false,
+            joining: None,
+            left: false,
+        }
+    }
+}
+
 // The signature is the one serde calls.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
 fn is_false(flag: &bool) -> bool {
@@ -68,6 +82,57 @@ pub struct Directory {
     _lock: File,
 }
 
+/// An empty directory that is to become a node's, locked. It has no identity until
+/// [`Empty::become_node`], so that what a crash leaves of it is no node's directory.
+#[derive(Debug)]
+pub struct Empty {
+    path: PathBuf,
+    lock: File,
+}
+
+impl Empty {
+    /// Takes a directory that is missing or empty.
+    ///
+    /// # Errors
+    /// When something is in it, another process uses it, or the device fails.
+    pub fn take(path: &Path) -> Result<Self, Error> {
+        create_dir_durable(path)?;
+        let lock = lock(path)?;
+        if let Some(identity) = read(path)? {
+            return Err(Error::Identity(format!(
+                "directory {} is that of node {} already; choose an empty one",
+                path.display(),
+                identity.node_id
+            )));
+        }
+        check_empty(path)?;
+        Ok(Self { path: path.to_owned(), lock })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes it the directory of a node that belongs to a cluster; durable when it returns.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn become_node(
+        self,
+        node_id: NodeId,
+        uuid: Uuid,
+        cluster_id: &str,
+    ) -> Result<Directory, Error> {
+        let Self { path, lock } = self;
+        let cluster_id = Some(cluster_id.to_owned());
+        let identity = Identity { cluster_id, ..Identity::new(node_id, uuid) };
+        write(&path, &identity)?;
+        Ok(Directory { path, identity, _lock: lock })
+    }
+}
+
 impl Directory {
     /// Opens the directory of a node. One that is missing or empty becomes the node's own, with
     /// a new random uuid.
@@ -86,16 +151,7 @@ impl Directory {
                     Opener::Node(node_id) | Opener::Whoever(node_id) => (node_id, false),
                     Opener::Joiner => (NodeId(0), true),
                 };
-                let uuid = Uuid::new_v4();
-                let identity = Identity {
-                    format: FORMAT,
-                    cluster_id: None,
-                    node_id,
-                    uuid,
-                    joins,
-                    joining: None,
-                    left: false,
-                };
+                let identity = Identity { joins, ..Identity::new(node_id, Uuid::new_v4()) };
                 write(path, &identity)?;
                 identity
             }
@@ -130,6 +186,22 @@ impl Directory {
                 identity.node_id
             )));
         }
+        Ok(Self { path: path.to_owned(), identity, _lock: lock })
+    }
+
+    /// Opens a directory that is some node's already; nothing is changed.
+    ///
+    /// # Errors
+    /// When it is no node's, in use by another process, written by another version, or can't be
+    /// read.
+    pub fn open_existing(path: &Path) -> Result<Self, Error> {
+        let lock = lock(path)?;
+        let identity = read(path)?.ok_or_else(|| {
+            Error::Identity(format!(
+                "directory {} is no node's: it has no {IDENTITY}",
+                path.display()
+            ))
+        })?;
         Ok(Self { path: path.to_owned(), identity, _lock: lock })
     }
 
@@ -293,15 +365,8 @@ mod tests {
     #[test]
     fn bytes_are_frozen() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut identity = Identity {
-            format: FORMAT,
-            cluster_id: None,
-            node_id: NodeId(2),
-            uuid: Uuid::from_u128(0x0123_4567_89ab_4def_8123_4567_89ab_cdef),
-            joins: false,
-            joining: None,
-            left: false,
-        };
+        let uuid = Uuid::from_u128(0x0123_4567_89ab_4def_8123_4567_89ab_cdef);
+        let mut identity = Identity::new(NodeId(2), uuid);
         let new = r#"{
   "format": 1,
   "cluster_id": null,

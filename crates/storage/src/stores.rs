@@ -41,6 +41,14 @@ impl Storage {
         Ok(Self { dir: dir.to_owned(), budget, log })
     }
 
+    /// The log of a group alone, for whoever does not need its state.
+    ///
+    /// # Errors
+    /// When it is damaged or the device fails.
+    pub fn log(&self, group: GroupId) -> Result<Arc<dyn LogStore>, Error> {
+        Ok(self.log.group(group)?)
+    }
+
     /// Opens the stores of a group, once.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The commands, one file per group.
 
+pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod bus;
 pub(crate) mod cache;
@@ -32,6 +33,7 @@ pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Bus(bus) => bus.run(output),
         Command::Session(session) => session.run(output),
         Command::Cluster(cluster) => cluster.run(output),
+        Command::Backup(backup) => backup.run(output),
         Command::Bench(bench) => bench.run(output),
         Command::Config(config) => config.run(output),
         Command::Version => version::run(output),

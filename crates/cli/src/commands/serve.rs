@@ -23,11 +23,11 @@ pub(crate) struct Serve {
 
 /// One flag per setting of the server's table.
 #[derive(Debug, Default)]
-pub(super) struct Settings(Vec<(&'static str, String)>);
+pub(crate) struct Settings(Vec<(&'static str, String)>);
 
 impl Settings {
     /// What they come to, over the environment and the file.
-    pub(super) fn load(&self, file: Option<&Path>) -> Result<Config, ConfigError> {
+    pub(crate) fn load(&self, file: Option<&Path>) -> Result<Config, ConfigError> {
         Config::load(&self.0, std::env::vars_os(), file)
     }
 }

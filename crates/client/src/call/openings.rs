@@ -6,10 +6,11 @@ use crate::method::Method;
 use crate::pipe::MESSAGE_BYTES_MAX;
 use quorate_proto::v1::bus_service_client::BusServiceClient;
 use quorate_proto::v1::cache_service_client::CacheServiceClient;
+use quorate_proto::v1::cluster_service_client::ClusterServiceClient;
 use quorate_proto::v1::kv_service_client::KvServiceClient;
 use quorate_proto::v1::lock_service_client::LockServiceClient;
 use quorate_proto::v1::{
-    BusSubscribeRequest, BusSubscribeResponse, CacheInvalidationsRequest,
+    BackupPiece, BackupRequest, BusSubscribeRequest, BusSubscribeResponse, CacheInvalidationsRequest,
     CacheInvalidationsResponse, ListRequest, ListResponse, LockWatchRequest, LockWatchResponse,
     WatchRequest, WatchResponse,
 };
@@ -25,6 +26,15 @@ impl Engine {
         request: ListRequest,
     ) -> Result<Streaming<ListResponse>, Failure> {
         self.call(plan, || OpenList(request.clone())).await
+    }
+
+    /// Opens a backup on whichever node answers first.
+    pub(crate) async fn open_backup(
+        self: &Arc<Self>,
+        plan: &Plan,
+        request: BackupRequest,
+    ) -> Result<Streaming<BackupPiece>, Failure> {
+        self.call(plan, || OpenBackup(request)).await
     }
 
     /// Opens a watch on whichever node answers first. Answers with where it begins, too.
@@ -80,6 +90,24 @@ impl Method for OpenList {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             // Without the attempt's timeout, which would end the stream as well.
             .list_stream(request.into_inner().0)
+            .await
+    }
+}
+
+/// A backup: always a call of its own, beside the pipeline.
+struct OpenBackup(BackupRequest);
+
+impl Method for OpenBackup {
+    type Answer = Streaming<BackupPiece>;
+
+    async fn unary(
+        channel: Channel,
+        request: Request<Self>,
+    ) -> Result<Response<Self::Answer>, Status> {
+        ClusterServiceClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            // Without the attempt's timeout, which would end the stream as well.
+            .backup(request.into_inner().0)
             .await
     }
 }

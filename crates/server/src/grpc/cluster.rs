@@ -1,7 +1,9 @@
 //! The cluster as this node sees it: answered by any live node, without a quorum.
 
-use super::{Context, Deadline, Refused, blocking, members};
+use super::{Context, Deadline, Refused, backup, blocking, members};
 use crate::wire;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use quorate_consensus::{Failure, Reason};
 use quorate_proto::v1;
 use quorate_proto::v1::cluster_service_server::ClusterService;
@@ -128,5 +130,16 @@ impl ClusterService for Service {
         let deadline = Deadline::of(request.metadata());
         members::change(&self.0, request.into_inner(), deadline).await?;
         Ok(Response::new(v1::ChangeMemberResponse {}))
+    }
+
+    type BackupStream = BoxStream<'static, Result<v1::BackupPiece, Status>>;
+
+    async fn backup(
+        &self,
+        request: Request<v1::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let deadline = Deadline::of(request.metadata());
+        let pieces = backup::begin(&self.0, request.into_inner(), deadline).await?;
+        Ok(Response::new(pieces.boxed()))
     }
 }

@@ -1,6 +1,7 @@
 //! The public gRPC services: each method decodes through `wire`, asks the replica, and answers
 //! before its caller's deadline. What went wrong is told through the one table in `status`.
 
+mod backup;
 mod bus;
 mod bus_subscribe;
 mod cache;
@@ -105,6 +106,8 @@ pub(crate) struct Context {
     stop: CancellationToken,
     /// One checksum at a time: each reads the whole state.
     hashing: Arc<Semaphore>,
+    /// One backup at a time, for the same reason.
+    backups: Arc<Semaphore>,
     /// Who waits for what this node applies.
     news: Arc<News>,
     /// Turns to consume queues.
@@ -143,6 +146,7 @@ impl Context {
             cache,
             stop,
             hashing: Arc::new(Semaphore::new(1)),
+            backups: Arc::new(Semaphore::new(1)),
             news,
             consumers: Arc::new(Semaphore::new(queue_consume::CONSUMERS_MAX)),
             calls_that_wait: TaskTracker::new(),

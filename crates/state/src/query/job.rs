@@ -113,7 +113,7 @@ fn body(tables: &dyn Read, group: GroupId, id: JobId) -> Result<Option<JobBody>,
     }))
 }
 
-fn job_item(
+pub(super) fn job_item(
     tables: &dyn Read,
     group: GroupId,
     id: JobId,

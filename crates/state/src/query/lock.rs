@@ -110,10 +110,10 @@ pub fn lock(
     }
     let Some(bytes) = tables.get(&keys::lock(group, namespace, name))? else { return Ok(None) };
     let lease_ms = super::clocks(tables, group)?.lease_ms;
-    Ok(Some(item(rows::decode("lock row", &bytes)?, lease_ms)))
+    Ok(Some(lock_item(rows::decode("lock row", &bytes)?, lease_ms)))
 }
 
-fn item(row: LockRow, lease_ms: u64) -> LockItem {
+pub(super) fn lock_item(row: LockRow, lease_ms: u64) -> LockItem {
     let holders = row.holders.into_iter().map(|holder| LockHolder {
         token: holder.token,
         session: holder.session,
@@ -152,7 +152,7 @@ pub fn locks(
         Named { table: keys::table::LOCK, namespace, selection, after, items_max, bytes_max };
     let (rows, cursor) = named.page::<LockRow>(tables, group)?;
     let lease_ms = super::clocks(tables, group)?.lease_ms;
-    let locks = rows.into_iter().map(|(name, row)| (name, item(row, lease_ms)));
+    let locks = rows.into_iter().map(|(name, row)| (name, lock_item(row, lease_ms)));
     Ok(LockPage { locks: locks.collect(), cursor })
 }
 

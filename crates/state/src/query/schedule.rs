@@ -31,7 +31,7 @@ pub struct ScheduleItem {
     pub last_wall_ms: Option<u64>,
 }
 
-fn item(row: ScheduleRow) -> ScheduleItem {
+pub(super) fn schedule_item(row: ScheduleRow) -> ScheduleItem {
     let ScheduleRow {
         id,
         queue,
@@ -71,7 +71,7 @@ pub fn schedules(
     let (table, bytes_max) = (keys::table::SCHEDULE, PAGE_BYTES);
     let named = Named { table, namespace, selection, after, items_max, bytes_max };
     let (rows, cursor) = named.page(tables, group)?;
-    let schedules = rows.into_iter().map(|(name, row)| (name, item(row)));
+    let schedules = rows.into_iter().map(|(name, row)| (name, schedule_item(row)));
     Ok(SchedulePage { schedules: schedules.collect(), cursor })
 }
 

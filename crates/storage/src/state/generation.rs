@@ -52,6 +52,13 @@ pub(crate) fn generation_dir(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("gen-{number:06}"))
 }
 
+/// The number of a generation that nothing in `dir` has, damaged or not.
+pub(crate) fn next_number(dir: &Path) -> Result<u64, Error> {
+    let names = names_in(dir)?;
+    let numbers = names.iter().filter_map(|name| name.strip_prefix("gen-")?.parse::<u64>().ok());
+    Ok(numbers.max().unwrap_or(0).saturating_add(1))
+}
+
 /// Removes what generations but `current` have left behind.
 pub(crate) fn remove_others(dir: &Path, current: u64) -> Result<(), Error> {
     let current = generation_dir(dir, current);
@@ -120,13 +127,17 @@ pub(crate) fn read_meta(db: &DB, path: &Path) -> Result<AppliedMeta, Error> {
         reason,
     };
     let applied = decode_applied(applied.as_deref()).map_err(|error| corrupt("applied", error))?;
-    let membership = match membership {
-        None => StoredMembership::default(),
-        Some(row) => {
-            codec::decode(&row).map_err(|error| corrupt("membership", error.to_string()))?
-        }
-    };
+    let membership = decode_membership(membership.as_deref())
+        .map_err(|error| corrupt("membership", error))?;
     Ok(AppliedMeta { applied, membership })
+}
+
+/// The membership in its row; an empty one before the first.
+pub(crate) fn decode_membership(row: Option<&[u8]>) -> Result<StoredMembership, String> {
+    match row {
+        None => Ok(StoredMembership::default()),
+        Some(row) => codec::decode(row).map_err(|error| error.to_string()),
+    }
 }
 
 /// The position in the applied row; none before the first entry.

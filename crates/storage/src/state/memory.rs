@@ -5,7 +5,9 @@ use crate::Error;
 use crate::memory::MemoryDisk;
 use crate::snapshot::Snapshot;
 use crate::snapshot::memory::MemorySnapshot;
-use quorate_state::{GroupId, LogPosition, MemoryTables, Read, TableError, Txn};
+use quorate_state::{
+    GroupId, LogPosition, MemoryTables, Read, StoredMembership, TableError, Txn,
+};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -14,6 +16,31 @@ use std::sync::Arc;
 pub(crate) struct Tables {
     pub(crate) meta: AppliedMeta,
     pub(crate) rows: MemoryTables,
+}
+
+impl Read for Tables {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
+        self.rows.get(key)
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), TableError> {
+        self.rows.scan(from, to, visit)
+    }
+}
+
+impl super::Tables for Tables {
+    fn membership(&self) -> Result<StoredMembership, TableError> {
+        Ok(self.meta.membership.clone())
+    }
+
+    fn rows_estimate(&self) -> u64 {
+        u64::try_from(self.rows.len()).unwrap_or(u64::MAX)
+    }
 }
 
 /// One group's state on the disk.
@@ -163,7 +190,7 @@ impl StateReader for MemoryReader {
             Ok(disk.states.entry(self.group).or_default().current.clone())
         });
         match tables {
-            Ok(tables) => View { applied: tables.meta.applied, tables: Box::new(tables.rows) },
+            Ok(tables) => View { applied: tables.meta.applied, tables: Box::new(tables) },
             Err(error) => View::failed(&error),
         }
     }

@@ -6,6 +6,7 @@
 
 pub(crate) mod generation;
 pub mod memory;
+pub mod rebuild;
 pub mod rocks;
 
 use crate::Error;
@@ -67,7 +68,19 @@ pub struct View {
     /// The last entry it contains; read from the view itself.
     pub applied: Option<LogPosition>,
     /// Its tables.
-    pub tables: Box<dyn Read + Send + Sync>,
+    pub tables: Box<dyn Tables>,
+}
+
+/// The tables of a view, and what is known of them beside their rows.
+pub trait Tables: Read + Send + Sync {
+    /// The membership as of the view; apart because few ask for it.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    fn membership(&self) -> Result<StoredMembership, TableError>;
+
+    /// About how many rows there are.
+    fn rows_estimate(&self) -> u64;
 }
 
 impl View {
@@ -79,6 +92,16 @@ impl View {
 
 /// Tables that could not be opened.
 struct Unreadable(String);
+
+impl Tables for Unreadable {
+    fn membership(&self) -> Result<StoredMembership, TableError> {
+        Err(TableError(self.0.clone()))
+    }
+
+    fn rows_estimate(&self) -> u64 {
+        0
+    }
+}
 
 impl Read for Unreadable {
     fn get(&self, _key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {

@@ -6,14 +6,14 @@
 use super::generation::{
     self, APPLIED_KEY, Generation, MEMBERSHIP_KEY, Pointer, decode_applied, found, scan, table_key,
 };
-use super::{AppliedMeta, StateReader, StateStore, StateTxn, View};
+use super::{AppliedMeta, StateReader, StateStore, StateTxn, Tables, View};
 use crate::Error;
 use crate::files::{create_dir_durable, io_error, names_in, remove_dir, sync_dir, sync_file};
 use crate::rocks::{Budget, db_error};
 use crate::snapshot::Snapshot;
 use crate::snapshot::rocks::RocksSnapshot;
 use arc_swap::ArcSwap;
-use quorate_state::{LogPosition, Overlay, Read, TableError, Txn, codec};
+use quorate_state::{LogPosition, Overlay, Read, StoredMembership, TableError, Txn, codec};
 use rocksdb::{WriteBatch, WriteOptions};
 use self_cell::self_cell;
 use std::fs;
@@ -281,6 +281,23 @@ self_cell!(
 );
 
 struct FrozenTables(Frozen);
+
+impl Tables for FrozenTables {
+    fn membership(&self) -> Result<StoredMembership, TableError> {
+        let path = &self.0.borrow_owner().dir.path;
+        let row = self.0.borrow_dependent().get_pinned(MEMBERSHIP_KEY);
+        let row = row.map_err(|error| generation::table_error(path, error))?;
+        generation::decode_membership(row.as_deref()).map_err(|reason| {
+            TableError(format!("the membership row of {}: {reason}", path.display()))
+        })
+    }
+
+    fn rows_estimate(&self) -> u64 {
+        let estimate = self.0.borrow_owner().db.property_int_value("rocksdb.estimate-num-keys");
+        // Only a progress bar goes by it.
+        estimate.ok().flatten().unwrap_or(0)
+    }
+}
 
 impl Read for FrozenTables {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {

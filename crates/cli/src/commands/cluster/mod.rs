@@ -2,6 +2,7 @@
 
 mod add;
 mod change;
+mod repair;
 
 use crate::connect::Connect;
 use crate::exit::Failure;
@@ -39,6 +40,8 @@ enum Command {
     Remove(change::Remove),
     /// Have another node take a member's place, in one step
     Replace(change::Replace),
+    /// Give a stopped node whose state is damaged the state of its cluster
+    Repair(repair::Repair),
 }
 
 impl Cluster {
@@ -62,6 +65,7 @@ impl Cluster {
             Command::Promote(promote) => promote.run(&connect, output),
             Command::Remove(remove) => remove.run(&connect, output),
             Command::Replace(replace) => replace.run(&connect, output),
+            Command::Repair(repair) => repair.run(&connect, output),
         }
     }
 }

@@ -1,0 +1,111 @@
+//! Gives a node whose state is damaged the state of its cluster, and leaves it its log and its votes.
+//!
+//! The state follows from the log, so it may be made anew from another node's; the log may not: it is
+//! what the node has promised. A node that has lost that is replaced, not repaired.
+
+use super::read::Backup;
+use super::{End, Error, Header, Progress};
+use quorate_state::{GroupId, NodeId};
+use quorate_storage::identity::{Directory, Identity};
+use quorate_storage::state::AppliedMeta;
+use quorate_storage::state::rebuild::Rebuild;
+use quorate_storage::{Storage, Stores, Tuning};
+use std::path::Path;
+
+/// What was repaired.
+#[derive(Clone, Debug)]
+pub struct Repaired {
+    /// The node.
+    pub node_id: NodeId,
+    /// What its state is of now.
+    pub header: Header,
+    /// What is in it.
+    pub end: End,
+}
+
+fn open(data_dir: &Path) -> Result<Directory, Error> {
+    if !data_dir.is_dir() {
+        return Err(Error::Unfit(format!(
+            "there is no directory {}; name the data directory of the node to repair",
+            data_dir.display()
+        )));
+    }
+    let directory = Directory::open_existing(data_dir)?;
+    if directory.identity().cluster_id.is_none() {
+        return Err(Error::Unfit(format!(
+            "the node of {} belongs to no cluster yet, so there is nothing to repair it from",
+            data_dir.display()
+        )));
+    }
+    Ok(directory)
+}
+
+/// Whether a directory can be repaired: who it is of, and that its log is whole.
+///
+/// # Errors
+/// When it is no node's, a node runs on it, or its log is damaged as well.
+pub fn check(data_dir: &Path) -> Result<Identity, Error> {
+    let directory = open(data_dir)?;
+    let storage = Storage::open(data_dir, &Tuning::default())?;
+    let log = storage.log(GroupId(0))?;
+    let pristine = log.bounds().last.is_none() && log.vote()?.is_none();
+    if pristine {
+        return Err(Error::Unfit(format!(
+            "the log in {} is gone, and with it what the node has promised: it can't be repaired, \
+             only replaced (quorate cluster replace)",
+            data_dir.display()
+        )));
+    }
+    Ok(directory.identity().clone())
+}
+
+/// Replaces the state of a node that does not run by what a backup of its own cluster holds; the
+/// backup must have been made just now, from a live node. Blocks.
+///
+/// # Errors
+/// As [`check()`]; when the backup is of another cluster, does not know the node, or is older than
+/// the log; when it is damaged, or storage fails. The node is as it was then.
+pub fn repair(
+    path: &Path,
+    data_dir: &Path,
+    progress: &mut Progress<'_>,
+) -> Result<Repaired, Error> {
+    let directory = open(data_dir)?;
+    let identity = directory.identity();
+    let backup = Backup::open(path)?;
+    let (header, node_id) = (&backup.header, identity.node_id);
+    if identity.cluster_id.as_deref() != Some(&header.cluster_id) {
+        return Err(Error::Unfit(format!(
+            "node {node_id} belongs to another cluster than {}, which was asked: give the endpoints \
+             of its own",
+            header.cluster_id
+        )));
+    }
+    let known = header.membership.membership.nodes.get(&node_id);
+    if known.map(|member| member.uuid) != Some(identity.uuid.as_u128()) {
+        return Err(Error::Unfit(format!(
+            "the cluster has no node {node_id} with this data directory: it was removed, or the \
+             directory is another one. Let a node with an empty directory join instead (--join)"
+        )));
+    }
+    let (group, tuning) = (GroupId(header.group_id), Tuning::default());
+    let purged = {
+        let storage = Storage::open(data_dir, &tuning)?;
+        storage.log(group)?.bounds().purged
+    };
+    if purged.is_some_and(|purged| purged.index > header.applied.index) {
+        return Err(Error::Unfit(format!(
+            "what the cluster answered ends at entry {}, and this node's log begins behind that",
+            header.applied.index
+        )));
+    }
+    let mut rebuild = Rebuild::begin(data_dir, group, &tuning)?;
+    let (header, end) = backup.rows(progress, |(key, value)| Ok(rebuild.put(key, value)?))?;
+    rebuild.finish(&AppliedMeta {
+        applied: Some(header.applied),
+        membership: header.membership.clone(),
+    })?;
+    // The node would find out itself; whoever repairs it wants to know now.
+    drop(Stores::open(data_dir, group, &tuning)?);
+    Ok(Repaired { node_id, header, end })
+}

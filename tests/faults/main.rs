@@ -12,6 +12,7 @@ mod bit_flip;
 mod bus;
 mod histories;
 mod kills;
+mod life;
 mod locks;
 mod membership;
 mod queue;

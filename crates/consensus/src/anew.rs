@@ -48,9 +48,9 @@ pub fn begin_anew(
     let (done, saved) = mpsc::channel();
     let vote = encode_vote(&vote(position.term.0, node.0, false));
     stores.log.save_vote(vote, Box::new(move |saving| drop(done.send(saving))))?;
-    saved
-        .recv()
-        .map_err(|_| StartError::Consensus("the log closed before the vote was saved".to_owned()))??;
+    saved.recv().map_err(|_| {
+        StartError::Consensus("the log closed before the vote was saved".to_owned())
+    })??;
     // Puts the state on disk as well; and nodes that join need one.
     stores.snapshots.build()?;
     Ok(id)

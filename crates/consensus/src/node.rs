@@ -68,11 +68,19 @@ pub struct SnapshotRule {
     pub every: Duration,
     /// Entries kept behind a snapshot, so that a node that was away shortly needs no snapshot.
     pub keep_entries: u64,
+    /// How fast a snapshot is sent, at most: its reading and sending must leave room for what the
+    /// clients do. None: as fast as the network takes it.
+    pub send_bytes_per_second: Option<u64>,
 }
 
 impl Default for SnapshotRule {
     fn default() -> Self {
-        Self { log_bytes: 256 << 20, every: Duration::from_secs(3_600), keep_entries: 20_000 }
+        Self {
+            log_bytes: 256 << 20,
+            every: Duration::from_secs(3_600),
+            keep_entries: 20_000,
+            send_bytes_per_second: Some(64 << 20),
+        }
     }
 }
 
@@ -175,6 +183,7 @@ impl Node {
             offload,
             me: node,
             transfers: Arc::new(Semaphore::new(SNAPSHOT_TRANSFERS)),
+            bytes_per_second: options.snapshots.send_bytes_per_second,
         };
         let config = Arc::new(config(timing, options.snapshots)?);
         let raft = Raft::build(node.0, config, network, LogAdapter::new(Arc::clone(&log)), machine)

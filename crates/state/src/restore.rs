@@ -64,12 +64,7 @@ struct Ending {
 }
 
 impl Ending {
-    fn of(
-        txn: &dyn Txn,
-        group: GroupId,
-        index: LogIndex,
-        wall_ms: u64,
-    ) -> Result<Self, Fatal> {
+    fn of(txn: &dyn Txn, group: GroupId, index: LogIndex, wall_ms: u64) -> Result<Self, Fatal> {
         let stamp = query::clocks(txn, group)?;
         let stamp = Stamp { wall_ms: stamp.wall_ms.max(wall_ms), ..stamp };
         Ok(Self { machine: Machine::open(group, txn)?, index, stamp })

@@ -46,7 +46,7 @@ impl Storage {
     /// # Errors
     /// When it is damaged or the device fails.
     pub fn log(&self, group: GroupId) -> Result<Arc<dyn LogStore>, Error> {
-        Ok(self.log.group(group)?)
+        self.log.group(group)
     }
 
     /// Opens the stores of a group, once.

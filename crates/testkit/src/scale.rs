@@ -1,7 +1,11 @@
-//! What the programs behind `scripts/scale` and `scripts/scale-queue` share: they fill a cluster of
-//! real nodes, measure, and write a table.
+//! What the programs behind `scripts/scale*` and `scripts/soak` share: they fill a cluster of real
+//! nodes, measure, and write a table.
 
 #![allow(clippy::print_stdout, reason = "for programs for people and scripts")]
+
+mod writers;
+
+pub use writers::Writers;
 
 use crate::process::{NodeId, ProcessCluster};
 use anyhow::{Context as _, Result};

@@ -10,9 +10,9 @@ use quorate_proto::v1::cluster_service_client::ClusterServiceClient;
 use quorate_proto::v1::kv_service_client::KvServiceClient;
 use quorate_proto::v1::lock_service_client::LockServiceClient;
 use quorate_proto::v1::{
-    BackupPiece, BackupRequest, BusSubscribeRequest, BusSubscribeResponse, CacheInvalidationsRequest,
-    CacheInvalidationsResponse, ListRequest, ListResponse, LockWatchRequest, LockWatchResponse,
-    WatchRequest, WatchResponse,
+    BackupPiece, BackupRequest, BusSubscribeRequest, BusSubscribeResponse,
+    CacheInvalidationsRequest, CacheInvalidationsResponse, ListRequest, ListResponse,
+    LockWatchRequest, LockWatchResponse, WatchRequest, WatchResponse,
 };
 use std::sync::Arc;
 use tonic::transport::Channel;

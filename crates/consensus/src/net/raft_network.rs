@@ -28,6 +28,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::PollSender;
 use tonic::{Code, Status};
@@ -52,6 +53,8 @@ pub(crate) struct NetworkFactory {
     pub(crate) me: NodeId,
     /// Turns to send a snapshot.
     pub(crate) transfers: Arc<Semaphore>,
+    /// How fast one is sent at most.
+    pub(crate) bytes_per_second: Option<u64>,
 }
 
 impl NetworkFactory {
@@ -64,6 +67,7 @@ impl NetworkFactory {
             me: self.me.0,
             target,
             transfers: Arc::clone(&self.transfers),
+            bytes_per_second: self.bytes_per_second,
         }
     }
 }
@@ -93,6 +97,7 @@ pub(crate) struct Network {
     me: u64,
     target: u64,
     transfers: Arc<Semaphore>,
+    bytes_per_second: Option<u64>,
 }
 
 impl Network {
@@ -290,6 +295,7 @@ impl Network {
             None => return Err(Status::unavailable("the peer closed the snapshot stream")),
         };
         tracing::info!(target = self.target, files = needed.len(), "sending a snapshot");
+        let mut pace = Pace::new(self.bytes_per_second);
         for number in needed {
             let index = usize::try_from(number).map_err(|_| Status::internal("file number"))?;
             let Some(file) = snapshot.files().get(index) else {
@@ -308,6 +314,7 @@ impl Network {
                 let piece = pb::SnapshotPiece { file: number, offset, data };
                 idle(async { send(&parts, pb::snapshot_request::Part::Piece(piece)).await })
                     .await?;
+                pace.keep(read).await;
                 offset += read;
                 if offset >= len || read == 0 {
                     break;
@@ -319,6 +326,29 @@ impl Network {
         match idle(answers.message()).await?.and_then(|answer| answer.part) {
             Some(pb::snapshot_response::Part::Installed(ballot)) => wire::ballot_in(Some(ballot)),
             _ => Err(Status::unavailable("the peer did not install the snapshot")),
+        }
+    }
+}
+
+/// Spreads what is sent evenly over time.
+struct Pace {
+    bytes_per_second: Option<u64>,
+    begun: Instant,
+    sent_bytes: u64,
+}
+
+impl Pace {
+    fn new(bytes_per_second: Option<u64>) -> Self {
+        Self { bytes_per_second, begun: Instant::now(), sent_bytes: 0 }
+    }
+
+    /// Counts what was sent, and waits until it may have been. What a stall cost is made up for: the
+    /// whole keeps the pace, and a piece is small.
+    async fn keep(&mut self, bytes: u64) {
+        self.sent_bytes = self.sent_bytes.saturating_add(bytes);
+        if let Some(rate) = self.bytes_per_second {
+            let due = Duration::from_secs_f64(self.sent_bytes as f64 / rate.max(1) as f64);
+            tokio::time::sleep_until(self.begun + due).await;
         }
     }
 }

@@ -1,8 +1,6 @@
 //! Takes a backup apart, and believes none of it.
 
-use super::format::{
-    BODY_BYTES_MAX, End, HEAD_BYTES, Header, Kind, MAGIC, RAW_BYTES_MAX, VERSION,
-};
+use super::format::{BODY_BYTES_MAX, End, HEAD_BYTES, Header, Kind, MAGIC, RAW_BYTES_MAX, VERSION};
 use super::{Error, Progress};
 use quorate_state::{GroupId, codec, restore};
 use std::fs::File;
@@ -162,9 +160,10 @@ impl Backup {
                 self.at += into.len() as u64;
                 Ok(())
             }
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(self.damaged(&format!(
-                "it ends within {what}: it was cut off, or never finished"
-            ))),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                Err(self
+                    .damaged(&format!("it ends within {what}: it was cut off, or never finished")))
+            }
             Err(error) => Err(Error::io("read", &self.path)(error)),
         }
     }

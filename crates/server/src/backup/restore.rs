@@ -50,11 +50,8 @@ pub fn restore(
         membership: header.membership.clone(),
     })?;
     let uuid = Uuid::new_v4();
-    let member = Member {
-        uuid: uuid.as_u128(),
-        peer_addr: config.peer_advertise.to_string(),
-        client_addr,
-    };
+    let member =
+        Member { uuid: uuid.as_u128(), peer_addr: config.peer_advertise.to_string(), client_addr };
     let stores = Stores::open(empty.path(), group, &tuning)?;
     let cluster_id = begin_anew(stores, group, config.node_id, member, SystemClock.now_ms())?;
     empty.become_node(config.node_id, uuid, &cluster_id)?;

@@ -50,8 +50,12 @@ pub struct RaftTiming {
 pub struct SnapshotTiming {
     /// Bytes of log between two snapshots.
     pub log_bytes: u64,
+    /// Milliseconds between two, if anything was written.
+    pub every_ms: u64,
     /// Entries kept behind one.
     pub keep_entries: u64,
+    /// How fast one is sent to a node that needs it; none: as fast as the network takes it.
+    pub send_bytes_per_second: Option<u64>,
 }
 
 /// Memory of the storage, in bytes.
@@ -225,10 +229,25 @@ impl Resolver {
             },
             snapshots: SnapshotTiming {
                 log_bytes: self.number("storage.snapshot_log_bytes", 1 << 10, 1 << 40)?,
+                every_ms: self.number("storage.snapshot_every_ms", 100, 30 * 86_400_000)?,
                 keep_entries: self.number("storage.log_keep_entries", 1, 1 << 30)?,
+                send_bytes_per_second: self.send_rate()?,
             },
             effective: SETTINGS.iter().map(|setting| (setting.name, self.shown(setting))).collect(),
         })
+    }
+
+    fn send_rate(&self) -> Result<Option<u64>, ConfigError> {
+        const NAME: &str = "storage.snapshot_send_bytes_per_second";
+        match self.number(NAME, 0, 1 << 40)? {
+            0 => Ok(None),
+            rate if rate < 1 << 20 => Err(self.wrong(
+                NAME,
+                "below 1048576 (1 MiB a second) a node that needs a snapshot hardly gets it within \
+                 the 10 minutes it has; use 0 for no bound",
+            )),
+            rate => Ok(Some(rate)),
+        }
     }
 
     fn data_dir(&self) -> Result<PathBuf, ConfigError> {

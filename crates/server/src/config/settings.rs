@@ -193,6 +193,16 @@ pub static SETTINGS: &[Setting] = &[
         "Bytes of log after which a snapshot is taken and what lies behind it is purged",
     ),
     number(
+        "storage.snapshot_every_ms",
+        "3600000",
+        "Time after which a snapshot is taken if anything was written since the last one",
+    ),
+    number(
+        "storage.snapshot_send_bytes_per_second",
+        "67108864",
+        "How fast a snapshot is sent to a node that needs one; 0: as fast as the network takes it",
+    ),
+    number(
         "storage.log_keep_entries",
         "20000",
         "Log entries kept behind a snapshot, so that a node that was away shortly needs none",

@@ -55,6 +55,8 @@ fn the_defaults_are_those_of_the_parts() {
     let rule = quorate_consensus::SnapshotRule::default();
     assert_eq!(config.snapshots.log_bytes, rule.log_bytes);
     assert_eq!(config.snapshots.keep_entries, rule.keep_entries);
+    assert_eq!(u128::from(config.snapshots.every_ms), rule.every.as_millis());
+    assert_eq!(config.snapshots.send_bytes_per_second, rule.send_bytes_per_second);
     let tuning = quorate_storage::Tuning::default();
     assert_eq!(config.storage.log_memtable_bytes, tuning.log_memtable_bytes);
     assert_eq!(config.storage.state_memtable_bytes, tuning.state_memtable_bytes);

@@ -9,6 +9,7 @@ use quorate_state::GroupId;
 use quorate_storage::identity::{Directory, Opener};
 use quorate_storage::{Stores, Tuning};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Opens the data directory and starts consensus on it; runs on the threads for consensus.
 pub(super) async fn start_node(
@@ -98,8 +99,9 @@ pub(super) async fn start_node(
         },
         snapshots: SnapshotRule {
             log_bytes: config.snapshots.log_bytes,
+            every: Duration::from_millis(config.snapshots.every_ms),
             keep_entries: config.snapshots.keep_entries,
-            ..SnapshotRule::default()
+            send_bytes_per_second: config.snapshots.send_bytes_per_second,
         },
         wall: Arc::new(SystemClock),
         limits: config.limits.clone(),

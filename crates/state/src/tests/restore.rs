@@ -50,8 +50,10 @@ fn any_tables_can_begin_anew() {
         let (old, new) = (rows::meta(&before, GROUP).unwrap(), rows::meta(&tables, GROUP).unwrap());
         prop_assert!(new.revision.0 >= old.revision.0 + RESTORE_REVISIONS);
         prop_assert!(new.fencing_token.0 >= old.fencing_token.0 + RESTORE_NUMBERS);
-        let (old, new) =
-            (rows::queues_meta(&before, GROUP).unwrap(), rows::queues_meta(&tables, GROUP).unwrap());
+        let (old, new) = (
+            rows::queues_meta(&before, GROUP).unwrap(),
+            rows::queues_meta(&tables, GROUP).unwrap(),
+        );
         prop_assert!(new.id >= old.id + RESTORE_NUMBERS);
         prop_assert!(new.lease.0 >= old.lease.0 + RESTORE_NUMBERS);
         prop_assert_eq!(new.schedules, old.schedules);

@@ -127,8 +127,8 @@ pub(crate) fn read_meta(db: &DB, path: &Path) -> Result<AppliedMeta, Error> {
         reason,
     };
     let applied = decode_applied(applied.as_deref()).map_err(|error| corrupt("applied", error))?;
-    let membership = decode_membership(membership.as_deref())
-        .map_err(|error| corrupt("membership", error))?;
+    let membership =
+        decode_membership(membership.as_deref()).map_err(|error| corrupt("membership", error))?;
     Ok(AppliedMeta { applied, membership })
 }
 

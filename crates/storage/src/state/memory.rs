@@ -5,9 +5,7 @@ use crate::Error;
 use crate::memory::MemoryDisk;
 use crate::snapshot::Snapshot;
 use crate::snapshot::memory::MemorySnapshot;
-use quorate_state::{
-    GroupId, LogPosition, MemoryTables, Read, StoredMembership, TableError, Txn,
-};
+use quorate_state::{GroupId, LogPosition, MemoryTables, Read, StoredMembership, TableError, Txn};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 

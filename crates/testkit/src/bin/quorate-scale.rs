@@ -10,13 +10,13 @@ use quorate_client::Client;
 use quorate_testkit::process::ProcessCluster;
 use quorate_testkit::program;
 use quorate_testkit::scale::{
-    PATIENCE, compared, connect, mebibytes, micros, p99, percentiles, row,
+    PATIENCE, Writers, compared, connect, mebibytes, micros, p99, percentiles, row,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
@@ -92,7 +92,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     pages(&client, arguments).await?;
 
     eprintln!("other writes alone, {} s …", ALONE.as_secs());
-    let writers = Writers::start(&cluster, arguments)?;
+    let writers = Writers::start(&cluster, arguments.writers, VALUE_BYTES, arguments.seed)?;
     tokio::time::sleep(ALONE).await;
     let alone = writers.take()?;
     row(&format!("a put of {} writers, nothing else", arguments.writers), &percentiles(&alone), "");
@@ -218,49 +218,4 @@ async fn pages(client: &Client, arguments: &Arguments) -> Result<()> {
         row(&what, &percentiles(&times), "5 ms");
     }
     Ok(())
-}
-
-/// Clients that write until they are stopped, each one write after the other.
-struct Writers {
-    tasks: JoinSet<Result<(), quorate_client::Error>>,
-    stop: Arc<AtomicBool>,
-    times: Arc<std::sync::Mutex<Histogram<u64>>>,
-}
-
-impl Writers {
-    fn start(cluster: &ProcessCluster, arguments: &Arguments) -> Result<Self> {
-        let stop = Arc::<AtomicBool>::default();
-        let times = Arc::new(std::sync::Mutex::new(Histogram::new(3)?));
-        let mut tasks = JoinSet::new();
-        for writer in 0..arguments.writers {
-            let (client, stop, times) = (connect(cluster)?, Arc::clone(&stop), Arc::clone(&times));
-            let mut random = StdRng::seed_from_u64(arguments.seed.wrapping_add(writer));
-            tasks.spawn(async move {
-                while !stop.load(Ordering::Relaxed) {
-                    let number = random.random_range(0..10_000_u64);
-                    let begun = Instant::now();
-                    client.kv().set(format!("w/{number:05}"), value(number)).await?;
-                    let took = micros(begun.elapsed());
-                    times.lock().expect("nobody panics with it").record(took).expect("it grows");
-                }
-                Ok(())
-            });
-        }
-        Ok(Self { tasks, stop, times })
-    }
-
-    /// The times since the last look.
-    fn take(&self) -> Result<Histogram<u64>> {
-        let mut times = self.times.lock().expect("nobody panics with it");
-        ensure!(!times.is_empty(), "no write was answered");
-        Ok(std::mem::replace(&mut times, Histogram::new(3)?))
-    }
-
-    async fn stop(mut self) -> Result<()> {
-        self.stop.store(true, Ordering::Relaxed);
-        while let Some(ended) = self.tasks.join_next().await {
-            ended??;
-        }
-        Ok(())
-    }
 }

@@ -3,9 +3,10 @@
 
 use quorate_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
 use quorate_proto::v1::{
-    ChangeMemberRequest, ChangeMemberResponse, CountersRequest, CountersResponse, HashStateRequest,
-    HashStateResponse, InviteRequest, InviteResponse, JoinRequest, JoinResponse, MembersRequest,
-    MembersResponse, StatusRequest, StatusResponse, TransferLeaderRequest, TransferLeaderResponse,
+    BackupPiece, BackupRequest, ChangeMemberRequest, ChangeMemberResponse, CountersRequest,
+    CountersResponse, HashStateRequest, HashStateResponse, InviteRequest, InviteResponse,
+    JoinRequest, JoinResponse, MembersRequest, MembersResponse, StatusRequest, StatusResponse,
+    TransferLeaderRequest, TransferLeaderResponse,
 };
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
@@ -106,6 +107,15 @@ impl ClusterService for FakeNode {
         &self,
         _: Request<TransferLeaderRequest>,
     ) -> Result<Response<TransferLeaderResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    type BackupStream = futures::stream::Pending<Result<BackupPiece, Status>>;
+
+    async fn backup(
+        &self,
+        _: Request<BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
         Err(Status::unimplemented("not needed"))
     }
 }

@@ -66,9 +66,8 @@ impl Save {
             Format::Backup => BackupFormat::Backup,
             Format::Jsonl => BackupFormat::Jsonl,
         };
-        let rows = connect.run(async |client| {
-            download(&client, wire, stale, &mut partial, output).await
-        })?;
+        let rows = connect
+            .run(async |client| download(&client, wire, stale, &mut partial, output).await)?;
         let verified = match format {
             Format::Jsonl => None,
             Format::Backup => {

@@ -473,4 +473,13 @@ impl ClusterService for Node {
     ) -> Result<Response<ChangeMemberResponse>, Status> {
         Err(Status::unimplemented("no test asks for it"))
     }
+
+    type BackupStream = futures::stream::Pending<Result<BackupPiece, Status>>;
+
+    async fn backup(
+        &self,
+        _: Request<BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
 }

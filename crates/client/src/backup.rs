@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::Stream;
 use quorate_proto::v1;
 use std::sync::Arc;
+use tonic::Status;
 
 /// How a backup is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,11 +48,13 @@ pub(crate) async fn open(
     let pieces = inner.engine.open_backup(plan, request).await?;
     // The client stays as long as the stream: its connection is the client's.
     Ok(futures::stream::try_unfold((inner, pieces), |(inner, mut pieces)| async {
+        let cut_off = || Status::unavailable("the backup was cut off; make it anew");
         match pieces.message().await {
-            Ok(Some(v1::BackupPiece { data, rows, rows_estimate })) => {
+            Ok(Some(v1::BackupPiece { last: true, .. })) => Ok(None),
+            Ok(Some(v1::BackupPiece { data, rows, rows_estimate, last: false })) => {
                 Ok(Some((BackupPiece { data, rows, rows_estimate }, (inner, pieces))))
             }
-            Ok(None) => Ok(None),
+            Ok(None) => Err(Error::stream_ended(&cut_off())),
             Err(status) => Err(Error::stream_ended(&status)),
         }
     }))

@@ -57,6 +57,7 @@ pub(super) async fn begin(
         let send = |piece: Piece| {
             let sent = runtime.block_on(async {
                 tokio::select! {
+                    biased;
                     sent = tokio::time::timeout(slow_reader_max, pieces.send(piece)) => sent,
                     () = stop.cancelled() => Ok(Err(mpsc::error::SendError(Err(stopping())))),
                 }
@@ -70,7 +71,7 @@ pub(super) async fn begin(
             while from < part.len() {
                 let to = part.len().min(from + PIECE_BYTES);
                 let data = part.slice(from..to);
-                if !send(Ok(v1::BackupPiece { data, rows, rows_estimate })) {
+                if !send(Ok(v1::BackupPiece { data, rows, rows_estimate, last: false })) {
                     return ControlFlow::Break(());
                 }
                 from = to;
@@ -83,16 +84,19 @@ pub(super) async fn begin(
                 save(&header, &*view.tables, group, &mut sink)
             }
         };
-        if let Err(error) = written {
-            tracing::warn!(%error, "a backup was not finished");
-            let told = if stop.is_cancelled() {
-                stopping()
-            } else {
-                Status::internal(format!("the backup could not be finished: {error}"))
-            };
-            // Whoever asked for it may be gone.
-            drop(pieces.try_send(Err(told)));
-        }
+        let end = match written {
+            Ok(()) => Ok(v1::BackupPiece { rows_estimate, last: true, ..Default::default() }),
+            Err(error) => {
+                tracing::warn!(%error, "a backup was not finished");
+                Err(if stop.is_cancelled() {
+                    stopping()
+                } else {
+                    Status::internal(format!("the backup could not be finished: {error}"))
+                })
+            }
+        };
+        // Whoever asked for it may be gone; and without the end it is known to be cut off.
+        send(end);
     });
     Ok(tokio_stream::wrappers::ReceiverStream::new(made))
 }

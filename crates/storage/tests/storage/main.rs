@@ -13,6 +13,7 @@ mod full_disk;
 mod kill;
 mod log;
 mod machine;
+mod rebuild;
 mod recovery;
 mod simulated_disk;
 mod snapshot;

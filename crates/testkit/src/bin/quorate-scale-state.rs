@@ -76,12 +76,15 @@ async fn run(arguments: &Arguments) -> Result<()> {
     row(&puts, &percentiles(&alone), "");
 
     eprintln!("an empty node joins …");
+    let term = term(&mut cluster).await?;
     let begun = Instant::now();
     let node = cluster.join(&[])?;
     votes(&mut cluster, node, begun).await?;
     let (took, beside) = (begun.elapsed(), writers.take()?);
     row("an empty node joins, and votes", &format!("{:.1} s", took.as_secs_f64()), "60 s");
     row("a put meanwhile", &compared(&beside, &alone), "3x");
+    let elections = self::term(&mut cluster).await? - term;
+    row("elections meanwhile", &elections.to_string(), "0");
 
     let directory = cluster.directory().to_owned();
     let (file, restored) = (directory.join("all.backup"), directory.join("restored"));
@@ -138,6 +141,11 @@ async fn follower(cluster: &mut ProcessCluster) -> Result<NodeId> {
     let leader = cluster.leader().await?;
     let others = cluster.ids().into_iter().find(|id| *id != leader);
     others.context("there is one node only")
+}
+
+async fn term(cluster: &mut ProcessCluster) -> Result<u64> {
+    let leader = cluster.leader().await?;
+    Ok(cluster.status(leader).await?.term)
 }
 
 /// A linearizable read that this node answers.

@@ -270,7 +270,12 @@ async fn a_node_with_a_damaged_state_is_repaired() {
     let line = format!("cluster repair --data-dir {}", dir.display());
     elsewhere.run(&line).await.expect(2).expect_stderr("belongs to another cluster");
     drop(other);
-    fs::remove_dir_all(dir.join("log")).expect("it can be removed");
+    let log = files_below(&dir.join("log/db"));
+    let manifest = log.iter().find(|path| path.to_string_lossy().contains("MANIFEST"));
+    fs::write(manifest.expect("a database has a manifest"), "x").expect("it can be written");
     quorate.run(&line).await.expect(2).expect_stderr("cluster replace");
+    fs::remove_dir_all(dir.join("log")).expect("it can be removed");
+    quorate.run(&line).await.expect(2).expect_stderr("is gone");
+    assert!(!dir.join("log").exists(), "nothing is made where something was lost");
     cluster.logs().assert_no_panics();
 }

@@ -1,10 +1,10 @@
 //! Kills at random moments of what happens in a cluster's life: a snapshot is sent and installed, log
-//! is purged, a backup is saved or restored (`QUORATE_LIFE_KILLS`; those of membership changes are in
+//! is purged, a backup is saved or restored, a node is repaired (`QUORATE_LIFE_KILLS`; those of membership changes are in
 //! `membership.rs`). The node always opens again, nothing that was acknowledged is lost, and what is
 //! not whole never looks as if it were.
 
 use quorate_testkit::load::{Load, Plan, wait_healthy};
-use quorate_testkit::process::{LogScan, NodeId, ProcessCluster};
+use quorate_testkit::process::{NodeId, PortLease, ProcessCluster};
 use quorate_tests::processes::{Quorate, alone, number, say, seed, wait_until};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -25,6 +25,7 @@ struct Kills {
     purges: u64,
     saves: u64,
     restores: u64,
+    repairs: u64,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -53,8 +54,8 @@ async fn nodes_are_killed_in_installs_purges_backups_and_restores() {
     let plan = Plan { writers: 4, value_bytes: 1_000, ..Plan::default() };
     let load = Load::start(&cluster.endpoints(), plan).await.expect("writes are acknowledged");
     let mut kills = Kills::default();
-    for round in 0..number("QUORATE_LIFE_KILLS", 8_u64) {
-        match round % 4 {
+    for round in 0..number("QUORATE_LIFE_KILLS", 10_u64) {
+        match round % 5 {
             0 => {
                 install(&mut cluster, &mut random).await;
                 kills.installs += 1;
@@ -69,6 +70,10 @@ async fn nodes_are_killed_in_installs_purges_backups_and_restores() {
             2 => {
                 save(&mut cluster, &quorate, &mut random, round).await;
                 kills.saves += 1;
+            }
+            3 => {
+                repair(&mut cluster, &quorate, &mut random).await;
+                kills.repairs += 1;
             }
             _ => {
                 restore(&cluster, &quorate, &mut random, &good, round).await;
@@ -97,6 +102,24 @@ async fn moment(random: &mut SmallRng, millis: u64) {
     tokio::time::sleep(Duration::from_millis(random.random_range(0..=millis))).await;
 }
 
+/// Whoever repairs a node dies; the next one does it.
+async fn repair(cluster: &mut ProcessCluster, quorate: &Quorate, random: &mut SmallRng) {
+    let node = any(cluster, random);
+    cluster.kill(node).await.expect("it runs");
+    let dir = cluster.data_dir(node);
+    let current = dir.join("groups/0/state/CURRENT");
+    fs::write(&current, "nonsense").expect("it can be damaged");
+    let arguments: Vec<OsString> =
+        vec!["cluster".into(), "repair".into(), "--data-dir".into(), dir.clone().into()];
+    for _ in 0..2 {
+        let mut repairing = begin(quorate, &arguments);
+        moment(random, 500).await;
+        repairing.kill().await.expect("it is ours");
+    }
+    quorate.run_with(&arguments, None).await.expect(0);
+    cluster.restart(node).await.expect("it opens again");
+}
+
 /// A follower is away until it needs a snapshot, and it or the leader dies while that is sent.
 async fn install(cluster: &mut ProcessCluster, random: &mut SmallRng) {
     let leader = cluster.leader().await.expect("one leads");
@@ -107,12 +130,15 @@ async fn install(cluster: &mut ProcessCluster, random: &mut SmallRng) {
     wait_until("the log is purged past what the dead node has", PATIENCE, || {
         let status = cluster.status(leader);
         async move {
-            let status = status.await.expect("the leader answers");
-            status.nodes.iter().any(|node| node.node_id == leader && node.purged > had)
+            let status = status.await;
+            status.is_ok_and(|status| {
+                status.nodes.iter().any(|node| node.node_id == leader && node.purged > had)
+            })
         }
     })
     .await;
-    let log = LogScan::new([cluster.log_path(leader)]);
+    // Whoever leads by then.
+    let log = cluster.logs();
     let sent = || log.lines_with(SENDING).expect("the log can be read").len();
     let before = sent();
     cluster.spawn(follower).expect("it is started");
@@ -122,6 +148,7 @@ async fn install(cluster: &mut ProcessCluster, random: &mut SmallRng) {
     })
     .await;
     moment(random, 3_000).await;
+    let leader = cluster.leader().await.unwrap_or(leader);
     let victim = if random.random_bool(0.7) { follower } else { leader };
     cluster.kill(victim).await.expect("it runs");
     cluster.restart(victim).await.expect("it opens again");
@@ -193,10 +220,9 @@ async fn serves(quorate: &Quorate, dir: &Path) {
     for flag in ["--client-listen=127.0.0.1:0", "--http-listen=127.0.0.1:0"] {
         arguments.push(flag.into());
     }
-    let port = quorate_testkit::process::PortLease::take().expect("a port is free");
+    let mut port = PortLease::take().expect("a port is free");
     arguments.push(format!("--peer-listen={}", port.addr()).into());
     arguments.extend(["-o".into(), "json".into()]);
-    let mut port = port;
     port.release_socket();
     let mut node = begin(quorate, &arguments);
     let mut line = String::new();

@@ -29,13 +29,12 @@ pub fn begin_anew(
     wall_ms: u64,
 ) -> Result<String, StartError> {
     let refused = |error: &dyn std::fmt::Display| StartError::Refused(error.to_string());
-    let AppliedMeta { applied, membership } = stores.state.applied();
+    let AppliedMeta { applied, .. } = stores.state.applied();
     let Some(applied) = applied else {
         return Err(refused(&"it holds no state: no entry was ever applied"));
     };
-    let nodes: Vec<NodeId> = membership.membership.nodes.keys().copied().collect();
     let mut txn = stores.state.begin();
-    let index = restore::begin_anew(txn.as_txn(), group, applied.index, &nodes, wall_ms)
+    let index = restore::begin_anew(txn.as_txn(), group, applied.index, wall_ms)
         .map_err(|fatal| refused(&fatal))?;
     let position = LogPosition { term: Term(applied.term.0.saturating_add(TERMS)), index };
     let members = BTreeMap::from([(node, member)]);

@@ -285,12 +285,34 @@ impl Machine {
         index: LogIndex,
         batch: &Batch,
     ) -> Result<Applied, Fatal> {
+        self.apply_entry(txn, index, batch, true)
+    }
+
+    /// As [`Machine::apply`], but what is due stays due.
+    pub(crate) fn apply_unswept(
+        &mut self,
+        txn: &mut dyn Txn,
+        index: LogIndex,
+        batch: &Batch,
+    ) -> Result<Applied, Fatal> {
+        self.apply_entry(txn, index, batch, false)
+    }
+
+    fn apply_entry(
+        &mut self,
+        txn: &mut dyn Txn,
+        index: LogIndex,
+        batch: &Batch,
+        sweeps: bool,
+    ) -> Result<Applied, Fatal> {
         self.check_entry(index, batch)?;
         let (before, history_before) = (self.memory.meta, self.memory.history);
         let (queues_before, cache_before) = (self.memory.queues.meta, self.memory.cache);
         let mut scope = Scope::new(self.group, index, txn, &mut self.memory);
         scope.advance_clocks(batch.stamp);
-        expiry::sweep(&mut scope)?;
+        if sweeps {
+            expiry::sweep(&mut scope)?;
+        }
         let mut outcomes = Vec::with_capacity(batch.commands.len());
         for (position, envelope) in (0..).zip(&batch.commands) {
             scope.begin_command(position);

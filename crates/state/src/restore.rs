@@ -7,23 +7,30 @@
 
 use crate::keys::{self, Clock, DeadlineKind};
 use crate::limits::ENTRY_COMMANDS_MAX;
-use crate::rows::{self, HistoryMetaRow, InvitationRow};
+use crate::rows::{self, ConsumerRow, HistoryMetaRow, InvitationRow, TicketRow};
 use crate::session::each_row;
 use crate::{
     Batch, Caller, Command, ConsumerDetachNode, Envelope, Fatal, GroupId, HistoryPosition,
-    LockDetachNode, LogIndex, Machine, NodeId, Outcome, Revision, SessionClose, Stamp, Txn, codec,
-    query,
+    LockDetachNode, LogIndex, Machine, NodeId, Outcome, Read, Revision, SessionClose, Stamp, Txn,
+    codec, query,
 };
+use std::collections::BTreeSet;
 
 /// How much is added to the revision: 2^32 entries that the other cluster may have had since, which
-/// at a thousand a second take seven weeks. Below 2^53 there is room for 500 restores of restores.
+/// at a thousand a second take seven weeks. Below 2^53, of which half is left for the new cluster's own
+/// life, there is room for some 250 restores of restores.
 pub const RESTORE_REVISIONS: u64 = 1 << 44;
 /// How much is added to fencing tokens, the ids of queues, jobs and consumers, leases of jobs and
 /// the order of the cache: as many as the other cluster may have given out since.
 pub const RESTORE_NUMBERS: u64 = 1 << 40;
 
-/// Makes tables that end at `applied` those of a cluster that begins. `nodes` are those of the
-/// cluster they are from. Answers the index they end at then.
+/// Makes tables that end at `applied` those of a cluster that begins, at this wall time if theirs is
+/// not later. Answers the index they end at then.
+///
+/// Everybody leaves first, so that nothing that is freed is given to somebody who is not there; what
+/// is due is left to the new cluster's first entries. Jobs that a session's consumers had are free as
+/// they are when a worker dies, so one that was delivered for the last time is a dead letter; those
+/// of pulls stay leased until their leases end.
 ///
 /// Reads sessions, locks, jobs and the history; its writes are proportional to what sessions own
 /// and to the history.
@@ -35,25 +42,40 @@ pub fn begin_anew(
     txn: &mut dyn Txn,
     group: GroupId,
     applied: LogIndex,
-    nodes: &[NodeId],
     wall_ms: u64,
 ) -> Result<LogIndex, Fatal> {
-    let mut ending = Ending::of(txn, group, applied, wall_ms)?;
+    let nodes = attached_nodes(txn, group)?;
+    let mut ending = Ending::of(txn, group, applied)?;
+    for node in nodes {
+        ending.repeat(txn, &Command::LockDetachNode(LockDetachNode { node }))?;
+        ending.repeat(txn, &Command::ConsumerDetachNode(ConsumerDetachNode { node }))?;
+    }
     let sessions = query::sessions(txn, group)?;
     for some in sessions.chunks(ENTRY_COMMANDS_MAX) {
         let close = |id| Command::SessionClose(SessionClose { id });
         ending.apply(txn, some.iter().map(|session| close(session.id)))?;
     }
-    for &node in nodes {
-        // Pulls wait without a session.
-        ending.repeat(txn, &Command::LockDetachNode(LockDetachNode { node }))?;
-        ending.repeat(txn, &Command::ConsumerDetachNode(ConsumerDetachNode { node }))?;
-    }
     let end = ending.index;
     forget_history(txn, group)?;
     forget_members(txn, group)?;
-    raise_numbers(txn, group, end)?;
+    raise_numbers(txn, group, end, wall_ms)?;
     Ok(end)
+}
+
+/// Where anybody waits or consumes; also on nodes that have left the old cluster meanwhile.
+fn attached_nodes(tables: &dyn Read, group: GroupId) -> Result<BTreeSet<NodeId>, Fatal> {
+    let mut nodes = BTreeSet::new();
+    each_row(tables, group, keys::table::CONSUMER, |_, value| {
+        let row: ConsumerRow = rows::decode("consumer row", value)?;
+        nodes.extend(row.attachment.map(|attachment| attachment.node));
+        Ok(())
+    })?;
+    each_row(tables, group, keys::table::TICKET, |_, value| {
+        let row: TicketRow = rows::decode("ticket row", value)?;
+        nodes.extend(row.attachment.map(|attachment| attachment.node));
+        Ok(())
+    })?;
+    Ok(nodes)
 }
 
 /// Entries that no log has, because nobody will ever ask for them.
@@ -64,9 +86,8 @@ struct Ending {
 }
 
 impl Ending {
-    fn of(txn: &dyn Txn, group: GroupId, index: LogIndex, wall_ms: u64) -> Result<Self, Fatal> {
+    fn of(txn: &dyn Txn, group: GroupId, index: LogIndex) -> Result<Self, Fatal> {
         let stamp = query::clocks(txn, group)?;
-        let stamp = Stamp { wall_ms: stamp.wall_ms.max(wall_ms), ..stamp };
         Ok(Self { machine: Machine::open(group, txn)?, index, stamp })
     }
 
@@ -83,7 +104,7 @@ impl Ending {
             command,
         };
         let batch = Batch { stamp: self.stamp, commands: commands.map(envelope).collect() };
-        Ok(self.machine.apply(txn, self.index, &batch)?.outcomes)
+        Ok(self.machine.apply_unswept(txn, self.index, &batch)?.outcomes)
     }
 
     /// Until there is nothing more of it to do.
@@ -131,8 +152,14 @@ fn forget_members(txn: &mut dyn Txn, group: GroupId) -> Result<(), Fatal> {
     delete_all(txn, group, keys::table::INVITATION)
 }
 
-fn raise_numbers(txn: &mut dyn Txn, group: GroupId, end: LogIndex) -> Result<(), Fatal> {
+fn raise_numbers(
+    txn: &mut dyn Txn,
+    group: GroupId,
+    end: LogIndex,
+    wall_ms: u64,
+) -> Result<(), Fatal> {
     let mut meta = rows::meta(txn, group)?;
+    meta.stamp.wall_ms = meta.stamp.wall_ms.max(wall_ms);
     let base = meta.revision_base.saturating_add(RESTORE_REVISIONS);
     let behind = (end.0.saturating_add(1) << Revision::POSITION_BITS).saturating_add(base);
     // Half of what is left below the limit stays for the new cluster's own life.

@@ -195,13 +195,14 @@ impl Directory {
     /// When it is no node's, in use by another process, written by another version, or can't be
     /// read.
     pub fn open_existing(path: &Path) -> Result<Self, Error> {
+        let nobodys = || {
+            let path = path.display();
+            Error::Identity(format!("directory {path} is no node's: it has no {IDENTITY}"))
+        };
+        // Before the lock, which would leave a file in a directory that is somebody else's.
+        read(path)?.ok_or_else(nobodys)?;
         let lock = lock(path)?;
-        let identity = read(path)?.ok_or_else(|| {
-            Error::Identity(format!(
-                "directory {} is no node's: it has no {IDENTITY}",
-                path.display()
-            ))
-        })?;
+        let identity = read(path)?.ok_or_else(nobodys)?;
         Ok(Self { path: path.to_owned(), identity, _lock: lock })
     }
 

@@ -49,6 +49,12 @@ impl Storage {
         self.log.group(group)
     }
 
+    /// Whether a data directory has a log. Nothing is created.
+    #[must_use]
+    pub fn has_log(dir: &Path) -> bool {
+        RocksLog::is_at(&dir.join("log"))
+    }
+
     /// Opens the stores of a group, once.
     ///
     /// # Errors

@@ -40,10 +40,14 @@ const PIECES_AHEAD: usize = 4;
 /// How long a snapshot may make no progress before the attempt is given up; the next one goes on
 /// with the files that are missing.
 const SNAPSHOT_IDLE: Duration = Duration::from_secs(30);
-/// How long one attempt may take in all; the next one goes on with the files that are missing.
+/// How long one attempt may take in all, unless it is large: twice as long as it takes at the pace that
+/// it may be sent at. The next one goes on with the files that are missing, if the leader has taken no
+/// newer snapshot meanwhile; so one that never fits would never arrive.
 const SNAPSHOT_MAX: Duration = Duration::from_secs(600);
 /// Snapshots sent at once.
 pub(crate) const SNAPSHOT_TRANSFERS: usize = 2;
+/// Bytes a second that a network is expected to take when nothing bounds the pace.
+const SLOWEST: u64 = 4 << 20;
 /// How long an append stream may owe an answer before it is opened anew.
 const APPEND_IDLE: Duration = Duration::from_secs(3);
 
@@ -259,9 +263,13 @@ impl NetSnapshot<TypeConfig> for Network {
             let Ok(_turn) = transfers.try_acquire() else {
                 return Err(Status::unavailable("other snapshots are being sent"));
             };
-            tokio::time::timeout(SNAPSHOT_MAX, self.send_snapshot(vote, snapshot.snapshot))
+            let most = longest(snapshot.snapshot.as_ref(), self.bytes_per_second);
+            tokio::time::timeout(most, self.send_snapshot(vote, snapshot.snapshot))
                 .await
-                .unwrap_or_else(|_| Err(Status::unavailable("the snapshot took over 10 minutes")))
+                .unwrap_or_else(|_| {
+                    let seconds = most.as_secs();
+                    Err(Status::unavailable(format!("the snapshot took over {seconds} s")))
+                })
         };
         tokio::select! {
             biased;
@@ -328,6 +336,13 @@ impl Network {
             _ => Err(Status::unavailable("the peer did not install the snapshot")),
         }
     }
+}
+
+/// See [`SNAPSHOT_MAX`].
+fn longest(snapshot: &dyn StoredSnapshot, bytes_per_second: Option<u64>) -> Duration {
+    let bytes: u64 = snapshot.files().iter().map(|file| file.len).sum();
+    let rate = bytes_per_second.unwrap_or(SLOWEST).max(1);
+    SNAPSHOT_MAX.max(Duration::from_secs(bytes.saturating_mul(2) / rate))
 }
 
 /// Spreads what is sent evenly over time.

@@ -81,6 +81,8 @@ pub struct End {
     pub rows: u64,
     /// Bytes of their keys and values.
     pub bytes: u64,
+    /// XXH3 of the header's body, in hexadecimal digits: these rows belong to that header.
+    pub header: String,
     /// What the nodes' checksum is of the same state: see [`quorate_state::query::checksum`]. In
     /// hexadecimal digits.
     pub checksum: String,

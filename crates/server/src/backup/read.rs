@@ -4,9 +4,9 @@ use super::format::{BODY_BYTES_MAX, End, HEAD_BYTES, Header, Kind, MAGIC, RAW_BY
 use super::{Error, Progress};
 use quorate_state::{GroupId, codec, restore};
 use std::fs::File;
-use std::io::{BufReader, ErrorKind, Read};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// A row.
 pub(super) type Row<'a> = (&'a [u8], &'a [u8]);
@@ -18,6 +18,8 @@ pub(super) struct Backup {
     /// Bytes of the file, and how many of them are read.
     len: u64,
     at: u64,
+    /// See [`End::header`].
+    header_hash: String,
     pub(super) header: Header,
 }
 
@@ -31,6 +33,7 @@ impl Backup {
             file: BufReader::new(file),
             len,
             at: 0,
+            header_hash: String::new(),
             header: Header {
                 cluster_id: String::new(),
                 node_id: 0,
@@ -63,6 +66,7 @@ impl Backup {
         if kind != Kind::Header {
             return Err(backup.damaged("its first part is no header"));
         }
+        backup.header_hash = format!("{:016x}", xxh3_64(&body));
         backup.header = serde_json::from_slice(&body)
             .map_err(|error| backup.damaged(&format!("its header: {error}")))?;
         let level = backup.header.feature_level;
@@ -121,13 +125,19 @@ impl Backup {
                     let end: End = serde_json::from_slice(&body)
                         .map_err(|error| self.damaged(&format!("its end: {error}")))?;
                     let checksum = format!("{:016x}", hash.digest());
-                    if end != (End { rows, bytes, checksum }) {
+                    if end.header != self.header_hash {
+                        return Err(self.damaged("its rows are those of another header"));
+                    }
+                    let header = end.header.clone();
+                    if end != (End { rows, bytes, checksum, header }) {
                         return Err(self.damaged("its rows are not those that its end counts"));
                     }
-                    if self.at != self.len {
+                    // Not by its length: a pipe has none.
+                    let behind = self.file.fill_buf().map_err(Error::io("read", &self.path))?;
+                    if !behind.is_empty() {
                         return Err(self.damaged("something follows its end"));
                     }
-                    progress(self.at, self.len);
+                    progress(self.at, self.len.max(self.at));
                     return Ok((self.header, end));
                 }
             }

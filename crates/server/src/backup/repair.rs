@@ -5,7 +5,7 @@
 
 use super::read::Backup;
 use super::{End, Error, Header, Progress};
-use quorate_state::{GroupId, NodeId};
+use quorate_state::{GroupId, LogIndex, LogPosition, NodeId};
 use quorate_storage::identity::{Directory, Identity};
 use quorate_storage::state::AppliedMeta;
 use quorate_storage::state::rebuild::Rebuild;
@@ -46,17 +46,52 @@ fn open(data_dir: &Path) -> Result<Directory, Error> {
 /// When it is no node's, a node runs on it, or its log is damaged as well.
 pub fn check(data_dir: &Path) -> Result<Identity, Error> {
     let directory = open(data_dir)?;
-    let storage = Storage::open(data_dir, &Tuning::default())?;
-    let log = storage.log(GroupId(0))?;
-    let pristine = log.bounds().last.is_none() && log.vote()?.is_none();
-    if pristine {
-        return Err(Error::Unfit(format!(
-            "the log in {} is gone, and with it what the node has promised: it can't be repaired, \
-             only replaced (quorate cluster replace)",
+    let lost = |what: &dyn std::fmt::Display| {
+        Error::Unfit(format!(
+            "the log in {} {what}, and with it what the node has promised: it can't be repaired, only \
+             replaced (quorate cluster replace)",
             data_dir.display()
-        )));
+        ))
+    };
+    // Before it is opened, which would make one.
+    if !Storage::has_log(data_dir) {
+        return Err(lost(&"is gone"));
+    }
+    let whole = |error| match error {
+        quorate_storage::Error::Corrupt { .. } => lost(&format!("is damaged ({error})")),
+        error => Error::Storage(error),
+    };
+    let storage = Storage::open(data_dir, &Tuning::default()).map_err(whole)?;
+    let log = storage.log(GroupId(0)).map_err(whole)?;
+    if log.bounds().last.is_none() && log.vote()?.is_none() {
+        return Err(lost(&"is empty"));
     }
     Ok(directory.identity().clone())
+}
+
+/// Before anything is changed: what a live cluster has applied contains whatever this node knows to be
+/// committed. If not, the cluster was set back, and this node may have the only copy.
+fn check_newer(
+    data_dir: &Path,
+    group: GroupId,
+    tuning: &Tuning,
+    applied: LogPosition,
+) -> Result<(), Error> {
+    let storage = Storage::open(data_dir, tuning)?;
+    let log = storage.log(group)?;
+    let (purged, committed) = (log.bounds().purged, log.committed()?);
+    let known = committed.or(purged);
+    let there = log.read(applied.index, LogIndex(applied.index.0 + 1), 0)?;
+    let other = there.first().is_some_and(|entry| entry.position != applied);
+    match known {
+        Some(known) if known.index > applied.index || (known.index == applied.index && other) => {
+            Err(Error::Unfit(format!(
+                "the cluster answered a state that ends at {applied}, and this node knows {known} to be \
+                 committed: the others were set back. Keep this directory, and find out why"
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Replaces the state of a node that does not run by what a backup of its own cluster holds; the
@@ -89,16 +124,7 @@ pub fn repair(
         )));
     }
     let (group, tuning) = (GroupId(header.group_id), Tuning::default());
-    let purged = {
-        let storage = Storage::open(data_dir, &tuning)?;
-        storage.log(group)?.bounds().purged
-    };
-    if purged.is_some_and(|purged| purged.index > header.applied.index) {
-        return Err(Error::Unfit(format!(
-            "what the cluster answered ends at entry {}, and this node's log begins behind that",
-            header.applied.index
-        )));
-    }
+    check_newer(data_dir, group, &tuning, header.applied)?;
     let mut rebuild = Rebuild::begin(data_dir, group, &tuning)?;
     let (header, end) = backup.rows(progress, |(key, value)| Ok(rebuild.put(key, value)?))?;
     rebuild.finish(&AppliedMeta {

@@ -135,7 +135,11 @@ fn whatever_is_missing_or_too_much_is_found() {
     let longer = [&whole[..], b"x"].concat();
     assert!(verified(&longer).expect_err("it is longer").to_string().contains("follows its end"));
     let (key, other) = (&[0, 0, 0, 0, 1, 1][..], &[0, 0, 0, 0, 1, 2][..]);
-    let end = |rows, bytes| json(&End { rows, bytes, checksum: String::new() });
+    let header_hash = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&json(&header())));
+    let end_of = |header: &str, rows, bytes| {
+        json(&End { rows, bytes, checksum: String::new(), header: header.to_owned() })
+    };
+    let end = |rows, bytes| end_of(&header_hash, rows, bytes);
     for (parts, says) in [
         (vec![(Kind::End, end(0, 0))], "no header"),
         (vec![(Kind::Header, json(&header())), (Kind::Header, json(&header()))], "two headers"),
@@ -162,6 +166,7 @@ fn whatever_is_missing_or_too_much_is_found() {
             ],
             "not those that its end counts",
         ),
+        (vec![(Kind::Header, json(&header())), (Kind::End, end_of("00", 0, 0))], "another header"),
     ] {
         let error = verified(&file(&parts)).expect_err(says).to_string();
         assert!(error.contains(says), "{says}: {error}");
@@ -234,8 +239,9 @@ fn bytes_are_frozen() {
         text,
         r#"{"cluster_id":"c-1","node_id":2,"version":"0.1.0","feature_level":1,"group_id":0,"applied":{"term":3,"index":7},"revision":28672,"lease_ms":100,"made_wall_ms":1700000000000,"linearizable":true,"membership":{"position":null,"membership":{"voters":[],"nodes":{}}}}"#
     );
-    let end = End { rows: 1, bytes: 2, checksum: "03".to_owned() };
-    assert_eq!(json(&end), br#"{"rows":1,"bytes":2,"checksum":"03"}"#);
+    let (header, checksum) = ("04".to_owned(), "03".to_owned());
+    let end = End { rows: 1, bytes: 2, header, checksum };
+    assert_eq!(json(&end), br#"{"rows":1,"bytes":2,"header":"04","checksum":"03"}"#);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::format::{self, BLOCK_BYTES, End, Header, Kind, RAW_BYTES_MAX, ZSTD_LEVEL};
 use quorate_state::{Fatal, GroupId, Read, query};
 use std::ops::ControlFlow;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// Takes what comes next of the file, and how many rows are in it so far; breaks when nobody wants
 /// the rest.
@@ -45,13 +45,14 @@ pub(crate) fn save(
     scanned.map_err(Fatal::from)?;
     writer.close_block()?;
     let end = End {
+        header: format!("{:016x}", xxh3_64(&encoded)),
         rows: writer.rows,
         bytes: writer.bytes,
         checksum: format!("{:016x}", writer.hash.digest()),
     };
-    let encoded = serde_json::to_vec(&end)
+    let end = serde_json::to_vec(&end)
         .map_err(|error| Unfinished::Row(format!("the end does not encode: {error}")))?;
-    writer.hand_out(format::part(Kind::End, &encoded))
+    writer.hand_out(format::part(Kind::End, &end))
 }
 
 struct Writer<'a, 's> {

@@ -11,14 +11,22 @@ use quorate_state::{codec, query};
 use quorate_storage::state::View;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 /// Bytes of one message.
 const PIECE_BYTES: usize = 256 << 10;
 /// Messages made ahead of the client.
 const PIECES_AHEAD: usize = 4;
+
+/// What a client has to take on average, so that its view of the state is not kept for ever: slower
+/// than any network that a backup would be sent over.
+const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
+/// How long the end waits for room.
+const LAST_WORD_MAX: Duration = Duration::from_secs(1);
 
 type Piece = Result<v1::BackupPiece, Status>;
 
@@ -52,29 +60,19 @@ pub(super) async fn begin(
     let (group, slow_reader_max) = (replica.group(), context.slow_reader_max);
     let (runtime, stop) = (Handle::current(), context.stop.clone());
     tokio::task::spawn_blocking(move || {
-        let _turn = turn;
         let rows_estimate = view.tables.rows_estimate();
-        let send = |piece: Piece| {
-            let sent = runtime.block_on(async {
-                tokio::select! {
-                    biased;
-                    sent = tokio::time::timeout(slow_reader_max, pieces.send(piece)) => sent,
-                    () = stop.cancelled() => Ok(Err(mpsc::error::SendError(Err(stopping())))),
-                }
-            });
-            // One that takes nothing is given up as one that is gone.
-            matches!(sent, Ok(Ok(())))
-        };
+        let mut client =
+            Client { pieces, runtime, stop, slow_reader_max, begun: Instant::now(), bytes: 0 };
+        let mut why = None;
         let mut sink = |part: Vec<u8>, rows: u64| {
             let part = Bytes::from(part);
-            let mut from = 0;
-            while from < part.len() {
-                let to = part.len().min(from + PIECE_BYTES);
-                let data = part.slice(from..to);
-                if !send(Ok(v1::BackupPiece { data, rows, rows_estimate, last: false })) {
+            for from in (0..part.len()).step_by(PIECE_BYTES) {
+                let data = part.slice(from..part.len().min(from + PIECE_BYTES));
+                let piece = v1::BackupPiece { data, rows, rows_estimate, last: false };
+                if let Err(status) = client.give(piece) {
+                    why = Some(status);
                     return ControlFlow::Break(());
                 }
-                from = to;
             }
             ControlFlow::Continue(())
         };
@@ -84,21 +82,72 @@ pub(super) async fn begin(
                 save(&header, &*view.tables, group, &mut sink)
             }
         };
-        let end = match written {
-            Ok(()) => Ok(v1::BackupPiece { rows_estimate, last: true, ..Default::default() }),
-            Err(error) => {
-                tracing::warn!(%error, "a backup was not finished");
-                Err(if stop.is_cancelled() {
-                    stopping()
-                } else {
+        // Nobody has to wait for a client that takes nothing.
+        drop((view, turn));
+        let end = match (written, why) {
+            (Ok(()), _) => Ok(v1::BackupPiece { rows_estimate, last: true, ..Default::default() }),
+            (Err(error), why) => {
+                let status = why.unwrap_or_else(|| {
                     Status::internal(format!("the backup could not be finished: {error}"))
-                })
+                });
+                tracing::warn!(%status, "a backup was not finished");
+                Err(status)
             }
         };
-        // Whoever asked for it may be gone; and without the end it is known to be cut off.
-        send(end);
+        client.end(end);
     });
     Ok(tokio_stream::wrappers::ReceiverStream::new(made))
+}
+
+/// Whoever asked for it.
+struct Client {
+    pieces: mpsc::Sender<Piece>,
+    runtime: Handle,
+    stop: CancellationToken,
+    slow_reader_max: Duration,
+    begun: Instant,
+    bytes: u64,
+}
+
+impl Client {
+    /// Waits until there is room for a piece; not for a client that takes nothing, or so little that
+    /// the view would be kept for days.
+    fn give(&mut self, piece: v1::BackupPiece) -> Result<(), Status> {
+        if self.stop.is_cancelled() {
+            return Err(stopping());
+        }
+        self.bytes += piece.data.len() as u64;
+        let elapsed = self.begun.elapsed();
+        let least = elapsed.as_secs().saturating_mul(BYTES_PER_SECOND_MIN);
+        if elapsed > self.slow_reader_max && self.bytes < least {
+            return Err(slow());
+        }
+        let Self { pieces, runtime, stop, slow_reader_max, .. } = self;
+        runtime.block_on(async {
+            tokio::select! {
+                sent = tokio::time::timeout(*slow_reader_max, pieces.send(Ok(piece))) => match sent {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(_)) => Err(Status::cancelled("whoever asked for the backup is gone")),
+                    Err(_) => Err(slow()),
+                },
+                () = stop.cancelled() => Err(stopping()),
+            }
+        })
+    }
+
+    /// The last word, if there is soon room for it. Without it the client knows that it was cut off.
+    fn end(self, end: Piece) {
+        let Self { pieces, runtime, .. } = self;
+        let said = runtime.block_on(tokio::time::timeout(LAST_WORD_MAX, pieces.send(end)));
+        drop(said);
+    }
+}
+
+fn slow() -> Status {
+    Status::resource_exhausted(
+        "the backup was taken too slowly: its node keeps what is deleted meanwhile. Save it nearer to \
+         the node",
+    )
 }
 
 fn stopping() -> Status {

@@ -5,10 +5,11 @@ use super::{property, requests};
 use crate::restore::{RESTORE_NUMBERS, RESTORE_REVISIONS, begin_anew, is_row_key};
 use crate::testing::GROUP;
 use crate::{
-    Caller, Command, HistoryPosition, KeySelector, KvSet, LogIndex, Machine, MemberInvite,
-    MemoryTables, NodeId, Outcome, Read, Revision, Txn as _, invariants, query, rows,
+    Caller, Command, HistoryPosition, JobId, JobLease, KeySelector, KvSet, LogIndex, Machine,
+    MemberInvite, MemoryTables, NodeId, Outcome, Read, Revision, Txn as _, invariants, query, rows,
 };
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 fn pages(tables: &MemoryTables, namespace: &str) -> query::KvPage {
@@ -22,11 +23,29 @@ fn pages(tables: &MemoryTables, namespace: &str) -> query::KvPage {
     query::kv_list(tables, GROUP, namespace, &all, &list).unwrap()
 }
 
-/// Whatever a cluster had come to: the new one's tables are in order, nobody is connected, and all
-/// that owned itself is there.
+/// Every job with how often it was delivered, whether it died, and the lease it is under.
+fn jobs(tables: &MemoryTables) -> BTreeMap<JobId, (u32, bool, Option<JobLease>)> {
+    let mut all = BTreeMap::new();
+    query::export(tables, GROUP, &mut |thing| {
+        if let query::Exported::Job { item, .. } = thing {
+            let lease = match item.standing {
+                query::JobStanding::Leased { lease, .. } => Some(lease),
+                _ => None,
+            };
+            all.insert(item.id, (item.attempts, item.death.is_some(), lease));
+        }
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    all
+}
+
+/// Whatever a cluster had come to: the new one's tables are in order, nobody is connected, nothing
+/// was given to anybody meanwhile, and all that owned itself is there.
 #[test]
 fn any_tables_can_begin_anew() {
-    property("any_tables_can_begin_anew", 300, &requests::entries(), |entries| {
+    let drawn = (requests::entries(), 0..3_u64);
+    property("any_tables_can_begin_anew", 300, &drawn, |(entries, days)| {
         let mut author = requests::Author::default();
         let mut tables = MemoryTables::default();
         let mut machine = Machine::open(GROUP, &tables).unwrap();
@@ -38,15 +57,27 @@ fn any_tables_can_begin_anew() {
         }
         let before = tables.clone();
         let stamp = query::clocks(&before, GROUP).unwrap();
-        let nodes: Vec<NodeId> = (0..10).map(NodeId).collect();
-        let end = begin_anew(&mut tables, GROUP, index, &nodes, stamp.wall_ms).unwrap();
+        let wall_ms = stamp.wall_ms + days * 86_400_000;
+        let end = begin_anew(&mut tables, GROUP, index, wall_ms).unwrap();
+        prop_assert!(end >= index);
+        let now = query::clocks(&tables, GROUP).unwrap();
+        prop_assert_eq!((now.lease_ms, now.wall_ms), (stamp.lease_ms, wall_ms));
+        for node in (0..20).map(NodeId) {
+            prop_assert_eq!(query::consumers_on(&tables, GROUP, node).unwrap(), []);
+            prop_assert!(!query::waits_on(&tables, GROUP, node).unwrap());
+        }
+        let had = jobs(&before);
+        let last_lease = rows::queues_meta(&before, GROUP).unwrap().lease;
+        for (id, (attempts, _, lease)) in jobs(&tables) {
+            // A dead letter keeps its id.
+            let (attempts_before, _, _) = had[&id];
+            prop_assert!(attempts <= attempts_before, "job {} was delivered to nobody", id);
+            prop_assert!(lease.is_none_or(|lease| lease <= last_lease), "job {}", id);
+        }
 
         invariants::check(&tables, GROUP).unwrap();
         let mut machine = Machine::open(GROUP, &tables).unwrap();
-        prop_assert!(end > index);
         prop_assert_eq!(query::sessions(&tables, GROUP).unwrap(), []);
-        let waits = nodes.iter().any(|node| query::waits_on(&tables, GROUP, *node).unwrap());
-        prop_assert!(!waits, "somebody still waits on a node of the old cluster");
         let (old, new) = (rows::meta(&before, GROUP).unwrap(), rows::meta(&tables, GROUP).unwrap());
         prop_assert!(new.revision.0 >= old.revision.0 + RESTORE_REVISIONS);
         prop_assert!(new.fencing_token.0 >= old.fencing_token.0 + RESTORE_NUMBERS);
@@ -81,7 +112,7 @@ fn any_tables_can_begin_anew() {
             owner: None,
         };
         let batch = crate::Batch {
-            stamp,
+            stamp: now,
             commands: vec![crate::Envelope {
                 namespace: String::new(),
                 caller: Caller::Anonymous,
@@ -115,7 +146,7 @@ fn a_watch_of_the_old_cluster_does_not_go_on() {
     };
     group.own(vec![set("1"), set("2")]);
     let seen = query::revision(&group.tables, GROUP).unwrap();
-    let end = begin_anew(&mut group.tables, GROUP, group.index, &[], 0).unwrap();
+    let end = begin_anew(&mut group.tables, GROUP, group.index, 0).unwrap();
     let history = rows::history_meta(&group.tables, GROUP).unwrap();
     // The other cluster may have had four billion entries since.
     let since = Revision(seen.0 + (1 << 43));
@@ -153,7 +184,7 @@ fn invitations_and_members_stay_behind() {
     for outcome in group.own(commands).outcomes {
         assert!(!matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
     }
-    begin_anew(&mut group.tables, GROUP, group.index, &[NodeId(1)], 77).unwrap();
+    begin_anew(&mut group.tables, GROUP, group.index, 77).unwrap();
     invariants::check(&group.tables, GROUP).unwrap();
     assert_eq!(query::member_plans(&group.tables, GROUP).unwrap(), []);
     assert_eq!(query::member_addresses(&group.tables, GROUP, NodeId(1)).unwrap(), None);
@@ -178,7 +209,7 @@ fn numbers_that_are_used_up_are_refused() {
     let mut restores = 0;
     let refused = loop {
         let mut tables = group.tables.clone();
-        match begin_anew(&mut tables, GROUP, index, &[], 0) {
+        match begin_anew(&mut tables, GROUP, index, 0) {
             Ok(end) => (group.tables, index) = (tables, end),
             Err(error) => break error.to_string(),
         }

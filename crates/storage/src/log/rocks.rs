@@ -63,6 +63,12 @@ struct State {
 }
 
 impl RocksLog {
+    /// Whether there is a database in `dir`. Nothing is created.
+    #[must_use]
+    pub fn is_at(dir: &Path) -> bool {
+        dir.join("db").join("CURRENT").exists()
+    }
+
     /// Opens the database in `dir`, or creates it.
     ///
     /// # Errors

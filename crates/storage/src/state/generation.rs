@@ -52,11 +52,13 @@ pub(crate) fn generation_dir(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("gen-{number:06}"))
 }
 
-/// The number of a generation that nothing in `dir` has, damaged or not.
+/// The number of a generation that nothing in `dir` has or means, damaged or not.
 pub(crate) fn next_number(dir: &Path) -> Result<u64, Error> {
     let names = names_in(dir)?;
     let numbers = names.iter().filter_map(|name| name.strip_prefix("gen-")?.parse::<u64>().ok());
-    Ok(numbers.max().unwrap_or(0).saturating_add(1))
+    // An unreadable pointer means none of them.
+    let meant = read_pointer(dir).ok().flatten().map(|pointer| pointer.generation);
+    Ok(numbers.chain(meant).max().unwrap_or(0).saturating_add(1))
 }
 
 /// Removes what generations but `current` have left behind.

@@ -131,10 +131,19 @@ fn path(path: &Path) -> Result<String> {
 }
 
 async fn quorate(arguments: &[&str]) -> Result<()> {
-    let ended = Command::new(find_binary()?).args(arguments).output().await?;
+    let mut command = Command::new(find_binary()?);
+    // Settings of a node, for all that it knows.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
+        command.env_remove(name);
+    }
+    let ended = command.args(arguments).output().await?;
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     ensure!(ended.status.success(), "{arguments:?} ended with {}: {said}", ended.status);
     Ok(())
+}
+
+fn is_ours(variable: &std::ffi::OsStr) -> bool {
+    variable.to_string_lossy().starts_with("QUORATE_")
 }
 
 async fn follower(cluster: &mut ProcessCluster) -> Result<NodeId> {

@@ -14,10 +14,10 @@ The node takes the flags, variables and file that quorate serve takes: give it t
 started with, above all --data-dir, --node-id and the addresses. Its directory must be empty.
 
 What is restored is a new cluster, of this node alone. Start it (quorate serve), and let the others join with
-empty directories (quorate serve --join). It has an id of its own, so that nodes and clients of the old
-cluster are not mixed up with it; revisions, fencing tokens and the ids of jobs go on far above what the old
-one can have reached since; sessions are not restored, so locks are free and jobs that were worked on
-are delivered again when their leases end.";
+empty directories (quorate serve --join). Stop the nodes of the old cluster first: they are told apart by the
+cluster's id, but clients would go to both. Revisions, fencing tokens and the ids of jobs go on far above what
+the old one can have reached since; sessions are not restored, so locks are free, and jobs that workers had
+are free again as if those had died.";
 
 /// Makes a node's data directory from a backup.
 #[derive(Debug, Args)]

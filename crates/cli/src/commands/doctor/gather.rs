@@ -27,9 +27,9 @@ pub(super) async fn look(client: &Client) -> Result<Seen, Failure> {
     let reached = join_all(after.members.iter().map(|member| reach(client, member))).await;
 
     let last = answers.last().expect("it was asked at least once").clone();
-    let terms = (answers[0].term, last.term);
-    // Clocks are compared with that of whoever answers.
+    // Each node has a term and a clock of its own, with which it compares.
     answers.retain(|answer| answer.answered_by == last.answered_by);
+    let first_term = answers.first().map_or(last.term, |answer| answer.term);
     let node = |(member, reached): (Member, Result<(), String>)| Node {
         id: member.node_id,
         voter: member.voter,
@@ -50,7 +50,7 @@ pub(super) async fn look(client: &Client) -> Result<Seen, Failure> {
     Ok(Seen {
         answered_by: last.answered_by,
         leader: last.leader_id,
-        terms,
+        terms: (first_term, last.term),
         // This version has no TLS.
         encrypted: false,
         nodes: after.members.into_iter().zip(reached).map(node).collect(),

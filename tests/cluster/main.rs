@@ -7,6 +7,7 @@ mod cache;
 mod commands;
 mod deploy;
 mod dev;
+mod doctor;
 mod garbage;
 mod handbooks;
 mod identity;

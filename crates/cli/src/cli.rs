@@ -1,7 +1,7 @@
 //! The command line's own grammar: the top level; each command has its arguments in its file.
 
 use crate::commands::{
-    backup, bench, bus, cache, cluster, config, dev, kv, lock, queue, serve, session, txn,
+    backup, bench, bus, cache, cluster, config, dev, doctor, kv, lock, queue, serve, session, txn,
 };
 use crate::output::Format;
 use clap::{Parser, Subcommand};
@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Cluster(cluster::Cluster),
     /// Everything in one file, and a new cluster from it.
     Backup(backup::Backup),
+    /// What is wrong with a cluster or a machine, and what to do about it.
+    Doctor(doctor::Doctor),
     /// Configuration of a node.
     Config(config::Config),
     /// Measure a running cluster.
@@ -182,6 +184,10 @@ mod tests {
             "quorate backup info f",
             "quorate backup restore f --data-dir d --node-id 1 --client-listen 127.0.0.1:8811 --peer-listen 127.0.0.1:8812",
             "quorate backup restore f --config quorate.toml",
+            "quorate doctor",
+            "quorate doctor --endpoints a:1,b:2 --timeout 2s -o json",
+            "quorate doctor --data-dir d -o json",
+            "quorate doctor --config quorate.toml --data-dir d",
             "quorate config check",
             "quorate config check quorate.toml",
             "quorate config check quorate.toml --node-id 2 --insecure",
@@ -263,6 +269,8 @@ mod tests {
             ("quorate bus reply c --with pong -- cat", "cannot be used with"),
             ("quorate bus reply c --parallel 0 --with x", "0"),
             ("quorate bench bus --op both", "both"),
+            ("quorate doctor --data-dir", "DIR"),
+            ("quorate doctor 2", "2"),
             ("quorate session close x", "x"),
         ] {
             let error = parse(line).expect_err(line);
@@ -276,7 +284,7 @@ mod tests {
         let help = Cli::command().render_long_help().to_string();
         for word in [
             "serve", "dev", "kv", "cache", "txn", "lock", "queue", "bus", "session", "cluster",
-            "config", "version",
+            "doctor", "config", "version",
         ] {
             assert!(help.contains(word), "{word} is not in\n{help}");
         }

@@ -28,6 +28,8 @@ pub(crate) enum Failure {
     Client(ClientError),
     /// A mutation happened, and then its answer could not be written: nothing to repeat.
     DoneUnwritten(io::Error),
+    /// What was examined is not as it should be; how, is said on stdout.
+    Findings,
     /// Whoever read our output went away; not worth a word.
     BrokenPipe,
     /// Anything else.
@@ -39,7 +41,7 @@ impl Failure {
     pub(crate) fn status(&self) -> u8 {
         match self {
             Self::BrokenPipe => 0,
-            Self::Other(_) | Self::DoneUnwritten(_) => 1,
+            Self::Other(_) | Self::DoneUnwritten(_) | Self::Findings => 1,
             Self::Usage(_) => 2,
             Self::NotFound(_) => 3,
             Self::ConditionFailed(_) => 4,
@@ -63,7 +65,7 @@ impl Failure {
     /// For people: one line.
     pub(crate) fn text(&self) -> String {
         match self {
-            Self::BrokenPipe | Self::Ran(_) => String::new(),
+            Self::BrokenPipe | Self::Ran(_) | Self::Findings => String::new(),
             Self::Usage(message)
             | Self::NotFound(message)
             | Self::ConditionFailed(message)
@@ -86,7 +88,7 @@ impl Failure {
             Self::ConditionFailed(_) => "CONDITION_FAILED",
             Self::DoneUnwritten(_) => "DONE_UNWRITTEN",
             Self::Run { reason, .. } => reason,
-            Self::BrokenPipe | Self::Ran(_) | Self::Other(_) => "ERROR",
+            Self::BrokenPipe | Self::Ran(_) | Self::Findings | Self::Other(_) => "ERROR",
         };
         let message = match self {
             Self::Client(error) => error.message().to_owned(),
@@ -196,6 +198,7 @@ mod tests {
         assert_eq!(Failure::NotFound(String::new()).status(), 3);
         assert_eq!(Failure::ConditionFailed(String::new()).status(), 4);
         assert_eq!(Failure::from(anyhow::anyhow!("x")).status(), 1);
+        assert_eq!((Failure::Findings.status(), Failure::Findings.text()), (1, String::new()));
         assert_eq!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)).status(), 0);
         let full = || io::Error::from(io::ErrorKind::StorageFull);
         assert_eq!(Failure::from(full()).status(), 1);

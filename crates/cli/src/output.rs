@@ -126,7 +126,7 @@ impl Output {
     /// Tells why the command failed.
     pub(crate) fn error(self, failure: &Failure) {
         match failure {
-            Failure::BrokenPipe | Failure::Ran(_) => {}
+            Failure::BrokenPipe | Failure::Ran(_) | Failure::Findings => {}
             failure if self.is_json() => self.note(&failure.json().to_string()),
             failure => self.note(&format!("quorate: {}", failure.text())),
         }

@@ -73,6 +73,40 @@ pub struct NodeStatus {
     pub healthy: bool,
     /// Why it is not healthy; empty when it is.
     pub problem: String,
+    /// How its wall clock differs from that of the node that answered; none when unknown.
+    pub clock: Option<ClockOffset>,
+    /// How long the newest syncs of its log took; none when there were none, or unknown.
+    pub fsync: Option<FsyncTimes>,
+    /// Bytes that it may still write on the disk of its log; none when unknown.
+    pub disk_free_bytes: Option<u64>,
+    /// Whether it refuses writes that need room, because its disk is almost full.
+    pub writes_refused: bool,
+    /// How often a leader took office under its eyes in the newest hour, but for the first one it saw
+    /// after its start; 64 stands for more.
+    pub elections_hour: u32,
+}
+
+/// How far a node's wall clock is from another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClockOffset {
+    /// How far it is ahead, in milliseconds; negative: behind.
+    pub ahead_ms: i64,
+    /// How far that may be off at most, in milliseconds.
+    pub uncertainty_ms: u64,
+}
+
+/// How long syncs of a log took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FsyncTimes {
+    /// How many there were: the newest ones, at least 512 where the node made as many since it
+    /// started.
+    pub count: u64,
+    /// What half of them took at most, in microseconds, as near as buckets that double tell.
+    pub p50_us: u64,
+    /// What 99 of 100 of them took at most, in microseconds.
+    pub p99_us: u64,
 }
 
 /// How the group and its nodes are.
@@ -354,6 +388,18 @@ impl From<v1::NodeStatus> for NodeStatus {
             version: node.version,
             healthy: node.healthy,
             problem: node.problem,
+            clock: node.clock_offset_ms.map(|ahead_ms| ClockOffset {
+                ahead_ms,
+                uncertainty_ms: node.clock_uncertainty_ms,
+            }),
+            fsync: (node.recent_fsyncs > 0).then_some(FsyncTimes {
+                count: node.recent_fsyncs,
+                p50_us: node.fsync_p50_us,
+                p99_us: node.fsync_p99_us,
+            }),
+            disk_free_bytes: node.disk_free_bytes,
+            writes_refused: node.writes_refused,
+            elections_hour: node.elections_hour,
         }
     }
 }

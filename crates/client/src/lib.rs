@@ -116,7 +116,8 @@ pub use bus::{Bus, BusEvent, Content, Message, Subscription};
 pub use cache::{Cache, CacheEntry};
 pub use client::Client;
 pub use cluster::{
-    Cluster, Member, MemberAim, MemberPlan, Members, NodeStatus, Role, StateHash, Status,
+    ClockOffset, Cluster, FsyncTimes, Member, MemberAim, MemberPlan, Members, NodeStatus, Role,
+    StateHash, Status,
 };
 pub use dial::{Dial, Io, Tcp};
 pub use error::Error;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 const EVERY: Duration = Duration::from_millis(200);
 /// Bytes that must be free on the disk for a write to be taken: room for what is under way (32 MiB),
 /// memtables, write-ahead logs and a compaction, so that no append ever fails for want of it.
-const FREE_BYTES_MIN: u64 = 256 << 20;
+pub const FREE_BYTES_MIN: u64 = 256 << 20;
 
 /// Looks after the node until consensus has ended.
 pub(crate) async fn run(replica: Replica, rule: SnapshotRule) {
@@ -26,6 +26,7 @@ pub(crate) async fn run(replica: Replica, rule: SnapshotRule) {
     loop {
         every.tick().await;
         look_at_room(&shared).await;
+        shared.health.synced(&shared.log.counters().sync_times);
         if growth.is_due(&shared, rule) && shared.raft.trigger().snapshot().await.is_err() {
             return;
         }
@@ -37,6 +38,7 @@ async fn look_at_room(shared: &Shared) {
     let log = Arc::clone(&shared.log);
     match shared.offload.run(move || log.free_bytes()).await {
         Ok(free) => {
+            shared.health.has_room(free);
             let full = free < FREE_BYTES_MIN;
             if shared.proposer.disk_full.swap(full, Ordering::Relaxed) != full {
                 let what = if full { "almost full: writes are refused" } else { "has room again" };

@@ -5,6 +5,7 @@ use crate::barrier::Barrier;
 use crate::bootstrap::{StartError, bootstrap, cluster_id};
 use crate::clock::WallClock;
 use crate::forward::Forwarder;
+use crate::health::Health;
 use crate::io::{Dialer, Incoming};
 use crate::leader::{LeaderTask, own};
 use crate::leases::Leases;
@@ -242,6 +243,7 @@ impl Node {
             asides,
             leases: Arc::clone(&leases),
             wall: Arc::clone(&options.wall),
+            health: Health::default(),
             client_addr: options.client_addr.clone(),
             http_addr: options.http_addr,
             quorum_ttl: Duration::from_millis(timing.election_timeout_max_ms),
@@ -386,10 +388,14 @@ async fn follow_metrics(replica: Replica, seeing: watch::Sender<Option<NodeId>>)
                 members.nodes.is_empty() || members.nodes.values().any(|m| m.peer_addr == addr)
             });
         }
-        let leader = metrics.borrow_and_update().current_leader.map(NodeId);
+        let (leader, term) = {
+            let seen = metrics.borrow_and_update();
+            (seen.current_leader.map(NodeId), seen.vote.leader_id.term)
+        };
         seeing.send_if_modified(|seen| std::mem::replace(seen, leader) != leader);
         // No leader known is no news about the old one: an answer may still come.
         if leader.is_some() {
+            shared.health.led_in(term);
             shared.forwarder.keep_only(leader);
         }
         if metrics.changed().await.is_err() {

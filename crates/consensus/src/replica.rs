@@ -5,13 +5,14 @@ use crate::aside::Asides;
 use crate::barrier::{Barrier, no_quorum};
 use crate::failure::{Failure, Reason};
 use crate::forward::{Forwarder, SMALL_ANSWER};
+use crate::health::Health;
 use crate::leader::unreadable;
 use crate::leases::Leases;
 use crate::machine_adapter::Applied;
 use crate::net::hello::Me;
 use crate::net::peers::{Peers, Purpose};
 use crate::proposer::{ByteBudget, Committed, Leadership, Proposer};
-use crate::status::{NodeStatus, Role};
+use crate::status::{ClockOffset, Heard, NodeStatus, Role};
 use crate::types::{self, Raft};
 use crate::weight::Weight;
 use openraft::ServerState;
@@ -64,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) asides: Arc<Asides>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) wall: Arc<dyn crate::WallClock>,
+    pub(crate) health: Health,
     pub(crate) client_addr: String,
     pub(crate) http_addr: String,
     /// How long an acknowledgement counts.
@@ -258,24 +260,34 @@ impl Replica {
             // apply; a status is worth having until then.
             digest: query::digest(view.tables.as_ref(), self.group()).unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            wall_ms: Some(self.0.wall.now_ms()),
+            syncs: self.0.health.sync_times(&self.0.log.counters().sync_times),
+            disk_free_bytes: self.0.health.free_bytes(),
+            writes_refused: self.0.proposer.disk_full.load(Ordering::Relaxed),
+            elections_hour: self.0.health.elections_hour(),
         }
     }
 
     /// The status of every member, by id: this node's own, and what the others answer within
     /// `timeout`, or why they did not.
-    pub async fn cluster_status(
-        &self,
-        timeout: Duration,
-    ) -> Vec<(NodeId, Result<NodeStatus, String>)> {
+    pub async fn cluster_status(&self, timeout: Duration) -> Vec<(NodeId, Result<Heard, String>)> {
         let membership = self.membership();
         let asked = membership.nodes.iter().map(|(node, member)| async move {
             if *node == self.0.me.node {
-                return (*node, Ok(self.status()));
+                let clock = Some(ClockOffset::default());
+                return (*node, Ok(Heard { status: self.status(), clock }));
             }
             let mut peer = self.0.peers.client(*node, member, Purpose::Control);
             let call = peer.request(pb::StatusRequest { group_id: self.group().0 });
+            let (asked_ms, asked) = (self.0.wall.now_ms(), Instant::now());
             let answer = match tokio::time::timeout(timeout, peer.client.status(call)).await {
-                Ok(Ok(status)) => Ok(NodeStatus::from_wire(status.into_inner())),
+                Ok(Ok(status)) => {
+                    let took = asked.elapsed();
+                    let status = NodeStatus::from_wire(status.into_inner());
+                    let clock =
+                        status.wall_ms.map(|theirs| ClockOffset::found(asked_ms, took, theirs));
+                    Ok(Heard { status, clock })
+                }
                 Ok(Err(status)) => Err(status.message().to_owned()),
                 Err(_) => Err(format!("no answer within {} ms", timeout.as_millis())),
             };

@@ -27,6 +27,7 @@ pub mod config;
 mod connections;
 mod exposition;
 mod grpc;
+pub mod host;
 mod http;
 mod join;
 pub mod logging;
@@ -38,4 +39,5 @@ mod server;
 mod watch;
 mod wire;
 
+pub use quorate_consensus::FREE_BYTES_MIN;
 pub use server::{Server, ServerOptions};

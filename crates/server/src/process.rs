@@ -19,8 +19,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+mod open_files;
 mod start;
 
+pub use open_files::OpenFiles;
 use start::start_node;
 
 /// From the first signal to the end of the process.
@@ -108,7 +110,8 @@ pub fn run(options: Options) -> Result<(), Error> {
     let logging = logging::start(&options.config);
     stop_on_panic();
     let mut options = options;
-    options.config.connections_max = connections_that_fit(options.config.connections_max);
+    options.config.connections_max =
+        open_files::connections_that_fit(options.config.connections_max);
     let system = |action| move |error| Error::System { action, error };
     let clients = Builder::new_multi_thread().thread_name("quorate-client").enable_all().build();
     let clients = clients.map_err(system("start the threads for clients"))?;
@@ -180,37 +183,6 @@ fn notify(state: NotifyState<'_>, status: &str) {
     if let Err(error) = sd_notify::notify(&[state, NotifyState::Status(status)]) {
         tracing::warn!(%error, "the service manager could not be told: {status}");
     }
-}
-
-/// File descriptors besides the clients' connections: two databases with up to 512 open tables
-/// each, peers, probes, and some to spare.
-const FILES_BESIDES: u64 = 2_048;
-
-/// Raises this process's limit of open files as far as it may be raised, and says how many client
-/// connections fit: a database that can't open its next file has failed for good, and a flood of
-/// connections must not bring that about.
-fn connections_that_fit(connections_max: usize) -> usize {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let wanted = FILES_BESIDES + connections_max as u64;
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return connections_max };
-    let raised = soft.max(wanted.min(hard));
-    let limit = match setrlimit(Resource::RLIMIT_NOFILE, raised, hard) {
-        Ok(()) => raised,
-        Err(_) => soft,
-    };
-    if limit >= wanted {
-        return connections_max;
-    }
-    // The databases come first, but a node that takes no client is of no use.
-    let left = limit.saturating_sub(FILES_BESIDES).max(limit / 4);
-    let fit = usize::try_from(left).unwrap_or(usize::MAX).min(connections_max);
-    tracing::warn!(
-        open_files_max = limit,
-        connections_max = fit,
-        "the limit of open files leaves room for fewer clients than limits.connections_max: raise \
-         it (ulimit -n, or LimitNOFILE= of the service), or lower connections_max"
-    );
-    fit
 }
 
 async fn serve(

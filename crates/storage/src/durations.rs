@@ -62,6 +62,37 @@ impl Durations {
         Duration::from_nanos(self.sum_ns)
     }
 
+    /// What was counted after `earlier`, which was read before this from the same histogram.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut counts = self.counts;
+        for (count, before) in counts.iter_mut().zip(earlier.counts) {
+            *count = count.saturating_sub(before);
+        }
+        Self { counts, sum_ns: self.sum_ns.saturating_sub(earlier.sum_ns) }
+    }
+
+    /// What so many of 100 took at most, as near as the buckets tell: those of one bucket are taken
+    /// to be spread evenly over it, and those of the last to be as short as it begins. None when
+    /// nothing was counted.
+    #[must_use]
+    pub fn percentile(&self, percent: u8) -> Option<Duration> {
+        let total = u128::from(self.count());
+        let rank = (total * u128::from(percent.min(100))).div_ceil(100).max(1);
+        let (mut before, mut begin) = (0_u128, Duration::ZERO);
+        for (end, count) in self.buckets() {
+            let count = u128::from(count);
+            if count > 0 && before + count >= rank {
+                let width = end.map_or(0, |end| (end - begin).as_nanos());
+                let into = width * (rank - before) / count;
+                return Some(begin + Duration::from_nanos(u64::try_from(into).unwrap_or(u64::MAX)));
+            }
+            before += count;
+            begin = end.unwrap_or(begin);
+        }
+        None
+    }
+
     /// The buckets in order: up to and with which duration, and how many of those that fit none
     /// before. The last has no end.
     pub fn buckets(&self) -> impl Iterator<Item = (Option<Duration>, u64)> + '_ {
@@ -69,6 +100,36 @@ impl Durations {
             let end = (at + 1 < BUCKETS).then(|| Duration::from_nanos(FIRST_NS << at));
             (end, *count)
         })
+    }
+}
+
+/// How many make up the newest ones at least: enough for one of a hundred to be some.
+const RECENT_MIN: u64 = 512;
+
+/// Tells the newest durations of a [`Histogram`] from all that it ever counted: how a disk is, not
+/// how it was last month.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recent {
+    /// The newest ones begin here.
+    older: Durations,
+    /// And will begin here once there are enough behind it.
+    newer: Durations,
+}
+
+impl Recent {
+    /// Looks at what was counted by now. The more often, the closer to [`Recent::of`]'s bounds.
+    pub fn look(&mut self, now: &Durations) {
+        if now.since(&self.newer).count() >= RECENT_MIN {
+            self.older = self.newer;
+            self.newer = *now;
+        }
+    }
+
+    /// The newest ones: all while there were few; then at least 512, and at most about twice as many
+    /// as that, or as came between two looks.
+    #[must_use]
+    pub fn of(&self, now: &Durations) -> Durations {
+        now.since(&self.older)
     }
 }
 
@@ -99,5 +160,44 @@ mod tests {
         let filled: Vec<_> = read.buckets().filter(|(_, count)| *count > 0).collect();
         let micros = |micros| Some(Duration::from_micros(micros));
         assert_eq!(filled, [(micros(16), 2), (micros(32), 1), (micros(16 << 18), 1), (None, 1)]);
+    }
+
+    #[test]
+    fn a_percentile_lies_in_its_bucket() {
+        let micros = |micros| Some(Duration::from_micros(micros));
+        assert_eq!(Durations::default().percentile(50), None);
+        let histogram = Histogram::default();
+        // 99 in the bucket from 128 to 256 µs, and one above 8.3 s, which has no end.
+        (0..99).for_each(|_| histogram.record(Duration::from_micros(200)));
+        histogram.record(Duration::from_secs(60));
+        let read = histogram.read();
+        assert_eq!(read.percentile(99), micros(256));
+        assert_eq!(read.percentile(100), micros(16 << (BUCKETS - 2)));
+        let half = read.percentile(50).expect("some were counted");
+        assert!(half > Duration::from_micros(190) && half < Duration::from_micros(193), "{half:?}");
+        // One is all percentiles.
+        let histogram = Histogram::default();
+        histogram.record(Duration::from_micros(17));
+        assert_eq!(histogram.read().percentile(1), micros(32));
+        assert_eq!(histogram.read().percentile(99), micros(32));
+    }
+
+    #[test]
+    fn the_newest_are_told_from_the_rest() {
+        let (histogram, mut recent) = (Histogram::default(), Recent::default());
+        let count = |took: u64, times: u64, recent: &mut Recent| {
+            for _ in 0..times {
+                histogram.record(Duration::from_micros(took));
+                recent.look(&histogram.read());
+            }
+            recent.of(&histogram.read())
+        };
+        assert_eq!(count(100, RECENT_MIN * 2 - 1, &mut recent).count(), RECENT_MIN * 2 - 1);
+        assert_eq!(count(100, 1, &mut recent).count(), RECENT_MIN);
+        // Those that were slow once are forgotten.
+        let slow = count(5_000, RECENT_MIN, &mut recent);
+        assert!(slow.percentile(99) > Some(Duration::from_millis(4)), "{slow:?}");
+        let fast = count(100, RECENT_MIN * 2, &mut recent);
+        assert!(fast.percentile(99) < Some(Duration::from_millis(1)), "{fast:?}");
     }
 }

@@ -15,6 +15,9 @@ const FORMAT: u32 = 1;
 const IDENTITY: &str = "identity.json";
 /// Name of the lock file.
 const LOCK: &str = "LOCK";
+/// How the names of files begin with which a directory's disk is tried; one that is left over keeps
+/// no node from starting.
+pub const TRIAL: &str = ".trial-";
 /// Bytes of an identity file, at most.
 const IDENTITY_BYTES_MAX: u64 = 4 << 10;
 
@@ -279,6 +282,18 @@ impl Directory {
     }
 }
 
+/// Whose directory it is; none when it is nobody's yet. Takes no lock, so it may be asked while a
+/// node runs on it, and changes nothing.
+///
+/// # Errors
+/// When it is missing, was written by another version, holds something else, or can't be read.
+pub fn peek(path: &Path) -> Result<Option<Identity>, Error> {
+    match read(path)? {
+        Some(identity) => Ok(Some(identity)),
+        None => check_empty(path).map(|()| None),
+    }
+}
+
 /// Takes the lock, and leaves this process's id in the file for the message of the next one.
 fn lock(path: &Path) -> Result<File, Error> {
     let lock_path = path.join(LOCK);
@@ -348,7 +363,8 @@ fn write(path: &Path, identity: &Identity) -> Result<(), Error> {
 fn check_empty(path: &Path) -> Result<(), Error> {
     let unfinished = format!("{IDENTITY}.tmp");
     let ours = [LOCK, unfinished.as_str(), "lost+found"];
-    match names_in(path)?.iter().find(|name| !ours.contains(&name.as_str())) {
+    let is_ours = |name: &str| ours.contains(&name) || name.starts_with(TRIAL);
+    match names_in(path)?.iter().find(|name| !is_ours(name)) {
         None => Ok(()),
         Some(name) => Err(Error::Identity(format!(
             "directory {} holds {name:?} but no {IDENTITY}: it is no data directory of Quorate, \
@@ -361,6 +377,26 @@ fn check_empty(path: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_is_looked_at_while_it_is_in_use_and_stays_as_it_is() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        assert_eq!(peek(dir.path()).expect("it is empty"), None);
+        assert_eq!(names_in(dir.path()).expect("readable"), Vec::<String>::new());
+        // What a trial of the disk left over is nobody's.
+        let left_over = dir.path().join(format!("{TRIAL}abc"));
+        std::fs::write(&left_over, "x").expect("written");
+        assert_eq!(peek(dir.path()).expect("it is as good as empty"), None);
+        let open = Directory::open(dir.path(), Opener::Node(NodeId(2))).expect("opened");
+        let seen = peek(dir.path()).expect("readable").expect("it is somebody's");
+        assert_eq!(&seen, open.identity());
+        drop(open);
+        std::fs::remove_file(dir.path().join(IDENTITY)).expect("removed");
+        std::fs::write(dir.path().join("CURRENT"), "x").expect("written");
+        let error = peek(dir.path()).expect_err("it is something else's").to_string();
+        assert!(error.contains("CURRENT"), "{error}");
+        peek(&dir.path().join("none")).expect_err("it is not there");
+    }
 
     /// Directories made by one version are opened by the next: these bytes never change.
     #[test]

@@ -67,7 +67,7 @@ pub mod state;
 mod stores;
 mod tuning;
 
-pub use durations::{Durations, Histogram};
+pub use durations::{Durations, Histogram, Recent};
 pub use error::Error;
 pub use rocks::Budget;
 pub use stores::{Offload, Storage, Stores};

@@ -7,6 +7,7 @@ pub(crate) mod cache;
 pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod dev;
+pub(crate) mod doctor;
 pub(crate) mod kv;
 pub(crate) mod lock;
 pub(crate) mod queue;
@@ -34,6 +35,7 @@ pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Session(session) => session.run(output),
         Command::Cluster(cluster) => cluster.run(output),
         Command::Backup(backup) => backup.run(output),
+        Command::Doctor(doctor) => doctor.run(output),
         Command::Bench(bench) => bench.run(output),
         Command::Config(config) => config.run(output),
         Command::Version => version::run(output),

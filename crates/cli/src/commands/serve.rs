@@ -26,6 +26,11 @@ pub(crate) struct Serve {
 pub(crate) struct Settings(Vec<(&'static str, String)>);
 
 impl Settings {
+    /// One setting, as its flag would say it.
+    pub(super) fn one(name: &'static str, text: &str) -> Self {
+        Self(vec![(name, text.to_owned())])
+    }
+
     /// What they come to, over the environment and the file.
     pub(crate) fn load(&self, file: Option<&Path>) -> Result<Config, ConfigError> {
         Config::load(&self.0, std::env::vars_os(), file)

@@ -12,7 +12,15 @@ async fn status_and_hash_are_passed_on() {
     let status = cluster.status().await.expect("answered");
     assert_eq!((status.cluster_id.as_str(), status.term, status.leader_id), ("c", 3, Some(1)));
     assert_eq!((status.nodes[0].role, status.nodes[0].applied), (Role::Follower, Some(11)));
+    let clock = status.nodes[0].clock.expect("it is known");
+    assert_eq!((clock.ahead_ms, clock.uncertainty_ms), (-9, 2));
+    let fsync = status.nodes[0].fsync.expect("there were some");
+    assert_eq!((fsync.count, fsync.p50_us, fsync.p99_us), (3, 4, 5));
+    assert_eq!((status.nodes[0].disk_free_bytes, status.nodes[0].writes_refused), (Some(0), true));
+    assert_eq!(status.nodes[0].elections_hour, 6);
     assert_eq!(status.nodes[1].role, Role::Unknown, "a role of a later version");
+    assert_eq!((status.nodes[1].clock, status.nodes[1].fsync), (None, None));
+    assert_eq!(status.nodes[1].disk_free_bytes, None);
     assert_eq!(status.limits, [("key_bytes_max".to_owned(), 1_024)]);
     let hash = cluster.hash_state().await.expect("answered");
     assert_eq!((hash.applied, hash.checksum, hash.digest), (Some(11), 12, 13));

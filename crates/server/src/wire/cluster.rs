@@ -1,16 +1,17 @@
 //! What is shown of the cluster.
 
 use super::{Invalid, invalid};
-use quorate_consensus::{Counters, NodeStatus, Role};
+use quorate_consensus::{Counters, Heard, NodeStatus, Role};
 use quorate_proto::v1;
 use quorate_state::limits::Limits;
 use quorate_state::query::{MemberPlan, Planned};
 use quorate_state::{Membership, NodeId};
+use std::time::Duration;
 
 /// One member's line in a status: what it said, or why it said nothing.
-pub(crate) fn node(id: NodeId, status: Result<NodeStatus, String>) -> v1::NodeStatus {
-    match status {
-        Ok(status) => {
+pub(crate) fn node(id: NodeId, heard: Result<Heard, String>) -> v1::NodeStatus {
+    match heard {
+        Ok(Heard { status, clock }) => {
             let problem = match status {
                 NodeStatus { role: Role::Shutdown, .. } => {
                     "it is stopping, or has failed: see its log"
@@ -31,10 +32,22 @@ pub(crate) fn node(id: NodeId, status: Result<NodeStatus, String>) -> v1::NodeSt
                 digest: status.digest,
                 version: status.version,
                 problem: problem.to_owned(),
+                clock_offset_ms: clock.map(|clock| clock.ahead_ms),
+                clock_uncertainty_ms: clock.map_or(0, |clock| clock.uncertainty_ms),
+                recent_fsyncs: status.syncs.map_or(0, |syncs| syncs.count),
+                fsync_p50_us: status.syncs.map_or(0, |syncs| micros(syncs.p50)),
+                fsync_p99_us: status.syncs.map_or(0, |syncs| micros(syncs.p99)),
+                disk_free_bytes: status.disk_free_bytes,
+                writes_refused: status.writes_refused,
+                elections_hour: status.elections_hour,
             }
         }
         Err(problem) => v1::NodeStatus { node_id: id.0, problem, ..Default::default() },
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn role(role: Role) -> v1::Role {
@@ -127,11 +140,12 @@ pub(crate) fn successor(node_id: u64, membership: &Membership) -> Result<Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quorate_consensus::{ClockOffset, SyncTimes};
     use quorate_state::{LogIndex, Member};
     use std::collections::{BTreeMap, BTreeSet};
 
-    fn status(role: Role, leader: Option<NodeId>) -> NodeStatus {
-        NodeStatus {
+    fn heard(role: Role, leader: Option<NodeId>) -> Heard {
+        let status = NodeStatus {
             node: NodeId(2),
             role,
             term: 5,
@@ -143,19 +157,46 @@ mod tests {
             purged: None,
             digest: 77,
             version: "0.1.0".into(),
-        }
+            wall_ms: Some(1),
+            syncs: Some(SyncTimes {
+                count: 600,
+                p50: Duration::from_micros(900),
+                p99: Duration::from_micros(4_000),
+            }),
+            disk_free_bytes: Some(1 << 30),
+            writes_refused: true,
+            elections_hour: 2,
+        };
+        Heard { status, clock: Some(ClockOffset { ahead_ms: -7, uncertainty_ms: 3 }) }
+    }
+
+    #[test]
+    fn what_is_not_known_of_a_node_is_absent() {
+        let shown = node(NodeId(2), Ok(heard(Role::Follower, Some(NodeId(1)))));
+        assert_eq!((shown.clock_offset_ms, shown.clock_uncertainty_ms), (Some(-7), 3));
+        assert_eq!(
+            (shown.recent_fsyncs, shown.fsync_p50_us, shown.fsync_p99_us),
+            (600, 900, 4_000)
+        );
+        assert_eq!((shown.disk_free_bytes, shown.writes_refused), (Some(1 << 30), true));
+        assert_eq!(shown.elections_hour, 2);
+        let Heard { status, .. } = heard(Role::Follower, Some(NodeId(1)));
+        let status = NodeStatus { syncs: None, disk_free_bytes: None, ..status };
+        let shown = node(NodeId(2), Ok(Heard { status, clock: None }));
+        assert_eq!((shown.clock_offset_ms, shown.recent_fsyncs), (None, 0));
+        assert_eq!(shown.disk_free_bytes, None);
     }
 
     #[test]
     fn a_node_is_healthy_when_it_answers_and_knows_a_leader() {
-        let shown = node(NodeId(2), Ok(status(Role::Follower, Some(NodeId(1)))));
+        let shown = node(NodeId(2), Ok(heard(Role::Follower, Some(NodeId(1)))));
         assert!(shown.healthy && shown.problem.is_empty());
         // Index 0 is an entry; it must not look like none.
         assert_eq!((shown.applied, shown.snapshot), (Some(0), None));
         assert_eq!(shown.role(), v1::Role::Follower);
         for unhealthy in [
-            Ok(status(Role::Candidate, None)),
-            Ok(status(Role::Shutdown, Some(NodeId(1)))),
+            Ok(heard(Role::Candidate, None)),
+            Ok(heard(Role::Shutdown, Some(NodeId(1)))),
             Err("no answer within 500 ms".to_owned()),
         ] {
             let shown = node(NodeId(2), unhealthy);

@@ -97,6 +97,14 @@ fn status_json(status: &Status) -> Value {
             "digest": format!("{:016x}", node.digest),
             "version": node.version,
             "problem": node.problem,
+            "clock_offset_ms": node.clock.map(|clock| clock.ahead_ms),
+            "clock_uncertainty_ms": node.clock.map(|clock| clock.uncertainty_ms),
+            "recent_fsyncs": node.fsync.map_or(0, |fsync| fsync.count),
+            "fsync_p50_us": node.fsync.map(|fsync| fsync.p50_us),
+            "fsync_p99_us": node.fsync.map(|fsync| fsync.p99_us),
+            "disk_free_bytes": node.disk_free_bytes,
+            "writes_refused": node.writes_refused,
+            "elections_hour": node.elections_hour,
         })
     };
     let limits: Map<String, Value> =

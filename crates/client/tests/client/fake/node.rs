@@ -406,6 +406,14 @@ impl ClusterService for Node {
             role: Role::Follower.into(),
             applied: Some(11),
             healthy: true,
+            clock_offset_ms: Some(-9),
+            clock_uncertainty_ms: 2,
+            recent_fsyncs: 3,
+            fsync_p50_us: 4,
+            fsync_p99_us: 5,
+            disk_free_bytes: Some(0),
+            writes_refused: true,
+            elections_hour: 6,
             ..NodeStatus::default()
         };
         let strange = NodeStatus { node_id: 9, role: 77, ..NodeStatus::default() };

@@ -27,7 +27,9 @@
 //! The way of a write: [`Replica::propose`] → (forward → net::service on the leader) →
 //! proposer → openraft → log_adapter / net::raft_network → machine_adapter → outcome.
 
+mod admission;
 mod aside;
+mod backlog;
 mod barrier;
 mod bootstrap;
 mod clock;
@@ -54,10 +56,12 @@ mod status;
 #[cfg(test)]
 mod storage_suite;
 mod transfer;
+mod turns;
 mod types;
 mod weight;
 mod wire;
 
+pub use admission::Origin;
 pub use aside::{AsideDowns, AsideUps, LeaderWatch};
 pub use bootstrap::StartError;
 pub use clock::{SystemClock, WallClock};
@@ -66,5 +70,5 @@ pub use lane::{Lane, Submission};
 pub use machine_adapter::Applied;
 pub use node::{Joined, Left, Node, NodeOptions, SnapshotRule, Timing};
 pub use proposer::Committed;
-pub use replica::{Applies, Counters, Ended, Replica};
+pub use replica::{Applies, Counters, Ended, Load, Replica};
 pub use status::{NodeStatus, Role};

@@ -48,15 +48,16 @@ pub(crate) trait Method: Send + Sized + 'static {
     ) -> impl Future<Output = Result<Response<Self::Answer>, Status>> + Send;
 }
 
-/// One line each; `revised` are those whose answers tell of a revision and its group.
+/// One line each; `revised` are those whose answers tell of a revision and its group. Those that are
+/// `pipelined` go into a pipeline if it has room for them.
 macro_rules! methods {
-    ($(
+    ($pipelined:literal: $(
         $request:ident => $answer:ident as $kind:ident by $client:ident::$method:ident
         $(, $revised:ident)?;
     )*) => {$(
         impl Method for v1::$request {
             type Answer = v1::$answer;
-            const PIPELINED: bool = true;
+            const PIPELINED: bool = $pipelined;
 
             fn into_call(self) -> Call {
                 Call::$kind(self)
@@ -93,7 +94,13 @@ macro_rules! methods {
     )*};
 }
 
-methods! {
+// What keeps something alive must not wait behind what fills the pipeline.
+methods! { false:
+    KeepAliveRequest => KeepAliveResponse as SessionKeepAlive by SessionServiceClient::keep_alive;
+    LockRenewRequest => LockRenewResponse as LockRenew by LockServiceClient::renew;
+}
+
+methods! { true:
     GetRequest => GetResponse as KvGet by KvServiceClient::get, revised;
     SetRequest => SetResponse as KvSet by KvServiceClient::set, revised;
     DeleteRequest => DeleteResponse as KvDelete by KvServiceClient::delete, revised;
@@ -104,13 +111,11 @@ methods! {
         by KvServiceClient::delete_pattern, revised;
     ListRequest => ListResponse as KvList by KvServiceClient::list, revised;
     OpenRequest => OpenResponse as SessionOpen by SessionServiceClient::open;
-    KeepAliveRequest => KeepAliveResponse as SessionKeepAlive by SessionServiceClient::keep_alive;
     CloseRequest => CloseResponse as SessionClose by SessionServiceClient::close;
     ListSessionsRequest => ListSessionsResponse as SessionList
         by SessionServiceClient::list_sessions, revised;
     LockAcquireRequest => LockAcquireResponse as LockAcquire by LockServiceClient::acquire, revised;
     LockCancelRequest => LockCancelResponse as LockCancel by LockServiceClient::cancel;
-    LockRenewRequest => LockRenewResponse as LockRenew by LockServiceClient::renew;
     LockReleaseRequest => LockReleaseResponse as LockRelease by LockServiceClient::release, revised;
     LockForceReleaseRequest => LockForceReleaseResponse as LockForceRelease
         by LockServiceClient::force_release, revised;

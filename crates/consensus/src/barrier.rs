@@ -4,18 +4,22 @@
 use crate::failure::{Failure, Reason};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 /// Rounds on their way at once: a read need not wait for the end of a round that began too early.
 const ROUNDS_IN_FLIGHT: usize = 4;
-/// Reads that wait for a round.
+/// Reads that wait for a round; one that finds as many is refused at once.
 const QUEUE_READS: usize = 65_536;
+/// Renewals that find room beside them: as many sessions or locks wait for one round at most.
+const QUEUE_RENEWALS: usize = 16_384;
 
 /// Handle to the barrier of one group. All reads of a round get the same `T`: a view that the
 /// round has shown to be new enough.
 pub(crate) struct Barrier<T> {
     queue: mpsc::Sender<oneshot::Sender<Result<T, Failure>>>,
+    refused: AtomicU64,
 }
 
 impl<T: Clone + Send + 'static> Barrier<T> {
@@ -26,7 +30,7 @@ impl<T: Clone + Send + 'static> Barrier<T> {
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T, Failure>> + Send + 'static,
     {
-        let (queue, mut queued) = mpsc::channel::<oneshot::Sender<_>>(QUEUE_READS);
+        let (queue, mut queued) = mpsc::channel::<oneshot::Sender<_>>(QUEUE_READS + QUEUE_RENEWALS);
         tokio::spawn(async move {
             let rounds = Arc::new(Semaphore::new(ROUNDS_IN_FLIGHT));
             while let Ok(permit) = Arc::clone(&rounds).acquire_owned().await {
@@ -46,17 +50,28 @@ impl<T: Clone + Send + 'static> Barrier<T> {
                 });
             }
         });
-        Self { queue }
+        Self { queue, refused: AtomicU64::new(0) }
+    }
+
+    /// Reads that were refused so far.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// What a round that begins after this call comes to.
     pub(crate) async fn pass(&self, deadline: Instant) -> Result<T, Failure> {
+        if self.queue.capacity() <= QUEUE_RENEWALS && !self.queue.is_closed() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(full());
+        }
+        self.pass_urgent(deadline).await
+    }
+
+    /// As [`Barrier::pass`], for what keeps something alive: it has room of its own.
+    pub(crate) async fn pass_urgent(&self, deadline: Instant) -> Result<T, Failure> {
         let (reply, answer) = oneshot::channel();
         self.queue.try_send(reply).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Failure::not_applied(
-                Reason::Overloaded,
-                format!("{QUEUE_READS} reads wait for a barrier already; try again more slowly"),
-            ),
+            mpsc::error::TrySendError::Full(_) => full(),
             mpsc::error::TrySendError::Closed(_) => {
                 Failure::not_applied(Reason::ShuttingDown, "this node is stopping; ask another one")
             }
@@ -72,6 +87,13 @@ impl<T: Clone + Send + 'static> Barrier<T> {
     }
 }
 
+fn full() -> Failure {
+    Failure::not_applied(
+        Reason::Overloaded,
+        format!("{QUEUE_READS} reads wait for a barrier already; try again more slowly"),
+    )
+}
+
 /// What a read is told when its deadline came first.
 pub(crate) fn no_quorum() -> Failure {
     Failure::not_applied(
@@ -84,7 +106,7 @@ pub(crate) fn no_quorum() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
@@ -106,6 +128,27 @@ mod tests {
         let highest = targets.into_iter().map(Result::unwrap).max().unwrap();
         // A later read is served by a later round.
         assert!(barrier.pass(deadline).await.unwrap() > highest);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reads_beyond_the_bound_are_refused_at_once_and_renewals_are_not() {
+        let barrier: Arc<Barrier<u64>> = Arc::new(Barrier::start(std::future::pending));
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let waiting: Vec<_> = (0..QUEUE_READS + QUEUE_RENEWALS)
+            .map(|_| {
+                let barrier = Arc::clone(&barrier);
+                tokio::spawn(async move { barrier.pass(deadline).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        let renewal = barrier.pass_urgent(deadline).await.unwrap_err();
+        assert_eq!(renewal.reason, Reason::NoLeader, "it waited for a round");
+        let mut refused = 0;
+        for read in waiting {
+            let failure = read.await.unwrap().unwrap_err();
+            refused += u64::from(failure.reason == Reason::Overloaded);
+        }
+        assert!(refused > 0 && refused == barrier.refused(), "{refused} were refused");
     }
 
     #[tokio::test(start_paused = true)]

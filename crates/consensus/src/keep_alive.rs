@@ -3,7 +3,7 @@
 
 use crate::barrier::no_quorum;
 use crate::failure::{Failure, Reason};
-use crate::leader::{own, unreadable};
+use crate::leader::unreadable;
 use crate::leases::Renewal;
 #[cfg(feature = "planted-faults")]
 use crate::planted;
@@ -120,7 +120,7 @@ impl Replica {
         if planted::is_planted(planted::Fault::RenewWithoutBarrier) {
             return Ok(leading);
         }
-        self.0.barrier.pass(deadline).await?;
+        self.0.barrier.pass_urgent(deadline).await?;
         Ok(leading)
     }
 
@@ -150,8 +150,8 @@ impl Replica {
                         // Goes on when the caller does not: the lease must not stay as it is.
                         let (replica, until) = (self.clone(), deadline);
                         let taken_back = tokio::spawn(async move {
-                            let command = own(Command::LeaseCheckpoint(checkpoint));
-                            match replica.0.proposer.propose(command, until).await {
+                            let command = Command::LeaseCheckpoint(checkpoint);
+                            match replica.0.proposer.propose_own(command, until).await {
                                 Ok(_) => replica.0.leases.taken_back(id, number),
                                 Err(failure) if !failure.unknown => {
                                     replica.0.leases.not_taken_back(id, number);

@@ -4,9 +4,11 @@
 //! commands of a connection with one: one hand-over to the proposer, or one message to the leader,
 //! for all that came in together, and one answer for all that were applied together.
 
+use crate::admission::{Origin, Permit};
+use crate::backlog::Proposal;
 use crate::failure::{Failure, Reason};
-use crate::forward::Link;
-use crate::proposer::{Answer, Answers, Proposal, ReplyTo, overtaken};
+use crate::forward::{Forwarded, Link, Way};
+use crate::proposer::{Answer, Answers, ReplyTo, overtaken};
 use crate::replica::{PAUSE, Replica, no_leader};
 use crate::weight::Weight;
 use quorate_state::{Envelope, NodeId};
@@ -16,7 +18,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
 /// A command for a lane.
@@ -35,6 +37,8 @@ pub struct Submission {
 /// its course.
 pub struct Lane {
     replica: Replica,
+    /// Whose commands they are, unless it is said of each.
+    origin: Origin,
     /// Whether commands may go to another node: not if they came from one.
     forwards: bool,
     /// By number, which is the order in which they came in. An answer finds its command by this
@@ -59,11 +63,12 @@ pub struct Lane {
 
 struct Unanswered {
     tag: u64,
+    origin: Origin,
     envelope: Envelope,
     weight: Weight,
     deadline: Instant,
     at: Place,
-    _held: Option<OwnedSemaphorePermit>,
+    held: Option<Arc<Permit>>,
 }
 
 /// Where a command is.
@@ -101,27 +106,29 @@ impl Drop for Unanswered {
 }
 
 impl Lane {
-    /// A lane for at most `unanswered_max` commands at once.
+    /// A lane for at most `unanswered_max` commands of this origin at once.
     ///
     /// # Panics
     /// If there may be none.
     #[must_use]
-    pub fn new(replica: Replica, unanswered_max: usize) -> Self {
-        Self::make(replica, true, unanswered_max)
+    pub fn new(replica: Replica, origin: Origin, unanswered_max: usize) -> Self {
+        Self::make(replica, origin, true, unanswered_max)
     }
 
     /// A lane for commands that other nodes have sent here: proposed here or refused.
     pub(crate) fn of_forwarded(replica: Replica, unanswered_max: usize) -> Self {
-        Self::make(replica, false, unanswered_max)
+        let origin = replica.0.own.clone();
+        Self::make(replica, origin, false, unanswered_max)
     }
 
-    fn make(replica: Replica, forwards: bool, unanswered_max: usize) -> Self {
+    fn make(replica: Replica, origin: Origin, forwards: bool, unanswered_max: usize) -> Self {
         // Each message on it answers a command at least, so it holds all answers; unless a client
         // gives up ever more commands and reads nothing. Then an answer may be lost, and its
         // command is told at its deadline that nobody knows its fate.
         let (answers, answered) = mpsc::channel(unanswered_max);
         Self {
             replica,
+            origin,
             forwards,
             unanswered: BTreeMap::new(),
             numbers: BTreeMap::new(),
@@ -158,16 +165,23 @@ impl Lane {
     /// Takes commands, in the order in which they are to be proposed. That order holds as long as
     /// the leader stays the same.
     pub fn submit(&mut self, submissions: Vec<Submission>) {
+        let origin = self.origin.clone();
+        self.submit_of(submissions.into_iter().map(|submission| (origin.clone(), submission)));
+    }
+
+    /// As [`Lane::submit`], of several origins.
+    pub(crate) fn submit_of(&mut self, submissions: impl Iterator<Item = (Origin, Submission)>) {
         // What waits for a leader goes first.
         let queue = !self.waiting.is_empty();
-        for Submission { tag, envelope, deadline } in submissions {
+        for (origin, Submission { tag, envelope, deadline }) in submissions {
             let weight = Weight::of(&envelope);
-            let held = match self.forwards.then(|| self.replica.0.held.take(weight.bytes)) {
+            let held = match self.forwards.then(|| self.replica.0.held.take(&origin, weight.bytes))
+            {
                 Some(Err(refusal)) => {
                     self.ready.push((tag, Err(refusal)));
                     continue;
                 }
-                Some(Ok(permit)) => Some(permit),
+                Some(Ok(permit)) => Some(Arc::new(permit)),
                 // The node that forwarded it holds it, and the proposer here has a bound as well.
                 None => None,
             };
@@ -177,7 +191,7 @@ impl Lane {
             self.deadlines.insert((deadline, number));
             self.numbers.insert(tag, number);
             self.held_bytes += weight.bytes;
-            let unanswered = Unanswered { tag, envelope, weight, deadline, at, _held: held };
+            let unanswered = Unanswered { tag, origin, envelope, weight, deadline, at, held };
             self.unanswered.insert(number, unanswered);
         }
         if !queue {
@@ -260,8 +274,9 @@ impl Lane {
         for number in std::mem::take(&mut self.waiting) {
             let Some(unanswered) = self.unanswered.get_mut(&number) else { continue };
             let reply = ReplyTo::Lane { number, answers: self.answers.clone() };
-            let (envelope, weight) = (unanswered.envelope.clone(), unanswered.weight);
-            match self.replica.0.proposer.proposal(envelope, weight, reply) {
+            let Unanswered { origin, envelope, weight, deadline, .. } = unanswered;
+            let (envelope, proposer) = (envelope.clone(), &self.replica.0.proposer);
+            match proposer.proposal(origin, envelope, *weight, *deadline, reply) {
                 Ok((proposal, claimed)) => {
                     unanswered.at = Place::Proposed(claimed);
                     proposals.push(proposal);
@@ -281,7 +296,7 @@ impl Lane {
     }
 
     fn forward(&mut self, leader: NodeId) {
-        let link = match self.replica.link(leader) {
+        let link = match self.replica.link(leader, Way::ByTurns) {
             Ok(link) => link,
             // Known in a moment, or never; until then it is as good as no leader.
             Err(_) => return self.send_later(),
@@ -289,7 +304,13 @@ impl Lane {
         while !self.waiting.is_empty() {
             let commands = self.waiting.iter().filter_map(|number| {
                 let unanswered = self.unanswered.get(number)?;
-                Some((*number, &unanswered.envelope, unanswered.deadline))
+                Some(Forwarded {
+                    number: *number,
+                    envelope: &unanswered.envelope,
+                    origin: &unanswered.origin,
+                    deadline: unanswered.deadline,
+                    held: unanswered.held.clone(),
+                })
             });
             let Some(sent) = link.send_all(commands, &self.answers) else {
                 return self.send_later();
@@ -335,10 +356,6 @@ impl Lane {
 
     fn look_at_the_clock(&mut self) {
         let now = Instant::now();
-        if self.again_at.is_some_and(|at| at <= now) {
-            self.again_at = None;
-            self.send();
-        }
         while let Some((deadline, number)) = self.deadlines.first().copied() {
             if deadline > now {
                 break;
@@ -346,6 +363,11 @@ impl Lane {
             if let Some(mut unanswered) = self.remove(number) {
                 self.ready.push((unanswered.tag, Err(unanswered.at.give_up())));
             }
+        }
+        // What is left after that.
+        if self.again_at.is_some_and(|at| at <= now) {
+            self.again_at = None;
+            self.send();
         }
     }
 }

@@ -261,7 +261,7 @@ impl LeaderTask {
     fn propose_unheard(&self, command: Command) {
         let proposer = self.proposer.clone();
         tokio::spawn(async move {
-            let _ = proposer.propose(own(command), Instant::now() + PROPOSAL).await;
+            let _ = proposer.propose_own(command, Instant::now() + PROPOSAL).await;
         });
     }
 
@@ -294,7 +294,7 @@ impl LeaderTask {
             let (proposer, leases) = (self.proposer.clone(), Arc::clone(&self.leases));
             tokio::spawn(async move {
                 let command = Command::SessionExpire(SessionExpire { ids: sessions.clone() });
-                let ended = proposer.propose(own(command), Instant::now() + PROPOSAL).await;
+                let ended = proposer.propose_own(command, Instant::now() + PROPOSAL).await;
                 let settled = match &ended {
                     // One entry deletes a bounded number of rows: the rest gets its turn.
                     Ok(Committed { outcome: Outcome::SessionExpire { settled }, .. }) => {
@@ -311,7 +311,7 @@ impl LeaderTask {
             tokio::spawn(async move {
                 let ids: Vec<_> = locks.iter().map(|held| LeaseId::Lock(held.token)).collect();
                 let command = Command::LockExpire(LockExpire { locks });
-                let ended = proposer.propose(own(command), Instant::now() + PROPOSAL).await;
+                let ended = proposer.propose_own(command, Instant::now() + PROPOSAL).await;
                 let done = matches!(&ended, Ok(Committed { outcome: Outcome::Done, .. }));
                 settle_expiry(&leases, &ended, ids.into_iter().skip_while(|_| done));
             });
@@ -342,8 +342,7 @@ fn settle_expiry(
 pub(crate) async fn detach(proposer: &Proposer, node: NodeId) -> bool {
     for command in detachments(node) {
         loop {
-            let command = own(command.clone());
-            match proposer.propose(command, Instant::now() + PROPOSAL).await {
+            match proposer.propose_own(command.clone(), Instant::now() + PROPOSAL).await {
                 Ok(Committed { outcome, .. }) if detaches_more(&outcome) => {}
                 Ok(_) => break,
                 // There was no quorum for it, or no room: it is as needed as before.

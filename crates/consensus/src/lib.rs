@@ -27,8 +27,10 @@
 //! The way of a write: [`Replica::propose`] → (forward → net::service on the leader) →
 //! proposer → openraft → log_adapter / net::raft_network → machine_adapter → outcome.
 
+mod admission;
 mod anew;
 mod aside;
+mod backlog;
 mod barrier;
 mod bootstrap;
 mod clock;
@@ -56,10 +58,12 @@ mod status;
 #[cfg(test)]
 mod storage_suite;
 mod transfer;
+mod turns;
 mod types;
 mod weight;
 mod wire;
 
+pub use admission::Origin;
 pub use anew::begin_anew;
 pub use aside::{AsideDowns, AsideUps, LeaderWatch};
 pub use bootstrap::StartError;
@@ -71,5 +75,5 @@ pub use machine_adapter::Applied;
 pub use maintenance::FREE_BYTES_MIN;
 pub use node::{Joined, Left, Node, NodeOptions, SnapshotRule, Timing};
 pub use proposer::Committed;
-pub use replica::{Applies, Counters, Ended, Replica};
+pub use replica::{Applies, Counters, Ended, Load, Replica};
 pub use status::{ClockOffset, Heard, NodeStatus, Role};

@@ -267,7 +267,7 @@ async fn take(replica: &Replica, step: Step) {
             // On this node only: in another leader's log the change might not be before it.
             let settle = own(Command::MemberSettle(settled));
             // What is not settled now is in a moment.
-            if let Err(failure) = replica.propose_here(settle, deadline).await {
+            if let Err(failure) = replica.propose_here(&replica.0.own, settle, deadline).await {
                 tracing::debug!(%failure, "a plan for a member is not settled yet");
             }
         }

@@ -1,5 +1,6 @@
 //! Puts a node's consensus together: stores, network, openraft, and the tasks around it.
 
+use crate::admission::{Admission, Origin, OriginId, Where};
 use crate::aside::Asides;
 use crate::barrier::Barrier;
 use crate::bootstrap::{StartError, bootstrap, cluster_id};
@@ -17,7 +18,7 @@ use crate::net::hello::Me;
 use crate::net::peers::{FRAME_BYTES_MAX, Peers};
 use crate::net::raft_network::{NetworkFactory, SNAPSHOT_TRANSFERS};
 use crate::net::service::Service;
-use crate::proposer::{ByteBudget, Proposer};
+use crate::proposer::{Proposer, URGENT_BYTES_MAX};
 use crate::removal;
 use crate::replica::{Ended, Replica, Shared};
 use crate::types::{Raft, membership};
@@ -30,6 +31,7 @@ use quorate_state::{
 };
 use quorate_storage::{Histogram, Stores};
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast, watch};
@@ -203,10 +205,12 @@ impl Node {
         let (seeing_leader, leader_seen) = watch::channel(None);
         let proposal_bytes =
             usize::try_from(options.limits.proposal_bytes_max).unwrap_or(usize::MAX);
+        let own_origin = Origin::new(OriginId { node, connection: 0 });
         let proposer = Proposer::start(
             raft.clone(),
             leading.clone(),
             Arc::clone(&options.wall),
+            own_origin.clone(),
             proposal_bytes,
         );
         let leases = Arc::new(Leases::default());
@@ -235,7 +239,10 @@ impl Node {
             told: telling,
             apply_times,
             proposer: proposer.clone(),
-            held: ByteBudget::new(proposal_bytes),
+            held: Admission::new(Where::AtDoor, proposal_bytes),
+            held_urgent: Admission::new(Where::AtDoorUrgent, URGENT_BYTES_MAX),
+            own: own_origin,
+            connections: AtomicU64::new(0),
             barrier,
             forwarder: Arc::new(Forwarder::new(peers.runtime().clone())),
             leadership: leading,

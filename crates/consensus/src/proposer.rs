@@ -1,20 +1,21 @@
 //! Turns commands of all connections into log entries: takes what is queued, never waits for more.
 
+use crate::admission::{Admission, Origin, Permit, Where};
+use crate::backlog::{Backlog, Proposal, Taken};
 use crate::clock::{TermClock, WallClock};
 use crate::failure::{Failure, Reason};
+use crate::leader::own;
 use crate::types::{Body, Raft, TypeConfig};
-use crate::weight::{Weight, grows};
+use crate::weight::{Weight, grows, is_urgent};
 use openraft::alias::CommittedLeaderIdOf;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
-use quorate_state::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
-use quorate_state::{Batch, EntryBody, Envelope, LogIndex, Outcome};
+use quorate_state::{Batch, Command, EntryBody, Envelope, LogIndex, Outcome};
 use quorate_storage::Histogram;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 /// Entries on their way at once. Enough to keep log and network busy, few enough that what arrives
@@ -23,6 +24,10 @@ const ENTRIES_IN_FLIGHT: usize = 4;
 /// Hand-overs queued before new ones are refused, each of one command or of what a connection had
 /// at once; memory is bounded by bytes before this counts.
 const QUEUE_LEN: usize = 65_536;
+/// Bytes of what is urgent that is held at once. It has room of its own, which clients can't take;
+/// past it, its makers say it again a little later.
+pub(crate) const URGENT_BYTES_MAX: usize = 4 << 20;
+
 /// A committed and applied command.
 #[derive(Clone, Debug)]
 pub struct Committed {
@@ -45,6 +50,8 @@ pub(crate) struct Leadership {
 pub(crate) struct ProposerCounters {
     pub(crate) entries: AtomicU64,
     pub(crate) commands: AtomicU64,
+    /// Commands whose deadline had come when they had their turn.
+    pub(crate) late: AtomicU64,
     /// From an entry's proposal until it was applied.
     pub(crate) commits: Histogram,
 }
@@ -83,51 +90,14 @@ pub(crate) fn tell(told: impl Iterator<Item = (ReplyTo, Answer)>) {
     flush(lane);
 }
 
-/// A command on its way into an entry.
-pub(crate) struct Proposal {
-    envelope: Envelope,
-    /// What it counts for in an entry.
-    work: usize,
-    /// Set by whoever gets there first: the caller who gives up, or the proposer who takes it.
-    claimed: Arc<AtomicBool>,
-    pub(crate) reply: ReplyTo,
-    permit: OwnedSemaphorePermit,
-}
-
-/// A bound on the bytes of commands that are held at once.
-#[derive(Clone)]
-pub(crate) struct ByteBudget {
-    bytes: Arc<Semaphore>,
-    bytes_max: usize,
-}
-
-impl ByteBudget {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        let bytes_max = bytes_max.min(Semaphore::MAX_PERMITS);
-        Self { bytes: Arc::new(Semaphore::new(bytes_max)), bytes_max }
-    }
-
-    /// Room for a command of so many bytes, or the refusal its caller is told. A command larger than
-    /// the whole budget takes all of it.
-    pub(crate) fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
-        let permits = u32::try_from(bytes.min(self.bytes_max)).unwrap_or(u32::MAX);
-        Arc::clone(&self.bytes).try_acquire_many_owned(permits).map_err(|_| {
-            Failure::not_applied(
-                Reason::Overloaded,
-                format!(
-                    "{} bytes of proposals are on their way already; try again more slowly",
-                    self.bytes_max
-                ),
-            )
-        })
-    }
-}
-
 /// Handle to the proposer of one group.
 #[derive(Clone)]
 pub(crate) struct Proposer {
     queue: mpsc::Sender<Vec<Proposal>>,
-    budget: ByteBudget,
+    /// Whose commands the leader's own are.
+    own: Origin,
+    pub(crate) admission: Admission,
+    pub(crate) urgent: Admission,
     /// Whether this node's disk is almost full.
     pub(crate) disk_full: Arc<AtomicBool>,
     pub(crate) counters: Arc<ProposerCounters>,
@@ -139,12 +109,24 @@ impl Proposer {
         raft: Raft,
         leadership: watch::Receiver<Option<Leadership>>,
         wall: Arc<dyn WallClock>,
+        own: Origin,
         bytes_max: usize,
     ) -> Self {
         let (queue, queued) = mpsc::channel(QUEUE_LEN);
         let counters = Arc::new(ProposerCounters::default());
         tokio::spawn(run(raft, leadership, wall, queued, Arc::clone(&counters)));
-        Self { queue, budget: ByteBudget::new(bytes_max), disk_full: Arc::default(), counters }
+        let admission = Admission::new(Where::Proposed, bytes_max);
+        let urgent = Admission::new(Where::ProposedUrgent, URGENT_BYTES_MAX);
+        Self { queue, own, admission, urgent, disk_full: Arc::default(), counters }
+    }
+
+    /// Proposes a command of the leader's own: as [`Proposer::propose`].
+    pub(crate) async fn propose_own(
+        &self,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Committed, Failure> {
+        self.propose(&self.own, own(command), deadline).await
     }
 
     /// Proposes on this node, which must lead; answers when applied here, or at the deadline.
@@ -153,12 +135,14 @@ impl Proposer {
     /// Dropping the future while the command is queued withdraws it; later it has no influence.
     pub(crate) async fn propose(
         &self,
+        origin: &Origin,
         envelope: Envelope,
         deadline: Instant,
     ) -> Result<Committed, Failure> {
         let (reply, answer) = oneshot::channel();
         let weight = Weight::of(&envelope);
-        let (proposal, claimed) = self.proposal(envelope, weight, ReplyTo::Caller(reply))?;
+        let reply = ReplyTo::Caller(reply);
+        let (proposal, claimed) = self.proposal(origin, envelope, weight, deadline, reply)?;
         let claim = Claim(claimed);
         self.queue(vec![proposal]).map_err(|_| self.refusal())?;
         match tokio::time::timeout_at(deadline, answer).await {
@@ -175,8 +159,10 @@ impl Proposer {
     /// A command to be queued, and the flag by which it can be withdrawn until it is taken.
     pub(crate) fn proposal(
         &self,
+        origin: &Origin,
         envelope: Envelope,
         weight: Weight,
+        deadline: Instant,
         reply: ReplyTo,
     ) -> Result<(Proposal, Arc<AtomicBool>), Failure> {
         if self.disk_full.load(Ordering::Relaxed) && grows(&envelope.command) {
@@ -187,9 +173,14 @@ impl Proposer {
             ));
         }
         let Weight { bytes, work } = weight;
-        let permit = self.budget.take(bytes)?;
+        let (admission, turn) = match is_urgent(&envelope.command) {
+            true => (&self.urgent, None),
+            false => (&self.admission, Some(origin.id())),
+        };
+        let permit = admission.take(origin, bytes)?;
         let claimed = Arc::<AtomicBool>::default();
-        let proposal = Proposal { envelope, work, claimed: Arc::clone(&claimed), reply, permit };
+        let taken = Arc::clone(&claimed);
+        let proposal = Proposal { envelope, work, turn, deadline, claimed: taken, reply, permit };
         Ok((proposal, claimed))
     }
 
@@ -247,27 +238,6 @@ impl Drop for Claim {
     }
 }
 
-/// Commands handed over and not in an entry yet.
-#[derive(Default)]
-struct Backlog(VecDeque<Proposal>);
-
-impl Backlog {
-    /// The commands of the next entry: as many as fit, in order, one at least.
-    fn next_entry(&mut self) -> Vec<Proposal> {
-        let mut work = 0;
-        let mut taken = Vec::new();
-        while let Some(next) = self.0.front() {
-            let fits = taken.len() < ENTRY_COMMANDS_MAX && work + next.work <= ENTRY_BYTES_MAX;
-            if !fits && !taken.is_empty() {
-                break;
-            }
-            work += next.work;
-            taken.extend(self.0.pop_front());
-        }
-        taken
-    }
-}
-
 async fn run(
     raft: Raft,
     mut leadership: watch::Receiver<Option<Leadership>>,
@@ -279,30 +249,27 @@ async fn run(
     let mut backlog = Backlog::default();
     loop {
         let Ok(slot) = Arc::clone(&in_flight).acquire_owned().await else { return };
-        if backlog.0.is_empty() {
+        if backlog.is_empty() {
             match queued.recv().await {
-                Some(proposals) => backlog.0.extend(proposals),
+                Some(proposals) => backlog.extend(proposals),
                 None => return,
             }
         }
-        // What else is there goes along, up to an entry's worth.
-        while backlog.0.len() < ENTRY_COMMANDS_MAX
-            && let Ok(proposals) = queued.try_recv()
-        {
-            backlog.0.extend(proposals);
+        // Everything else that is there has its turn, too.
+        while let Ok(proposals) = queued.try_recv() {
+            backlog.extend(proposals);
         }
-        let mut taken = backlog.next_entry();
-        // Whoever gave up while queued is left out: it was told that nothing happened.
-        taken.retain(|proposal| !proposal.claimed.swap(true, Ordering::AcqRel));
+        let Taken { commands: taken, late } = backlog.next_entry(Instant::now());
+        if !late.is_empty() {
+            counters.late.fetch_add(late.len() as u64, Ordering::Relaxed);
+            fail(late.into_iter().map(Proposal::into_reply), &overtaken(true));
+        }
         if taken.is_empty() {
             continue;
         }
         let leading = leadership.borrow_and_update().clone();
         let Some(leading) = leading else {
-            fail(
-                taken.into_iter().map(|proposal| (proposal.reply, proposal.permit)),
-                &not_leader(),
-            );
+            fail(taken.into_iter().map(Proposal::into_reply), &not_leader());
             continue;
         };
         let (commands, replies): (Vec<_>, Vec<_>) = taken
@@ -364,7 +331,7 @@ fn write_failure(error: &ClientWriteError<TypeConfig>) -> Failure {
     }
 }
 
-fn fail(replies: impl Iterator<Item = (ReplyTo, OwnedSemaphorePermit)>, failure: &Failure) {
+fn fail(replies: impl Iterator<Item = (ReplyTo, Permit)>, failure: &Failure) {
     tell(replies.map(|(reply, _permit)| (reply, Err(failure.clone()))));
 }
 
@@ -387,82 +354,4 @@ pub(crate) fn quorum_acked(raft: &Raft) -> Option<Instant> {
     }
     let acked = leader.last_quorum_acked()?;
     Instant::now().checked_sub(acked.elapsed())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::weight::DETACH_STEPS;
-    use crate::weight::tests::{add, envelope, get, transaction};
-    use quorate_state::{
-        Command, ConsumerDetach, ConsumerId, JobLease, NewJob, PullRequest, QueueDelete, QueuePull,
-        QueuePurge, QueuePush,
-    };
-
-    /// How many of so many equal commands the first entry takes.
-    fn taken(command: &Command, count: usize) -> usize {
-        let budget = ByteBudget::new(1 << 30);
-        let mut backlog = Backlog::default();
-        for _ in 0..count {
-            let envelope = envelope(command.clone());
-            let Weight { bytes, work } = Weight::of(&envelope);
-            let permit = budget.take(bytes).expect("there is room");
-            let (claimed, reply) = (Arc::default(), ReplyTo::Caller(oneshot::channel().0));
-            backlog.0.push_back(Proposal { envelope, work, claimed, reply, permit });
-        }
-        backlog.next_entry().len()
-    }
-
-    #[test]
-    fn an_entry_has_so_many_steps_and_so_many_that_read() {
-        // Of the smallest steps no more than it may have commands.
-        for steps in [1, 16, 128] {
-            let entry = taken(&transaction(vec![add(); steps], Vec::new()), 1_000) * steps;
-            assert!(entry <= ENTRY_COMMANDS_MAX, "{entry} steps, {steps} at a time");
-            assert!(entry >= ENTRY_COMMANDS_MAX / 2, "{entry} steps, {steps} at a time");
-        }
-        // A megabyte each.
-        for (then, otherwise) in [(vec![add(), get()], vec![]), (vec![add()], vec![get()])] {
-            let entry = taken(&transaction(then, otherwise), 1_000);
-            assert!((8..=16).contains(&entry), "{entry} that read");
-        }
-        // However large it is, an entry takes one.
-        assert_eq!(taken(&transaction(vec![add(); 128], vec![get(); 128]), 2), 1);
-    }
-
-    #[test]
-    fn an_entry_has_so_many_jobs_however_many_are_pushed_or_pulled_at_once() {
-        for count in [1, 16, 128] {
-            let jobs = vec![NewJob::default(); count];
-            let push = Command::QueuePush(QueuePush { queue: "q".into(), jobs });
-            let request = PullRequest { queue: "q".into(), count: 0, wait_ms: 0 };
-            let request = PullRequest { count: u32::try_from(count).unwrap(), ..request };
-            let pull = Command::QueuePull(QueuePull { request, attachment: Default::default() });
-            for command in [push, pull] {
-                let entry = taken(&command, 1_000) * count;
-                assert!(entry <= ENTRY_COMMANDS_MAX, "{entry} jobs, {count} at a time");
-                assert!(entry >= ENTRY_COMMANDS_MAX / 2, "{entry} jobs, {count} at a time");
-            }
-        }
-    }
-
-    #[test]
-    fn an_entry_has_a_few_ends_of_consumers() {
-        let (consumer, delivered) = (ConsumerId(7), JobLease(0));
-        let detach = ConsumerDetach { consumer, attachment: Default::default(), delivered };
-        let entry = taken(&Command::ConsumerDetach(detach), 1_000);
-        let fits = ENTRY_COMMANDS_MAX / DETACH_STEPS;
-        assert!((fits / 2..=fits).contains(&entry), "{entry} of {fits}");
-    }
-
-    #[test]
-    fn what_goes_through_all_consumers_has_an_entry_to_itself() {
-        let queue = || "q".to_owned();
-        for command in [
-            Command::QueuePurge(QueuePurge { queue: queue() }),
-            Command::QueueDelete(QueueDelete { queue: queue() }),
-        ] {
-            assert_eq!(taken(&command, 10), 1, "{command:?}");
-        }
-    }
 }

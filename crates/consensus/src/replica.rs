@@ -1,20 +1,21 @@
 //! The façade of one group's replica: propose, read behind a barrier, status, leadership.
 //! Any node serves any call; what only the leader can do is forwarded to it, one hop.
 
+use crate::admission::{Admission, Origin, OriginId};
 use crate::aside::Asides;
 use crate::barrier::{Barrier, no_quorum};
 use crate::failure::{Failure, Reason};
-use crate::forward::{Forwarder, SMALL_ANSWER};
+use crate::forward::{Forwarder, SMALL_ANSWER, Way};
 use crate::health::Health;
 use crate::leader::unreadable;
 use crate::leases::Leases;
 use crate::machine_adapter::Applied;
 use crate::net::hello::Me;
 use crate::net::peers::{Peers, Purpose};
-use crate::proposer::{ByteBudget, Committed, Leadership, Proposer};
+use crate::proposer::{Committed, Leadership, Proposer};
 use crate::status::{ClockOffset, Heard, NodeStatus, Role};
 use crate::types::{self, Raft};
-use crate::weight::Weight;
+use crate::weight::{Weight, is_urgent};
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver as _;
 use quorate_proto::peer::{self as pb, forward_request::Request as Forwarded};
@@ -24,7 +25,7 @@ use quorate_storage::snapshot::SnapshotStore;
 use quorate_storage::state::{StateReader, View};
 use quorate_storage::{Durations, Histogram, Offload};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
@@ -56,7 +57,13 @@ pub(crate) struct Shared {
     pub(crate) apply_times: Arc<Histogram>,
     pub(crate) proposer: Proposer,
     /// Commands that clients of this node wait for, wherever they are proposed.
-    pub(crate) held: ByteBudget,
+    pub(crate) held: Admission,
+    /// As `held`, of what is urgent.
+    pub(crate) held_urgent: Admission,
+    /// Whose commands this node's own are.
+    pub(crate) own: Origin,
+    /// The number of the last connection.
+    pub(crate) connections: AtomicU64,
     pub(crate) barrier: Barrier<Arc<View>>,
     pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) leadership: watch::Receiver<Option<Leadership>>,
@@ -112,11 +119,52 @@ pub struct Counters {
     pub commit_times: Durations,
     /// How long it took to apply a batch of entries that was on this node's disk.
     pub apply_times: Durations,
+    /// What was too much, and what there is now.
+    pub load: Load,
+}
+
+/// How loaded a node is: refusals since the start of the process, and bytes that are held now.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Load {
+    /// Bytes of commands that clients of this node wait for.
+    pub held_bytes: u64,
+    /// Bytes of commands with the proposer of this node, wherever they came from.
+    pub proposed_bytes: u64,
+    /// Commands of this node's clients that were refused because too much was held here.
+    pub refused_held: u64,
+    /// Commands that this node refused as the leader, because too much was with its proposer.
+    pub refused_proposed: u64,
+    /// Reads that were refused because too many waited.
+    pub refused_reads: u64,
+    /// Commands that were not proposed here because their deadline had come.
+    pub late: u64,
 }
 
 impl Replica {
+    /// A new connection: its commands have turns beside those of others.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        let connection = self.0.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        Origin::new(OriginId { node: self.0.me.node, connection })
+    }
+
+    /// Proposes a command of this node's own: as [`Replica::propose_of`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn propose(
+        &self,
+        envelope: Envelope,
+        timeout: Duration,
+    ) -> Result<Committed, Failure> {
+        self.propose_of(&self.0.own, envelope, timeout).await
+    }
+
     /// Proposes a command, on this node or through the leader, and waits until the node that
-    /// proposed it has applied it.
+    /// proposed it has applied it. It has turns with what else comes from its origin.
     ///
     /// # Errors
     /// A [`Failure`] says whether the command may still have an effect. Refusals that certainly
@@ -124,22 +172,31 @@ impl Replica {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the fate of the command unknown.
-    pub async fn propose(
+    pub async fn propose_of(
         &self,
+        origin: &Origin,
         envelope: Envelope,
         timeout: Duration,
     ) -> Result<Committed, Failure> {
         let deadline = Instant::now() + timeout;
+        let (admission, way) = match is_urgent(&envelope.command) {
+            true => (&self.0.held_urgent, Way::Urgent),
+            false => (&self.0.held, Way::ByTurns),
+        };
         // From here on, because a command may wait long for a leader, or for the way to it.
-        let _held = self.0.held.take(Weight::of(&envelope).bytes)?;
+        let held = Arc::new(admission.take(origin, Weight::of(&envelope).bytes)?);
         loop {
             let attempt = match self.leader_soon(deadline).await? {
                 leader if leader == self.0.me.node => {
-                    self.propose_here(envelope.clone(), deadline).await
+                    self.propose_here(origin, envelope.clone(), deadline).await
                 }
                 leader => {
                     let command = Forwarded::Command(codec::encode(&envelope).into());
-                    self.ask_leader(leader, command, deadline).await.and_then(committed)
+                    let of = Some((origin, Arc::clone(&held)));
+                    match self.link(leader, way) {
+                        Ok(link) => link.ask(command, of, deadline).await.and_then(committed),
+                        Err(failure) => Err(failure),
+                    }
                 }
             };
             match attempt {
@@ -358,6 +415,21 @@ impl Replica {
             commands_proposed: self.0.proposer.counters.commands.load(Ordering::Relaxed),
             commit_times: self.0.proposer.counters.commits.read(),
             apply_times: self.0.apply_times.read(),
+            load: self.load(),
+        }
+    }
+
+    fn load(&self) -> Load {
+        let Shared { held, held_urgent, proposer, barrier, .. } = &*self.0;
+        let bytes =
+            |one: &Admission, other: &Admission| (one.taken_bytes() + other.taken_bytes()) as u64;
+        Load {
+            held_bytes: bytes(held, held_urgent),
+            proposed_bytes: bytes(&proposer.admission, &proposer.urgent),
+            refused_held: held.refused() + held_urgent.refused(),
+            refused_proposed: proposer.admission.refused() + proposer.urgent.refused(),
+            refused_reads: barrier.refused(),
+            late: proposer.counters.late.load(Ordering::Relaxed),
         }
     }
 

@@ -8,6 +8,9 @@ use quorate_state::{
 
 /// Bytes an envelope takes besides its key and value.
 const ENVELOPE_BYTES: usize = 128;
+/// Bytes that a command takes while it is held, besides what is in it: its places in the tables of who
+/// waits, at the door, on the way and with the proposer.
+const HELD_BYTES: usize = 384;
 /// What a step of a transaction, or a job of a push or pull, counts for in an entry besides what is in
 /// it: by its work, so that an entry has no more of them than it may have commands.
 const STEP_BYTES: usize = ENTRY_BYTES_MAX / ENTRY_COMMANDS_MAX;
@@ -38,7 +41,7 @@ impl Weight {
     pub(crate) fn of(envelope: &Envelope) -> Self {
         let written = written(envelope);
         let (held, work) = beside(&envelope.command);
-        Self { bytes: written + held, work: written + work }
+        Self { bytes: written + held + HELD_BYTES, work: written + work }
     }
 }
 
@@ -199,6 +202,28 @@ fn beside_transaction(transaction: &Transaction) -> (usize, usize) {
     (held, steps * STEP_BYTES + if reads { READING_BYTES } else { 0 })
 }
 
+/// Whether a command goes before all that clients ask for: what nodes say of their own accord, without
+/// which leases would not end in time, or calls that are over would hold what others wait for. Small,
+/// and no more often than nodes look, or calls end.
+///
+/// It may overtake what its node proposed before. A detach is only said when what it undoes has been
+/// applied, or is known not to be.
+pub(crate) fn is_urgent(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Tick
+            | Command::SessionExpire(_)
+            | Command::LockExpire(_)
+            | Command::LeaseCheckpoint(_)
+            | Command::LockDetach(_)
+            | Command::LockDetachNode(_)
+            | Command::ConsumerDetach(_)
+            | Command::ConsumerDetachNode(_)
+            | Command::MemberPublish(_)
+            | Command::MemberSettle(_)
+    )
+}
+
 /// Whether a command leaves more behind than it finds.
 pub(crate) fn grows(command: &Command) -> bool {
     match command {
@@ -321,7 +346,7 @@ pub(crate) mod tests {
             Command::QueueRedrive(QueueRedrive { queue: "q".into(), which }),
         ] {
             let Weight { bytes, work } = weight(command.clone());
-            assert!(bytes <= ENVELOPE_BYTES + 8, "{bytes}: {command:?}");
+            assert!(bytes <= ENVELOPE_BYTES + HELD_BYTES + 8, "{bytes}: {command:?}");
             assert!(work >= 32 * STEP_BYTES, "{work}: {command:?}");
         }
     }
@@ -336,7 +361,7 @@ pub(crate) mod tests {
         let once = weight(Command::QueuePush(push)).bytes;
         assert!(once >= 128 * (100 + size_of::<NewJob>()), "{once}");
         let twice = weight(Command::Transaction(both)).bytes;
-        assert!(twice >= 2 * (once - ENVELOPE_BYTES), "{twice}");
+        assert!(twice >= 2 * (once - ENVELOPE_BYTES - HELD_BYTES), "{twice}");
     }
 
     #[test]

@@ -4,9 +4,10 @@
 use crate::metrics::Port;
 use futures::{Stream, StreamExt};
 use quorate_consensus::io::{Connection, Incoming};
+use quorate_consensus::{Origin, Replica};
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -87,6 +88,8 @@ impl Drop for Counted {
 /// What the calls of one connection share.
 #[derive(Debug)]
 pub(crate) struct ConnectionState {
+    /// Whose the commands of its calls are, from its first call on.
+    origin: OnceLock<Origin>,
     /// Turns to stream a list.
     pub(crate) lists: Arc<Semaphore>,
     /// Turns to watch keys.
@@ -100,6 +103,11 @@ pub(crate) struct ConnectionState {
 }
 
 impl ConnectionState {
+    /// Whose the commands of its calls are: theirs have turns together, whatever they are of.
+    pub(crate) fn origin(&self, replica: &Replica) -> Origin {
+        self.origin.get_or_init(|| replica.origin()).clone()
+    }
+
     /// Lists streamed at once: each keeps a snapshot.
     pub(crate) const LISTS_MAX: usize = 4;
     /// Watches at once: a quarter of the streams, so that calls find room beside them.
@@ -121,7 +129,15 @@ impl Connected for Counted {
         let consumers = Arc::new(Semaphore::new(ConnectionState::CONSUMERS_MAX));
         let subscriptions = Arc::new(Semaphore::new(ConnectionState::SUBSCRIPTIONS_MAX));
         let invalidations = Arc::new(Semaphore::new(ConnectionState::INVALIDATIONS_MAX));
-        Arc::new(ConnectionState { lists, watches, consumers, subscriptions, invalidations })
+        let origin = OnceLock::new();
+        Arc::new(ConnectionState {
+            origin,
+            lists,
+            watches,
+            consumers,
+            subscriptions,
+            invalidations,
+        })
     }
 }
 

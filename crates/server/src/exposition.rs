@@ -9,7 +9,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
-use quorate_consensus::Replica;
+use quorate_consensus::{Load, Replica};
 use quorate_state::{LogIndex, NodeId};
 use quorate_storage::Durations;
 use std::fmt;
@@ -198,6 +198,7 @@ impl Page<'_> {
         self.followers(&replica.replication_lag())?;
 
         let counters = replica.counters();
+        self.load(&counters.load)?;
         let help = "Entries appended to this node's log.";
         self.counter("raft_log_entries", help, None, counters.log.entries)?;
         let help = "Bytes appended to this node's log.";
@@ -213,6 +214,31 @@ impl Page<'_> {
         self.durations("raft_commit_duration", help, &counters.commit_times)?;
         let help = "How long it took to apply a batch of entries that was on disk.";
         self.durations("raft_apply_duration", help, &counters.apply_times)
+    }
+
+    fn load(&mut self, load: &Load) -> fmt::Result {
+        let help = "Bytes of commands that are held: at the door until they are answered, and, on the \
+                    leader, with the proposer.";
+        let mut held =
+            self.0.encode_descriptor("commands_held_bytes", help, None, MetricType::Gauge)?;
+        for (at, bytes) in [("door", load.held_bytes), ("proposer", load.proposed_bytes)] {
+            held.encode_family(&[("at", at)])?.encode_gauge(&bytes)?;
+        }
+        let help = "What was not done because there was too much, by what was full; deadline: what \
+                    had its turn too late.";
+        let mut refused =
+            self.0.encode_descriptor("overload_refused", help, None, MetricType::Counter)?;
+        for (reason, count) in [
+            ("door", load.refused_held),
+            ("proposer", load.refused_proposed),
+            ("reads", load.refused_reads),
+            ("deadline", load.late),
+        ] {
+            let labels = [("reason", reason)];
+            let mut one = refused.encode_family(&labels)?;
+            one.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        Ok(())
     }
 
     fn followers(&mut self, lags: &[(NodeId, u64)]) -> fmt::Result {

@@ -1,6 +1,7 @@
 //! The leader's side of forwarding: works through what another node sends, and answers as it
 //! becomes known. Never forwards again.
 
+use crate::admission::{Origin, OriginId};
 use crate::failure::{Failure, Reason};
 use crate::forward::MESSAGE_REQUESTS;
 use crate::lane::{Lane, Submission};
@@ -14,8 +15,8 @@ use prost::Message as _;
 use quorate_proto::peer::{
     self as pb, forward_request::Request as Forwarded, forward_response::Result as Answered,
 };
-use quorate_state::{FencingToken, HeldLock, SessionId, codec};
-use std::collections::VecDeque;
+use quorate_state::{FencingToken, HeldLock, NodeId, SessionId, codec};
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -24,6 +25,9 @@ use tonic::{Status, Streaming};
 
 /// Requests that are worked on at once; while there are as many, no further message is taken.
 const AT_ONCE: usize = 4_096;
+/// Connections that are remembered before those without commands are forgotten: twice as many as may
+/// have some, so that this is looked at rarely.
+const ORIGINS_MAX: usize = 2 * (AT_ONCE + MESSAGE_REQUESTS);
 /// Bytes of answers after which a message is full: with the largest answer behind it, it is well
 /// within a frame.
 const MESSAGE_BYTES: usize = FRAME_BYTES_MAX / 4;
@@ -33,6 +37,10 @@ const DEADLINE_MAX: Duration = Duration::from_secs(60);
 /// The answers to one node's stream.
 pub(super) struct ForwardedStream {
     replica: Replica,
+    /// Who sends them.
+    from: NodeId,
+    /// Its connections with commands here, by their numbers there; and some that had.
+    origins: BTreeMap<u64, Origin>,
     requests: Option<Streaming<pb::ForwardRequests>>,
     lane: Lane,
     /// What is no command.
@@ -42,22 +50,43 @@ pub(super) struct ForwardedStream {
 }
 
 impl ForwardedStream {
-    pub(super) fn new(replica: Replica, requests: Streaming<pb::ForwardRequests>) -> Self {
+    pub(super) fn new(
+        replica: Replica,
+        from: NodeId,
+        requests: Streaming<pb::ForwardRequests>,
+    ) -> Self {
         let lane = Lane::of_forwarded(replica.clone(), AT_ONCE + 2 * MESSAGE_REQUESTS);
         let (others, known) = (FuturesUnordered::new(), VecDeque::new());
-        Self { replica, requests: Some(requests), lane, others, known }
+        let (origins, requests) = (BTreeMap::new(), Some(requests));
+        Self { replica, from, origins, requests, lane, others, known }
+    }
+
+    /// Whose a command is.
+    fn origin(&mut self, connection: u64) -> Origin {
+        let id = OriginId { node: self.from, connection };
+        let origin = self.origins.entry(connection).or_insert_with(|| Origin::new(id)).clone();
+        if self.origins.len() > ORIGINS_MAX {
+            self.origins.retain(|_, origin| !origin.is_alone());
+        }
+        origin
     }
 
     fn take(&mut self, message: pb::ForwardRequests) -> Vec<pb::ForwardResponse> {
         let mut malformed = Vec::new();
         let mut submissions = Vec::new();
+        for id in message.cancelled {
+            self.lane.cancel(id);
+        }
         for request in message.requests {
             let id = request.id;
             let timeout = Duration::from_millis(request.deadline_ms).min(DEADLINE_MAX);
             let deadline = Instant::now() + timeout;
             match request.request {
                 Some(Forwarded::Command(bytes)) => match codec::decode(&bytes) {
-                    Ok(envelope) => submissions.push(Submission { tag: id, envelope, deadline }),
+                    Ok(envelope) => {
+                        let origin = self.origin(request.connection);
+                        submissions.push((origin, Submission { tag: id, envelope, deadline }));
+                    }
                     Err(error) => malformed.push(response(
                         id,
                         Err(Failure::not_applied(
@@ -105,7 +134,7 @@ impl ForwardedStream {
                 )),
             }
         }
-        self.lane.submit(submissions);
+        self.lane.submit_of(submissions.into_iter());
         malformed
     }
 }

@@ -1,4 +1,4 @@
-//! The channels to the other nodes: five per peer, so that a snapshot or a burst of appends never
+//! The channels to the other nodes: six per peer, so that a snapshot or a burst of appends never
 //! holds up a heartbeat behind HTTP/2 flow control.
 
 use super::hello::{Me, put};
@@ -32,8 +32,10 @@ pub(crate) enum Purpose {
     Append,
     /// Snapshots.
     Snapshot,
-    /// Forwarded requests.
+    /// Forwarded requests that have turns.
     Forward,
+    /// Forwarded requests that must not wait for a turn: small, as renewals are.
+    Urgent,
     /// What goes beside the log.
     Aside,
 }
@@ -63,7 +65,7 @@ pub(crate) struct Peers {
     /// Where the connections live, whoever opens one: a burst of clients' requests, whose threads
     /// are others, must not hold up a heartbeat.
     runtime: Handle,
-    /// Bounded by the members there ever were at once, times five.
+    /// Bounded by the members there ever were at once, times six.
     channels: Mutex<BTreeMap<(String, Purpose), Channel>>,
 }
 

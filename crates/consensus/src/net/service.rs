@@ -144,8 +144,8 @@ impl PeerService for Service {
         &self,
         request: Request<Streaming<pb::ForwardRequests>>,
     ) -> Result<Response<Self::ForwardStream>, Status> {
-        self.me.check(&request)?;
-        let answers = ForwardedStream::new(self.replica.clone(), request.into_inner());
+        let from = self.me.check(&request)?;
+        let answers = ForwardedStream::new(self.replica.clone(), from, request.into_inner());
         Ok(Response::new(answers.boxed()))
     }
 

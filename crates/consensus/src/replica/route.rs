@@ -1,10 +1,11 @@
 //! The way to whoever leads, this node or another one.
 
 use super::{PAUSE, ROUND, Replica};
+use crate::admission::Origin;
 use crate::barrier::no_quorum;
 use crate::failure::{Failure, Reason};
-use crate::forward::Link;
-use crate::net::peers::{PeerClient, Purpose};
+use crate::forward::{Link, Way};
+use crate::net::peers::PeerClient;
 use crate::proposer::{Committed, Leadership};
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver as _;
@@ -18,11 +19,12 @@ impl Replica {
     /// Proposes on this node or refuses; never forwards.
     pub(crate) async fn propose_here(
         &self,
+        origin: &Origin,
         envelope: Envelope,
         deadline: Instant,
     ) -> Result<Committed, Failure> {
         self.leading_here(deadline).await?;
-        self.0.proposer.propose(envelope, deadline).await
+        self.0.proposer.propose(origin, envelope, deadline).await
     }
 
     /// One round of ReadIndex on this node, which must lead.
@@ -91,24 +93,25 @@ impl Replica {
         }
     }
 
+    /// Asks the leader something small, before all that clients want proposed.
     pub(crate) async fn ask_leader(
         &self,
         leader: NodeId,
         request: Forwarded,
         deadline: Instant,
     ) -> Result<forward_response::Result, Failure> {
-        self.link(leader)?.ask(request, deadline).await
+        self.link(leader, Way::Urgent)?.ask(request, None, deadline).await
     }
 
-    /// The stream to the leader.
-    pub(crate) fn link(&self, leader: NodeId) -> Result<Arc<Link>, Failure> {
+    /// A stream to the leader.
+    pub(crate) fn link(&self, leader: NodeId, way: Way) -> Result<Arc<Link>, Failure> {
         let membership = self.membership();
         // openraft may name a leader that membership no longer, or not yet, has.
         let member: Member = membership.nodes.get(&leader).cloned().ok_or_else(|| {
             Failure::not_applied(Reason::NoLeader, format!("no address of node {leader} is known"))
         })?;
-        let client = || -> PeerClient { self.0.peers.client(leader, &member, Purpose::Forward) };
-        Ok(self.0.forwarder.link(leader, client))
+        let client = |purpose| -> PeerClient { self.0.peers.client(leader, &member, purpose) };
+        Ok(self.0.forwarder.link(leader, way, client))
     }
 
     pub(super) async fn applied_through(

@@ -221,7 +221,7 @@ pub(super) async fn get_or_build(
         }
         drop(view);
         let envelope = asked.build(std::mem::take(&mut caller));
-        let committed = replica.propose(envelope, deadline.remaining()).await?;
+        let committed = context.proposed(envelope, deadline.remaining()).await?;
         // So that the next of this node finds it, and this one's answer is in what it reads.
         let applied = replica.wait_index(committed.index, deadline.remaining()).await;
         drop(turn);

@@ -27,7 +27,7 @@ pub(super) async fn acquire(
     let attachment = context.attachment();
     let envelope = wire::lock::acquire(request, attachment)?;
     let (reply, answer) = oneshot::channel();
-    let call = Call { context: context.clone(), attachment, deadline };
+    let call = Call { context: context.of_caller(), attachment, deadline };
     context.calls_that_wait.spawn(call.run(envelope, reply));
     answer.await.unwrap_or_else(|_| Err(Refused::Mismatched("no answer".to_owned())))
 }
@@ -49,7 +49,7 @@ enum Waited {
 impl Call {
     async fn run(self, envelope: Envelope, mut reply: oneshot::Sender<Answer>) {
         let remaining = self.deadline.remaining();
-        let ticket = match self.context.replica.propose(envelope.clone(), remaining).await {
+        let ticket = match self.context.proposed(envelope.clone(), remaining).await {
             Ok(committed) => match self.at_once(committed.outcome) {
                 Ok(answer) => {
                     let _ = reply.send(answer);
@@ -176,8 +176,10 @@ impl Call {
         let attach = LockAttach { ticket, attachment: self.attachment };
         let committed = self
             .context
-            .replica
-            .propose(say::own(Command::LockAttach(attach)), self.deadline.remaining().min(say::SAY))
+            .proposed(
+                say::own(Command::LockAttach(attach)),
+                self.deadline.remaining().min(say::SAY),
+            )
             .await?;
         let index = committed.index;
         // This node's own view must have it, or it would be said again.

@@ -83,7 +83,7 @@ impl Known {
 async fn plan(context: &Context, command: Command, deadline: Deadline) -> Result<Outcome, Refused> {
     let envelope =
         Envelope { namespace: String::new(), caller: Caller::Anonymous, guard: None, command };
-    match context.replica.propose(envelope, deadline.remaining()).await?.outcome {
+    match context.proposed(envelope, deadline.remaining()).await?.outcome {
         Outcome::Rejected(rejection) => Err(Refused::Rejected(rejection)),
         outcome => Ok(outcome),
     }

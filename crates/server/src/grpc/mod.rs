@@ -7,6 +7,7 @@ mod bus_subscribe;
 mod cache;
 mod cache_invalidations;
 mod cache_read;
+mod caller;
 mod cluster;
 mod deadline;
 mod descriptors;
@@ -46,7 +47,7 @@ use deadline::Deadline;
 use ending::Ending;
 use leader::LeaderAddress;
 use prost_types::FileDescriptorSet;
-use quorate_consensus::{Replica, runtime};
+use quorate_consensus::{Origin, Replica, runtime};
 use quorate_proto::v1::bus_service_server::BusServiceServer;
 use quorate_proto::v1::cache_service_server::CacheServiceServer;
 use quorate_proto::v1::cluster_service_server::ClusterServiceServer;
@@ -94,6 +95,8 @@ const RESET_STREAMS_MAX: usize = 256;
 #[derive(Clone)]
 pub(crate) struct Context {
     replica: Replica,
+    /// Whose calls these are, where that can't be told from the task.
+    origin: Option<Origin>,
     limits: Arc<Limits>,
     leader: Arc<LeaderAddress>,
     counters: Arc<Counters>,
@@ -151,6 +154,7 @@ impl Context {
             consumers: Arc::new(Semaphore::new(queue_consume::CONSUMERS_MAX)),
             calls_that_wait: TaskTracker::new(),
             replica,
+            origin: None,
             first_call,
             calls: Arc::new(AtomicU64::new(first_call)),
         };
@@ -208,7 +212,7 @@ impl Context {
     }
 
     async fn propose(&self, envelope: Envelope, deadline: Deadline) -> Result<Outcome, Refused> {
-        Ok(self.replica.propose(envelope, deadline.remaining()).await?.outcome)
+        Ok(self.proposed(envelope, deadline.remaining()).await?.outcome)
     }
 }
 

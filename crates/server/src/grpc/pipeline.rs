@@ -32,7 +32,7 @@ impl PipelineService for Service {
         &self,
         request: Request<Streaming<PipelineRequest>>,
     ) -> Result<Response<Pipeline>, Status> {
-        Ok(Response::new(Pipeline::start(self.0.clone(), request.into_inner())))
+        Ok(Response::new(Pipeline::start(self.0.of_caller(), request.into_inner())))
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn start(
     places: Places,
 ) -> Deliveries {
     let counted = Counted::new(&context.counters);
-    let new = New { context: context.clone(), requests, places, counted };
+    let new = New { context: context.of_caller(), requests, places, counted };
     let new = Stage::New(Box::new(new));
     let counters = Arc::clone(&context.counters);
     let cut = move || counters.consumers.slow_readers_cut.count();
@@ -97,7 +97,7 @@ async fn attach_by(
 ) -> Result<Committed, Failure> {
     let mut unknown = false;
     loop {
-        match context.replica.propose(envelope.clone(), deadline.remaining()).await {
+        match context.proposed(envelope.clone(), deadline.remaining()).await {
             Ok(committed) => return Ok(committed),
             Err(failure) => {
                 unknown |= failure.unknown;

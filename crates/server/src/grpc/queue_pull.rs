@@ -51,7 +51,7 @@ pub(super) async fn take(
     let envelope = wire::queue::pull(request, attachment)?;
     let namespace = envelope.namespace.clone();
     let (reply, answer) = oneshot::channel();
-    let call = Call { context: context.clone(), namespace, queue, attachment, deadline };
+    let call = Call { context: context.of_caller(), namespace, queue, attachment, deadline };
     context.calls_that_wait.spawn(call.run(envelope, reply));
     answer.await.unwrap_or_else(|_| Err(Refused::Mismatched("no answer".to_owned())))
 }
@@ -114,7 +114,7 @@ impl Call {
     async fn run(self, envelope: Envelope, mut reply: oneshot::Sender<Answer>) {
         let repeatable = envelope.caller != Caller::Anonymous;
         let remaining = self.deadline.remaining();
-        let committed = match self.context.replica.propose(envelope.clone(), remaining).await {
+        let committed = match self.context.proposed(envelope.clone(), remaining).await {
             Ok(committed) => committed,
             Err(failure) => {
                 let unknown = failure.unknown;
@@ -242,7 +242,7 @@ impl Call {
         };
         let envelope = self.own(Command::ConsumerAttach(attach));
         let remaining = self.deadline.remaining().min(say::SAY);
-        let committed = self.context.replica.propose(envelope, remaining).await?;
+        let committed = self.context.proposed(envelope, remaining).await?;
         // This node's own view must have it, or it would be said again.
         Ok(applied(&self.context, committed.index, self.deadline).await?)
     }

@@ -1,17 +1,19 @@
-//! What stands around every call: it is counted, the answer names the leader, and a request that the
+//! What stands around every call: it is known whose it is, it is counted, the answer names the leader, and a request that the
 //! gRPC library itself refuses (too large, malformed, no such method) is refused in our words.
 //!
 //! Our own services attach an outcome to each of their failures, so a failed answer without one was
 //! made by the library, before any service saw the request.
 
 use super::status::{NOT_APPLIED, not_applied};
-use super::{Context, descriptors};
+use super::{Context, caller, descriptors};
+use crate::connections::ConnectionState;
 use crate::metrics::{Method, Outcome, Requests};
 use http::{HeaderMap, Request, Response};
 use quorate_proto::metadata::{LEADER, OUTCOME};
 use quorate_state::limits::Limits;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use tonic::{Code, Status};
 
@@ -56,9 +58,11 @@ where
     fn call(&mut self, request: Request<Q>) -> Self::Future {
         let context = self.context.clone();
         let method = method(request.uri().path(), &context.counters.requests);
+        let connection = request.extensions().get::<Arc<ConnectionState>>();
+        let origin = connection.map(|connection| connection.origin(&context.replica));
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let mut answer = answer.await?;
+            let mut answer = caller::on_behalf(origin, answer).await?;
             let headers = answer.headers_mut();
             explain(headers, &context.limits);
             context.counters.requests.answered(method, outcome(headers));

@@ -30,7 +30,7 @@ pub(super) async fn until_applied(context: &Context, command: Command) {
 pub(super) async fn find(context: &Context, envelope: Envelope) -> Option<Committed> {
     let found = async {
         loop {
-            match context.replica.propose(envelope.clone(), SAY).await {
+            match context.proposed(envelope.clone(), SAY).await {
                 Ok(committed) => return committed,
                 Err(failure) => pause(&failure).await,
             }

@@ -167,7 +167,8 @@ async fn propose(fixture: &Fixture, command: Command) {
 
 /// Puts commands into one entry of the log: nobody sees what was between them.
 async fn propose_together(fixture: &Fixture, commands: Vec<Command>) {
-    let mut lane = Lane::new(fixture.server.replica().clone(), commands.len());
+    let replica = fixture.server.replica();
+    let mut lane = Lane::new(replica.clone(), replica.origin(), commands.len());
     let (mut unanswered, deadline) = (commands.len(), Instant::now() + PATIENCE);
     let submission = |(tag, command)| Submission { tag, envelope: own(command), deadline };
     lane.submit((0..).zip(commands).map(submission).collect());

@@ -88,7 +88,7 @@ impl From<PipelineAnswer> for Came {
 
 impl Work {
     pub(super) fn new(context: Context, requests: Streaming<PipelineRequest>) -> Self {
-        let lane = Lane::new(context.replica.clone(), 4 * CALLS_MAX);
+        let lane = Lane::new(context.replica.clone(), context.origin(), 4 * CALLS_MAX);
         let counters = Arc::clone(&context.counters);
         counters.pipelines.enter();
         let stopping = Box::pin(context.stop.clone().cancelled_owned());

@@ -99,7 +99,7 @@ mod tests {
     use crate::weight::tests::{add, envelope, get, transaction};
     use crate::weight::{DETACH_STEPS, Weight};
     use quorate_state::{
-        Command, ConsumerDetach, ConsumerId, JobLease, KvSet, NewJob, NodeId, PullRequest,
+        Command, ConsumerDetach, ConsumerId, Expect, JobLease, KvSet, NewJob, NodeId, PullRequest,
         QueueDelete, QueuePull, QueuePurge, QueuePush,
     };
     use std::time::Duration;
@@ -122,8 +122,13 @@ mod tests {
     }
 
     fn set(value_bytes: usize) -> Command {
-        let value = vec![0; value_bytes].into();
-        Command::KvSet(KvSet { key: "k".into(), value, ..KvSet::default() })
+        Command::KvSet(KvSet {
+            key: "k".into(),
+            value: vec![0; value_bytes].into(),
+            ttl_ms: None,
+            expect: Expect::Any,
+            owner: None,
+        })
     }
 
     /// How many of so many equal commands the first entry takes.

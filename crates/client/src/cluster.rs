@@ -72,6 +72,8 @@ pub struct NodeStatus {
     pub healthy: bool,
     /// Why it is not healthy; empty when it is.
     pub problem: String,
+    /// The newest feature level that it knows; 0 when unknown.
+    pub feature_level: u32,
 }
 
 /// How the group and its nodes are.
@@ -90,6 +92,8 @@ pub struct Status {
     pub answered_by: u64,
     /// The limits in force: names, with the unit at the end, and values.
     pub limits: Vec<(String, u64)>,
+    /// The feature level that the cluster is at, as the answering node has applied it.
+    pub feature_level: u32,
 }
 
 /// One member.
@@ -333,6 +337,7 @@ impl From<v1::NodeStatus> for NodeStatus {
             version: node.version,
             healthy: node.healthy,
             problem: node.problem,
+            feature_level: node.feature_level,
         }
     }
 }
@@ -346,6 +351,7 @@ impl From<v1::StatusResponse> for Status {
             nodes: status.nodes.into_iter().map(NodeStatus::from).collect(),
             answered_by: status.answered_by,
             limits: status.limits.into_iter().map(|limit| (limit.name, limit.value)).collect(),
+            feature_level: status.feature_level,
         }
     }
 }

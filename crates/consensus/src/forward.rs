@@ -188,9 +188,9 @@ impl Link {
                 break;
             }
             let Ok(id) = inner.add(Reply::Lane { number, answers: answers.clone() }) else { break };
-            let encoded = codec::encode(envelope);
+            let encoded = codec::encode_envelope(envelope);
             bytes += encoded.len();
-            requests.push(message(id, deadline, Request::Command(encoded.into())));
+            requests.push(message(id, deadline, Request::Command(encoded)));
             sent.push((number, id));
         }
         drop(inner);

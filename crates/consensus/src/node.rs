@@ -8,6 +8,7 @@ use crate::forward::Forwarder;
 use crate::io::{Dialer, Incoming};
 use crate::leader::{LeaderTask, own};
 use crate::leases::Leases;
+use crate::levels::Levels;
 use crate::log_adapter::LogAdapter;
 use crate::machine_adapter::{MachineAdapter, MachineParts};
 use crate::maintenance;
@@ -25,7 +26,8 @@ use openraft::{Config, SnapshotPolicy};
 use quorate_proto::peer::peer_service_server::PeerServiceServer;
 use quorate_state::limits::Limits;
 use quorate_state::{
-    Command, GroupId, LockDetachNode, Member, MemberPublish, Membership, NodeId, Outcome, query,
+    Command, FeatureLevel, GroupId, LockDetachNode, Member, MemberPublish, Membership, NodeId,
+    Outcome, query,
 };
 use quorate_storage::{Histogram, Stores};
 use std::collections::BTreeMap;
@@ -116,6 +118,9 @@ pub struct NodeOptions {
     pub wall: Arc<dyn WallClock>,
     /// Bounds.
     pub limits: Limits,
+    /// The newest feature level that the node takes itself to know: that of its build. Tests have
+    /// nodes of older and newer ones.
+    pub feature_level_max: FeatureLevel,
     /// See [`Joined`].
     pub joined: Joined,
     /// See [`Left`].
@@ -149,13 +154,15 @@ impl Node {
         }
         let joined_before = options.cluster_id.is_some();
         let initial = options.initial_cluster.keys().copied().collect();
-        let me = Arc::new(Me::new(node, uuid, group, options.cluster_id, initial));
+        let reader = state.reader();
+        let levels = Arc::new(Levels::found(reader.as_ref(), group, options.feature_level_max)?);
+        let me = Me::new(node, uuid, group, options.cluster_id, initial, Arc::clone(&levels));
+        let me = Arc::new(me);
         let peers = Arc::new(Peers::new(Arc::clone(&me), options.dialer));
 
         let (applied, applied_seen) = watch::channel(0);
         let (told, listening) = broadcast::channel(EVENTS_KEPT);
         let telling = told.clone();
-        let reader = state.reader();
         let apply_times = Arc::<Histogram>::default();
         let asides = Arc::<Asides>::default();
         let machine = MachineAdapter::open(MachineParts {
@@ -168,6 +175,7 @@ impl Node {
             told,
             times: Arc::clone(&apply_times),
             asides: Arc::clone(&asides),
+            levels: Arc::clone(&levels),
         })
         .map_err(|error| StartError::Consensus(error.to_string()))?;
         let network = NetworkFactory {
@@ -198,6 +206,7 @@ impl Node {
             leading.clone(),
             Arc::clone(&options.wall),
             proposal_bytes,
+            Arc::clone(&levels),
         );
         let leases = Arc::new(Leases::default());
         // The barrier's rounds need the replica that holds the barrier. A weak handle, so that
@@ -232,6 +241,7 @@ impl Node {
             leader_seen,
             asides,
             leases: Arc::clone(&leases),
+            levels,
             wall: Arc::clone(&options.wall),
             client_addr: options.client_addr.clone(),
             http_addr: options.http_addr,

@@ -2,6 +2,7 @@
 
 use crate::clock::{TermClock, WallClock};
 use crate::failure::{Failure, Reason};
+use crate::levels::Levels;
 use crate::types::{Body, Raft, TypeConfig};
 use crate::weight::{Weight, grows};
 use openraft::alias::CommittedLeaderIdOf;
@@ -130,6 +131,8 @@ pub(crate) struct Proposer {
     budget: ByteBudget,
     /// Whether this node's disk is almost full.
     pub(crate) disk_full: Arc<AtomicBool>,
+    /// What the cluster knows.
+    levels: Arc<Levels>,
     pub(crate) counters: Arc<ProposerCounters>,
 }
 
@@ -140,11 +143,13 @@ impl Proposer {
         leadership: watch::Receiver<Option<Leadership>>,
         wall: Arc<dyn WallClock>,
         bytes_max: usize,
+        levels: Arc<Levels>,
     ) -> Self {
         let (queue, queued) = mpsc::channel(QUEUE_LEN);
         let counters = Arc::new(ProposerCounters::default());
         tokio::spawn(run(raft, leadership, wall, queued, Arc::clone(&counters)));
-        Self { queue, budget: ByteBudget::new(bytes_max), disk_full: Arc::default(), counters }
+        let (budget, disk_full) = (ByteBudget::new(bytes_max), Arc::default());
+        Self { queue, budget, disk_full, levels, counters }
     }
 
     /// Proposes on this node, which must lead; answers when applied here, or at the deadline.
@@ -179,6 +184,7 @@ impl Proposer {
         weight: Weight,
         reply: ReplyTo,
     ) -> Result<(Proposal, Arc<AtomicBool>), Failure> {
+        self.levels.admit(envelope.level())?;
         if self.disk_full.load(Ordering::Relaxed) && grows(&envelope.command) {
             return Err(Failure::not_applied(
                 Reason::DiskFull,
@@ -395,8 +401,8 @@ mod tests {
     use crate::weight::DETACH_STEPS;
     use crate::weight::tests::{add, envelope, get, transaction};
     use quorate_state::{
-        Command, ConsumerDetach, ConsumerId, JobLease, NewJob, PullRequest, QueueDelete, QueuePull,
-        QueuePurge, QueuePush,
+        Command, ConsumerDetach, ConsumerId, FeatureLevel, JobLease, NewJob, PullRequest,
+        QueueDelete, QueuePull, QueuePurge, QueuePush,
     };
 
     /// How many of so many equal commands the first entry takes.
@@ -411,6 +417,28 @@ mod tests {
             backlog.0.push_back(Proposal { envelope, work, claimed, reply, permit });
         }
         backlog.next_entry().len()
+    }
+
+    #[test]
+    fn what_the_cluster_is_too_old_for_is_not_proposed() {
+        let cluster_at = |level| Proposer {
+            queue: mpsc::channel(1).0,
+            budget: ByteBudget::new(1 << 20),
+            disk_full: Arc::default(),
+            levels: Arc::new(Levels::new(FeatureLevel::FIRST, FeatureLevel(level))),
+            counters: Arc::default(),
+        };
+        let proposed = |proposer: &Proposer| {
+            let envelope = envelope(Command::Tick);
+            let weight = Weight::of(&envelope);
+            let reply = ReplyTo::Caller(oneshot::channel().0);
+            proposer.proposal(envelope, weight, reply).map(drop)
+        };
+        proposed(&cluster_at(1)).expect("all know it");
+        // There is no such cluster: it stands for one in which a command is newer.
+        let refused = proposed(&cluster_at(0)).unwrap_err();
+        assert_eq!(refused.reason, Reason::FeatureLevel, "{refused}");
+        assert!(!refused.unknown);
     }
 
     #[test]

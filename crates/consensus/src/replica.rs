@@ -7,6 +7,7 @@ use crate::failure::{Failure, Reason};
 use crate::forward::{Forwarder, SMALL_ANSWER};
 use crate::leader::unreadable;
 use crate::leases::Leases;
+use crate::levels::Levels;
 use crate::machine_adapter::Applied;
 use crate::net::hello::Me;
 use crate::net::peers::{Peers, Purpose};
@@ -17,7 +18,9 @@ use crate::weight::Weight;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver as _;
 use quorate_proto::peer::{self as pb, forward_request::Request as Forwarded};
-use quorate_state::{Envelope, GroupId, LogIndex, Membership, NodeId, Revision, codec, query};
+use quorate_state::{
+    Envelope, FeatureLevel, GroupId, LogIndex, Membership, NodeId, Revision, codec, query,
+};
 use quorate_storage::log::{LogCounters, LogStore};
 use quorate_storage::snapshot::SnapshotStore;
 use quorate_storage::state::{StateReader, View};
@@ -63,6 +66,7 @@ pub(crate) struct Shared {
     pub(crate) leader_seen: watch::Receiver<Option<NodeId>>,
     pub(crate) asides: Arc<Asides>,
     pub(crate) leases: Arc<Leases>,
+    pub(crate) levels: Arc<Levels>,
     pub(crate) wall: Arc<dyn crate::WallClock>,
     pub(crate) client_addr: String,
     pub(crate) http_addr: String,
@@ -136,7 +140,7 @@ impl Replica {
                     self.propose_here(envelope.clone(), deadline).await
                 }
                 leader => {
-                    let command = Forwarded::Command(codec::encode(&envelope).into());
+                    let command = Forwarded::Command(codec::encode_envelope(&envelope));
                     self.ask_leader(leader, command, deadline).await.and_then(committed)
                 }
             };
@@ -258,6 +262,7 @@ impl Replica {
             // apply; a status is worth having until then.
             digest: query::digest(view.tables.as_ref(), self.group()).unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            feature_level: self.0.levels.newest(),
         }
     }
 
@@ -306,6 +311,12 @@ impl Replica {
     #[must_use]
     pub fn cluster_id(&self) -> String {
         self.0.me.cluster_id().unwrap_or_default().to_owned()
+    }
+
+    /// The feature level that the cluster is at, as this node has applied it.
+    #[must_use]
+    pub fn feature_level(&self) -> FeatureLevel {
+        self.0.levels.cluster()
     }
 
     /// The leader, when one is known.

@@ -1,7 +1,8 @@
 //! What a node says about itself.
 
+use crate::wire;
 use quorate_proto::peer as pb;
-use quorate_state::{LogIndex, NodeId};
+use quorate_state::{FeatureLevel, LogIndex, NodeId};
 
 /// What a node is in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub struct NodeStatus {
     pub digest: u64,
     /// Version of the build.
     pub version: String,
+    /// The newest feature level that it knows.
+    pub feature_level: FeatureLevel,
 }
 
 impl NodeStatus {
@@ -77,24 +80,26 @@ impl NodeStatus {
             purged: index(self.purged),
             digest: self.digest,
             version: self.version.clone(),
+            feature_level: self.feature_level.0.into(),
         }
     }
 
-    pub(crate) fn from_wire(wire: pb::StatusResponse) -> Self {
-        let role = Role::ALL.into_iter().find(|role| role.as_str() == wire.role);
+    pub(crate) fn from_wire(said: pb::StatusResponse) -> Self {
+        let role = Role::ALL.into_iter().find(|role| role.as_str() == said.role);
         Self {
-            node: NodeId(wire.node_id),
+            node: NodeId(said.node_id),
             // A role of a newer version that this one does not know.
             role: role.unwrap_or(Role::Learner),
-            term: wire.term,
-            leader: wire.leader_id.map(NodeId),
-            applied: wire.applied.map(LogIndex),
-            committed: wire.committed.map(LogIndex),
-            last_log: wire.last_log.map(LogIndex),
-            snapshot: wire.snapshot.map(LogIndex),
-            purged: wire.purged.map(LogIndex),
-            digest: wire.digest,
-            version: wire.version,
+            term: said.term,
+            leader: said.leader_id.map(NodeId),
+            applied: said.applied.map(LogIndex),
+            committed: said.committed.map(LogIndex),
+            last_log: said.last_log.map(LogIndex),
+            snapshot: said.snapshot.map(LogIndex),
+            purged: said.purged.map(LogIndex),
+            digest: said.digest,
+            version: said.version,
+            feature_level: wire::feature_level_in(said.feature_level),
         }
     }
 }

@@ -31,6 +31,7 @@ pub(crate) fn node(id: NodeId, status: Result<NodeStatus, String>) -> v1::NodeSt
                 digest: status.digest,
                 version: status.version,
                 problem: problem.to_owned(),
+                feature_level: status.feature_level.0.into(),
             }
         }
         Err(problem) => v1::NodeStatus { node_id: id.0, problem, ..Default::default() },
@@ -127,7 +128,7 @@ pub(crate) fn successor(node_id: u64, membership: &Membership) -> Result<Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_state::{LogIndex, Member};
+    use quorate_state::{FeatureLevel, LogIndex, Member};
     use std::collections::{BTreeMap, BTreeSet};
 
     fn status(role: Role, leader: Option<NodeId>) -> NodeStatus {
@@ -143,6 +144,7 @@ mod tests {
             purged: None,
             digest: 77,
             version: "0.1.0".into(),
+            feature_level: FeatureLevel(3),
         }
     }
 
@@ -152,7 +154,7 @@ mod tests {
         assert!(shown.healthy && shown.problem.is_empty());
         // Index 0 is an entry; it must not look like none.
         assert_eq!((shown.applied, shown.snapshot), (Some(0), None));
-        assert_eq!(shown.role(), v1::Role::Follower);
+        assert_eq!((shown.role(), shown.feature_level), (v1::Role::Follower, 3));
         for unhealthy in [
             Ok(status(Role::Candidate, None)),
             Ok(status(Role::Shutdown, Some(NodeId(1)))),

@@ -15,8 +15,10 @@ use crate::{FeatureLevel, GroupId, keys, rows};
 /// A key's table, for summaries.
 pub(crate) fn table(group: GroupId, key: &[u8]) -> &'static str {
     match keys::parse(group, key) {
-        Some(Key::Meta | Key::Digest | Key::HistoryMeta | Key::QueuesMeta) => "meta",
-        Some(Key::CacheMeta | Key::FeatureLevel) => "meta",
+        Some(Key::Meta | Key::Digest | Key::HistoryMeta | Key::QueuesMeta | Key::CacheMeta) => {
+            "meta"
+        }
+        Some(Key::FeatureLevel) => "feature-level",
         Some(Key::Kv { .. }) => "kv",
         Some(Key::Deadline { .. }) => "deadline",
         Some(Key::Session(_)) => "session",

@@ -84,6 +84,8 @@ pub struct NodeStatus {
     /// How often a leader took office under its eyes in the newest hour, but for the first one it saw
     /// after its start; 64 stands for more.
     pub elections_hour: u32,
+    /// The newest feature level that it knows; 0 when unknown.
+    pub feature_level: u32,
 }
 
 /// How far a node's wall clock is from another's.
@@ -125,6 +127,8 @@ pub struct Status {
     pub answered_by: u64,
     /// The limits in force: names, with the unit at the end, and values.
     pub limits: Vec<(String, u64)>,
+    /// The feature level that the cluster is at, as the answering node has applied it.
+    pub feature_level: u32,
 }
 
 /// One member.
@@ -400,6 +404,7 @@ impl From<v1::NodeStatus> for NodeStatus {
             disk_free_bytes: node.disk_free_bytes,
             writes_refused: node.writes_refused,
             elections_hour: node.elections_hour,
+            feature_level: node.feature_level,
         }
     }
 }
@@ -413,6 +418,7 @@ impl From<v1::StatusResponse> for Status {
             nodes: status.nodes.into_iter().map(NodeStatus::from).collect(),
             answered_by: status.answered_by,
             limits: status.limits.into_iter().map(|limit| (limit.name, limit.value)).collect(),
+            feature_level: status.feature_level,
         }
     }
 }

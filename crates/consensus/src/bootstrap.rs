@@ -178,10 +178,12 @@ async fn form(me: &Me, raft: &Raft, members: BTreeMap<NodeId, Member>) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_state::GroupId;
+    use crate::levels::Levels;
+    use quorate_state::{FeatureLevel, GroupId};
 
     fn me(node: u64) -> (Me, Member) {
-        let me = Me::new(NodeId(node), u128::from(node) * 11, GroupId(0), None, Vec::new());
+        let levels = Arc::new(Levels::new(FeatureLevel::FIRST, FeatureLevel::FIRST));
+        let me = Me::new(NodeId(node), u128::from(node) * 11, GroupId(0), None, Vec::new(), levels);
         let own = Member { uuid: me.uuid, peer_addr: format!("p{node}"), client_addr: "c".into() };
         (me, own)
     }

@@ -35,10 +35,12 @@ pub enum Reason {
     DiskFull,
     /// The lock is not held under that token (any more).
     LockLost,
+    /// Not all members know what was asked for: the cluster is at a lower feature level.
+    FeatureLevel,
 }
 
 impl Reason {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::NoLeader,
         Self::NotLeader,
         Self::Deadline,
@@ -49,6 +51,7 @@ impl Reason {
         Self::LeaderChanged,
         Self::DiskFull,
         Self::LockLost,
+        Self::FeatureLevel,
     ];
 
     /// The stable word of the reason.
@@ -65,6 +68,7 @@ impl Reason {
             Self::LeaderChanged => "LEADER_CHANGED",
             Self::DiskFull => "DISK_FULL",
             Self::LockLost => "LOCK_LOST",
+            Self::FeatureLevel => "FEATURE_LEVEL",
         }
     }
 

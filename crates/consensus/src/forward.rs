@@ -106,7 +106,7 @@ impl Link {
         answers: &Answers,
     ) -> Option<Vec<(u64, u64)>> {
         let asked = commands.map(|Forwarded { number, envelope, origin, deadline, held }| {
-            let request = Request::Command(codec::encode(envelope).into());
+            let request = Request::Command(codec::encode_envelope(envelope));
             let connection = origin.id().connection;
             (number, Asked { request, connection, deadline, held })
         });

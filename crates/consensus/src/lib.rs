@@ -12,6 +12,8 @@
 //! - Storage failures stop the node ([`Replica::ended`]); so does its being removed from the cluster.
 //! - What is planned for members comes about, whoever leads: one step at a time, each from the
 //!   membership it finds.
+//! - Nothing goes into the log that a member could not read, and no node takes part that could not read
+//!   what may be in it: the cluster's feature level is raised once all members know a higher one.
 //!
 //! # Invariants
 //! - purged ≤ snapshot ≤ applied ≤ committed ≤ last, and applied ≤ what this node's own log has on
@@ -42,6 +44,7 @@ mod keep_alive;
 mod lane;
 mod leader;
 mod leases;
+mod levels;
 mod log_adapter;
 mod machine_adapter;
 mod maintenance;

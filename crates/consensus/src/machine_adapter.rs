@@ -5,6 +5,7 @@
 //! nodes has it), and a memtable flush after such a write would leave the state ahead of its log.
 
 use crate::aside::Asides;
+use crate::levels::Levels;
 use crate::types::{
     LogId, RaftPayload, RaftStoredMembership, TypeConfig, log_id, membership, position,
     raft_stored_membership,
@@ -49,6 +50,7 @@ pub(crate) struct MachineAdapter {
     told: broadcast::Sender<Applied>,
     times: Arc<Histogram>,
     asides: Arc<Asides>,
+    levels: Arc<Levels>,
     meta: AppliedMeta,
 }
 
@@ -64,14 +66,16 @@ pub(crate) struct MachineParts {
     pub(crate) times: Arc<Histogram>,
     /// Who is told what is published.
     pub(crate) asides: Arc<Asides>,
+    /// What this node knows, and is told of the cluster's level.
+    pub(crate) levels: Arc<Levels>,
 }
 
 impl MachineAdapter {
     pub(crate) fn open(parts: MachineParts) -> io::Result<Self> {
-        let MachineParts { group, state, snapshots, offload, synced, applied, told, times, asides } =
-            parts;
+        let MachineParts { group, state, snapshots, offload, synced, applied, told, .. } = parts;
+        let (times, asides, levels) = (parts.times, parts.asides, parts.levels);
         let meta = state.applied();
-        let machine = open_machine(group, state.as_ref())?;
+        let machine = open_machine(group, state.as_ref(), &levels)?;
         applied.send_replace(end_of(&meta));
         Ok(Self {
             group,
@@ -84,6 +88,7 @@ impl MachineAdapter {
             told,
             times,
             asides,
+            levels,
             meta,
         })
     }
@@ -155,6 +160,7 @@ impl MachineAdapter {
         self.meta = meta;
         self.times.record(begun.elapsed());
 
+        self.levels.applied(self.machine.feature_level());
         // Visible now: first the events, so that whoever sees the index finds those of its entries
         // told; then the index that readers wait for, then the callers.
         for (term, namespace, publication) in published {
@@ -172,9 +178,12 @@ impl MachineAdapter {
     }
 }
 
-fn open_machine(group: GroupId, state: &dyn StateStore) -> io::Result<Machine> {
+fn open_machine(group: GroupId, state: &dyn StateStore, levels: &Levels) -> io::Result<Machine> {
     let view = state.reader().view();
-    Machine::open(group, view.tables.as_ref()).map_err(io::Error::other)
+    let machine = Machine::open_knowing(group, view.tables.as_ref(), levels.newest());
+    let machine = machine.map_err(io::Error::other)?;
+    levels.applied(machine.feature_level());
+    Ok(machine)
 }
 
 /// Runs what waits for the disk without holding up the other tasks of this thread.
@@ -238,10 +247,10 @@ impl RaftStateMachine<TypeConfig> for MachineAdapter {
     ) -> io::Result<()> {
         // It syncs files and opens a database. The core's task may be queued behind this one, and
         // its heartbeats must not wait.
-        let (state, group) = (&mut self.state, self.group);
+        let (state, group, levels) = (&mut self.state, self.group, &self.levels);
         self.machine = blocking(self.offload, || {
             state.install(snapshot).map_err(io::Error::other)?;
-            open_machine(group, state.as_ref())
+            open_machine(group, state.as_ref(), levels)
         })?;
         self.meta = self.state.applied();
         // openraft may send this node's snapshot on at once. One that was received is the current

@@ -6,6 +6,7 @@
 //! of fewer machines than before. The voters change only to such of whom a majority answers.
 
 use crate::leader::{self, own};
+use crate::levels::Raising;
 use crate::replica::Replica;
 use crate::types::membership;
 use openraft::ChangeMembers;
@@ -71,10 +72,11 @@ pub(crate) async fn carry_out(replica: Replica) {
     let mut ends = LogEnds::default();
     // When a change of the voters became due that is not made yet.
     let mut due: Option<Instant> = None;
+    let mut raising = Raising::default();
     loop {
         every.tick().await;
         if replica.leads_in().is_none() {
-            (ends, due) = (LogEnds::default(), None);
+            (ends, due, raising) = (LogEnds::default(), None, Raising::default());
             continue;
         }
         ends.note(replica.0.log.bounds().last.map(|last| last.index));
@@ -102,6 +104,9 @@ pub(crate) async fn carry_out(replica: Replica) {
         let Some(now) = step(due) else {
             // Who counts as answering may be dead for a moment already; so they have to be heard again.
             due = due.filter(|_| step(None).is_some());
+            if due.is_none() {
+                raising.look(&replica, &members, &plans).await;
+            }
             continue;
         };
         if now.changes_voters() && due.is_none() {

@@ -10,6 +10,7 @@ use crate::health::Health;
 use crate::io::{Dialer, Incoming};
 use crate::leader::{LeaderTask, own};
 use crate::leases::Leases;
+use crate::levels::Levels;
 use crate::log_adapter::LogAdapter;
 use crate::machine_adapter::{MachineAdapter, MachineParts};
 use crate::maintenance;
@@ -27,7 +28,8 @@ use openraft::{Config, SnapshotPolicy};
 use quorate_proto::peer::peer_service_server::PeerServiceServer;
 use quorate_state::limits::Limits;
 use quorate_state::{
-    Command, GroupId, LockDetachNode, Member, MemberPublish, Membership, NodeId, Outcome, query,
+    Command, FeatureLevel, GroupId, LockDetachNode, Member, MemberPublish, Membership, NodeId,
+    Outcome, query,
 };
 use quorate_storage::{Histogram, Stores};
 use std::collections::BTreeMap;
@@ -127,6 +129,9 @@ pub struct NodeOptions {
     pub wall: Arc<dyn WallClock>,
     /// Bounds.
     pub limits: Limits,
+    /// The newest feature level that the node takes itself to know: that of its build. Tests have
+    /// nodes of older and newer ones.
+    pub feature_level_max: FeatureLevel,
     /// See [`Joined`].
     pub joined: Joined,
     /// See [`Left`].
@@ -160,13 +165,15 @@ impl Node {
         }
         let joined_before = options.cluster_id.is_some();
         let initial = options.initial_cluster.keys().copied().collect();
-        let me = Arc::new(Me::new(node, uuid, group, options.cluster_id, initial));
+        let reader = state.reader();
+        let levels = Arc::new(Levels::found(reader.as_ref(), group, options.feature_level_max)?);
+        let me = Me::new(node, uuid, group, options.cluster_id, initial, Arc::clone(&levels));
+        let me = Arc::new(me);
         let peers = Arc::new(Peers::new(Arc::clone(&me), options.dialer));
 
         let (applied, applied_seen) = watch::channel(0);
         let (told, listening) = broadcast::channel(EVENTS_KEPT);
         let telling = told.clone();
-        let reader = state.reader();
         let apply_times = Arc::<Histogram>::default();
         let asides = Arc::<Asides>::default();
         let machine = MachineAdapter::open(MachineParts {
@@ -179,6 +186,7 @@ impl Node {
             told,
             times: Arc::clone(&apply_times),
             asides: Arc::clone(&asides),
+            levels: Arc::clone(&levels),
         })
         .map_err(|error| StartError::Consensus(error.to_string()))?;
         let network = NetworkFactory {
@@ -212,6 +220,7 @@ impl Node {
             Arc::clone(&options.wall),
             own_origin.clone(),
             proposal_bytes,
+            Arc::clone(&levels),
         );
         let leases = Arc::new(Leases::default());
         // The barrier's rounds need the replica that holds the barrier. A weak handle, so that
@@ -249,6 +258,7 @@ impl Node {
             leader_seen,
             asides,
             leases: Arc::clone(&leases),
+            levels,
             wall: Arc::clone(&options.wall),
             health: Health::default(),
             client_addr: options.client_addr.clone(),

@@ -5,6 +5,7 @@ use crate::backlog::{Backlog, Proposal, Taken};
 use crate::clock::{TermClock, WallClock};
 use crate::failure::{Failure, Reason};
 use crate::leader::own;
+use crate::levels::Levels;
 use crate::types::{Body, Raft, TypeConfig};
 use crate::weight::{Weight, grows, is_urgent};
 use openraft::alias::CommittedLeaderIdOf;
@@ -100,6 +101,8 @@ pub(crate) struct Proposer {
     pub(crate) urgent: Admission,
     /// Whether this node's disk is almost full.
     pub(crate) disk_full: Arc<AtomicBool>,
+    /// What the cluster knows.
+    levels: Arc<Levels>,
     pub(crate) counters: Arc<ProposerCounters>,
 }
 
@@ -111,13 +114,14 @@ impl Proposer {
         wall: Arc<dyn WallClock>,
         own: Origin,
         bytes_max: usize,
+        levels: Arc<Levels>,
     ) -> Self {
         let (queue, queued) = mpsc::channel(QUEUE_LEN);
         let counters = Arc::new(ProposerCounters::default());
         tokio::spawn(run(raft, leadership, wall, queued, Arc::clone(&counters)));
         let admission = Admission::new(Where::Proposed, bytes_max);
         let urgent = Admission::new(Where::ProposedUrgent, URGENT_BYTES_MAX);
-        Self { queue, own, admission, urgent, disk_full: Arc::default(), counters }
+        Self { queue, own, admission, urgent, disk_full: Arc::default(), levels, counters }
     }
 
     /// Proposes a command of the leader's own: as [`Proposer::propose`].
@@ -165,6 +169,7 @@ impl Proposer {
         deadline: Instant,
         reply: ReplyTo,
     ) -> Result<(Proposal, Arc<AtomicBool>), Failure> {
+        self.levels.admit(envelope.level())?;
         if self.disk_full.load(Ordering::Relaxed) && grows(&envelope.command) {
             return Err(Failure::not_applied(
                 Reason::DiskFull,
@@ -354,4 +359,39 @@ pub(crate) fn quorum_acked(raft: &Raft) -> Option<Instant> {
     }
     let acked = leader.last_quorum_acked()?;
     Instant::now().checked_sub(acked.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::OriginId;
+    use crate::weight::tests::envelope;
+    use quorate_state::{Command, FeatureLevel, NodeId};
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn what_the_cluster_is_too_old_for_is_not_proposed() {
+        let origin = Origin::new(OriginId { node: NodeId(1), connection: 0 });
+        let cluster_at = |level| Proposer {
+            queue: mpsc::channel(1).0,
+            own: origin.clone(),
+            admission: Admission::new(Where::Proposed, 1 << 20),
+            urgent: Admission::new(Where::ProposedUrgent, 1 << 20),
+            disk_full: Arc::default(),
+            levels: Arc::new(Levels::new(FeatureLevel::FIRST, FeatureLevel(level))),
+            counters: Arc::default(),
+        };
+        let proposed = |proposer: &Proposer| {
+            let envelope = envelope(Command::Tick);
+            let weight = Weight::of(&envelope);
+            let reply = ReplyTo::Caller(oneshot::channel().0);
+            let deadline = Instant::now() + Duration::from_secs(1);
+            proposer.proposal(&origin, envelope, weight, deadline, reply).map(drop)
+        };
+        proposed(&cluster_at(1)).expect("all know it");
+        // There is no such cluster: it stands for one in which a command is newer.
+        let refused = proposed(&cluster_at(0)).unwrap_err();
+        assert_eq!(refused.reason, Reason::FeatureLevel, "{refused}");
+        assert!(!refused.unknown);
+    }
 }

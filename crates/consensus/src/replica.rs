@@ -9,6 +9,7 @@ use crate::forward::{Forwarder, SMALL_ANSWER, Way};
 use crate::health::Health;
 use crate::leader::unreadable;
 use crate::leases::Leases;
+use crate::levels::Levels;
 use crate::machine_adapter::Applied;
 use crate::net::hello::Me;
 use crate::net::peers::{Peers, Purpose};
@@ -19,7 +20,9 @@ use crate::weight::{Weight, is_urgent};
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver as _;
 use quorate_proto::peer::{self as pb, forward_request::Request as Forwarded};
-use quorate_state::{Envelope, GroupId, LogIndex, Membership, NodeId, Revision, codec, query};
+use quorate_state::{
+    Envelope, FeatureLevel, GroupId, LogIndex, Membership, NodeId, Revision, codec, query,
+};
 use quorate_storage::log::{LogCounters, LogStore};
 use quorate_storage::snapshot::SnapshotStore;
 use quorate_storage::state::{StateReader, View};
@@ -71,6 +74,7 @@ pub(crate) struct Shared {
     pub(crate) leader_seen: watch::Receiver<Option<NodeId>>,
     pub(crate) asides: Arc<Asides>,
     pub(crate) leases: Arc<Leases>,
+    pub(crate) levels: Arc<Levels>,
     pub(crate) wall: Arc<dyn crate::WallClock>,
     pub(crate) health: Health,
     pub(crate) client_addr: String,
@@ -191,7 +195,7 @@ impl Replica {
                     self.propose_here(origin, envelope.clone(), deadline).await
                 }
                 leader => {
-                    let command = Forwarded::Command(codec::encode(&envelope).into());
+                    let command = Forwarded::Command(codec::encode_envelope(&envelope));
                     let of = Some((origin, Arc::clone(&held)));
                     match self.link(leader, way) {
                         Ok(link) => link.ask(command, of, deadline).await.and_then(committed),
@@ -322,6 +326,7 @@ impl Replica {
             disk_free_bytes: self.0.health.free_bytes(),
             writes_refused: self.0.proposer.disk_full.load(Ordering::Relaxed),
             elections_hour: self.0.health.elections_hour(),
+            feature_level: self.0.levels.newest(),
         }
     }
 
@@ -375,6 +380,12 @@ impl Replica {
     #[must_use]
     pub fn cluster_id(&self) -> String {
         self.0.me.cluster_id().unwrap_or_default().to_owned()
+    }
+
+    /// The feature level that the cluster is at, as this node has applied it.
+    #[must_use]
+    pub fn feature_level(&self) -> FeatureLevel {
+        self.0.levels.cluster()
     }
 
     /// The leader, when one is known.

@@ -1,8 +1,9 @@
 //! What a node says about itself.
 
 use crate::health::SyncTimes;
+use crate::wire;
 use quorate_proto::peer as pb;
-use quorate_state::{LogIndex, NodeId};
+use quorate_state::{FeatureLevel, LogIndex, NodeId};
 use std::time::Duration;
 
 /// What a node is in its group.
@@ -62,6 +63,8 @@ pub struct NodeStatus {
     pub digest: u64,
     /// Version of the build.
     pub version: String,
+    /// The newest feature level that it knows.
+    pub feature_level: FeatureLevel,
     /// Its wall clock when it said all this; none, as where something is missing below, when its
     /// version does not say.
     pub wall_ms: Option<u64>,
@@ -129,33 +132,35 @@ impl NodeStatus {
             disk_free_bytes: self.disk_free_bytes,
             writes_refused: self.writes_refused,
             elections_hour: self.elections_hour,
+            feature_level: self.feature_level.0.into(),
         }
     }
 
-    pub(crate) fn from_wire(wire: pb::StatusResponse) -> Self {
-        let role = Role::ALL.into_iter().find(|role| role.as_str() == wire.role);
+    pub(crate) fn from_wire(said: pb::StatusResponse) -> Self {
+        let role = Role::ALL.into_iter().find(|role| role.as_str() == said.role);
         Self {
-            node: NodeId(wire.node_id),
+            node: NodeId(said.node_id),
             // A role of a newer version that this one does not know.
             role: role.unwrap_or(Role::Learner),
-            term: wire.term,
-            leader: wire.leader_id.map(NodeId),
-            applied: wire.applied.map(LogIndex),
-            committed: wire.committed.map(LogIndex),
-            last_log: wire.last_log.map(LogIndex),
-            snapshot: wire.snapshot.map(LogIndex),
-            purged: wire.purged.map(LogIndex),
-            digest: wire.digest,
-            version: wire.version,
-            wall_ms: wire.wall_ms,
-            syncs: (wire.recent_fsyncs > 0).then(|| SyncTimes {
-                count: wire.recent_fsyncs,
-                p50: Duration::from_micros(wire.fsync_p50_us),
-                p99: Duration::from_micros(wire.fsync_p99_us),
+            term: said.term,
+            leader: said.leader_id.map(NodeId),
+            applied: said.applied.map(LogIndex),
+            committed: said.committed.map(LogIndex),
+            last_log: said.last_log.map(LogIndex),
+            snapshot: said.snapshot.map(LogIndex),
+            purged: said.purged.map(LogIndex),
+            digest: said.digest,
+            version: said.version,
+            feature_level: wire::feature_level_in(said.feature_level),
+            wall_ms: said.wall_ms,
+            syncs: (said.recent_fsyncs > 0).then(|| SyncTimes {
+                count: said.recent_fsyncs,
+                p50: Duration::from_micros(said.fsync_p50_us),
+                p99: Duration::from_micros(said.fsync_p99_us),
             }),
-            disk_free_bytes: wire.disk_free_bytes,
-            writes_refused: wire.writes_refused,
-            elections_hour: wire.elections_hour,
+            disk_free_bytes: said.disk_free_bytes,
+            writes_refused: said.writes_refused,
+            elections_hour: said.elections_hour,
         }
     }
 }

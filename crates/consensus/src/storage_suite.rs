@@ -1,11 +1,12 @@
 //! openraft's own conformance suite over this crate's adapters, on both kinds of stores.
 
+use crate::levels::Levels;
 use crate::log_adapter::LogAdapter;
 use crate::machine_adapter::{MachineAdapter, MachineParts};
 use crate::types::TypeConfig;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
-use quorate_state::{GroupId, LogIndex};
+use quorate_state::{FeatureLevel, GroupId, LogIndex};
 use quorate_storage::log::Synced;
 use quorate_storage::memory::{DiskModel, MemoryDisk};
 use quorate_storage::{Stores, Tuning};
@@ -28,6 +29,7 @@ fn adapters(stores: Stores) -> (LogAdapter, MachineAdapter) {
         told: broadcast::channel(16).0,
         times: Arc::default(),
         asides: Arc::default(),
+        levels: Arc::new(Levels::new(FeatureLevel::NEWEST, FeatureLevel::FIRST)),
     })
     .expect("fresh stores open");
     // The receiver keeps its last value when the sender goes.

@@ -121,6 +121,7 @@ fn written(envelope: &Envelope) -> usize {
         }
         Command::MemberChange(_)
         | Command::MemberSettle(_)
+        | Command::FeatureLevelRaise(_)
         | Command::CacheResize(_)
         | Command::Tick
         | Command::SessionOpen(_)
@@ -263,6 +264,7 @@ pub(crate) fn grows(command: &Command) -> bool {
         | Command::MemberJoin(_)
         | Command::MemberChange(_)
         | Command::MemberSettle(_)
+        | Command::FeatureLevelRaise(_)
         // Whoever takes jobs and is done with them frees room, and what that takes is small.
         | Command::QueuePull(_)
         | Command::ConsumerAttach(_)

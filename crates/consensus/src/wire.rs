@@ -10,7 +10,9 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use quorate_proto::peer as pb;
-use quorate_state::{EntryBody, LogIndex, LogPosition, Member, Membership, NodeId, Term};
+use quorate_state::{
+    EntryBody, FeatureLevel, LogIndex, LogPosition, Member, Membership, NodeId, Term,
+};
 use std::sync::Arc;
 use tonic::Status;
 
@@ -46,6 +48,12 @@ pub(crate) fn member_out(member: &Member) -> pb::Member {
         peer_addr: member.peer_addr.clone(),
         client_addr: member.client_addr.clone(),
     }
+}
+
+/// The newest feature level that a node says it knows. One that says nothing is of a version from
+/// before there were any others.
+pub(crate) fn feature_level_in(level: u32) -> FeatureLevel {
+    FeatureLevel(u8::try_from(level).unwrap_or(u8::MAX)).max(FeatureLevel::FIRST)
 }
 
 pub(crate) fn uuid_out(uuid: u128) -> bytes::Bytes {

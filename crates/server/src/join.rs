@@ -5,7 +5,7 @@ use crate::process::Error;
 use quorate_consensus::StartError;
 use quorate_proto::v1;
 use quorate_proto::v1::cluster_service_client::ClusterServiceClient;
-use quorate_state::NodeId;
+use quorate_state::{FeatureLevel, NodeId};
 use quorate_storage::identity::Identity;
 use std::time::Duration;
 use tonic::transport::Endpoint;
@@ -37,6 +37,7 @@ fn request(
         client_addr: client_addr.to_owned(),
         token: join.token.clone().unwrap_or_default(),
         learner: join.learner,
+        feature_level: FeatureLevel::NEWEST.0.into(),
     }
 }
 

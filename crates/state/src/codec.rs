@@ -1,9 +1,11 @@
 //! The only place that knows how values and log entries are laid out in bytes.
 //!
 //! Every encoding begins with a header of two bytes, `{format, feature_level}`; the body is
-//! bincode 2 (standard configuration: little endian, variable-length integers, positional).
+//! bincode 2 (standard configuration: little endian, variable-length integers, positional). The
+//! level is the one that a reader has to know for this very value, so replicas write the same bytes,
+//! and an older build can say of a value that it is too new.
 
-use crate::Batch;
+use crate::{Batch, Envelope, FeatureLevel};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io;
@@ -11,14 +13,10 @@ use xxhash_rust::xxh3::Xxh3;
 
 /// The layout of everything this crate writes.
 pub const FORMAT: u8 = 1;
-/// The feature level of what is written, in the log and in the tables: the cluster's, not the
-/// build's, so that during a rolling upgrade a newer build writes what an older one reads, and
-/// replicas stay equal byte for byte. Once the level of the cluster is replicated it takes this
-/// constant's place.
-pub const WRITTEN_LEVEL: u8 = 1;
-/// The newest feature level this build understands. Unit tests play a newer build, so that whatever
-/// writes this level by mistake differs from the frozen bytes.
-pub const FEATURE_LEVEL: u8 = if cfg!(test) { WRITTEN_LEVEL + 1 } else { 1 };
+/// The newest feature level this build understands. What each level brought, and how one is added,
+/// stands in docs/versions.md. Unit tests play a newer build, so that whatever writes this level by
+/// mistake differs from the frozen bytes.
+pub const FEATURE_LEVEL: u8 = if cfg!(test) { 2 } else { 1 };
 /// The longest byte string, in bytes, a decode takes on the word of a length prefix.
 const DECODE_MAX: usize = 16 << 20;
 
@@ -43,7 +41,7 @@ pub enum CodecError {
     Body(String),
 }
 
-/// Encodes any value of this crate's formats.
+/// Encodes any value of this crate's formats that every build can read.
 ///
 /// # Panics
 /// Never: the types of this crate always encode.
@@ -55,8 +53,17 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// As [`encode`], with room for a body of about `body_bytes`, so that a large value is copied
 /// once and not once per doubling.
 pub(crate) fn encode_with_capacity<T: Serialize>(value: &T, body_bytes: usize) -> Vec<u8> {
+    encode_for(FeatureLevel::FIRST, value, body_bytes)
+}
+
+/// Encodes what only readers understand that know a level.
+pub(crate) fn encode_for<T: Serialize>(
+    level: FeatureLevel,
+    value: &T,
+    body_bytes: usize,
+) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(2 + body_bytes);
-    bytes.extend([FORMAT, WRITTEN_LEVEL]);
+    bytes.extend([FORMAT, level.0]);
     bincode::serde::encode_into_std_write(value, &mut bytes, bincode::config::standard())
         .expect("the crate's own types always encode, and a Vec takes any number of bytes");
     bytes
@@ -126,10 +133,16 @@ fn fully_read(body: &[u8], read: usize) -> Result<(), CodecError> {
     Err(CodecError::Body(format!("{} bytes follow it", body.len() - read)))
 }
 
-/// Encodes the payload of a log entry.
+/// Encodes the payload of a log entry, for readers that know all of its commands.
 #[must_use]
 pub fn encode_batch(batch: &Batch) -> Bytes {
-    Bytes::from(encode(batch))
+    Bytes::from(encode_for(batch.level(), batch, 62))
+}
+
+/// Encodes a command for another node, which has to know it.
+#[must_use]
+pub fn encode_envelope(envelope: &Envelope) -> Bytes {
+    Bytes::from(encode_for(envelope.level(), envelope, 62))
 }
 
 /// Decodes the payload of a log entry.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 mod bus;
 mod cache;
+mod level;
 mod lock;
 mod member;
 mod queue;
@@ -186,6 +187,8 @@ pub enum Command {
     MemberChange(MemberChange),
     /// Says that what was planned for a member is done.
     MemberSettle(MemberSettle),
+    /// Raises the feature level of the cluster.
+    FeatureLevelRaise(FeatureLevelRaise),
 }
 
 /// What a write expects of the key.

@@ -85,6 +85,19 @@ id! {
     Sequence(u64)
 }
 
+id! {
+    /// What there is to know: of commands and rows for one build, and for the whole cluster, whose
+    /// level is the highest that all of its members know. See [`crate::FeatureLevel::NEWEST`].
+    FeatureLevel(u8)
+}
+
+impl FeatureLevel {
+    /// What every build knows.
+    pub const FIRST: Self = Self(1);
+    /// The newest that this build knows.
+    pub const NEWEST: Self = Self(crate::codec::FEATURE_LEVEL);
+}
+
 /// When a change happened: `base + (log index << 12 | position of the command in its entry)`.
 ///
 /// Grows strictly with every command of a group, and stays below 2^53, so that it is exact in

@@ -34,6 +34,7 @@
 //! 16. The rows of CACHE_TAGGED are exactly the tags of the rows of CACHE; each tag has a row that
 //!     counts them. Tags without entries were invalidated.
 //! 17. An entry that is older than an invalidation of one of its tags lies ahead of that tag's sweep.
+//! 18. A feature level that has a row is above the first.
 //!
 //! What the machine keeps in memory equals what the tables say: [`crate::Machine::check`].
 
@@ -45,8 +46,8 @@ use crate::rows::{
     TicketState,
 };
 use crate::{
-    Fatal, FencingToken, GroupId, HistoryPosition, Read, Revision, Sequence, SessionId, Share,
-    history,
+    Fatal, FeatureLevel, FencingToken, GroupId, HistoryPosition, Read, Revision, Sequence,
+    SessionId, Share, history,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -194,6 +195,13 @@ impl Seen {
                 self.deadlines_due.insert(deadline);
             }
             Key::HistoryMeta => {}
+            Key::FeatureLevel => {
+                let level: FeatureLevel = rows::decode("feature level row", value)?;
+                // It is written when it is raised.
+                if level <= FeatureLevel::FIRST {
+                    return broken(format!("the cluster was raised to feature level {level}"));
+                }
+            }
             Key::History(position) => {
                 self.history_bytes += history::counted_bytes(key, value);
                 self.event(position, HistoryRow::decode(value)?)?;

@@ -6,7 +6,7 @@
 //!
 //! | no. | table          | rest of the key                                | value                    |
 //! |-----|----------------|------------------------------------------------|--------------------------|
-//! | 1   | META           | `[item: u8]` (1 meta, 2 digest, 3 history, 4 queues, 5 cache) | `MetaRow`, `u64`, `HistoryMetaRow`, `QueuesMetaRow`, `CacheMetaRow` |
+//! | 1   | META           | `[item: u8]` (1 meta, 2 digest, 3 history, 4 queues, 5 cache, 6 feature level) | `MetaRow`, `u64`, `HistoryMetaRow`, `QueuesMetaRow`, `CacheMetaRow`, `FeatureLevel` |
 //! | 2   | KV             | `[len: u8][namespace][key]`                    | `KvRow`                  |
 //! | 3   | DEADLINE       | `[deadline_ms: u64 BE][kind: u8][id]`          | empty                    |
 //! | 4   | SESSION        | `[session: u64 BE]`                            | `SessionRow`             |
@@ -48,7 +48,7 @@ use crate::{
 mod member;
 mod parse;
 
-pub(crate) use member::{invitation, member, member_addr};
+pub(crate) use member::{feature_level, invitation, member, member_addr};
 pub(crate) use parse::{parse, parse_id};
 
 /// Bytes before the rest of a key: group and table.
@@ -91,6 +91,7 @@ const META_DIGEST: u8 = 2;
 const META_HISTORY: u8 = 3;
 const META_QUEUES: u8 = 4;
 const META_CACHE: u8 = 5;
+const META_FEATURE_LEVEL: u8 = 6;
 
 /// What a deadline ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -215,6 +216,7 @@ pub(crate) enum Key<'a> {
     },
     Member(NodeId),
     Invitation(&'a [u8]),
+    FeatureLevel,
 }
 
 fn start(group: GroupId, table: u8, rest_bytes: usize) -> Vec<u8> {

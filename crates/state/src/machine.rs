@@ -11,9 +11,9 @@ use crate::rows::{self, CacheMetaRow, MetaRow};
 use crate::scope::{Failure, Scope, within};
 use crate::session::Sessions;
 use crate::{
-    AssignedJob, Attachment, Batch, BuildLease, Command, ConsumerId, Envelope, FencingToken,
-    GroupId, JobId, JobLease, KeySelector, LogIndex, Outcome, Publication, Read, Revision,
-    SessionId, TableError, TicketId, Txn, cache, expiry, kv, member, schedule, session,
+    AssignedJob, Attachment, Batch, BuildLease, Command, ConsumerId, Envelope, FeatureLevel,
+    FencingToken, GroupId, JobId, JobLease, KeySelector, LogIndex, Outcome, Publication, Read,
+    Revision, SessionId, TableError, TicketId, Txn, cache, expiry, kv, member, schedule, session,
     transaction,
 };
 use bytes::Bytes;
@@ -35,6 +35,16 @@ pub enum Fatal {
     /// Something that holds by construction was found not to.
     #[error("broken invariant: {0}")]
     Invariant(String),
+    /// The cluster is further than this build. All of its members knew the level when it was raised.
+    #[error(
+        "the cluster is at feature level {level}, and this build knows up to {newest}: upgrade this node"
+    )]
+    FeatureLevel {
+        /// The cluster's.
+        level: FeatureLevel,
+        /// The newest that this build knows.
+        newest: FeatureLevel,
+    },
 }
 
 /// What an entry came to.
@@ -237,6 +247,25 @@ pub(crate) struct Memory {
     /// The counters of the cache as the last entry left them.
     pub(crate) cache: CacheMetaRow,
     pub(crate) earliest: Earliest,
+    pub(crate) levels: Levels,
+}
+
+/// Feature levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Levels {
+    /// The cluster's, as the last command left it.
+    pub(crate) cluster: FeatureLevel,
+    /// The newest that this replica knows: only it may differ between replicas, and decides nothing
+    /// but whether the replica stops.
+    pub(crate) newest: FeatureLevel,
+}
+
+impl Levels {
+    /// What the cluster is at is to be known here.
+    pub(crate) fn check(self, level: FeatureLevel) -> Result<(), Fatal> {
+        let newest = self.newest;
+        if level <= newest { Ok(()) } else { Err(Fatal::FeatureLevel { level, newest }) }
+    }
 }
 
 /// No deadline is earlier; none when there are no deadlines. It may lie too early, never too late:
@@ -255,7 +284,23 @@ impl Machine {
     /// # Errors
     /// When the tables fail or hold rows this build can't read.
     pub fn open(group: GroupId, tables: &dyn Read) -> Result<Self, Fatal> {
+        Self::open_knowing(group, tables, FeatureLevel::NEWEST)
+    }
+
+    /// As [`Machine::open`], as a build would that knows only the levels up to `newest`.
+    ///
+    /// # Errors
+    /// As [`Machine::open`]; [`Fatal::FeatureLevel`] when the cluster is above that.
+    pub fn open_knowing(
+        group: GroupId,
+        tables: &dyn Read,
+        newest: FeatureLevel,
+    ) -> Result<Self, Fatal> {
+        let levels = Levels { cluster: rows::feature_level(tables, group)?, newest };
+        // Before all else: the other rows may be such that they can't be read here.
+        levels.check(levels.cluster)?;
         let memory = Memory {
+            levels,
             meta: rows::meta(tables, group)?,
             history: History::open(tables, group)?,
             sessions: Sessions::derive(tables, group)?,
@@ -268,6 +313,12 @@ impl Machine {
             },
         };
         Ok(Self { group, memory, digest: rows::digest(tables, group)? })
+    }
+
+    /// The feature level of the cluster, as the last entry left it.
+    #[must_use]
+    pub fn feature_level(&self) -> FeatureLevel {
+        self.memory.levels.cluster
     }
 
     /// Applies the entry at `index`: first the clocks move, then what is due is swept (up to
@@ -329,7 +380,7 @@ impl Machine {
     /// # Errors
     /// [`Fatal::Invariant`] when they disagree.
     pub fn check(&self, tables: &dyn Read) -> Result<(), Fatal> {
-        let derived = Self::open(self.group, tables)?;
+        let derived = Self::open_knowing(self.group, tables, self.memory.levels.newest)?;
         let (kept, there) = (&self.memory, &derived.memory);
         let agree = kept.meta == there.meta
             && kept.history.row == there.history.row
@@ -338,6 +389,7 @@ impl Machine {
             && kept.locks == there.locks
             && kept.queues == there.queues
             && kept.cache == there.cache
+            && kept.levels == there.levels
             && is_bound(kept.earliest.lease_ms, there.earliest.lease_ms)
             && is_bound(kept.earliest.wall_ms, there.earliest.wall_ms);
         if agree {
@@ -458,5 +510,6 @@ fn execute(scope: &mut Scope<'_>, envelope: &Envelope) -> Result<Outcome, Failur
         Command::MemberJoin(join) => member::join::apply(scope, join),
         Command::MemberChange(change) => member::change::apply(scope, *change),
         Command::MemberSettle(settle) => member::settle::apply(scope, *settle),
+        Command::FeatureLevelRaise(raise) => member::raise::apply(scope, *raise),
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod expire;
 pub(crate) mod invite;
 pub(crate) mod join;
 pub(crate) mod publish;
+pub(crate) mod raise;
 pub(crate) mod settle;
 
 use crate::limits::{MEMBER_PLANS_MAX, MEMBERS_EVER_MAX, TOKEN_HASH_BYTES};

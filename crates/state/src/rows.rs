@@ -3,8 +3,8 @@
 use crate::codec::{self, CodecError};
 use crate::keys;
 use crate::{
-    Attachment, DeleteCause, Fatal, FencingToken, GroupId, HistoryPosition, Outcome, Read,
-    Revision, Sequence, SessionId, Share, Stamp,
+    Attachment, DeleteCause, Fatal, FeatureLevel, FencingToken, GroupId, HistoryPosition, Outcome,
+    Read, Revision, Sequence, SessionId, Share, Stamp,
 };
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 
@@ -244,6 +244,12 @@ pub(crate) fn digest(tables: &dyn Read, group: GroupId) -> Result<u64, Fatal> {
 
 pub(crate) fn digest_row(bytes: &[u8]) -> Result<u64, Fatal> {
     decode("digest row", bytes)
+}
+
+/// The feature level of the cluster; [`FeatureLevel::FIRST`] until it is raised for the first time.
+pub(crate) fn feature_level(tables: &dyn Read, group: GroupId) -> Result<FeatureLevel, Fatal> {
+    let found = find(tables, "feature level row", &keys::feature_level(group))?;
+    Ok(found.unwrap_or(FeatureLevel::FIRST))
 }
 
 fn undecodable(what: &str, error: CodecError) -> Fatal {

@@ -8,13 +8,13 @@ use crate::limits::{
     REDRIVE_STEPS_MAX, SCAN_STEPS_MAX,
 };
 use crate::lock::Locks;
-use crate::machine::{Earliest, Memory};
+use crate::machine::{Earliest, Levels, Memory};
 use crate::queue::Queues;
 use crate::rows::{CacheMetaRow, MetaRow, QueuesMetaRow};
 use crate::session::{Pending, Sessions};
 use crate::{
-    ConsumerId, Event, Fatal, GroupId, LogIndex, QueueId, Rejection, Revision, Stamp, TableError,
-    Txn, codec, keys, queue,
+    ConsumerId, Event, Fatal, FeatureLevel, GroupId, LogIndex, QueueId, Rejection, Revision, Stamp,
+    TableError, Txn, codec, keys, queue,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,6 +75,8 @@ pub(crate) struct Scope<'a> {
     /// session costs one small row per entry, not one per command.
     pub(crate) pending: BTreeMap<crate::SessionId, Pending>,
     pub(crate) earliest: &'a mut Earliest,
+    /// Changed, together with its row, by `member::raise` alone.
+    pub(crate) levels: &'a mut Levels,
     pub(crate) events: Vec<Event>,
     pub(crate) allowance: Allowance,
 }
@@ -111,7 +113,7 @@ impl<'a> Scope<'a> {
         txn: &'a mut dyn Txn,
         memory: &'a mut Memory,
     ) -> Self {
-        let Memory { meta, history, sessions, locks, queues, cache, earliest } = memory;
+        let Memory { meta, history, sessions, locks, queues, cache, earliest, levels } = memory;
         Self {
             group,
             index,
@@ -130,6 +132,7 @@ impl<'a> Scope<'a> {
             key_owners: Vec::new(),
             pending: BTreeMap::new(),
             earliest,
+            levels,
             events: Vec::new(),
             allowance: Allowance {
                 session_rows: EXPIRE_PER_ENTRY_MAX,
@@ -192,6 +195,8 @@ impl<'a> Scope<'a> {
             sessions: _,
             key_owners,
             pending: _,
+            // No part of a transaction raises it.
+            levels: _,
             // By what their maps note of each key that is changed.
             locks,
             // Empty before, so emptied.
@@ -242,6 +247,12 @@ impl<'a> Scope<'a> {
     /// The lease clock of this entry.
     pub(crate) fn lease_ms(&self) -> u64 {
         self.meta.stamp.lease_ms
+    }
+
+    /// The feature level of the cluster. What an operation does differently from an earlier build it
+    /// does only from the level on that came with it: replicas of both builds apply the same entries.
+    pub(crate) fn level(&self) -> FeatureLevel {
+        self.levels.cluster
     }
 
     /// Trims the history and writes what was collected, then the digest over everything written.

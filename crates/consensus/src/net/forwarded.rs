@@ -15,7 +15,8 @@ use prost::Message as _;
 use quorate_proto::peer::{
     self as pb, forward_request::Request as Forwarded, forward_response::Result as Answered,
 };
-use quorate_state::{FencingToken, HeldLock, NodeId, SessionId, codec};
+use quorate_state::codec::{self, CodecError};
+use quorate_state::{FencingToken, HeldLock, NodeId, SessionId};
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -87,6 +88,17 @@ impl ForwardedStream {
                         let origin = self.origin(request.connection);
                         submissions.push((origin, Submission { tag: id, envelope, deadline }));
                     }
+                    Err(error @ CodecError::FeatureLevel(_)) => malformed.push(response(
+                        id,
+                        Err(Failure::not_applied(
+                            Reason::FeatureLevel,
+                            format!(
+                                "the leader, node {}, runs {}, which does not know it ({error})",
+                                self.replica.node_id(),
+                                env!("CARGO_PKG_VERSION")
+                            ),
+                        )),
+                    )),
                     Err(error) => malformed.push(response(
                         id,
                         Err(Failure::not_applied(

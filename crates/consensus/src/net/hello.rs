@@ -1,7 +1,8 @@
 //! The handshake: every call names its caller and the node it means, and a node answers only calls
 //! that mean it, from members it knows.
 
-use crate::wire::{uuid_in, uuid_out};
+use crate::levels::Levels;
+use crate::wire::{feature_level_in, uuid_in, uuid_out};
 use prost::Message as _;
 use quorate_proto::{metadata, peer as pb};
 use quorate_state::{GroupId, Membership, NodeId};
@@ -25,6 +26,8 @@ pub(crate) struct Me {
     initial: Vec<NodeId>,
     /// When a leader was heard last, or the node started.
     heard_at: Mutex<Instant>,
+    /// What this node and the cluster know.
+    levels: Arc<Levels>,
 }
 
 impl Me {
@@ -34,6 +37,7 @@ impl Me {
         group: GroupId,
         cluster_id: Option<String>,
         initial: Vec<NodeId>,
+        levels: Arc<Levels>,
     ) -> Self {
         let me = Self {
             node,
@@ -43,6 +47,7 @@ impl Me {
             membership: RwLock::default(),
             initial,
             heard_at: Mutex::new(Instant::now()),
+            levels,
         };
         if let Some(id) = cluster_id {
             me.join(&id);
@@ -90,6 +95,7 @@ impl Me {
             to_node: to.0,
             group_id: self.group.0,
             to_uuid: uuid_out(to_uuid),
+            feature_level: self.levels.newest().0.into(),
         };
         MetadataValue::from_bytes(&hello.encode_to_vec())
     }
@@ -142,6 +148,10 @@ impl Me {
         if hello.cluster_id.is_empty() {
             return refuse(format!("node {from} belongs to no cluster yet"));
         }
+        let knows = feature_level_in(hello.feature_level);
+        if let Err(why) = self.levels.check_node(from, knows) {
+            return refuse(why);
+        }
         let members = self.membership();
         match self.cluster_id() {
             Some(_) => {}
@@ -170,7 +180,7 @@ pub(crate) fn put<T>(request: &mut Request<T>, hello: MetadataValue<tonic::metad
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_state::Member;
+    use quorate_state::{FeatureLevel, Member};
 
     fn call(from: &Me, to: NodeId, to_uuid: u128) -> Request<()> {
         let mut request = Request::new(());
@@ -181,7 +191,8 @@ mod tests {
     fn me(node: u64, cluster: Option<&str>) -> Me {
         let initial = vec![NodeId(1), NodeId(2)];
         let uuid = u128::from(node) * 100;
-        Me::new(NodeId(node), uuid, GroupId(0), cluster.map(str::to_owned), initial)
+        let levels = Arc::new(Levels::new(FeatureLevel(2), FeatureLevel(1)));
+        Me::new(NodeId(node), uuid, GroupId(0), cluster.map(str::to_owned), initial, levels)
     }
 
     fn refused(me: &Me, request: &Request<()>) -> String {
@@ -222,5 +233,25 @@ mod tests {
         assert!(
             refused(&fresh, &call(&me(1, Some("d")), NodeId(2), 200)).contains("wrong cluster")
         );
+    }
+
+    #[test]
+    fn a_node_that_does_not_know_the_level_of_the_cluster_is_refused() {
+        let (one, two) = (me(1, Some("c")), me(2, Some("c")));
+        two.levels.applied(FeatureLevel(2));
+        two.check(&call(&one, NodeId(2), 200)).unwrap();
+        two.levels.applied(FeatureLevel(3));
+        let why = refused(&two, &call(&one, NodeId(2), 200));
+        assert!(why.contains("up to 2, and the cluster is at 3: upgrade node 1"), "{why}");
+        // Where both don't belong to one cluster, that is what is said.
+        let why = refused(&two, &call(&me(1, Some("d")), NodeId(2), 200));
+        assert!(why.contains("wrong cluster"), "{why}");
+    }
+
+    #[test]
+    fn a_version_that_says_no_level_knows_the_first() {
+        assert_eq!(feature_level_in(0), FeatureLevel::FIRST);
+        assert_eq!(feature_level_in(7), FeatureLevel(7));
+        assert_eq!(feature_level_in(u32::MAX), FeatureLevel(u8::MAX));
     }
 }

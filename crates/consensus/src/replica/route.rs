@@ -10,7 +10,7 @@ use crate::proposer::{Committed, Leadership};
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver as _;
 use quorate_proto::peer::{forward_request::Request as Forwarded, forward_response};
-use quorate_state::{Envelope, LogIndex, Member, NodeId, codec};
+use quorate_state::{Command, Envelope, LogIndex, Member, NodeId, codec};
 use quorate_storage::state::View;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -25,6 +25,16 @@ impl Replica {
     ) -> Result<Committed, Failure> {
         self.leading_here(deadline).await?;
         self.0.proposer.propose(origin, envelope, deadline).await
+    }
+
+    /// As [`Replica::propose_here`], of a command of the leader's own.
+    pub(crate) async fn propose_own_here(
+        &self,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Committed, Failure> {
+        self.leading_here(deadline).await?;
+        self.0.proposer.propose_own(command, deadline).await
     }
 
     /// One round of ReadIndex on this node, which must lead.

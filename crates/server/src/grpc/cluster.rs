@@ -34,6 +34,7 @@ impl ClusterService for Service {
             nodes: nodes.into_iter().map(|(id, said)| wire::cluster::node(id, said)).collect(),
             answered_by: own.node.0,
             limits: wire::cluster::limits(&self.0.limits),
+            feature_level: replica.feature_level().0.into(),
         }))
     }
 

@@ -7,8 +7,8 @@ use quorate_consensus::{Failure, Reason, runtime};
 use quorate_proto::v1;
 use quorate_state::query::{self, Planned};
 use quorate_state::{
-    Caller, Command, Envelope, MemberAim, MemberChange, MemberIdentity, MemberInvite, MemberJoin,
-    Membership, NodeId, Outcome, Rejection,
+    Caller, Command, Envelope, FeatureLevel, MemberAim, MemberChange, MemberIdentity, MemberInvite,
+    MemberJoin, Membership, NodeId, Outcome, Rejection,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -113,6 +113,21 @@ pub(super) async fn invite(
     Ok(v1::InviteResponse { token })
 }
 
+/// Refuses a node that is too old for the cluster. Should the level be raised before the node has its
+/// id, the node notices when it comes to that entry, and stops.
+fn check_level(knows: u32, cluster: FeatureLevel) -> Result<(), Refused> {
+    // One that says nothing is of a version from before there were any others.
+    let knows = knows.max(FeatureLevel::FIRST.0.into());
+    if knows >= cluster.0.into() {
+        return Ok(());
+    }
+    Err(conflict(format!(
+        "the cluster is at feature level {cluster}, and the node knows up to {knows}: install version \
+         {} there, or later",
+        env!("CARGO_PKG_VERSION")
+    )))
+}
+
 /// Gives a node that wants to join its id.
 pub(super) async fn join(
     context: &Context,
@@ -120,7 +135,8 @@ pub(super) async fn join(
     deadline: Deadline,
 ) -> Result<v1::JoinResponse, Refused> {
     let replica = &context.replica;
-    let v1::JoinRequest { group_id, uuid, peer_addr, client_addr, token, learner } = request;
+    let v1::JoinRequest { group_id, uuid, peer_addr, client_addr, token, learner, feature_level } =
+        request;
     wire::group(group_id, replica.group())?;
     let uuid: [u8; 16] = uuid.as_ref().try_into().map_err(|_| {
         Refused::Rejected(Rejection::Invalid("the uuid of the directory has not 16 bytes".into()))
@@ -130,6 +146,7 @@ pub(super) async fn join(
         return Err(Refused::Rejected(Rejection::TokenUnknown));
     }
     let known = Known::now(context, deadline).await?;
+    check_level(feature_level, replica.feature_level())?;
     if let Some(other) = known.others_with(&peer_addr, uuid) {
         return Err(conflict(format!(
             "node {other} is reached at {peer_addr} already: choose another peer address, or remove \
@@ -191,4 +208,22 @@ pub(super) async fn change(
         }
     };
     plan(context, Command::MemberChange(MemberChange { member, aim }), deadline).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_joins_that_knows_the_level_of_the_cluster() {
+        check_level(0, FeatureLevel(1)).unwrap();
+        check_level(3, FeatureLevel(2)).unwrap();
+        for knows in [0, 1, 2] {
+            let refused = check_level(knows, FeatureLevel(3)).unwrap_err();
+            let status = tonic::Status::from(refused);
+            assert_eq!(status.code(), tonic::Code::FailedPrecondition);
+            let why = status.message();
+            assert!(why.contains("at feature level 3") && why.contains("install version"), "{why}");
+        }
+    }
 }

@@ -284,6 +284,7 @@ fn failed(failure: Failure) -> Row {
         | Reason::Fatal => Code::Unavailable,
         Reason::Overloaded | Reason::DiskFull => Code::ResourceExhausted,
         Reason::SessionExpired | Reason::LockLost => Code::NotFound,
+        Reason::FeatureLevel => Code::FailedPrecondition,
     };
     Row {
         code,
@@ -425,6 +426,7 @@ mod tests {
             (Reason::DiskFull, Code::ResourceExhausted),
             (Reason::SessionExpired, Code::NotFound),
             (Reason::LockLost, Code::NotFound),
+            (Reason::FeatureLevel, Code::FailedPrecondition),
         ] {
             for (unknown, outcome) in [(true, UNKNOWN), (false, NOT_APPLIED)] {
                 let failure = Failure { unknown, reason, message: "no quorum".into() };

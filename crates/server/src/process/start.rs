@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::join;
 use quorate_consensus::io::{Incoming, TcpDialer};
 use quorate_consensus::{Node, NodeOptions, SnapshotRule, StartError, SystemClock, Timing};
-use quorate_state::GroupId;
+use quorate_state::{FeatureLevel, GroupId};
 use quorate_storage::identity::{Directory, Opener};
 use quorate_storage::{Stores, Tuning};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -105,6 +105,7 @@ pub(super) async fn start_node(
         },
         wall: Arc::new(SystemClock),
         limits: config.limits.clone(),
+        feature_level_max: FeatureLevel::NEWEST,
         joined: Box::new(move |cluster_id| {
             directory.lock().unwrap_or_else(PoisonError::into_inner).set_cluster(cluster_id)
         }),

@@ -40,6 +40,7 @@ pub(crate) fn node(id: NodeId, heard: Result<Heard, String>) -> v1::NodeStatus {
                 disk_free_bytes: status.disk_free_bytes,
                 writes_refused: status.writes_refused,
                 elections_hour: status.elections_hour,
+                feature_level: status.feature_level.0.into(),
             }
         }
         Err(problem) => v1::NodeStatus { node_id: id.0, problem, ..Default::default() },
@@ -141,7 +142,7 @@ pub(crate) fn successor(node_id: u64, membership: &Membership) -> Result<Option<
 mod tests {
     use super::*;
     use quorate_consensus::{ClockOffset, SyncTimes};
-    use quorate_state::{LogIndex, Member};
+    use quorate_state::{FeatureLevel, LogIndex, Member};
     use std::collections::{BTreeMap, BTreeSet};
 
     fn heard(role: Role, leader: Option<NodeId>) -> Heard {
@@ -157,6 +158,7 @@ mod tests {
             purged: None,
             digest: 77,
             version: "0.1.0".into(),
+            feature_level: FeatureLevel(3),
             wall_ms: Some(1),
             syncs: Some(SyncTimes {
                 count: 600,
@@ -193,7 +195,7 @@ mod tests {
         assert!(shown.healthy && shown.problem.is_empty());
         // Index 0 is an entry; it must not look like none.
         assert_eq!((shown.applied, shown.snapshot), (Some(0), None));
-        assert_eq!(shown.role(), v1::Role::Follower);
+        assert_eq!((shown.role(), shown.feature_level), (v1::Role::Follower, 3));
         for unhealthy in [
             Ok(heard(Role::Candidate, None)),
             Ok(heard(Role::Shutdown, Some(NodeId(1)))),

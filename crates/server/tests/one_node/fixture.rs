@@ -11,7 +11,7 @@ use quorate_proto::v1;
 use quorate_proto::v1::kv_service_client::KvServiceClient;
 use quorate_server::{Server, ServerOptions};
 use quorate_state::limits::Limits;
-use quorate_state::{GroupId, NodeId};
+use quorate_state::{FeatureLevel, GroupId, NodeId};
 use quorate_storage::Stores;
 use quorate_storage::memory::{DiskModel, MemoryDisk};
 use std::collections::BTreeMap;
@@ -77,6 +77,7 @@ impl Fixture {
             snapshots: SnapshotRule::default(),
             wall: Arc::new(SystemClock),
             limits: Limits::default(),
+            feature_level_max: FeatureLevel::NEWEST,
             joined: Box::new(|_| Ok(())),
             left: Box::new(|| Ok(())),
         })

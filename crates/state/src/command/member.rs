@@ -1,6 +1,6 @@
 //! Commands about the members of the cluster: who may join, who is to vote, who is to leave.
 
-use crate::{MemberIdentity, NodeId};
+use crate::{FeatureLevel, MemberIdentity, NodeId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -73,4 +73,12 @@ pub struct MemberSettle {
     pub member: MemberIdentity,
     /// What was done. A plan that is another one by now stays.
     pub gone: bool,
+}
+
+/// Raises the feature level of the cluster, once all members know it; proposed by the leader alone. A
+/// level that is not above the cluster's changes nothing; one that a replica does not know stops it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureLevelRaise {
+    /// The level from here on.
+    pub level: FeatureLevel,
 }

@@ -1,6 +1,6 @@
-//! Keys about members of the cluster.
+//! Keys about the cluster and its members.
 
-use super::{start, table};
+use super::{META_FEATURE_LEVEL, start, table};
 use crate::{GroupId, NodeId};
 
 pub(crate) fn member_addr(group: GroupId, node: NodeId) -> Vec<u8> {
@@ -18,5 +18,11 @@ pub(crate) fn member(group: GroupId, node: NodeId) -> Vec<u8> {
 pub(crate) fn invitation(group: GroupId, token_hash: &[u8]) -> Vec<u8> {
     let mut key = start(group, table::INVITATION, token_hash.len());
     key.extend(token_hash);
+    key
+}
+
+pub(crate) fn feature_level(group: GroupId) -> Vec<u8> {
+    let mut key = start(group, table::META, 1);
+    key.push(META_FEATURE_LEVEL);
     key
 }

@@ -1,7 +1,8 @@
 //! Keys taken apart.
 
 use super::{
-    Clock, DeadlineKind, Key, META_CACHE, META_DIGEST, META_HISTORY, META_QUEUES, META_ROW, table,
+    Clock, DeadlineKind, Key, META_CACHE, META_DIGEST, META_FEATURE_LEVEL, META_HISTORY,
+    META_QUEUES, META_ROW, table,
 };
 use crate::limits::TOKEN_HASH_BYTES;
 use crate::{
@@ -20,6 +21,7 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
             [META_HISTORY] => Key::HistoryMeta,
             [META_QUEUES] => Key::QueuesMeta,
             [META_CACHE] => Key::CacheMeta,
+            [META_FEATURE_LEVEL] => Key::FeatureLevel,
             _ => return None,
         },
         table::KV => {

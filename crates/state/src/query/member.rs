@@ -2,7 +2,7 @@
 
 use crate::machine::Fatal;
 use crate::rows::{self, MemberAddrRow, MemberPlanRow, MemberRow};
-use crate::{GroupId, Member, MemberIdentity, NodeId, Read, keys, member};
+use crate::{FeatureLevel, GroupId, Member, MemberIdentity, NodeId, Read, keys, member};
 
 /// What is planned for a member, or for a node that is to become one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,4 +76,12 @@ pub fn has_left(tables: &dyn Read, group: GroupId, member: MemberIdentity) -> Re
     let row: Option<MemberRow> =
         rows::find(tables, "member row", &keys::member(group, member.node))?;
     Ok(row.is_some_and(|row| row.uuid == member.uuid && row.plan == MemberPlanRow::Gone))
+}
+
+/// The feature level of the cluster.
+///
+/// # Errors
+/// When the tables fail.
+pub fn feature_level(tables: &dyn Read, group: GroupId) -> Result<FeatureLevel, Fatal> {
+    rows::feature_level(tables, group)
 }

@@ -23,7 +23,7 @@
 //! | `lock-info l`, `locks "a*" items=..`, `ticket r3.0`, `lock-leases` | queries of locks |
 //! | `queue-info q`, `queues "a*" items=..`, `job q 7`, `jobs q items=.. after=.. show=ready`, `peek q`, `pull-info 9` | queries of queues |
 //! | `cache-get k`, `cache-build-info k`, `cache-usage`, `cache-candidates after=k max=..` | queries of the cache |
-//! | `get k`, `clocks`, `revision`, `next-deadline`, `sessions`, `member 1` | queries |
+//! | `get k`, `clocks`, `revision`, `next-deadline`, `sessions`, `member 1`, `level` | queries |
 //! | `dump` | all rows; `events`: all events so far |
 //!
 //! `a@1025` stands for 1025 times the letter `a`. Revisions print as `r<entry>.<position>`. After
@@ -39,8 +39,9 @@ use super::{GROUP, Tables, read};
 use crate::limits::ENTRY_COMMANDS_MAX;
 use crate::rows::{CacheMetaRow, MetaRow, QueuesMetaRow};
 use crate::{
-    Applied, Batch, Caller, Command, Envelope, Event, Expect, KvSet, LogIndex, Machine, Outcome,
-    Read, SessionId, Stamp, TableError, Txn, codec, invariants, keys, query, rows,
+    Applied, Batch, Caller, Command, Envelope, Event, Expect, FeatureLevel, KvSet, LogIndex,
+    Machine, Outcome, Read, SessionId, Stamp, TableError, Txn, codec, invariants, keys, query,
+    rows,
 };
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -53,6 +54,8 @@ const CHANGES_SHOWN_MAX: usize = 20;
 
 /// Commands in an entry of `set-many`.
 const MANY_PER_ENTRY: usize = 500;
+/// The newest feature level that the machines of scripts know, whatever the build does.
+const KNOWN: FeatureLevel = FeatureLevel(3);
 
 type Text = Result<String, Box<dyn Error>>;
 
@@ -183,7 +186,8 @@ impl<T: Tables> goldenscript::Runner for Runner<T> {
 
 impl<T: Tables> Runner<T> {
     fn new(tables: T, reopens: bool) -> Self {
-        let machine = read(&tables, |view| Machine::open(GROUP, view)).expect("new tables open");
+        let machine = read(&tables, |view| Machine::open_knowing(GROUP, view, KNOWN))
+            .expect("new tables open");
         Self {
             tables,
             machine,
@@ -243,7 +247,7 @@ impl<T: Tables> Runner<T> {
         let applied = result.expect("a transaction runs what it is given")?;
         if self.reopens {
             self.tables.reopen();
-            self.machine = read(&self.tables, |view| Machine::open(GROUP, view))?;
+            self.machine = read(&self.tables, |view| Machine::open_knowing(GROUP, view, KNOWN))?;
         }
         self.check()?;
         Ok((applied, changes))
@@ -325,7 +329,7 @@ impl<T: Tables> Runner<T> {
             txn.put(&keys::cache_meta(GROUP), &codec::encode(cache));
             true
         });
-        self.machine = read(&self.tables, |view| Machine::open(GROUP, view))?;
+        self.machine = read(&self.tables, |view| Machine::open_knowing(GROUP, view, KNOWN))?;
         self.pretends = true;
         Ok(String::new())
     }

@@ -1,7 +1,7 @@
 //! Decoding takes any bytes and answers, one way or the other.
 
 use super::{property, samples};
-use crate::codec::{self, CodecError, FEATURE_LEVEL, FORMAT, WRITTEN_LEVEL};
+use crate::codec::{self, CodecError, FEATURE_LEVEL, FORMAT};
 use crate::limits::ENTRY_COMMANDS_MAX;
 use crate::query::{KvList, KvShow};
 use crate::rows::{
@@ -9,8 +9,8 @@ use crate::rows::{
     MemberAddrRow, MetaRow, SessionRow,
 };
 use crate::{
-    Batch, Caller, Command, EntryBody, Envelope, KeySelector, Machine, MemoryTables, NodeId,
-    Outcome, Rejection, Txn, invariants, query, testing::GROUP,
+    Batch, Caller, Command, EntryBody, Envelope, FeatureLevel, KeySelector, Machine, MemoryTables,
+    NodeId, Outcome, Rejection, Txn, invariants, query, testing::GROUP,
 };
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -129,16 +129,20 @@ fn headers_tell_what_is_wrong() {
 /// A newer build in an older cluster: it reads more than it writes.
 #[test]
 fn what_is_understood_is_not_what_is_written() {
-    const { assert!(WRITTEN_LEVEL < FEATURE_LEVEL) };
+    const { assert!(FeatureLevel::FIRST.0 < FEATURE_LEVEL) };
     let command = codec::encode(&Command::Tick);
+    let envelope = codec::encode_envelope(&ticks(1).commands[0]);
     let batch = codec::encode_batch(&ticks(1));
     let (_, _, row) = samples::rows().swap_remove(0);
-    for encoding in [&command, &batch[..], &row] {
-        assert_eq!(encoding[..2], [FORMAT, WRITTEN_LEVEL]);
+    for encoding in [&command, &envelope[..], &batch[..], &row] {
+        assert_eq!(encoding[..2], [FORMAT, FeatureLevel::FIRST.0]);
     }
-    let mut newest = command;
-    newest[1] = FEATURE_LEVEL;
+    let newest = codec::encode_for(FeatureLevel::NEWEST, &Command::Tick, 0);
+    assert_eq!(newest[..2], [FORMAT, FEATURE_LEVEL]);
     assert_eq!(codec::decode::<Command>(&newest), Ok(Command::Tick));
+    let newer = codec::encode_for(FeatureLevel(FEATURE_LEVEL + 1), &Command::Tick, 0);
+    let error = codec::decode::<Command>(&newer).unwrap_err().to_string();
+    assert!(error.contains("upgrade this node"), "{error}");
 }
 
 fn ticks(count: usize) -> Batch {

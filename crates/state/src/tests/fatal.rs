@@ -3,8 +3,9 @@
 use crate::limits::ENTRY_COMMANDS_MAX;
 use crate::testing::GROUP;
 use crate::{
-    Batch, Caller, Command, Envelope, Fatal, KvIncrement, LogIndex, Machine, MemoryTables, Outcome,
-    Read, Sequence, SessionId, SessionOpen, TableError, Txn, keys,
+    Batch, Caller, Command, Envelope, Fatal, FeatureLevel, FeatureLevelRaise, KvIncrement,
+    LogIndex, Machine, MemoryTables, Outcome, Read, Sequence, SessionId, SessionOpen, TableError,
+    Txn, keys,
 };
 use std::ops::ControlFlow;
 
@@ -105,6 +106,29 @@ fn an_answer_that_is_missing() {
     tables.delete(&keys::session_answer(GROUP, id, LogIndex(2)));
     let error = machine.apply(&mut tables, LogIndex(3), &numbered).unwrap_err();
     assert!(matches!(error, Fatal::Invariant(_)), "{error}");
+}
+
+/// The leader has asked all members before, so this one is of an older build than it was then.
+#[test]
+fn a_cluster_that_is_further_than_this_build() {
+    let raise = |level| {
+        batch(vec![Command::FeatureLevelRaise(FeatureLevelRaise { level: FeatureLevel(level) })])
+    };
+    let mut tables = MemoryTables::default();
+    let mut machine = Machine::open_knowing(GROUP, &tables, FeatureLevel(5)).unwrap();
+    let error = machine.apply(&mut tables, LogIndex(1), &raise(6)).unwrap_err();
+    let mut machine = Machine::open_knowing(GROUP, &tables, FeatureLevel(5)).unwrap();
+    let too_new = Fatal::FeatureLevel { level: FeatureLevel(6), newest: FeatureLevel(5) };
+    assert_eq!(error.to_string(), too_new.to_string());
+    machine.apply(&mut tables, LogIndex(1), &raise(5)).unwrap();
+    assert_eq!(machine.feature_level(), FeatureLevel(5));
+    Machine::open_knowing(GROUP, &tables, FeatureLevel(5)).unwrap();
+    // Before all else: that build could not read the other rows either.
+    tables.put(&keys::meta(GROUP), b"of a newer build");
+    let error = Machine::open_knowing(GROUP, &tables, FeatureLevel(4)).unwrap_err();
+    assert!(matches!(error, Fatal::FeatureLevel { .. }), "{error}");
+    assert!(error.to_string().contains("feature level 5"), "{error}");
+    assert!(error.to_string().contains("knows up to 4: upgrade this node"), "{error}");
 }
 
 struct Failing;

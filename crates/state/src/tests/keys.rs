@@ -39,6 +39,7 @@ enum Made {
     OldEra(u64),
     Schedule(String, String),
     CacheMeta,
+    FeatureLevel,
     Cache(String, Vec<u8>),
     CacheTag(String, String),
     CacheTagged(String, String, Vec<u8>),
@@ -98,6 +99,7 @@ impl Made {
             Self::OldEra(era) => keys::old_era(group, Era(*era)),
             Self::Schedule(namespace, name) => keys::schedule(group, namespace, name),
             Self::CacheMeta => keys::cache_meta(group),
+            Self::FeatureLevel => keys::feature_level(group),
             Self::Cache(namespace, key) => keys::cache(group, namespace, key),
             Self::CacheTag(namespace, tag) => keys::cache_tag(group, namespace, tag),
             Self::CacheTagged(namespace, tag, key) => {
@@ -180,6 +182,7 @@ impl Made {
                 Self::Schedule(namespace.to_owned(), name.to_owned())
             }
             Key::CacheMeta => Self::CacheMeta,
+            Key::FeatureLevel => Self::FeatureLevel,
             Key::Cache { namespace, key } => Self::Cache(namespace.to_owned(), key.to_vec()),
             Key::CacheTag { namespace, tag } => {
                 Self::CacheTag(namespace.to_owned(), tag.to_owned())
@@ -197,9 +200,8 @@ impl Made {
 
     fn table(&self) -> u8 {
         match self {
-            Self::Meta | Self::Digest | Self::HistoryMeta | Self::QueuesMeta | Self::CacheMeta => {
-                keys::table::META
-            }
+            Self::Meta | Self::Digest | Self::HistoryMeta | Self::QueuesMeta => keys::table::META,
+            Self::CacheMeta | Self::FeatureLevel => keys::table::META,
             Self::Kv(..) => keys::table::KV,
             Self::KvDeadline(..) | Self::IdempotencyDeadline(..) | Self::TicketDeadline(..) => {
                 keys::table::DEADLINE
@@ -274,6 +276,7 @@ fn made() -> impl Strategy<Value = Made> {
         number().prop_map(Made::JobBody),
         number().prop_map(Made::JobNote),
         Just(Made::CacheMeta),
+        Just(Made::FeatureLevel),
         ("[ab]{0,3}", "[ab\u{e9}]{0,3}", name()).prop_map(|(n, t, k)| Made::CacheTagged(n, t, k)),
         has_queue_deadline(),
         (any::<bool>(), number(), has_queue_deadline())

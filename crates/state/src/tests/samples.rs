@@ -193,6 +193,7 @@ fn name_of_command(command: &Command) -> &'static str {
         Command::MemberJoin(_) => "member_join",
         Command::MemberChange(_) => "member_change",
         Command::MemberSettle(_) => "member_settle",
+        Command::FeatureLevelRaise(_) => "feature_level_raise",
     }
 }
 

@@ -96,6 +96,7 @@ fn status_json(status: &Status) -> Value {
             // 64 random bits, which JSON numbers can't hold.
             "digest": format!("{:016x}", node.digest),
             "version": node.version,
+            "feature_level": node.feature_level,
             "problem": node.problem,
             "clock_offset_ms": node.clock.map(|clock| clock.ahead_ms),
             "clock_uncertainty_ms": node.clock.map(|clock| clock.uncertainty_ms),
@@ -115,6 +116,7 @@ fn status_json(status: &Status) -> Value {
         "leader_id": status.leader_id,
         "nodes": status.nodes.iter().map(node).collect::<Vec<_>>(),
         "answered_by": status.answered_by,
+        "feature_level": status.feature_level,
         "limits": limits,
     })
 }
@@ -130,22 +132,40 @@ fn status_text(status: &Status) -> String {
                 index(node.applied),
                 index(node.committed),
                 index(node.last_log),
+                if node.version.is_empty() { "-".to_owned() } else { node.version.clone() },
+                known(node.feature_level),
                 (if node.healthy { "yes" } else { "no" }).to_owned(),
                 node.problem.clone(),
             ]
         })
         .collect();
-    let header = ["NODE", "ROLE", "APPLIED", "COMMITTED", "LAST LOG", "HEALTHY", "PROBLEM"];
+    let header = [
+        "NODE",
+        "ROLE",
+        "APPLIED",
+        "COMMITTED",
+        "LAST LOG",
+        "VERSION",
+        "LEVEL",
+        "HEALTHY",
+        "PROBLEM",
+    ];
     let leader = status.leader_id.map_or_else(
         || format!("no leader that node {} knows", status.answered_by),
         |leader| format!("led by node {leader}"),
     );
     format!(
-        "cluster {}, term {}, {leader}\n\n{}",
+        "cluster {}, term {}, {leader}, feature level {}\n\n{}",
         status.cluster_id,
         status.term,
+        known(status.feature_level),
         table(&header, &rows)
     )
+}
+
+/// A feature level; 0 is said of a node that says nothing, and by one of a version that knows none.
+fn known(level: u32) -> String {
+    if level == 0 { "-".to_owned() } else { level.to_string() }
 }
 
 fn index(index: Option<u64>) -> String {

@@ -424,6 +424,7 @@ impl ClusterService for Node {
             nodes: vec![node, strange],
             answered_by: 2,
             limits: vec![Limit { name: "key_bytes_max".to_owned(), value: 1_024 }],
+            feature_level: 1,
         };
         self.serve("status", head(&request, None, None), move |_| Ok(answer)).await
     }

@@ -267,6 +267,7 @@ impl<T: Tables> Runner<T> {
                     let plans: Vec<_> = plans.iter().map(render::member::planned).collect();
                     plans.join("; ")
                 }
+                "level" => query::feature_level(view, GROUP)?.to_string(),
                 "left" => {
                     let node = NodeId(subject()?.parse()?);
                     let uuid = u128::from(node.0) * 11;

@@ -10,7 +10,7 @@ use crate::rows::{
     IdempotencyRow, InvitationRow, JobBodyRow, KvRow, LockRow, MemberAddrRow, MemberRow, MetaRow,
     OldEraRow, QueuesMetaRow, SessionRow, TicketRow, TicketState,
 };
-use crate::{GroupId, keys, rows};
+use crate::{FeatureLevel, GroupId, keys, rows};
 
 /// A key's table, for summaries.
 pub(crate) fn table(group: GroupId, key: &[u8]) -> &'static str {
@@ -18,6 +18,7 @@ pub(crate) fn table(group: GroupId, key: &[u8]) -> &'static str {
         Some(Key::Meta | Key::Digest | Key::HistoryMeta | Key::QueuesMeta | Key::CacheMeta) => {
             "meta"
         }
+        Some(Key::FeatureLevel) => "feature-level",
         Some(Key::Kv { .. }) => "kv",
         Some(Key::Deadline { .. }) => "deadline",
         Some(Key::Session(_)) => "session",
@@ -105,6 +106,7 @@ pub(crate) fn key(group: GroupId, key: &[u8], names: &Names) -> String {
         }
         Some(Key::Member(node)) => format!("plan {node}"),
         Some(Key::Invitation(hash)) => format!("invitation {:02x}", hash[0]),
+        Some(Key::FeatureLevel) => "feature-level".to_owned(),
         None => format!("unknown {}", bytes(key)),
     }
 }
@@ -256,6 +258,10 @@ pub(crate) fn row(group: GroupId, row_key: &[u8], value: &[u8], names: &Names) -
         Some(Key::Invitation(_)) => {
             let row: InvitationRow = rows::decode("invitation row", value)?;
             format!(" deadline={}ms{}", row.deadline_ms, member::replaces(row.replaces))
+        }
+        Some(Key::FeatureLevel) => {
+            let level: FeatureLevel = rows::decode("feature level row", value)?;
+            format!(" {level}")
         }
         Some(Key::Owned(..) | Key::Deadline { .. } | Key::CacheTagged { .. }) | None => {
             String::new()

@@ -3,17 +3,20 @@
 
 use super::{Parsed, millis, positional, string};
 use crate::{
-    Command, MemberAim, MemberChange, MemberIdentity, MemberInvite, MemberJoin, MemberSettle,
-    NodeId,
+    Command, FeatureLevel, FeatureLevelRaise, MemberAim, MemberChange, MemberIdentity,
+    MemberInvite, MemberJoin, MemberSettle, NodeId,
 };
 use bytes::Bytes;
 use goldenscript::ArgumentConsumer;
 
 pub(super) fn member(args: &mut ArgumentConsumer<'_>) -> Parsed<Command> {
     let word = positional(args, "what to do about a member")?;
-    let whom = positional(args, "which token, directory or node")?;
+    let whom = positional(args, "which token, directory, node or level")?;
     let replaces = args.take_key("replaces").map(identity).transpose()?;
     Ok(match word {
+        "raise" => {
+            Command::FeatureLevelRaise(FeatureLevelRaise { level: FeatureLevel(whom.parse()?) })
+        }
         "invite" => Command::MemberInvite(MemberInvite {
             token_hash: token_hash(whom)?,
             ttl_ms: args.take_key("ttl").map_or(Ok(60_000), millis)?,

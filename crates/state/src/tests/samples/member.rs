@@ -3,8 +3,8 @@
 use crate::keys::{self, Clock, DeadlineKind};
 use crate::rows::{InvitationRow, MemberPlanRow, MemberRow};
 use crate::{
-    Command, GroupId, MemberAim, MemberChange, MemberIdentity, MemberInvite, MemberJoin,
-    MemberSettle, NodeId, codec,
+    Command, FeatureLevel, FeatureLevelRaise, GroupId, MemberAim, MemberChange, MemberIdentity,
+    MemberInvite, MemberJoin, MemberSettle, NodeId, codec,
 };
 
 fn identity(node: u64) -> MemberIdentity {
@@ -38,6 +38,7 @@ pub(super) fn commands() -> Vec<Command> {
         change(MemberAim::Gone),
         settle(false),
         settle(true),
+        Command::FeatureLevelRaise(FeatureLevelRaise { level: FeatureLevel(2) }),
     ]
 }
 
@@ -64,6 +65,7 @@ pub(super) fn rows(group: GroupId) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
         ("member_gone", row(MemberPlanRow::Gone)),
         ("invitation", (invitation_key, codec::encode(&invitation))),
         ("deadline_invitation", (deadline, Vec::new())),
+        ("feature_level", (keys::feature_level(group), codec::encode(&FeatureLevel(2)))),
     ];
     rows.into_iter().map(|(name, (key, value))| (name, key, value)).collect()
 }

@@ -132,23 +132,36 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn reads_beyond_the_bound_are_refused_at_once_and_renewals_are_not() {
-        let barrier: Arc<Barrier<u64>> = Arc::new(Barrier::start(std::future::pending));
+        let begun = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&begun);
+        let barrier: Arc<Barrier<u64>> = Arc::new(Barrier::start(move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+            std::future::pending()
+        }));
         let deadline = Instant::now() + Duration::from_secs(1);
-        let waiting: Vec<_> = (0..QUEUE_READS + QUEUE_RENEWALS)
-            .map(|_| {
-                let barrier = Arc::clone(&barrier);
-                tokio::spawn(async move { barrier.pass(deadline).await })
-            })
-            .collect();
-        tokio::task::yield_now().await;
-        let renewal = barrier.pass_urgent(deadline).await.unwrap_err();
-        assert_eq!(renewal.reason, Reason::NoLeader, "it waited for a round");
-        let mut refused = 0;
-        for read in waiting {
-            let failure = read.await.unwrap().unwrap_err();
-            refused += u64::from(failure.reason == Reason::Overloaded);
+        let read = || {
+            let barrier = Arc::clone(&barrier);
+            tokio::spawn(async move { barrier.pass(deadline).await.unwrap_err().reason })
+        };
+        // No round ends, so after these nothing is taken from the queue.
+        let mut waiting = Vec::new();
+        for round in 1..=ROUNDS_IN_FLIGHT {
+            waiting.push(read());
+            while begun.load(Ordering::SeqCst) < round {
+                tokio::task::yield_now().await;
+            }
         }
-        assert!(refused > 0 && refused == barrier.refused(), "{refused} were refused");
+        waiting.extend((0..QUEUE_READS).map(|_| read()));
+        while barrier.queue.capacity() > QUEUE_RENEWALS {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(barrier.pass(deadline).await.unwrap_err().reason, Reason::Overloaded);
+        assert_eq!((barrier.refused(), deadline > Instant::now()), (1, true));
+        let renewal = barrier.pass_urgent(deadline).await.unwrap_err();
+        assert_eq!(renewal.reason, Reason::NoLeader, "it had no room to wait in");
+        for read in waiting {
+            assert_eq!(read.await.unwrap(), Reason::NoLeader);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -268,13 +268,13 @@ mod tests {
         #[test]
         fn no_crowd_of_newcomers_starves_a_lane(
             heavy in 10_000..=LARGEST,
-            crowd in 1..50_u64,
+            crowd in 1..50_usize,
             weight in 100..5_000_usize,
         ) {
             let mut turns = Turns::default();
             // As many wait at any time, each of them for the first time.
-            let mut newcomers = 1..;
-            for newcomer in newcomers.by_ref().take(crowd as usize) {
+            let mut newcomers = 1_u64..;
+            for newcomer in newcomers.by_ref().take(crowd) {
                 turns.push(newcomer, weight, (newcomer, weight));
             }
             turns.push(0, heavy, (0, heavy));
@@ -286,7 +286,7 @@ mod tests {
                 }
                 waited += weight;
                 // Its share is one of all lanes'.
-                prop_assert!(waited <= (crowd as usize + 2) * (heavy + RUN), "{waited}");
+                prop_assert!(waited <= (crowd + 2) * (heavy + RUN), "{waited}");
                 turns.push(newcomer, weight, (newcomer, weight));
             }
         }

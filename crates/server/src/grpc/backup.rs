@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::Stream;
 use quorate_consensus::{Failure, Reason, SystemClock, WallClock as _};
 use quorate_proto::v1;
-use quorate_state::{codec, query};
+use quorate_state::query;
 use quorate_storage::state::View;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -167,12 +167,13 @@ fn header(context: &Context, view: &View, stale: bool) -> Result<Header, Status>
         .into());
     };
     let revision = query::revision(tables, group).map_err(Refused::from)?;
+    let level = query::feature_level(tables, group).map_err(Refused::from)?;
     let clocks = query::clocks(tables, group).map_err(Refused::from)?;
     Ok(Header {
         cluster_id: replica.cluster_id(),
         node_id: replica.node_id().0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        feature_level: codec::WRITTEN_LEVEL,
+        feature_level: level.0,
         group_id: group.0,
         applied,
         revision: revision.0,

@@ -10,6 +10,7 @@
 mod bank;
 mod bit_flip;
 mod bus;
+mod disk;
 mod histories;
 mod kills;
 mod locks;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 const EVERY: Duration = Duration::from_millis(200);
 /// Bytes that must be free on the disk for a write to be taken: room for what is under way (32 MiB),
 /// memtables, write-ahead logs and a compaction, so that no append ever fails for want of it.
-const FREE_BYTES_MIN: u64 = 256 << 20;
+pub(crate) const FREE_BYTES_MIN: u64 = 256 << 20;
 
 /// Looks after the node until consensus has ended.
 pub(crate) async fn run(replica: Replica, rule: SnapshotRule) {
@@ -38,7 +38,8 @@ async fn look_at_room(shared: &Shared) {
     match shared.offload.run(move || log.free_bytes()).await {
         Ok(free) => {
             let full = free < FREE_BYTES_MIN;
-            if shared.proposer.disk_full.swap(full, Ordering::Relaxed) != full {
+            let before = shared.proposer.free_bytes.swap(free, Ordering::Relaxed);
+            if (before < FREE_BYTES_MIN) != full {
                 let what = if full { "almost full: writes are refused" } else { "has room again" };
                 tracing::warn!(free, full, "the disk is {what}");
             }

@@ -2,6 +2,7 @@
 
 use crate::clock::{TermClock, WallClock};
 use crate::failure::{Failure, Reason};
+use crate::maintenance::FREE_BYTES_MIN;
 use crate::types::{Body, Raft, TypeConfig};
 use crate::weight::{Weight, grows};
 use openraft::alias::CommittedLeaderIdOf;
@@ -128,8 +129,8 @@ impl ByteBudget {
 pub(crate) struct Proposer {
     queue: mpsc::Sender<Vec<Proposal>>,
     budget: ByteBudget,
-    /// Whether this node's disk is almost full.
-    pub(crate) disk_full: Arc<AtomicBool>,
+    /// Bytes free on this node's disk, as they were seen last.
+    pub(crate) free_bytes: Arc<AtomicU64>,
     pub(crate) counters: Arc<ProposerCounters>,
 }
 
@@ -144,7 +145,8 @@ impl Proposer {
         let (queue, queued) = mpsc::channel(QUEUE_LEN);
         let counters = Arc::new(ProposerCounters::default());
         tokio::spawn(run(raft, leadership, wall, queued, Arc::clone(&counters)));
-        Self { queue, budget: ByteBudget::new(bytes_max), disk_full: Arc::default(), counters }
+        let free_bytes = Arc::new(AtomicU64::new(u64::MAX));
+        Self { queue, budget: ByteBudget::new(bytes_max), free_bytes, counters }
     }
 
     /// Proposes on this node, which must lead; answers when applied here, or at the deadline.
@@ -179,11 +181,15 @@ impl Proposer {
         weight: Weight,
         reply: ReplyTo,
     ) -> Result<(Proposal, Arc<AtomicBool>), Failure> {
-        if self.disk_full.load(Ordering::Relaxed) && grows(&envelope.command) {
+        let free = self.free_bytes.load(Ordering::Relaxed);
+        if free < FREE_BYTES_MIN && grows(&envelope.command) {
             return Err(Failure::not_applied(
                 Reason::DiskFull,
-                "the leader's disk is almost full, so it takes only what frees room: delete keys, \
-                 or give the disk more room",
+                format!(
+                    "the leader's disk is almost full: it has {free} bytes free, and below \
+                     {FREE_BYTES_MIN} it takes only what frees room: delete keys, or give the disk \
+                     more room"
+                ),
             ));
         }
         let Weight { bytes, work } = weight;

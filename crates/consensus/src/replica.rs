@@ -21,7 +21,7 @@ use quorate_state::{Envelope, GroupId, LogIndex, Membership, NodeId, Revision, c
 use quorate_storage::log::{LogCounters, LogStore};
 use quorate_storage::snapshot::SnapshotStore;
 use quorate_storage::state::{StateReader, View};
-use quorate_storage::{Durations, Histogram, Offload};
+use quorate_storage::{Durations, Failures, Histogram, Offload};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -48,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<dyn LogStore>,
     pub(crate) reader: Arc<dyn StateReader>,
     pub(crate) snapshots: Arc<dyn SnapshotStore>,
+    /// Failures of the storage that end the replica.
+    pub(crate) failures: Failures,
     pub(crate) offload: Offload,
     /// Index behind the last applied entry.
     pub(crate) applied: watch::Receiver<u64>,
@@ -404,6 +406,10 @@ impl Replica {
 
     pub(crate) fn snapshots(&self) -> (Arc<dyn SnapshotStore>, Offload) {
         (Arc::clone(&self.0.snapshots), self.0.offload)
+    }
+
+    pub(crate) fn failures(&self) -> &Failures {
+        &self.0.failures
     }
 
     /// What a status request waits for at most.

@@ -22,8 +22,8 @@ use openraft::raft::{
 };
 use quorate_proto::peer as pb;
 use quorate_state::{Member, NodeId};
-use quorate_storage::Offload;
-use quorate_storage::snapshot::Snapshot as StoredSnapshot;
+use quorate_storage::snapshot::{Snapshot as StoredSnapshot, SnapshotStore};
+use quorate_storage::{Error as StorageError, Failures, Offload};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +41,8 @@ const PIECES_AHEAD: usize = 4;
 const SNAPSHOT_IDLE: Duration = Duration::from_secs(30);
 /// How long one attempt may take in all; the next one goes on with the files that are missing.
 const SNAPSHOT_MAX: Duration = Duration::from_secs(600);
+/// How long after one that the peer refused the next attempt begins.
+const SNAPSHOT_PAUSE: Duration = Duration::from_secs(1);
 /// Snapshots sent at once.
 pub(crate) const SNAPSHOT_TRANSFERS: usize = 2;
 /// How long an append stream may owe an answer before it is opened anew.
@@ -52,6 +54,9 @@ pub(crate) struct NetworkFactory {
     pub(crate) me: NodeId,
     /// Turns to send a snapshot.
     pub(crate) transfers: Arc<Semaphore>,
+    /// Where a new one is taken when the current one is damaged.
+    pub(crate) snapshots: Arc<dyn SnapshotStore>,
+    pub(crate) failures: Failures,
 }
 
 impl NetworkFactory {
@@ -64,6 +69,8 @@ impl NetworkFactory {
             me: self.me.0,
             target,
             transfers: Arc::clone(&self.transfers),
+            snapshots: Arc::clone(&self.snapshots),
+            failures: self.failures.clone(),
         }
     }
 }
@@ -93,6 +100,8 @@ pub(crate) struct Network {
     me: u64,
     target: u64,
     transfers: Arc<Semaphore>,
+    snapshots: Arc<dyn SnapshotStore>,
+    failures: Failures,
 }
 
 impl Network {
@@ -254,9 +263,22 @@ impl NetSnapshot<TypeConfig> for Network {
             let Ok(_turn) = transfers.try_acquire() else {
                 return Err(Status::unavailable("other snapshots are being sent"));
             };
-            tokio::time::timeout(SNAPSHOT_MAX, self.send_snapshot(vote, snapshot.snapshot))
-                .await
-                .unwrap_or_else(|_| Err(Status::unavailable("the snapshot took over 10 minutes")))
+            let sent =
+                tokio::time::timeout(SNAPSHOT_MAX, self.send_snapshot(vote, snapshot.snapshot))
+                    .await
+                    .unwrap_or_else(|_| {
+                        Err(Status::unavailable("the snapshot took over 10 minutes"))
+                    });
+            if let Err(status) = &sent
+                && status.code() != Code::Unavailable
+            {
+                if status.code() == Code::DataLoss {
+                    self.renew(status).await;
+                }
+                // What the peer could not take it most likely can't a moment later either.
+                tokio::time::sleep(SNAPSHOT_PAUSE).await;
+            }
+            sent
         };
         tokio::select! {
             biased;
@@ -272,6 +294,17 @@ impl NetSnapshot<TypeConfig> for Network {
 }
 
 impl Network {
+    /// Takes a new snapshot in the place of one that was found damaged, here or by the peer. If the state
+    /// is damaged as well, this node stops: nobody could be sent it, and it could not be served.
+    async fn renew(&self, why: &Status) {
+        tracing::error!(target = self.target, %why, "the snapshot is damaged, taking a new one");
+        let snapshots = Arc::clone(&self.snapshots);
+        if let Err(error) = self.offload.run(move || snapshots.renew()).await {
+            self.failures.note(&error);
+        }
+    }
+
+    /// Fails with [`Code::DataLoss`] when the snapshot is damaged.
     async fn send_snapshot(
         &mut self,
         vote: Vote,
@@ -296,6 +329,11 @@ impl Network {
                 return Err(Status::internal("the peer asked for a file the snapshot lacks"));
             };
             let len = file.len;
+            // Before it is sent: the peer could only say that it is not what was announced, and would
+            // be sent the same again.
+            let source = Arc::clone(&snapshot);
+            let checked = self.offload.run(move || source.check(index)).await;
+            checked.map_err(|error| unreadable(&error))?;
             let mut offset = 0;
             loop {
                 let source = Arc::clone(&snapshot);
@@ -303,7 +341,7 @@ impl Network {
                     .offload
                     .run(move || source.read(index, offset, PIECE_BYTES))
                     .await
-                    .map_err(|error| Status::internal(error.to_string()))?;
+                    .map_err(|error| unreadable(&error))?;
                 let read = data.len() as u64;
                 let piece = pb::SnapshotPiece { file: number, offset, data };
                 idle(async { send(&parts, pb::snapshot_request::Part::Piece(piece)).await })
@@ -321,6 +359,11 @@ impl Network {
             _ => Err(Status::unavailable("the peer did not install the snapshot")),
         }
     }
+}
+
+/// A file of the snapshot that can't be read, or is another one than when it was taken.
+fn unreadable(error: &StorageError) -> Status {
+    Status::data_loss(error.to_string())
 }
 
 fn snapshot_header(vote: &Vote, snapshot: &dyn StoredSnapshot) -> pb::SnapshotHeader {

@@ -308,6 +308,21 @@ pub fn planted_binary() -> PathBuf {
     planted
 }
 
+/// Compiles a library that is put between a node and the kernel (`LD_PRELOAD`), with the compiler that
+/// RocksDB needs as well. `source` is its path in this package.
+///
+/// # Panics
+/// When it does not compile.
+pub fn preload(source: &str, directory: &Path) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
+    let library = directory.join(source.file_name().expect("it is a file")).with_extension("so");
+    let mut compiler = std::process::Command::new("g++");
+    compiler.args(["-shared", "-fPIC", "-O1"]).arg(source).arg("-o").arg(&library);
+    let output = compiler.output().expect("g++ is there, it compiled RocksDB");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    library
+}
+
 /// All files below a directory.
 ///
 /// # Panics

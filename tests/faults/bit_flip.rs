@@ -42,7 +42,7 @@ async fn a_flipped_bit_in_the_middle_of_the_log_stops_the_node_and_nobody_else()
     let name = file.file_name().expect("a file has a name").to_string_lossy().into_owned();
     assert!(said.iter().any(|line| line.contains(&name)), "it does not name the file: {said:?}");
     assert!(
-        said.iter().any(|line| line.contains("remove the node")),
+        said.iter().any(|line| line.contains("cluster replace")),
         "it does not say what to do: {said:?}"
     );
 

@@ -11,6 +11,7 @@
 mod bank;
 mod bit_flip;
 mod bus;
+mod disk;
 mod histories;
 mod kills;
 mod life;

@@ -6,24 +6,12 @@
 
 use quorate_client::{Client, Routing};
 use quorate_testkit::process::ProcessCluster;
-use quorate_tests::processes::{alone, say};
+use quorate_tests::processes::{alone, preload, say};
 use std::collections::HashSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-const WITNESS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/faults/sync_witness.cpp");
 const WRITES: usize = 100;
-
-/// Compiles the library, with the compiler that RocksDB needs as well.
-fn witness(directory: &Path) -> PathBuf {
-    let library = directory.join("sync_witness.so");
-    let mut compiler = Command::new("g++");
-    compiler.args(["-shared", "-fPIC", "-O1", WITNESS, "-o"]).arg(&library);
-    let output = compiler.output().expect("g++ is there, it compiled RocksDB");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    library
-}
 
 /// What the witness of a node noted up to now.
 fn noted(file: &Path) -> String {
@@ -49,7 +37,8 @@ async fn an_acknowledged_write_was_synced_by_a_majority() {
     let _alone = alone().await;
     let directory = tempfile::tempdir().expect("a directory can be made");
     let file = |id: u64| directory.path().join(format!("syncs-of-node-{id}"));
-    let mut options = ProcessCluster::options(3).env("LD_PRELOAD", witness(directory.path()));
+    let witness = preload("faults/sync_witness.cpp", directory.path());
+    let mut options = ProcessCluster::options(3).env("LD_PRELOAD", witness);
     for id in 1..=3 {
         options = options.node_env(id, "SYNC_WITNESS", file(id));
     }

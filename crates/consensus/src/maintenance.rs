@@ -40,7 +40,8 @@ async fn look_at_room(shared: &Shared) {
         Ok(free) => {
             shared.health.has_room(free);
             let full = free < FREE_BYTES_MIN;
-            if shared.proposer.disk_full.swap(full, Ordering::Relaxed) != full {
+            let before = shared.proposer.free_bytes.swap(free, Ordering::Relaxed);
+            if (before < FREE_BYTES_MIN) != full {
                 let what = if full { "almost full: writes are refused" } else { "has room again" };
                 tracing::warn!(free, full, "the disk is {what}");
             }

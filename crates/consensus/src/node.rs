@@ -31,7 +31,7 @@ use quorate_state::{
     Command, FeatureLevel, GroupId, LockDetachNode, Member, MemberPublish, Membership, NodeId,
     Outcome, query,
 };
-use quorate_storage::{Histogram, Stores};
+use quorate_storage::{Failures, Histogram, Stores};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
@@ -154,7 +154,7 @@ impl Node {
     pub async fn start(options: NodeOptions) -> Result<Self, StartError> {
         let group = GroupId(0);
         let NodeOptions { node, uuid, stores, timing, .. } = options;
-        let Stores { log, state, snapshots, offload } = stores;
+        let Stores { log, state, snapshots, failures, offload } = stores;
         let pristine = log.bounds().last.is_none() && log.vote()?.is_none();
         if options.cluster_id.is_some() && pristine {
             return Err(StartError::Refused(format!(
@@ -195,6 +195,8 @@ impl Node {
             me: node,
             transfers: Arc::new(Semaphore::new(SNAPSHOT_TRANSFERS)),
             bytes_per_second: options.snapshots.send_bytes_per_second,
+            snapshots: Arc::clone(&snapshots),
+            failures: failures.clone(),
         };
         let config = Arc::new(config(timing, options.snapshots)?);
         let raft = Raft::build(node.0, config, network, LogAdapter::new(Arc::clone(&log)), machine)
@@ -243,6 +245,7 @@ impl Node {
             log: Arc::clone(&log),
             reader: Arc::clone(&reader),
             snapshots,
+            failures: failures.clone(),
             offload,
             applied: applied_seen,
             told: telling,
@@ -283,6 +286,7 @@ impl Node {
         let mut tasks = vec![
             AbortOnDropHandle::new(tokio::spawn(leader_task.run())),
             AbortOnDropHandle::new(tokio::spawn(watch_failure(raft.clone(), ending.clone()))),
+            AbortOnDropHandle::new(tokio::spawn(watch_storage(failures, ending.clone()))),
             AbortOnDropHandle::new(tokio::spawn(follow_metrics(replica.clone(), seeing_leader))),
             AbortOnDropHandle::new(tokio::spawn(maintenance::run(
                 replica.clone(),
@@ -306,18 +310,28 @@ impl Node {
             } else {
                 options.initial_cluster
             };
-            if let Some(cluster_id) = &options.joins {
-                me.join(cluster_id);
-                tracing::info!(cluster_id, "waiting for the leader to admit this node");
-            } else if me.membership().nodes.is_empty() {
-                bootstrap(&me, &peers, &raft, &own_member, &addresses).await?;
-            } else {
-                // Raft has a membership, but the node stopped before its id was written down.
-                me.join(&cluster_id(&me.membership().nodes));
+            let part_of_a_cluster = async {
+                if let Some(cluster_id) = &options.joins {
+                    me.join(cluster_id);
+                    tracing::info!(cluster_id, "waiting for the leader to admit this node");
+                } else if me.membership().nodes.is_empty() {
+                    bootstrap(&me, &peers, &raft, &own_member, &addresses).await?;
+                } else {
+                    // Raft has a membership, but the node stopped before its id was written down.
+                    me.join(&cluster_id(&me.membership().nodes));
+                }
+                // Written down only behind Raft's own first record, so that an id without a log
+                // means that the log was lost.
+                wait_for_record(&log).await
+            };
+            tokio::select! {
+                joined = part_of_a_cluster => joined?,
+                // Its first record may be what can't be written: nobody would wait for an end of that.
+                ended = replica.ended() => return Err(match ended {
+                    Ended::Failed(why) => StartError::Consensus(why),
+                    Ended::Left(why) => StartError::Refused(why),
+                }),
             }
-            // Written down only behind Raft's own first record, so that an id without a log
-            // means that the log was lost.
-            wait_for_record(&log).await?;
             let id = me.cluster_id().unwrap_or_default().to_owned();
             let joined = options.joined;
             offload.run(move || joined(&id)).await?;
@@ -445,6 +459,16 @@ async fn watch_failure(raft: Raft, ending: watch::Sender<Option<Ended>>) {
             return;
         }
     }
+}
+
+/// Ends the replica when its storage has failed where consensus does not see it.
+async fn watch_storage(failures: Failures, ending: watch::Sender<Option<Ended>>) {
+    let why = failures.first().await;
+    ending.send_if_modified(|ended| {
+        let is_first = ended.is_none();
+        ended.get_or_insert(Ended::Failed(why));
+        is_first
+    });
 }
 
 /// Makes known that this node has started: where it is reached now, and that the calls that waited

@@ -6,6 +6,7 @@ use crate::clock::{TermClock, WallClock};
 use crate::failure::{Failure, Reason};
 use crate::leader::own;
 use crate::levels::Levels;
+use crate::maintenance::FREE_BYTES_MIN;
 use crate::types::{Body, Raft, TypeConfig};
 use crate::weight::{Weight, grows, is_urgent};
 use openraft::alias::CommittedLeaderIdOf;
@@ -99,8 +100,8 @@ pub(crate) struct Proposer {
     own: Origin,
     pub(crate) admission: Admission,
     pub(crate) urgent: Admission,
-    /// Whether this node's disk is almost full.
-    pub(crate) disk_full: Arc<AtomicBool>,
+    /// Bytes free on this node's disk, as they were seen last.
+    pub(crate) free_bytes: Arc<AtomicU64>,
     /// What the cluster knows.
     levels: Arc<Levels>,
     pub(crate) counters: Arc<ProposerCounters>,
@@ -121,7 +122,8 @@ impl Proposer {
         tokio::spawn(run(raft, leadership, wall, queued, Arc::clone(&counters)));
         let admission = Admission::new(Where::Proposed, bytes_max);
         let urgent = Admission::new(Where::ProposedUrgent, URGENT_BYTES_MAX);
-        Self { queue, own, admission, urgent, disk_full: Arc::default(), levels, counters }
+        let free_bytes = Arc::new(AtomicU64::new(u64::MAX));
+        Self { queue, own, admission, urgent, free_bytes, levels, counters }
     }
 
     /// Proposes a command of the leader's own: as [`Proposer::propose`].
@@ -170,11 +172,15 @@ impl Proposer {
         reply: ReplyTo,
     ) -> Result<(Proposal, Arc<AtomicBool>), Failure> {
         self.levels.admit(envelope.level())?;
-        if self.disk_full.load(Ordering::Relaxed) && grows(&envelope.command) {
+        let free = self.free_bytes.load(Ordering::Relaxed);
+        if free < FREE_BYTES_MIN && grows(&envelope.command) {
             return Err(Failure::not_applied(
                 Reason::DiskFull,
-                "the leader's disk is almost full, so it takes only what frees room: delete keys, \
-                 or give the disk more room",
+                format!(
+                    "the leader's disk is almost full: it has {free} bytes free, and below \
+                     {FREE_BYTES_MIN} it takes only what frees room: delete keys, or give the disk \
+                     more room"
+                ),
             ));
         }
         let Weight { bytes, work } = weight;
@@ -377,7 +383,7 @@ mod tests {
             own: origin.clone(),
             admission: Admission::new(Where::Proposed, 1 << 20),
             urgent: Admission::new(Where::ProposedUrgent, 1 << 20),
-            disk_full: Arc::default(),
+            free_bytes: Arc::new(AtomicU64::new(u64::MAX)),
             levels: Arc::new(Levels::new(FeatureLevel::FIRST, FeatureLevel(level))),
             counters: Arc::default(),
         };

@@ -10,6 +10,7 @@ use crate::health::Health;
 use crate::leader::unreadable;
 use crate::leases::Leases;
 use crate::levels::Levels;
+use crate::maintenance::FREE_BYTES_MIN;
 use crate::machine_adapter::Applied;
 use crate::net::hello::Me;
 use crate::net::peers::{Peers, Purpose};
@@ -26,7 +27,7 @@ use quorate_state::{
 use quorate_storage::log::{LogCounters, LogStore};
 use quorate_storage::snapshot::SnapshotStore;
 use quorate_storage::state::{StateReader, View};
-use quorate_storage::{Durations, Histogram, Offload};
+use quorate_storage::{Durations, Failures, Histogram, Offload};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<dyn LogStore>,
     pub(crate) reader: Arc<dyn StateReader>,
     pub(crate) snapshots: Arc<dyn SnapshotStore>,
+    /// Failures of the storage that end the replica.
+    pub(crate) failures: Failures,
     pub(crate) offload: Offload,
     /// Index behind the last applied entry.
     pub(crate) applied: watch::Receiver<u64>,
@@ -324,7 +327,7 @@ impl Replica {
             wall_ms: Some(self.0.wall.now_ms()),
             syncs: self.0.health.sync_times(&self.0.log.counters().sync_times),
             disk_free_bytes: self.0.health.free_bytes(),
-            writes_refused: self.0.proposer.disk_full.load(Ordering::Relaxed),
+            writes_refused: self.0.proposer.free_bytes.load(Ordering::Relaxed) < FREE_BYTES_MIN,
             elections_hour: self.0.health.elections_hour(),
             feature_level: self.0.levels.newest(),
         }
@@ -499,6 +502,10 @@ impl Replica {
 
     pub(crate) fn snapshots(&self) -> (Arc<dyn SnapshotStore>, Offload) {
         (Arc::clone(&self.0.snapshots), self.0.offload)
+    }
+
+    pub(crate) fn failures(&self) -> &Failures {
+        &self.0.failures
     }
 
     /// What a status request waits for at most.

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::sync::{broadcast, watch};
 
 fn adapters(stores: Stores) -> (LogAdapter, MachineAdapter) {
-    let Stores { log, state, snapshots, offload } = stores;
+    let Stores { log, state, snapshots, offload, .. } = stores;
     // The suite applies entries that it never appended. Only here is the log said to have
     // everything on disk; that apply waits for it is shown by the kill tests.
     let (synced, _) = watch::channel(Synced::Through(Some(LogIndex(u64::MAX))));

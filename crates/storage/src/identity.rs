@@ -4,6 +4,7 @@ use crate::Error;
 use crate::files::{create_dir_durable, io_error, names_in, read_small, replace_file};
 use quorate_state::NodeId;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ const LOCK: &str = "LOCK";
 /// How the names of files begin with which a directory's disk is tried; one that is left over keeps
 /// no node from starting.
 pub const TRIAL: &str = ".trial-";
+/// Name of the checksum in the identity file.
+const CHECKSUM: &str = "crc32c";
 /// Bytes of an identity file, at most.
 const IDENTITY_BYTES_MAX: u64 = 4 << 10;
 
@@ -345,16 +348,48 @@ fn read(path: &Path) -> Result<Option<Identity>, Error> {
     if format != FORMAT {
         return Err(Error::Identity(format!(
             "directory {} has format {format}, this version reads format {FORMAT}: run the \
-             version that wrote it",
+             version that wrote it. If that is this one, its {IDENTITY} is damaged",
             path.display()
         )));
     }
-    serde_json::from_slice(&content).map(Some).map_err(corrupt)
+    let mut fields: serde_json::Map<String, Value> =
+        serde_json::from_slice(&content).map_err(corrupt)?;
+    // None in a file that an earlier version has written. A flipped bit does not take it away, but
+    // makes a field of it that is unknown.
+    let stored = fields.remove(CHECKSUM);
+    let identity = serde_json::from_value(Value::Object(fields)).map_err(corrupt)?;
+    let computed = checksum(&identity)?;
+    match stored {
+        Some(stored) if stored != computed => Err(Error::Corrupt {
+            location: file.display().to_string(),
+            reason: format!("checksum mismatch: stored {stored}, computed \"{computed}\""),
+        }),
+        _ => Ok(Some(identity)),
+    }
+}
+
+/// The content of the file.
+#[derive(Serialize)]
+struct Sealed<'i> {
+    #[serde(flatten)]
+    identity: &'i Identity,
+    /// In hexadecimal. Its name is [`CHECKSUM`].
+    crc32c: String,
+}
+
+/// The checksum of what the file says, not of how it is written down.
+fn checksum(identity: &Identity) -> Result<String, Error> {
+    let content = serde_json::to_vec(identity).map_err(|error| not_encoded(&error))?;
+    Ok(format!("{:08x}", crc32c::crc32c(&content)))
+}
+
+fn not_encoded(error: &serde_json::Error) -> Error {
+    Error::Invariant(format!("an identity does not encode: {error}"))
 }
 
 fn write(path: &Path, identity: &Identity) -> Result<(), Error> {
-    let mut content = serde_json::to_vec_pretty(identity)
-        .map_err(|error| Error::Invariant(format!("an identity does not encode: {error}")))?;
+    let sealed = Sealed { identity, crc32c: checksum(identity)? };
+    let mut content = serde_json::to_vec_pretty(&sealed).map_err(|error| not_encoded(&error))?;
     content.push(b'\n');
     replace_file(&path.join(IDENTITY), &content)
 }
@@ -411,12 +446,50 @@ mod tests {
   "uuid": "01234567-89ab-4def-8123-456789abcdef"
 }
 "#;
-        for content in [new.to_owned(), new.replace("null", r#""c-1""#)] {
+        let of_cluster = new.replace("null", r#""c-1""#);
+        for (content, sum) in [(new, "00000000"), (&of_cluster, "00000000")] {
             write(dir.path(), &identity).expect("written");
-            let written = std::fs::read_to_string(dir.path().join(IDENTITY)).expect("readable");
-            assert_eq!(written, content);
+            let path = dir.path().join(IDENTITY);
+            let written = std::fs::read_to_string(&path).expect("readable");
+            let sealed = content.replace("\"\n}", &format!("\",\n  \"crc32c\": \"{sum}\"\n}}"));
+            assert_eq!(written, sealed);
+            assert_eq!(read(dir.path()).expect("readable"), Some(identity.clone()));
+            // What earlier versions wrote.
+            std::fs::write(&path, content).expect("written");
             assert_eq!(read(dir.path()).expect("readable"), Some(identity.clone()));
             identity.cluster_id = Some(String::from("c-1"));
         }
+    }
+
+    /// Each bit: the file is refused and named, or it still says the same.
+    #[test]
+    fn every_flipped_bit_is_told_or_changes_nothing() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let identity = Identity {
+            format: FORMAT,
+            cluster_id: Some(String::from("00f1")),
+            node_id: NodeId(2),
+            uuid: Uuid::from_u128(0x0123_4567_89ab_4def_8123_4567_89ab_cdef),
+            joins: true,
+            joining: Some(String::from("00f1")),
+            left: false,
+        };
+        write(dir.path(), &identity).expect("written");
+        let path = dir.path().join(IDENTITY);
+        let content = std::fs::read(&path).expect("readable");
+        let mut told = 0;
+        for bit in 0..content.len() * 8 {
+            let mut damaged = content.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, &damaged).expect("written");
+            match read(dir.path()) {
+                Ok(found) => assert_eq!(found, Some(identity.clone()), "bit {bit}"),
+                Err(error) => {
+                    told += 1;
+                    assert!(error.to_string().contains(IDENTITY), "bit {bit}: {error}");
+                }
+            }
+        }
+        assert!(told > content.len() * 7, "only {told} were told");
     }
 }

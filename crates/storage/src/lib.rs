@@ -16,7 +16,9 @@
 //!   table block and record of RocksDB has one, and so do the small files. What is missing without
 //!   a wrong checksum is found by comparing: the log with how far it was synced (`log::sync_mark`)
 //!   and with its commit mark, each entry with the one before it, each write-ahead log with the
-//!   next (`rocks_check`), the state with the log. All of these stop the node.
+//!   next (`rocks_check`), the state with the log, each file of a snapshot with its checksum before
+//!   it is sent. All of these stop the node, or, where a read finds them, are noted for whoever does
+//!   ([`Failures`]).
 //! - **A commit is all or nothing**, also in a crash: one write batch, with the applied position
 //!   in it. After a crash the state opens right after some earlier commit.
 //! - **An install is all or nothing**: a new directory, then one rename. Readers keep what they
@@ -55,6 +57,7 @@
 
 mod durations;
 mod error;
+mod failures;
 mod files;
 pub mod identity;
 pub mod log;
@@ -69,6 +72,7 @@ mod tuning;
 
 pub use durations::{Durations, Histogram, Recent};
 pub use error::Error;
+pub use failures::Failures;
 pub use rocks::Budget;
 pub use stores::{Offload, Storage, Stores};
 pub use tuning::Tuning;

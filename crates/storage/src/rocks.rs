@@ -1,18 +1,20 @@
 //! What the databases of a node share: memory, options, and how their failures are told.
 
-use crate::{Error, Tuning, rocks_check};
+use crate::{Error, Failures, Tuning, rocks_check};
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode,
     ErrorKind, InfoLogger, LogLevel, LruCacheOptions, Options, WriteBufferManager,
 };
 use std::path::Path;
 
-/// The memory that all databases of one node share, and its bounds. Cheap to clone.
+/// The memory that all databases of one node share, its bounds, and where their failures are noted.
+/// Cheap to clone.
 #[derive(Clone)]
 pub struct Budget {
     tuning: Tuning,
     blocks: Cache,
     memtables: WriteBufferManager,
+    failures: Failures,
 }
 
 impl Budget {
@@ -26,7 +28,13 @@ impl Budget {
             blocks: blocks(tuning.block_cache_bytes),
             // Never stalls a writer: past the sum it only starts a flush earlier.
             memtables: WriteBufferManager::new_write_buffer_manager(log + state, false),
+            failures: Failures::default(),
         }
+    }
+
+    /// Where failures are noted that nobody waits for.
+    pub(crate) fn failures(&self) -> &Failures {
+        &self.failures
     }
 
     /// The bounds it was made with.
@@ -128,6 +136,11 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<DB, Error> {
 pub(crate) fn open_read_only(options: &Options, path: &Path) -> Result<DB, Error> {
     rocks_check::check(path)?;
     DB::open_for_read_only(options, path, false).map_err(|error| db_error(path, error))
+}
+
+/// As [`db_error`], of a database that other members have as well.
+pub(crate) fn copy_error(path: &Path, error: rocksdb::Error) -> Error {
+    db_error(path, error).of_copy()
 }
 
 /// What a failure of the database at `path` means to a node.

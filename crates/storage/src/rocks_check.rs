@@ -11,7 +11,7 @@
 //! `{sequence number u64 LE, count of the writes in it u32 LE}`.
 
 use crate::Error;
-use crate::files::{io_error, names_in};
+use crate::files::{io_error, names_in, read_small};
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,8 @@ const TYPE_FULL: u8 = 1;
 const TYPE_FIRST: u8 = 2;
 const TYPE_MIDDLE: u8 = 3;
 const TYPE_LAST: u8 = 4;
+/// Bytes of a pointer to a manifest, at most: its name and the end of the line.
+const POINTER_BYTES_MAX: u64 = 64;
 /// Bytes at the beginning of a record in a write-ahead log.
 const RECORD_HEADER_BYTES: usize = 12;
 
@@ -33,10 +35,7 @@ pub(crate) fn check(dir: &Path) -> Result<(), Error> {
     if !dir.is_dir() {
         return Ok(());
     }
-    // What is wrong with the pointer RocksDB says itself.
-    let current = fs::read_to_string(dir.join("CURRENT")).unwrap_or_default();
-    let manifest = dir.join(current.trim());
-    if !current.is_empty() && manifest.is_file() {
+    if let Some(manifest) = manifest(dir)? {
         read(&manifest)?;
     }
     let mut before: Option<(PathBuf, Extent)> = None;
@@ -55,6 +54,26 @@ pub(crate) fn check(dir: &Path) -> Result<(), Error> {
         before = Some((path, extent));
     }
     Ok(())
+}
+
+/// The manifest that the pointer names; none before there is a pointer.
+///
+/// RocksDB tells of a damaged one by the name of a manifest that never was.
+fn manifest(dir: &Path) -> Result<Option<PathBuf>, Error> {
+    let pointer = dir.join("CURRENT");
+    let Some(content) = read_small(&pointer, POINTER_BYTES_MAX)? else { return Ok(None) };
+    let text = String::from_utf8_lossy(&content);
+    let named = text.strip_suffix('\n').filter(|name| {
+        name.strip_prefix("MANIFEST-")
+            .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+    });
+    match named.map(|name| dir.join(name)) {
+        Some(manifest) if manifest.is_file() => Ok(Some(manifest)),
+        _ => Err(Error::Corrupt {
+            location: pointer.display().to_string(),
+            reason: format!("it names {text:?}, and there is no such manifest"),
+        }),
+    }
 }
 
 /// A write-ahead log whose end is missing may not be followed by one that goes on behind that:

@@ -11,7 +11,7 @@ use crate::snapshot::rocks::RocksSnapshots;
 use crate::state::StateStore;
 use crate::state::memory::MemoryState;
 use crate::state::rocks::RocksState;
-use crate::{Error, Tuning};
+use crate::{Error, Failures, Tuning};
 use quorate_state::{GroupId, LogIndex, LogPosition};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,6 +70,7 @@ impl Storage {
             log,
             state: Box::new(state),
             snapshots: Arc::new(snapshots),
+            failures: self.budget.failures().clone(),
             offload: Offload::Threads,
         })
     }
@@ -83,6 +84,8 @@ pub struct Stores {
     pub state: Box<dyn StateStore>,
     /// Its snapshots.
     pub snapshots: Arc<dyn SnapshotStore>,
+    /// Failures that were nobody's who could stop the node.
+    pub failures: Failures,
     /// Where their blocking calls run.
     pub offload: Offload,
 }
@@ -110,6 +113,7 @@ impl Stores {
             log,
             state: Box::new(state),
             snapshots: Arc::new(snapshots),
+            failures: Failures::default(),
             offload: Offload::Inline,
         })
     }
@@ -135,11 +139,9 @@ fn reconcile(
     // It contradicts nothing. Whether it may be empty, or was lost, its owner must still see.
     let empty = log.bounds().last.is_none();
     if index(purged) > index(applied) {
-        return Err(corrupt(format!(
-            "the state ends at {}, but the log begins behind {}",
-            display(index(applied)),
-            display(index(purged))
-        )));
+        let (applied, purged) = (display(index(applied)), display(index(purged)));
+        let reason = format!("the state ends at {applied}, but the log begins behind {purged}");
+        return Err(corrupt(reason).of_copy());
     }
     if let Some(applied) = applied {
         match entry_at(log, applied.index)? {
@@ -168,6 +170,10 @@ fn reconcile(
         && entry_at(log, end.index)? != Some(end)
     {
         check_uncommitted(log, end, location)?;
+        // It may have lain there for long.
+        for file in 0..snapshot.files().len() {
+            snapshot.check(file)?;
+        }
         state.install(snapshot)?;
         begin_behind(log, end, location)?;
     }

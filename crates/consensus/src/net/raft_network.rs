@@ -22,8 +22,8 @@ use openraft::raft::{
 };
 use quorate_proto::peer as pb;
 use quorate_state::{Member, NodeId};
-use quorate_storage::Offload;
-use quorate_storage::snapshot::Snapshot as StoredSnapshot;
+use quorate_storage::snapshot::{Snapshot as StoredSnapshot, SnapshotStore};
+use quorate_storage::{Error as StorageError, Failures, Offload};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +44,8 @@ const SNAPSHOT_IDLE: Duration = Duration::from_secs(30);
 /// it may be sent at. The next one goes on with the files that are missing, if the leader has taken no
 /// newer snapshot meanwhile; so one that never fits would never arrive.
 const SNAPSHOT_MAX: Duration = Duration::from_secs(600);
+/// How long after one that the peer refused the next attempt begins.
+const SNAPSHOT_PAUSE: Duration = Duration::from_secs(1);
 /// Snapshots sent at once.
 pub(crate) const SNAPSHOT_TRANSFERS: usize = 2;
 /// Bytes a second that a network is expected to take when nothing bounds the pace.
@@ -59,6 +61,9 @@ pub(crate) struct NetworkFactory {
     pub(crate) transfers: Arc<Semaphore>,
     /// How fast one is sent at most.
     pub(crate) bytes_per_second: Option<u64>,
+    /// Where a new one is taken when the current one is damaged.
+    pub(crate) snapshots: Arc<dyn SnapshotStore>,
+    pub(crate) failures: Failures,
 }
 
 impl NetworkFactory {
@@ -72,6 +77,8 @@ impl NetworkFactory {
             target,
             transfers: Arc::clone(&self.transfers),
             bytes_per_second: self.bytes_per_second,
+            snapshots: Arc::clone(&self.snapshots),
+            failures: self.failures.clone(),
         }
     }
 }
@@ -102,6 +109,8 @@ pub(crate) struct Network {
     target: u64,
     transfers: Arc<Semaphore>,
     bytes_per_second: Option<u64>,
+    snapshots: Arc<dyn SnapshotStore>,
+    failures: Failures,
 }
 
 impl Network {
@@ -264,12 +273,22 @@ impl NetSnapshot<TypeConfig> for Network {
                 return Err(Status::unavailable("other snapshots are being sent"));
             };
             let most = longest(snapshot.snapshot.as_ref(), self.bytes_per_second);
-            tokio::time::timeout(most, self.send_snapshot(vote, snapshot.snapshot))
+            let sent = tokio::time::timeout(most, self.send_snapshot(vote, snapshot.snapshot))
                 .await
                 .unwrap_or_else(|_| {
                     let seconds = most.as_secs();
                     Err(Status::unavailable(format!("the snapshot took over {seconds} s")))
-                })
+                });
+            if let Err(status) = &sent
+                && status.code() != Code::Unavailable
+            {
+                if status.code() == Code::DataLoss {
+                    self.renew(status).await;
+                }
+                // What the peer could not take it most likely can't a moment later either.
+                tokio::time::sleep(SNAPSHOT_PAUSE).await;
+            }
+            sent
         };
         tokio::select! {
             biased;
@@ -285,6 +304,17 @@ impl NetSnapshot<TypeConfig> for Network {
 }
 
 impl Network {
+    /// Takes a new snapshot in the place of one that was found damaged, here or by the peer. If the state
+    /// is damaged as well, this node stops: nobody could be sent it, and it could not be served.
+    async fn renew(&self, why: &Status) {
+        tracing::error!(target = self.target, %why, "the snapshot is damaged, taking a new one");
+        let snapshots = Arc::clone(&self.snapshots);
+        if let Err(error) = self.offload.run(move || snapshots.renew()).await {
+            self.failures.note(&error);
+        }
+    }
+
+    /// Fails with [`Code::DataLoss`] when the snapshot is damaged.
     async fn send_snapshot(
         &mut self,
         vote: Vote,
@@ -310,6 +340,11 @@ impl Network {
                 return Err(Status::internal("the peer asked for a file the snapshot lacks"));
             };
             let len = file.len;
+            // Before it is sent: the peer could only say that it is not what was announced, and would
+            // be sent the same again.
+            let source = Arc::clone(&snapshot);
+            let checked = self.offload.run(move || source.check(index)).await;
+            checked.map_err(|error| unreadable(&error))?;
             let mut offset = 0;
             loop {
                 let source = Arc::clone(&snapshot);
@@ -317,7 +352,7 @@ impl Network {
                     .offload
                     .run(move || source.read(index, offset, PIECE_BYTES))
                     .await
-                    .map_err(|error| Status::internal(error.to_string()))?;
+                    .map_err(|error| unreadable(&error))?;
                 let read = data.len() as u64;
                 let piece = pb::SnapshotPiece { file: number, offset, data };
                 idle(async { send(&parts, pb::snapshot_request::Part::Piece(piece)).await })
@@ -366,6 +401,9 @@ impl Pace {
             tokio::time::sleep_until(self.begun + due).await;
         }
     }
+/// A file of the snapshot that can't be read, or is another one than when it was taken.
+fn unreadable(error: &StorageError) -> Status {
+    Status::data_loss(error.to_string())
 }
 
 fn snapshot_header(vote: &Vote, snapshot: &dyn StoredSnapshot) -> pb::SnapshotHeader {

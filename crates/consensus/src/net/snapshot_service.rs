@@ -43,6 +43,20 @@ fn failed(error: impl std::fmt::Display) -> Status {
     Status::internal(error.to_string())
 }
 
+/// What the sender is told of a failure of this node's storage, which is noted when it is one of the
+/// disk. Nothing is tried again then: a sync that has failed says nothing of what a second one finds.
+fn storage_failed(replica: &Replica, error: &quorate_storage::Error) -> Status {
+    match error {
+        quorate_storage::Error::Transfer { .. } => failed(error),
+        // The files are what was announced: the sender has to look at its own.
+        quorate_storage::Error::CorruptCopy { .. } => Status::data_loss(error.to_string()),
+        _ => {
+            replica.failures().note(error);
+            failed(error)
+        }
+    }
+}
+
 async fn answer(answers: &Answers, part: snapshot_response::Part) -> Result<(), Status> {
     answers
         .send(Ok(pb::SnapshotResponse { part: Some(part) }))
@@ -80,7 +94,8 @@ async fn receive(
     let (snapshots, offload) = replica.snapshots();
     let mut receiver = {
         let snapshots = Arc::clone(&snapshots);
-        offload.run(move || snapshots.receive(meta, files)).await.map_err(failed)?
+        let opened = offload.run(move || snapshots.receive(meta, files)).await;
+        opened.map_err(|error| storage_failed(replica, &error))?
     };
     let missing = receiver.missing();
     let need = missing.iter().filter_map(|file| u32::try_from(*file).ok()).collect();
@@ -96,10 +111,11 @@ async fn receive(
                 (receiver, written)
             })
             .await;
-        written.map_err(failed)?;
+        written.map_err(|error| storage_failed(replica, &error))?;
         receiver = back;
     }
-    let complete = offload.run(move || receiver.finish()).await.map_err(failed)?;
+    let complete = offload.run(move || receiver.finish()).await;
+    let complete = complete.map_err(|error| storage_failed(replica, &error))?;
     tracing::info!(%from, files = missing.len(), "a snapshot arrived, installing it");
     let ballot = install(
         replica,

@@ -46,9 +46,11 @@ pub(crate) fn write(dir: &Path, meta: &AppliedMeta, files: &[SnapshotFile]) -> R
 /// Reads the list; none when there is none.
 pub(crate) fn read(dir: &Path) -> Result<Option<(AppliedMeta, Vec<SnapshotFile>)>, Error> {
     let path = dir.join(MANIFEST);
-    let Some(content) = read_small(&path, MANIFEST_BYTES_MAX)? else { return Ok(None) };
+    let Some(content) = read_small(&path, MANIFEST_BYTES_MAX).map_err(Error::of_copy)? else {
+        return Ok(None);
+    };
     let stored: Stored = sealed::open(&content)
-        .map_err(|reason| Error::Corrupt { location: path.display().to_string(), reason })?;
+        .map_err(|reason| Error::CorruptCopy { location: path.display().to_string(), reason })?;
     let meta = AppliedMeta { applied: stored.applied, membership: stored.membership };
     let files = stored
         .files
@@ -64,9 +66,9 @@ pub(crate) fn fingerprint(meta: &AppliedMeta, files: &[SnapshotFile]) -> u32 {
     crc32c::crc32c(&sealed::seal(&stored(meta, files)))
 }
 
-/// Checks a list that came from elsewhere, before anything is created by it.
-pub(crate) fn check(files: &[SnapshotFile], bytes_max: u64) -> Result<(), Error> {
-    let refuse = |reason: String| Error::Io { action: "receive", path: "snapshot".into(), reason };
+/// Checks a list that came from elsewhere, before anything is created by it in `dir`.
+pub(crate) fn check(dir: &Path, files: &[SnapshotFile], bytes_max: u64) -> Result<(), Error> {
+    let refuse = |reason: String| Error::Transfer { path: dir.to_owned(), reason };
     if files.is_empty() || files.len() > FILES_MAX {
         return Err(refuse(format!("it has {} files, not 1 to {FILES_MAX}", files.len())));
     }
@@ -99,7 +101,7 @@ pub(crate) fn check_lengths(dir: &Path, files: &[SnapshotFile]) -> Result<(), Er
         let path = dir.join(&file.name);
         let len = path.metadata().map_err(|error| io_error("read", &path, &error))?.len();
         if len != file.len {
-            return Err(Error::Corrupt {
+            return Err(Error::CorruptCopy {
                 location: path.display().to_string(),
                 reason: format!("it has {len} bytes instead of {}", file.len),
             });
@@ -137,6 +139,7 @@ mod tests {
 
     #[test]
     fn only_plain_names_and_bounded_lists_are_taken() {
+        let check = |files: &[SnapshotFile], max| check(Path::new("in"), files, max);
         check(&[file("000012.sst", 5), file("CURRENT", 5)], 10).expect("it is fine");
         let long = "x".repeat(256);
         for name in ["", ".", "..", "a/b", "../a", "/a", ".hidden", "a\0b", "ä", "a b", &long] {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use quorate_state::{GroupId, LogPosition, MemoryTables, Read, StoredMembership, Txn, codec};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Bytes of rows in one file, about.
@@ -75,7 +76,7 @@ impl MemorySnapshot {
 
     /// The tables in it, which must be those its description says.
     pub(crate) fn tables(&self) -> Result<Tables, Error> {
-        let corrupt = |reason: String| Error::Corrupt {
+        let corrupt = |reason: String| Error::CorruptCopy {
             location: String::from("a snapshot in memory"),
             reason,
         };
@@ -113,6 +114,11 @@ impl Snapshot for MemorySnapshot {
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
         let to = from.saturating_add(len).min(content.len());
         Ok(content.slice(from..to))
+    }
+
+    fn check(&self, file: usize) -> Result<(), Error> {
+        // Memory does not rot.
+        self.read(file, 0, 0).map(drop)
     }
 
     fn as_any(&self) -> &dyn std::any::Any {
@@ -156,6 +162,10 @@ impl SnapshotStore for MemorySnapshots {
         })
     }
 
+    fn renew(&self) -> Result<Arc<dyn Snapshot>, Error> {
+        self.build()
+    }
+
     fn current(&self) -> Option<Arc<dyn Snapshot>> {
         let current = self.disk.with(self.epoch, |disk| {
             Ok(disk.snapshots.get(&self.group).and_then(|image| image.current.clone()))
@@ -168,7 +178,7 @@ impl SnapshotStore for MemorySnapshots {
         meta: AppliedMeta,
         files: Vec<SnapshotFile>,
     ) -> Result<Box<dyn SnapshotReceiver>, Error> {
-        manifest::check(&files, BYTES_MAX)?;
+        manifest::check(Path::new("memory"), &files, BYTES_MAX)?;
         let transfer = self.disk.with(self.epoch, |disk| {
             let image = disk.snapshots.entry(self.group).or_default();
             let (number, complete) = match image.incoming.take() {
@@ -201,7 +211,7 @@ struct MemoryReceiver {
 }
 
 fn refuse(reason: String) -> Error {
-    Error::Io { action: "receive", path: "snapshot".into(), reason }
+    Error::Transfer { path: "memory".into(), reason }
 }
 
 impl MemoryReceiver {

@@ -32,6 +32,11 @@ pub trait Snapshot: Send + Sync + 'static {
     /// # Errors
     /// When the file is unreadable.
     fn read(&self, file: usize, offset: u64, len: usize) -> Result<Bytes, Error>;
+    /// Reads file number `file` as a whole, and compares it with its checksum. Blocks.
+    ///
+    /// # Errors
+    /// When it is not what it was when the snapshot was made, or unreadable.
+    fn check(&self, file: usize) -> Result<(), Error>;
     /// For the store that made it to recognise its own.
     fn as_any(&self) -> &dyn std::any::Any;
 }
@@ -45,13 +50,21 @@ pub trait SnapshotStore: Send + Sync + 'static {
     /// When the device fails.
     fn build(&self) -> Result<Arc<dyn Snapshot>, Error>;
 
+    /// Takes a new snapshot in the place of one that is damaged, after it has read the whole state: they
+    /// may share files. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// When the state is damaged as well, or the device fails: the node must stop.
+    fn renew(&self) -> Result<Arc<dyn Snapshot>, Error>;
+
     /// The newest complete snapshot.
     fn current(&self) -> Option<Arc<dyn Snapshot>>;
 
     /// Starts, or goes on with, receiving a snapshot with these contents.
     ///
     /// # Errors
-    /// When a file name is not a plain one, the total passes the limit, or the device fails.
+    /// [`Error::Transfer`] when a file name is not a plain one, the total passes the limit, or the
+    /// disk has no room for it; another when the device fails: the node must stop.
     fn receive(
         &self,
         meta: AppliedMeta,
@@ -67,11 +80,15 @@ pub trait SnapshotReceiver: Send {
     /// Writes a piece; pieces of one file come in order, from offset 0. Blocks.
     ///
     /// # Errors
-    /// When the piece is out of order or too long, or the device fails.
+    /// [`Error::Transfer`] when the piece is out of order or too long, or the file was another one;
+    /// another when the device fails: the node must stop.
     fn write(&mut self, file: usize, offset: u64, data: &[u8]) -> Result<(), Error>;
-    /// Checks every length and checksum, syncs, and makes it the current snapshot. Blocks.
+    /// Checks every length and checksum, those inside of the files as well, syncs, and makes it the
+    /// current snapshot. Blocks.
     ///
     /// # Errors
-    /// When anything is missing or differs; what differs is deleted.
+    /// [`Error::Transfer`] when anything is missing or differs; what differs is deleted.
+    /// [`Error::CorruptCopy`] when the files are what was announced, and damaged: they were damaged when
+    /// the sender took its snapshot. Another when the device fails: the node must stop.
     fn finish(self: Box<Self>) -> Result<Arc<dyn Snapshot>, Error>;
 }

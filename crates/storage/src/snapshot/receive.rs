@@ -4,14 +4,19 @@ use super::rocks::{FILES, Shared};
 use super::{Snapshot, SnapshotFile, SnapshotReceiver, manifest};
 use crate::Error;
 use crate::files::{
-    checksum_file, create_dir_durable, io_error, names_in, remove_dir, remove_file, rename_durable,
-    sync_dir,
+    available_bytes, checksum_file, create_dir_durable, io_error, names_in, remove_dir,
+    remove_file, rename_durable, sync_dir,
 };
 use crate::state::AppliedMeta;
+use crate::state::generation::check_rows;
+use rocksdb::DB;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
+
+/// Bytes that must stay free beside a snapshot: for the state that is opened on it, with its memtables.
+const SPARE_BYTES: u64 = 64 << 20;
 
 /// Receives one snapshot.
 pub(crate) struct RocksReceiver {
@@ -39,7 +44,7 @@ impl RocksReceiver {
         meta: AppliedMeta,
         files: Vec<SnapshotFile>,
     ) -> Result<Self, Error> {
-        manifest::check(&files, shared.snapshot_bytes_max())?;
+        manifest::check(&shared.dir, &files, shared.snapshot_bytes_max())?;
         let mut newest = shared.transfer.lock().unwrap_or_else(PoisonError::into_inner);
         *newest += 1;
         let transfer = *newest;
@@ -72,11 +77,19 @@ impl RocksReceiver {
             complete.push(whole);
         }
         drop(newest);
+        let missing = files.iter().zip(&complete).filter(|(_, complete)| !**complete);
+        let needed = missing.map(|(file, _)| file.len).sum::<u64>().saturating_add(SPARE_BYTES);
+        let free = available_bytes(&dir)?;
+        if free < needed {
+            let reason =
+                format!("the disk has {free} bytes free, and it takes {needed}: make room on it");
+            return Err(Error::Transfer { path: dir, reason });
+        }
         Ok(Self { shared, transfer, dir, meta, files, complete, part: None })
     }
 
     fn refuse(&self, reason: String) -> Error {
-        Error::Io { action: "receive", path: self.dir.clone(), reason }
+        Error::Transfer { path: self.dir.clone(), reason }
     }
 
     /// Refuses when a later transfer has taken over.
@@ -162,20 +175,21 @@ impl SnapshotReceiver for RocksReceiver {
         }
         let files_dir = self.dir.join(FILES);
         let names: Vec<String> = self.files.iter().map(|file| file.name.clone()).collect();
-        let checked = manifest::check_lengths(&files_dir, &self.files)
-            .and_then(|()| self.shared.meta_of(&files_dir, &names));
-        let problem = match checked {
+        manifest::check_lengths(&files_dir, &self.files)?;
+        let rows = |db: &DB| check_rows(db, &files_dir);
+        let problem = match self.shared.meta_of(&files_dir, &names, rows) {
             Ok(found) if found == self.meta => None,
-            Ok(found) => Some(format!(
+            Ok(found) => Some(self.refuse(format!(
                 "it was announced to end at {:?} and ends at {:?}",
                 self.meta.applied, found.applied
-            )),
-            Err(error) => Some(error.to_string()),
+            ))),
+            Err(error @ Error::CorruptCopy { .. }) => Some(error),
+            Err(error) => return Err(error),
         };
         if let Some(problem) = problem {
             // Each file is what was announced, so sending them again would not help.
             remove_dir(&self.dir)?;
-            return Err(self.refuse(problem));
+            return Err(problem);
         }
         remove_file(&self.dir.join("part"))?;
         sync_dir(&files_dir)?;

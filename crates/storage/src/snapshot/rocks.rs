@@ -15,12 +15,13 @@ use crate::files::{
     checksum_file, create_dir_durable, io_error, names_in, remove_dir, remove_file, rename_durable,
     sync_dir, sync_file,
 };
-use crate::rocks::{self, Budget, db_error};
+use crate::rocks::{self, Budget, copy_error};
 use crate::state::AppliedMeta;
 use crate::state::generation::{Generation, read_meta};
 use crate::state::rocks::RocksState;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use rocksdb::DB;
 use rocksdb::checkpoint::Checkpoint;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -101,6 +102,24 @@ impl Snapshot for RocksSnapshot {
         Ok(Bytes::from(piece))
     }
 
+    fn check(&self, file: usize) -> Result<(), Error> {
+        let Some(file) = self.files.get(file) else {
+            return Err(Error::Invariant(format!("the snapshot has no file number {file}")));
+        };
+        let path = self.path_of(file);
+        let (len, crc32c) = checksum_file(&path)?;
+        if (len, crc32c) == (file.len, file.crc32c) {
+            return Ok(());
+        }
+        Err(Error::CorruptCopy {
+            location: path.display().to_string(),
+            reason: format!(
+                "it has {len} bytes with checksum {crc32c:08x} instead of {} with {:08x}",
+                file.len, file.crc32c
+            ),
+        })
+    }
+
     fn as_any(&self) -> &dyn std::any::Any {
         self
     }
@@ -136,12 +155,44 @@ impl RocksSnapshots {
         };
         Ok(Self { shared: Arc::new(shared), state: state.current(), building: Mutex::new(()) })
     }
+
+    /// Takes a snapshot of the state. Files that it shares with `previous` are not read again.
+    fn take(
+        &self,
+        state: &Generation,
+        previous: Option<&RocksSnapshot>,
+    ) -> Result<Arc<dyn Snapshot>, Error> {
+        let building = self.shared.dir.join("building");
+        remove_dir(&building)?;
+        create_dir_durable(&building)?;
+        let path = building.join(FILES);
+        // Flushes first: without a write-ahead log the files alone must hold everything.
+        Checkpoint::new(&state.db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint(&path))
+            .map_err(|error| copy_error(&state.dir.path, error))?;
+        let names = names_in(&path)?;
+        let mut files = Vec::with_capacity(names.len());
+        for name in &names {
+            let file = path.join(name);
+            sync_file(&file)?;
+            let (len, crc32c) = match previous.and_then(|old| same_file(old, name, &file)) {
+                Some(known) => known,
+                None => checksum_file(&file)?,
+            };
+            files.push(SnapshotFile { name: name.clone(), len, crc32c });
+        }
+        sync_dir(&path)?;
+        // Entries may have been applied since the decision to take it: what counts is what the
+        // files say.
+        let meta = self.shared.meta_of(&path, &names, |_| Ok(()))?;
+        Ok(self.shared.adopt(&building, meta, files)?)
+    }
 }
 
 /// A snapshot whose directory has its final name: whole, or damaged.
 fn load(dir: PathBuf) -> Result<RocksSnapshot, Error> {
     let Some((meta, files)) = manifest::read(&dir)? else {
-        return Err(Error::Corrupt {
+        return Err(Error::CorruptCopy {
             location: dir.display().to_string(),
             reason: String::from("the snapshot has lost its manifest"),
         });
@@ -159,12 +210,18 @@ impl Shared {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the database in a snapshot's directory says of itself. Leaves nothing behind.
-    pub(crate) fn meta_of(&self, files: &Path, expected: &[String]) -> Result<AppliedMeta, Error> {
+    /// What the database in a snapshot's directory says of itself, after `check`. Leaves nothing behind.
+    pub(crate) fn meta_of(
+        &self,
+        files: &Path,
+        expected: &[String],
+        check: impl FnOnce(&DB) -> Result<(), Error>,
+    ) -> Result<AppliedMeta, Error> {
         let mut options = self.budget.state_options();
         options.create_if_missing(false);
         let meta = {
-            let db = rocks::open_read_only(&options, files)?;
+            let db = rocks::open_read_only(&options, files).map_err(Error::of_copy)?;
+            check(&db)?;
             read_meta(&db, files)?
         };
         for name in names_in(files)?.iter().filter(|name| !expected.contains(name)) {
@@ -209,31 +266,16 @@ impl SnapshotStore for RocksSnapshots {
             state.flush()?;
             return Ok(current);
         }
-        let building = self.shared.dir.join("building");
-        remove_dir(&building)?;
-        create_dir_durable(&building)?;
-        let path = building.join(FILES);
-        // Flushes first: without a write-ahead log the files alone must hold everything.
-        Checkpoint::new(&state.db)
-            .and_then(|checkpoint| checkpoint.create_checkpoint(&path))
-            .map_err(|error| db_error(&state.dir.path, error))?;
-        let names = names_in(&path)?;
-        let mut files = Vec::with_capacity(names.len());
-        for name in &names {
-            let file = path.join(name);
-            sync_file(&file)?;
-            let (len, crc32c) = match previous.as_ref().and_then(|old| same_file(old, name, &file))
-            {
-                Some(known) => known,
-                None => checksum_file(&file)?,
-            };
-            files.push(SnapshotFile { name: name.clone(), len, crc32c });
-        }
-        sync_dir(&path)?;
-        // Entries may have been applied since the decision to take it: what counts is what the
-        // files say.
-        let meta = self.shared.meta_of(&path, &names)?;
-        Ok(self.shared.adopt(&building, meta, files)?)
+        self.take(&state, previous.as_deref())
+    }
+
+    fn renew(&self) -> Result<Arc<dyn Snapshot>, Error> {
+        let _one_at_a_time = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.load_full();
+        // Both snapshots are links to files of the state: what is damaged in the old one may be damaged
+        // in the new one, and would be taken for whole with a checksum of its own.
+        state.check_rows()?;
+        self.take(&state, None)
     }
 
     fn current(&self) -> Option<Arc<dyn Snapshot>> {

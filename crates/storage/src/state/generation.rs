@@ -4,10 +4,10 @@
 //! which is one rename. A crash before it leaves the old state, a crash after it the new one.
 
 use super::AppliedMeta;
-use crate::Error;
 use crate::files::{names_in, read_small, remove_dir, replace_file};
-use crate::rocks::{self, db_error};
+use crate::rocks::{self, copy_error};
 use crate::sealed;
+use crate::{Error, Failures};
 use quorate_state::{LogPosition, StoredMembership, TableError, codec};
 use rocksdb::{DB, DBPinnableSlice, DBRawIterator, Options, ReadOptions};
 use serde::{Deserialize, Serialize};
@@ -36,10 +36,11 @@ pub(crate) struct Pointer {
 /// Reads the pointer in `dir`.
 pub(crate) fn read_pointer(dir: &Path) -> Result<Option<Pointer>, Error> {
     let path = dir.join("CURRENT");
-    let Some(content) = read_small(&path, POINTER_BYTES_MAX)? else { return Ok(None) };
+    let content = read_small(&path, POINTER_BYTES_MAX).map_err(Error::of_copy)?;
+    let Some(content) = content else { return Ok(None) };
     sealed::open(&content)
         .map(Some)
-        .map_err(|reason| Error::Corrupt { location: path.display().to_string(), reason })
+        .map_err(|reason| Error::CorruptCopy { location: path.display().to_string(), reason })
 }
 
 /// Moves the pointer; durable when it returns.
@@ -78,6 +79,7 @@ pub(crate) struct Generation {
     // Before the directory: the database is closed when that is removed.
     pub(crate) db: DB,
     pub(crate) dir: GenerationDir,
+    failures: Failures,
 }
 
 /// The generation's directory, removed when it is out of use and superseded.
@@ -99,10 +101,69 @@ impl Drop for GenerationDir {
 }
 
 impl Generation {
-    pub(crate) fn open(dir: &Path, number: u64, options: &Options) -> Result<Self, Error> {
+    pub(crate) fn open(
+        dir: &Path,
+        number: u64,
+        options: &Options,
+        failures: &Failures,
+    ) -> Result<Self, Error> {
         let path = generation_dir(dir, number);
-        let db = rocks::open(options, &path)?;
-        Ok(Self { db, dir: GenerationDir { path, number, superseded: AtomicBool::new(false) } })
+        let db = rocks::open(options, &path).map_err(Error::of_copy)?;
+        let dir = GenerationDir { path, number, superseded: AtomicBool::new(false) };
+        Ok(Self { db, dir, failures: failures.clone() })
+    }
+
+    /// What a read failed with. It is noted: whoever reads on behalf of a client is told, and can't
+    /// stop the node.
+    pub(crate) fn failed(&self, error: rocksdb::Error) -> Error {
+        let error = copy_error(&self.dir.path, error);
+        self.failures.note(&error);
+        error
+    }
+
+    /// As [`Generation::failed`], as the machine has it; the text names the file where RocksDB knows it.
+    fn table_error(&self, error: rocksdb::Error) -> TableError {
+        TableError(self.failed(error).to_string())
+    }
+
+    /// The value that was found, copied.
+    pub(crate) fn found(
+        &self,
+        value: Result<Option<DBPinnableSlice<'_>>, rocksdb::Error>,
+    ) -> Result<Option<Vec<u8>>, TableError> {
+        Ok(value.map_err(|error| self.table_error(error))?.map(|value| value.to_vec()))
+    }
+
+    /// Visits the tables' rows of `from <= key < to`; `open` makes the iterator.
+    pub(crate) fn scan<'a>(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        open: impl FnOnce(ReadOptions) -> DBRawIterator<'a>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), TableError> {
+        if from >= to {
+            return Ok(());
+        }
+        let mut options = ReadOptions::default();
+        // Without the bound an iterator walks on over the deleted rows behind the range.
+        options.set_iterate_upper_bound(table_key(to));
+        let mut rows = open(options);
+        rows.seek(table_key(from));
+        while let Some((key, value)) = rows.item() {
+            let key = key.get(1..).unwrap_or_default();
+            if visit(key, value).is_break() {
+                return Ok(());
+            }
+            rows.next();
+        }
+        rows.status().map_err(|error| self.table_error(error))
+    }
+
+    /// Reads every row, whose checksums RocksDB looks at: damage in a file of the state is told with
+    /// its name. Blocks for as long as that takes.
+    pub(crate) fn check_rows(&self) -> Result<(), Error> {
+        check_rows(&self.db, &self.dir.path)
     }
 
     /// Its directory may go once nobody reads it any more.
@@ -116,15 +177,32 @@ impl Generation {
 
     /// Makes everything written durable.
     pub(crate) fn flush(&self) -> Result<(), Error> {
-        self.db.flush().map_err(|error| db_error(&self.dir.path, error))
+        self.db.flush().map_err(|error| copy_error(&self.dir.path, error))
     }
+}
+
+/// Bytes read ahead where everything is read.
+const READAHEAD_BYTES: usize = 2 << 20;
+
+/// Reads every row of a database; see [`Generation::check_rows`].
+pub(crate) fn check_rows(db: &DB, path: &Path) -> Result<(), Error> {
+    let mut options = ReadOptions::default();
+    // Each block is needed once, one after the other.
+    options.fill_cache(false);
+    options.set_readahead_size(READAHEAD_BYTES);
+    let mut rows = db.raw_iterator_opt(options);
+    rows.seek_to_first();
+    while rows.valid() {
+        rows.next();
+    }
+    rows.status().map_err(|error| copy_error(path, error))
 }
 
 /// How far the state in this database has come.
 pub(crate) fn read_meta(db: &DB, path: &Path) -> Result<AppliedMeta, Error> {
-    let applied = db.get_pinned(APPLIED_KEY).map_err(|error| db_error(path, error))?;
-    let membership = db.get_pinned(MEMBERSHIP_KEY).map_err(|error| db_error(path, error))?;
-    let corrupt = |what: &str, reason: String| Error::Corrupt {
+    let applied = db.get_pinned(APPLIED_KEY).map_err(|error| copy_error(path, error))?;
+    let membership = db.get_pinned(MEMBERSHIP_KEY).map_err(|error| copy_error(path, error))?;
+    let corrupt = |what: &str, reason: String| Error::CorruptCopy {
         location: format!("the {what} row of {}", path.display()),
         reason,
     };
@@ -155,47 +233,8 @@ pub(crate) fn table_key(key: &[u8]) -> Vec<u8> {
     prefixed
 }
 
-/// A read's failure; RocksDB's text names the file where it knows it.
-pub(crate) fn table_error(path: &Path, error: rocksdb::Error) -> TableError {
-    TableError(db_error(path, error).to_string())
-}
-
-/// The value that was found, copied.
-pub(crate) fn found(
-    path: &Path,
-    value: Result<Option<DBPinnableSlice<'_>>, rocksdb::Error>,
-) -> Result<Option<Vec<u8>>, TableError> {
-    Ok(value.map_err(|error| table_error(path, error))?.map(|value| value.to_vec()))
-}
-
 /// What a scan calls for each row.
 type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'v;
-
-/// Visits the tables' rows of `from <= key < to`; `open` makes the iterator.
-pub(crate) fn scan<'a>(
-    path: &Path,
-    from: &[u8],
-    to: &[u8],
-    open: impl FnOnce(ReadOptions) -> DBRawIterator<'a>,
-    visit: &mut Visit<'_>,
-) -> Result<(), TableError> {
-    if from >= to {
-        return Ok(());
-    }
-    let mut options = ReadOptions::default();
-    // Without the bound an iterator walks on over the deleted rows behind the range.
-    options.set_iterate_upper_bound(table_key(to));
-    let mut rows = open(options);
-    rows.seek(table_key(from));
-    while let Some((key, value)) = rows.item() {
-        let key = key.get(1..).unwrap_or_default();
-        if visit(key, value).is_break() {
-            return Ok(());
-        }
-        rows.next();
-    }
-    rows.status().map_err(|error| table_error(path, error))
-}
 
 #[cfg(test)]
 mod tests {

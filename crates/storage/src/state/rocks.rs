@@ -4,12 +4,12 @@
 //! family, so whatever a crash leaves is the state right after some commit.
 
 use super::generation::{
-    self, APPLIED_KEY, Generation, MEMBERSHIP_KEY, Pointer, decode_applied, found, scan, table_key,
+    self, APPLIED_KEY, Generation, MEMBERSHIP_KEY, Pointer, decode_applied, table_key,
 };
 use super::{AppliedMeta, StateReader, StateStore, StateTxn, Tables, View};
 use crate::Error;
 use crate::files::{create_dir_durable, io_error, names_in, remove_dir, sync_dir, sync_file};
-use crate::rocks::{Budget, db_error};
+use crate::rocks::{Budget, copy_error};
 use crate::snapshot::Snapshot;
 use crate::snapshot::rocks::RocksSnapshot;
 use arc_swap::ArcSwap;
@@ -42,7 +42,7 @@ impl RocksState {
             Some(pointer) => pointer,
             None => {
                 if names_in(dir)?.iter().any(|name| name.starts_with("gen-")) {
-                    return Err(Error::Corrupt {
+                    return Err(Error::CorruptCopy {
                         location: dir.join("CURRENT").display().to_string(),
                         reason: String::from("the file is missing beside an existing state"),
                     });
@@ -58,7 +58,7 @@ impl RocksState {
             // An installed state was complete before the pointer named it.
             options.create_if_missing(false);
         }
-        let current = Generation::open(dir, pointer.generation, &options)?;
+        let current = Generation::open(dir, pointer.generation, &options, budget.failures())?;
         sync_dir(dir)?;
         generation::remove_others(dir, pointer.generation)?;
         let meta = current.meta()?;
@@ -107,10 +107,10 @@ impl RocksState {
         sync_dir(&path)?;
         let mut options = self.budget.state_options();
         options.create_if_missing(false);
-        let generation = Generation::open(&self.dir, number, &options)?;
+        let generation = Generation::open(&self.dir, number, &options, self.budget.failures())?;
         let found = generation.meta()?;
         if found != *snapshot.meta() {
-            return Err(Error::Corrupt {
+            return Err(Error::CorruptCopy {
                 location: path.display().to_string(),
                 reason: format!(
                     "the snapshot says it ends at {:?}, its tables end at {:?}",
@@ -166,7 +166,7 @@ struct LiveTables(Arc<Generation>);
 
 impl Read for LiveTables {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
-        found(&self.0.dir.path, self.0.db.get_pinned(table_key(key)))
+        self.0.found(self.0.db.get_pinned(table_key(key)))
     }
 
     fn scan(
@@ -175,7 +175,7 @@ impl Read for LiveTables {
         to: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), TableError> {
-        scan(&self.0.dir.path, from, to, |options| self.0.db.raw_iterator_opt(options), visit)
+        self.0.scan(from, to, |options| self.0.db.raw_iterator_opt(options), visit)
     }
 }
 
@@ -234,7 +234,7 @@ impl StateTxn for RocksTxn<'_> {
         current
             .db
             .write_opt(batch, &options)
-            .map_err(|error| db_error(&current.dir.path, error))?;
+            .map_err(|error| copy_error(&current.dir.path, error))?;
         state.meta.applied = meta.applied;
         if !applied_only {
             state.meta.membership = meta.membership.clone();
@@ -254,13 +254,13 @@ struct RocksReader {
 impl StateReader for RocksReader {
     fn view(&self) -> View {
         let frozen = Frozen::new(self.current.load_full(), |generation| generation.db.snapshot());
-        let path = &frozen.borrow_owner().dir.path;
+        let generation = frozen.borrow_owner();
         let applied = match frozen.borrow_dependent().get_pinned(APPLIED_KEY) {
-            Ok(row) => decode_applied(row.as_deref()).map_err(|reason| Error::Corrupt {
-                location: format!("the applied row of {}", path.display()),
+            Ok(row) => decode_applied(row.as_deref()).map_err(|reason| Error::CorruptCopy {
+                location: format!("the applied row of {}", generation.dir.path.display()),
                 reason,
             }),
-            Err(error) => Err(db_error(path, error)),
+            Err(error) => Err(generation.failed(error)),
         };
         match applied {
             Ok(applied) => View { applied, tables: Box::new(FrozenTables(frozen)) },
@@ -301,8 +301,7 @@ impl Tables for FrozenTables {
 
 impl Read for FrozenTables {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
-        let value = self.0.borrow_dependent().get_pinned(table_key(key));
-        found(&self.0.borrow_owner().dir.path, value)
+        self.0.borrow_owner().found(self.0.borrow_dependent().get_pinned(table_key(key)))
     }
 
     fn scan(
@@ -312,7 +311,7 @@ impl Read for FrozenTables {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), TableError> {
         let snapshot = self.0.borrow_dependent();
-        let path = &self.0.borrow_owner().dir.path;
-        scan(path, from, to, |options| snapshot.raw_iterator_opt(options), visit)
+        let open = |options| snapshot.raw_iterator_opt(options);
+        self.0.borrow_owner().scan(from, to, open, visit)
     }
 }

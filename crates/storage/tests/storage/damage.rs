@@ -75,7 +75,7 @@ fn a_flipped_bit_in_the_middle_of_the_write_ahead_log_is_told() {
         let text = error.to_string();
         let name = wal.file_name().expect("a file").to_string_lossy();
         assert!(text.contains(&*name) && text.contains("at offset"), "{text}");
-        assert!(text.contains("remove the node from the cluster"), "{text}");
+        assert!(text.contains("cluster replace"), "{text}");
     }
 }
 
@@ -398,7 +398,7 @@ fn a_torn_write_ahead_log_before_another_one_is_told() {
         let (dir, stores) = spread_out(four_more, spread);
         let text = stores.err().expect("it must not open").to_string();
         assert!(text.contains(".log: its end is torn off, and sequence numbers"), "{text}");
-        assert!(text.contains("remove the node from the cluster"), "{text}");
+        assert!(text.contains("cluster replace"), "{text}");
         // Nothing was changed by looking.
         assert_eq!(open(dir.path()).err().expect("it must not open").to_string(), text);
     }
@@ -571,7 +571,7 @@ fn a_hole_in_the_log_is_told() {
         let text = open(dir.path()).err().expect("it must not open").to_string();
         assert!(text.contains(&format!("entry {missing} of group 1")), "{text}");
         assert!(text.contains("it is missing, though later ones exist"), "{text}");
-        assert!(text.contains("remove the node from the cluster"), "{text}");
+        assert!(text.contains("cluster replace"), "{text}");
     }
 }
 

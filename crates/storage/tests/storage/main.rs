@@ -9,12 +9,14 @@
 
 mod damage;
 mod directory;
+mod every_file;
 mod full_disk;
 mod kill;
 mod log;
 mod machine;
 mod rebuild;
 mod recovery;
+mod rot;
 mod simulated_disk;
 mod snapshot;
 mod state;

@@ -165,6 +165,15 @@ impl ProcessCluster {
         self.noted(exit).map(|_| running)
     }
 
+    /// How a node ended, if it did since its end was seen last: for one that may end by itself.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn take_exit(&mut self, id: NodeId) -> Result<Option<ExitStatus>> {
+        let exit = self.node_mut(id).take_exit();
+        self.noted(exit)
+    }
+
     /// Keeps the directory, because the test failed in a way that the cluster can't see: a failed
     /// test that returns an error instead of panicking.
     pub fn mark_failed(&self) {

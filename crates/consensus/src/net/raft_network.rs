@@ -401,6 +401,8 @@ impl Pace {
             tokio::time::sleep_until(self.begun + due).await;
         }
     }
+}
+
 /// A file of the snapshot that can't be read, or is another one than when it was taken.
 fn unreadable(error: &StorageError) -> Status {
     Status::data_loss(error.to_string())

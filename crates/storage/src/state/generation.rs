@@ -122,7 +122,7 @@ impl Generation {
     }
 
     /// As [`Generation::failed`], as the machine has it; the text names the file where RocksDB knows it.
-    fn table_error(&self, error: rocksdb::Error) -> TableError {
+    pub(crate) fn table_error(&self, error: rocksdb::Error) -> TableError {
         TableError(self.failed(error).to_string())
     }
 

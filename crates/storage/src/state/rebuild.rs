@@ -38,8 +38,9 @@ impl Rebuild {
         let state_dir = group_dir.join("state");
         create_dir_durable(&state_dir)?;
         let number = generation::next_number(&state_dir)?;
-        let options = Budget::new(tuning).state_options();
-        let generation = Generation::open(&state_dir, number, &options)?;
+        let budget = Budget::new(tuning);
+        let options = budget.state_options();
+        let generation = Generation::open(&state_dir, number, &options, budget.failures())?;
         Ok(Self { group_dir, state_dir, number, generation, batch: WriteBatch::default() })
     }
 

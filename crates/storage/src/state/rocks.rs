@@ -284,11 +284,12 @@ struct FrozenTables(Frozen);
 
 impl Tables for FrozenTables {
     fn membership(&self) -> Result<StoredMembership, TableError> {
-        let path = &self.0.borrow_owner().dir.path;
+        let generation = self.0.borrow_owner();
         let row = self.0.borrow_dependent().get_pinned(MEMBERSHIP_KEY);
-        let row = row.map_err(|error| generation::table_error(path, error))?;
+        let row = row.map_err(|error| generation.table_error(error))?;
         generation::decode_membership(row.as_deref()).map_err(|reason| {
-            TableError(format!("the membership row of {}: {reason}", path.display()))
+            let path = generation.dir.path.display();
+            TableError(format!("the membership row of {path}: {reason}"))
         })
     }
 

@@ -128,8 +128,7 @@ fn a_flipped_bit_in_any_file_is_told_with_the_file_and_the_way_out_or_changes_no
                     // What is missing at the end of the log is told of the log as a whole.
                     let place = if name.ends_with(".log") { "log/db" } else { &*name };
                     assert!(text.contains(place), "{context}: {text}");
-                    let way_out =
-                        if is_copy(&name) { "cluster repair" } else { "cluster replace" };
+                    let way_out = if is_copy(&name) { "cluster repair" } else { "cluster replace" };
                     assert!(
                         text.contains(way_out) || text.contains("identity.json is damaged"),
                         "{context}: {text}"
@@ -148,14 +147,16 @@ fn a_flipped_bit_in_any_file_is_told_with_the_file_and_the_way_out_or_changes_no
         of.map(|(_, told)| told).sum::<usize>()
     };
     // Not read, or a second copy: they do not matter, and nothing is told.
-    for harmless in ["LOCK", "state/gen-000002/OPTIONS-", "log/db/OPTIONS-", "gen-000002/IDENTITY"] {
+    for harmless in ["LOCK", "state/gen-000002/OPTIONS-", "log/db/OPTIONS-", "gen-000002/IDENTITY"]
+    {
         assert_eq!(count(harmless), 0, "{harmless}\n{shown}");
     }
     // Each of these is looked at.
     for kind in ["identity.json", "log/db/MANIFEST", "log/db/CURRENT", "groups/1/state/CURRENT"] {
         assert!(count(kind) > FLIPS / 2, "{kind}\n{shown}");
     }
-    for kind in ["gen-000002/MANIFEST", "gen-000002/CURRENT", "gen-000002/0", "manifest", "files/"] {
+    for kind in ["gen-000002/MANIFEST", "gen-000002/CURRENT", "gen-000002/0", "manifest", "files/"]
+    {
         assert!(count(kind) > FLIPS / 2, "{kind}\n{shown}");
     }
     assert!(count(".log") > FLIPS / 2 && count("log/db/0") > FLIPS / 2, "{shown}");

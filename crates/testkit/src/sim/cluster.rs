@@ -127,6 +127,7 @@ impl Machine {
             snapshots: self.snapshots,
             wall: Arc::clone(&self.wall) as Arc<dyn WallClock>,
             limits: Limits::default(),
+            feature_level_max: quorate_state::FeatureLevel::NEWEST,
             joined: Box::new(move |id| {
                 *lock(&known) = Some(id.to_owned());
                 Ok(())

@@ -5,6 +5,7 @@
 
 mod jobs;
 mod locks;
+mod upgrade;
 
 use quorate_testkit::sim::{Planted, Report, run};
 use std::ops::Range;

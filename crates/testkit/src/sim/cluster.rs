@@ -8,11 +8,11 @@ use super::planted::Planted;
 use quorate_consensus::{Node, NodeOptions, Replica, SnapshotRule, Timing, WallClock};
 use quorate_server::{Server, ServerOptions};
 use quorate_state::limits::Limits;
-use quorate_state::{GroupId, NodeId};
+use quorate_state::{FeatureLevel, GroupId, NodeId};
 use quorate_storage::Stores;
 use quorate_storage::memory::{DiskModel, MemoryDisk};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -54,6 +54,8 @@ struct Process {
     stop: Option<oneshot::Sender<()>>,
     /// It has stopped in order.
     exited: bool,
+    /// Why it did not start.
+    refusal: Option<String>,
 }
 
 /// One machine: what survives its process, and a hold on the process.
@@ -70,6 +72,10 @@ pub(super) struct Machine {
     sockets: Sockets,
     snapshots: SnapshotRule,
     planted: Planted,
+    /// The newest feature level that the build knows that is started here next.
+    knows: AtomicU8,
+    /// Whether it is a matter of the story, and no problem, that it does not start.
+    may_refuse: AtomicBool,
 }
 
 impl Machine {
@@ -93,6 +99,26 @@ impl Machine {
         self.process().exited
     }
 
+    /// Installs a build that knows these feature levels; it runs from the next start on.
+    pub(super) fn install(&self, knows: FeatureLevel) {
+        self.knows.store(knows.0, Ordering::SeqCst);
+    }
+
+    /// From now on a start may be refused, see [`Machine::refusal`].
+    pub(super) fn let_it_refuse(&self) {
+        self.may_refuse.store(true, Ordering::SeqCst);
+    }
+
+    /// Why the newest start was refused.
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.process().refusal.clone()
+    }
+
+    /// What the machine's identity file says.
+    pub(super) fn cluster_id(&self) -> Option<String> {
+        lock(&self.cluster_id).clone()
+    }
+
     /// The program of the machine, from its start to its end.
     async fn run(self: Arc<Self>) -> turmoil::Result {
         let _last_to_go = LastRites(self.sockets.clone());
@@ -100,6 +126,7 @@ impl Machine {
             let mut process = self.process();
             process.incarnation += 1;
             process.exited = false;
+            process.refusal = None;
             self.reach.set_up(self.host);
         }
         let stores = self.planted.stores(Stores::memory(&self.disk, GROUP)?);
@@ -127,14 +154,25 @@ impl Machine {
             snapshots: self.snapshots,
             wall: Arc::clone(&self.wall) as Arc<dyn WallClock>,
             limits: Limits::default(),
-            feature_level_max: quorate_state::FeatureLevel::NEWEST,
+            feature_level_max: FeatureLevel(self.knows.load(Ordering::SeqCst)),
             joined: Box::new(move |id| {
                 *lock(&known) = Some(id.to_owned());
                 Ok(())
             }),
             left: Box::new(|| Ok(())),
         });
-        let node = Box::pin(node).await?;
+        let node = match Box::pin(node).await {
+            Ok(node) => node,
+            Err(refusal) if self.may_refuse.load(Ordering::SeqCst) => {
+                self.disk.close();
+                {
+                    let mut process = self.process();
+                    (process.refusal, process.exited) = (Some(refusal.to_string()), true);
+                }
+                return std::future::pending().await;
+            }
+            Err(refusal) => return Err(refusal.into()),
+        };
         // Only now, as in a real process: until then clients are refused.
         let clients = listen(CLIENT_PORT, self.sockets.clone()).await?;
         let server = Server::start(ServerOptions::new(node, clients));
@@ -198,6 +236,8 @@ impl Cluster {
                     sockets: Sockets::default(),
                     snapshots: plan.snapshots,
                     planted: plan.planted,
+                    knows: AtomicU8::new(FeatureLevel::NEWEST.0),
+                    may_refuse: AtomicBool::new(false),
                 })
             })
             .collect();
@@ -241,6 +281,7 @@ impl Cluster {
 
     /// Starts a machine that is down.
     pub(super) fn restart(&self, sim: &mut turmoil::Sim<'_>, node: usize) {
+        self.machines[node].process().exited = false;
         sim.bounce(self.machines[node].host);
     }
 

@@ -22,7 +22,8 @@
 //!   goes.
 //! - `invariants`: one leader per term, nothing goes back, the same index has the same state
 //!   everywhere, the lease clock grows and never runs ahead of time.
-//! - Locks, and jobs in queues, in runs of their own: see `locks` and `jobs`.
+//! - Locks, jobs in queues, and rolling upgrades, in runs of their own: see `locks`, `jobs` and
+//!   `upgrade`.
 //! - When everything is repaired a write succeeds within [`RECOVERY_MAX`], and all nodes come to
 //!   hold the same state, down to a checksum over all of it.
 //! - No node fails for good, refuses to start, or panics.
@@ -54,6 +55,7 @@ mod plan;
 mod planted;
 mod report;
 mod stage;
+mod upgrade;
 mod verdict;
 mod workload;
 mod workload_books;
@@ -65,6 +67,7 @@ pub use planted::Planted;
 #[cfg(feature = "planted-faults")]
 pub use quorate_consensus::planted::Fault;
 pub use report::Report;
+pub use upgrade::{Upgraded, run_upgrade};
 
 use cluster::GROUP;
 use journal::Journal;

@@ -68,7 +68,7 @@ fn paths_in_the_readme_exist() {
 
 #[test]
 fn paths_in_the_handbooks_exist() {
-    for name in ["operations", "coordination", "queues", "performance"] {
+    for name in ["operations", "coordination", "queues", "performance", "versions"] {
         assert_paths_exist(&format!("docs/{name}.md"));
     }
 }

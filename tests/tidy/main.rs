@@ -7,6 +7,7 @@ mod documents;
 mod layers;
 mod protos;
 mod sources;
+mod wire;
 mod workspace;
 
 /// Fails with all breaches at once.

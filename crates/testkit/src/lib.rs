@@ -1,5 +1,6 @@
 //! What Quorate is tested with, by its own tests and by those of its users.
 //!
+//! - [`frozen`]: data directories as earlier builds left them.
 //! - [`history`]: one recorder of what clients asked and were told, and one checker that says
 //!   whether a linearizable service could have answered like that.
 //! - [`load`]: writers that remember what was acknowledged to them, and check that it is there.
@@ -13,6 +14,7 @@
 //! Deliberately absent: assertions about one workload. A workload lives with the test that needs
 //! it and only brings a [`history::Model`] of its own.
 
+pub mod frozen;
 pub mod history;
 pub mod load;
 pub mod process;

@@ -447,7 +447,7 @@ mod tests {
 }
 "#;
         let of_cluster = new.replace("null", r#""c-1""#);
-        for (content, sum) in [(new, "00000000"), (&of_cluster, "00000000")] {
+        for (content, sum) in [(new, "a9f54733"), (&of_cluster, "43da514d")] {
             write(dir.path(), &identity).expect("written");
             let path = dir.path().join(IDENTITY);
             let written = std::fs::read_to_string(&path).expect("readable");

@@ -6,6 +6,7 @@
 
 mod library;
 mod room;
+mod rot;
 
 use library::{Disks, Fault, Point};
 use quorate_testkit::load::{Load, Plan, wait_healthy};
@@ -50,7 +51,7 @@ enum When {
 #[derive(Debug)]
 enum End {
     /// It ended by itself; the last thing it said.
-    Stopped(String),
+    Stopped(#[expect(dead_code, reason = "shown with the rest when it is told")] String),
     /// It went on, and came as far as the others although the fault was there.
     Bore,
     /// It went on, and came as far as the others when the fault was gone.
@@ -208,7 +209,7 @@ impl Stage {
         let from = usize::try_from(from).expect("a log fits in memory");
         let log = String::from_utf8_lossy(&log[from..]).into_owned();
         let directory = self.cluster.data_dir(id).display().to_string();
-        let last = log.lines().rev().find(|line| line.starts_with("error: "));
+        let last = log.lines().rev().find(|line| line.starts_with("quorate: "));
         let last = last.unwrap_or_else(|| panic!("it does not say why it ended:\n{log}"));
         assert!(
             last.contains(fault.text()) && last.contains(&directory),

@@ -1,7 +1,7 @@
 //! Damage that comes while a node runs: in a file that is read later, in a snapshot that is sent.
 
 use crate::snapshot::{fill, send};
-use crate::support::{GROUP, rows, tuning};
+use crate::support::{GROUP, append, entries, rows, tuning};
 use quorate_storage::snapshot::{Snapshot, SnapshotFile};
 use quorate_storage::{Error, Stores};
 use std::os::unix::fs::FileExt;
@@ -48,6 +48,7 @@ fn number(snapshot: &dyn Snapshot, name: &str) -> usize {
 async fn damage_that_a_read_finds_is_told_and_noted() {
     let dir = tempfile::tempdir().expect("a dir");
     let mut stores = open(dir.path());
+    append(&*stores.log, entries(1, 0..=1));
     fill(&mut stores, 1);
     stores.snapshots.build().expect("it is in table files");
     drop(stores);

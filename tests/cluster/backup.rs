@@ -123,8 +123,8 @@ async fn a_backup_becomes_a_new_cluster_with_all_that_was_in_the_old_one() {
     assert!(fresh > job.parse::<u64>().expect("a number") + (1 << 39), "{fresh} after {job}");
 
     // Others join it.
-    for node in [4, 5] {
-        assert_eq!(cluster.join(&[]).expect("it is started"), node);
+    for _ in 0..2 {
+        let node = cluster.join(&[]).expect("it is started");
         cluster.wait_listening(node).await.expect("it is admitted");
     }
     wait_until("both vote", PATIENCE, || async {
@@ -135,9 +135,9 @@ async fn a_backup_becomes_a_new_cluster_with_all_that_was_in_the_old_one() {
     .await;
     cluster.wait_same_state().await.expect("all hold the same");
     cluster.kill(1).await.expect("the restored one can go");
-    cluster.wait_ready().await.expect("another leads");
     let rest = Quorate::of(&cluster);
-    assert_eq!(rest.run("kv get greeting").await.expect(0).text(), "hello");
+    assert_eq!(rest.run("kv get greeting --timeout 30s").await.expect(0).text(), "hello");
+    rest.run("kv set greeting again --timeout 30s").await.expect(0);
     cluster.logs().assert_no_panics();
 }
 

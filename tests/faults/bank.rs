@@ -163,6 +163,8 @@ async fn audit_again_and_again(client: Client, stale: bool, stop: Arc<AtomicBool
             Err(Error::Unavailable { .. } | Error::ResourceExhausted { .. }) => continue,
             Err(error) => panic!("a read was refused: {error} ({})", error.reason()),
         };
+        let there = (0..ACCOUNTS).all(|number| audit.entry(number).is_some());
+        assert!(there, "an account is missing: stale {stale}, at revision {}", audit.revision);
         assert_eq!(sum(&audit), ALL_MONEY, "stale {stale}, at revision {}", audit.revision);
         if !stale {
             assert!(audit.revision >= newest, "{} after {newest}", audit.revision);

@@ -54,7 +54,7 @@ async fn nodes_are_killed_in_installs_purges_backups_and_restores() {
     let plan = Plan { writers: 4, value_bytes: 1_000, ..Plan::default() };
     let load = Load::start(&cluster.endpoints(), plan).await.expect("writes are acknowledged");
     let mut kills = Kills::default();
-    for round in 0..number("QUORATE_LIFE_KILLS", 10_u64) {
+    for round in 0..number("QUORATE_LIFE_KILLS", 5_u64) {
         match round % 5 {
             0 => {
                 install(&mut cluster, &mut random).await;

@@ -88,16 +88,19 @@ impl Admission {
     ///
     /// Nobody may have more than what is then left (dynamic thresholds; Choudhury, Hahne 1998), so of
     /// those that flood a node together each has no more than is free for whoever comes; and the last
-    /// part is for those that hold nothing yet, so that a large command finds room beside many small
-    /// ones. One command alone may be larger than it all.
+    /// part is for those that hold nothing yet: their first command is taken wherever it fits, however
+    /// large it is. One command alone may be larger than it all.
     pub(crate) fn take(&self, origin: &Origin, bytes: usize) -> Result<Permit, Failure> {
         let own = origin.bytes(self.0.at);
         let before = own.fetch_add(bytes, Ordering::Relaxed);
         let fits = |taken: usize| {
             let after = taken.checked_add(bytes)?;
             let left = self.0.bytes_max.saturating_sub(after);
-            let kept = if before == 0 { 0 } else { self.0.bytes_max / KEPT_PART };
-            (taken == 0 || before + bytes + kept <= left).then_some(after)
+            let room = match before {
+                0 => after <= self.0.bytes_max,
+                _ => before + bytes + self.0.bytes_max / KEPT_PART <= left,
+            };
+            (taken == 0 || room).then_some(after)
         };
         if self.0.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
             own.fetch_sub(bytes, Ordering::Relaxed);
@@ -182,13 +185,11 @@ mod tests {
         let admission = Admission::new(Where::AtDoor, 8 * MIB);
         let first = origin(0);
         let held: Vec<_> = (1..100).filter_map(|n| admission.take(&origin(n), MIB).ok()).collect();
-        // What is left is for those that ask for less.
-        assert_eq!((held.len(), admission.taken_bytes()), (7, 7 * MIB));
-        assert!(admission.take(&origin(100), MIB / 2).is_ok());
+        assert_eq!((held.len(), admission.taken_bytes()), (8, 8 * MIB));
         let refusal = admission.take(&first, MIB).unwrap_err();
         assert_eq!((refusal.reason, refusal.unknown), (Reason::Overloaded, false));
         assert!(refusal.message.contains("8388608"), "{refusal}");
-        assert_eq!(admission.refused(), 92 + 1);
+        assert_eq!(admission.refused(), 91 + 1);
         drop(held);
         assert_eq!(admission.taken_bytes(), 0);
         assert_eq!(first.bytes(Where::AtDoor).load(Ordering::Relaxed), 0);

@@ -151,7 +151,8 @@ impl Replica {
                         let (replica, until) = (self.clone(), deadline);
                         let taken_back = tokio::spawn(async move {
                             let command = Command::LeaseCheckpoint(checkpoint);
-                            match replica.0.proposer.propose_own(command, until).await {
+                            let proposed = replica.0.proposer.propose_own(command, until).await;
+                            match &proposed {
                                 Ok(_) => replica.0.leases.taken_back(id, number),
                                 Err(failure) if !failure.unknown => {
                                     replica.0.leases.not_taken_back(id, number);
@@ -159,11 +160,17 @@ impl Replica {
                                 // It may yet be applied, and then its event says so.
                                 Err(_) => {}
                             }
+                            proposed.is_ok()
                         });
                         // What became of it is in the lease.
-                        let _ = taken_back.await;
-                        if Instant::now() < deadline {
+                        let done = taken_back.await.unwrap_or(false);
+                        if done && Instant::now() < deadline {
                             continue;
+                        }
+                        if !done {
+                            // Refused, as when there is much to do: not again at once, by thousands
+                            // that tell each other of it.
+                            tokio::time::sleep_until(deadline.min(Instant::now() + PAUSE)).await;
                         }
                     }
                 }

@@ -203,12 +203,12 @@ fn beside_transaction(transaction: &Transaction) -> (usize, usize) {
     (held, steps * STEP_BYTES + if reads { READING_BYTES } else { 0 })
 }
 
-/// Whether a command goes before all that clients ask for: what nodes say of their own accord, without
-/// which leases would not end in time, or calls that are over would hold what others wait for. Small,
-/// and no more often than nodes look, or calls end.
+/// Whether a command goes before all that clients ask for: what the leader says of its own accord,
+/// without which leases would not end in time. Small, and no more often than it looks.
 ///
-/// It may overtake what its node proposed before. A detach is only said when what it undoes has been
-/// applied, or is known not to be.
+/// It may overtake what was proposed before. So detaches are none of these: one that overtook the attach
+/// that it undoes, whose fate its node may not know, would leave a call attached that is over, to be
+/// granted a lock or a job. And clients can bring about any number of them.
 pub(crate) fn is_urgent(command: &Command) -> bool {
     matches!(
         command,
@@ -216,10 +216,6 @@ pub(crate) fn is_urgent(command: &Command) -> bool {
             | Command::SessionExpire(_)
             | Command::LockExpire(_)
             | Command::LeaseCheckpoint(_)
-            | Command::LockDetach(_)
-            | Command::LockDetachNode(_)
-            | Command::ConsumerDetach(_)
-            | Command::ConsumerDetachNode(_)
             | Command::MemberPublish(_)
             | Command::MemberSettle(_)
     )

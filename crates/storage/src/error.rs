@@ -29,7 +29,7 @@ pub enum Error {
     /// Bytes on disk are not what was written, but the other members have the same: they are of the
     /// state or a snapshot.
     #[error(
-        "corrupt data in {location}: {reason}; this node's copy of the state can't be trusted, while its log can: `quorate cluster repair` has it fetch the state from the other nodes of its cluster"
+        "corrupt data in {location}: {reason}; this node's copy of the state can't be trusted, while its log can: `quorate cluster repair` has it fetch the state from the other nodes of its cluster; one that has no others is restored from a backup"
     )]
     CorruptCopy {
         /// File, or row of which database.

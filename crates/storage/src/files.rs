@@ -146,5 +146,7 @@ pub(crate) fn checksum_file(path: &Path) -> Result<(u64, u32), Error> {
 
 /// Bytes that an unprivileged process may still write on the file system that holds `path`.
 pub(crate) fn available_bytes(path: &Path) -> Result<u64, Error> {
-    fs4::available_space(path).map_err(|error| io_error("query free space of", path, &error))
+    let found = nix::sys::statvfs::statvfs(path)
+        .map_err(|error| io_error("query free space of", path, &error.into()))?;
+    Ok(found.blocks_available().saturating_mul(found.fragment_size()))
 }

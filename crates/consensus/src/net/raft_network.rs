@@ -23,6 +23,7 @@ use openraft::raft::{
 use quorate_proto::peer as pb;
 use quorate_state::{Member, NodeId};
 use quorate_storage::snapshot::{Snapshot as StoredSnapshot, SnapshotStore};
+use quorate_storage::state::AppliedMeta;
 use quorate_storage::{Error as StorageError, Failures, Offload};
 use std::future::Future;
 use std::sync::Arc;
@@ -40,15 +41,14 @@ const PIECES_AHEAD: usize = 4;
 /// How long a snapshot may make no progress before the attempt is given up; the next one goes on
 /// with the files that are missing.
 const SNAPSHOT_IDLE: Duration = Duration::from_secs(30);
-/// How long one attempt may take in all, unless it is large: twice as long as it takes at the pace that
-/// it may be sent at. The next one goes on with the files that are missing, if the leader has taken no
+/// How long one attempt may take in all, unless it is large: twice as long as it takes at a slow pace. The next one goes on with the files that are missing, if the leader has taken no
 /// newer snapshot meanwhile; so one that never fits would never arrive.
 const SNAPSHOT_MAX: Duration = Duration::from_secs(600);
 /// How long after one that the peer refused the next attempt begins.
 const SNAPSHOT_PAUSE: Duration = Duration::from_secs(1);
 /// Snapshots sent at once.
 pub(crate) const SNAPSHOT_TRANSFERS: usize = 2;
-/// Bytes a second that a network is expected to take when nothing bounds the pace.
+/// Bytes a second that a network, and the peer that reads and syncs it all, are expected to take.
 const SLOWEST: u64 = 4 << 20;
 /// How long an append stream may owe an answer before it is opened anew.
 const APPEND_IDLE: Duration = Duration::from_secs(3);
@@ -273,6 +273,7 @@ impl NetSnapshot<TypeConfig> for Network {
                 return Err(Status::unavailable("other snapshots are being sent"));
             };
             let most = longest(snapshot.snapshot.as_ref(), self.bytes_per_second);
+            let sending = snapshot.snapshot.meta().clone();
             let sent = tokio::time::timeout(most, self.send_snapshot(vote, snapshot.snapshot))
                 .await
                 .unwrap_or_else(|_| {
@@ -283,7 +284,7 @@ impl NetSnapshot<TypeConfig> for Network {
                 && status.code() != Code::Unavailable
             {
                 if status.code() == Code::DataLoss {
-                    self.renew(status).await;
+                    self.renew(status, sending).await;
                 }
                 // What the peer could not take it most likely can't a moment later either.
                 tokio::time::sleep(SNAPSHOT_PAUSE).await;
@@ -306,12 +307,20 @@ impl NetSnapshot<TypeConfig> for Network {
 impl Network {
     /// Takes a new snapshot in the place of one that was found damaged, here or by the peer. If the state
     /// is damaged as well, this node stops: nobody could be sent it, and it could not be served.
-    async fn renew(&self, why: &Status) {
+    async fn renew(&self, why: &Status, damaged: AppliedMeta) {
         tracing::error!(target = self.target, %why, "the snapshot is damaged, taking a new one");
-        let snapshots = Arc::clone(&self.snapshots);
-        if let Err(error) = self.offload.run(move || snapshots.renew()).await {
-            self.failures.note(&error);
-        }
+        let (snapshots, failures) = (Arc::clone(&self.snapshots), self.failures.clone());
+        let renewing = move || {
+            // Another transfer may have found it, too.
+            if snapshots.current().is_some_and(|current| *current.meta() != damaged) {
+                return;
+            }
+            // Noted here: openraft may have given this attempt up by then.
+            if let Err(error) = snapshots.renew() {
+                failures.note(&error);
+            }
+        };
+        self.offload.run(renewing).await;
     }
 
     /// Fails with [`Code::DataLoss`] when the snapshot is damaged.
@@ -325,7 +334,9 @@ impl Network {
         let header = snapshot_header(&vote, snapshot.as_ref());
         send(&parts, pb::snapshot_request::Part::Header(header)).await?;
         let mut answers = idle(self.peer.client.snapshot(call)).await?.into_inner();
-        let needed = match idle(answers.message()).await?.and_then(|answer| answer.part) {
+        // The peer may have to read gigabytes of an earlier attempt. That is bounded by the whole; that a
+        // peer is gone the connection notices.
+        let needed = match answers.message().await?.and_then(|answer| answer.part) {
             Some(pb::snapshot_response::Part::Need(need)) => need.files,
             Some(pb::snapshot_response::Part::Installed(ballot)) => {
                 return wire::ballot_in(Some(ballot));
@@ -365,8 +376,8 @@ impl Network {
             }
         }
         drop(parts);
-        // The receiver syncs and installs now; that may take long, but not without bound.
-        match idle(answers.message()).await?.and_then(|answer| answer.part) {
+        // The receiver reads all of it, syncs and installs. Given up meanwhile, it would be sent it again.
+        match answers.message().await?.and_then(|answer| answer.part) {
             Some(pb::snapshot_response::Part::Installed(ballot)) => wire::ballot_in(Some(ballot)),
             _ => Err(Status::unavailable("the peer did not install the snapshot")),
         }
@@ -376,7 +387,7 @@ impl Network {
 /// See [`SNAPSHOT_MAX`].
 fn longest(snapshot: &dyn StoredSnapshot, bytes_per_second: Option<u64>) -> Duration {
     let bytes: u64 = snapshot.files().iter().map(|file| file.len).sum();
-    let rate = bytes_per_second.unwrap_or(SLOWEST).max(1);
+    let rate = bytes_per_second.map_or(SLOWEST, |rate| rate.min(SLOWEST)).max(1);
     SNAPSHOT_MAX.max(Duration::from_secs(bytes.saturating_mul(2) / rate))
 }
 

@@ -17,7 +17,7 @@ use crate::files::{
 };
 use crate::rocks::{self, Budget, copy_error};
 use crate::state::AppliedMeta;
-use crate::state::generation::{Generation, read_meta};
+use crate::state::generation::{Generation, check_rows, read_meta};
 use crate::state::rocks::RocksState;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -156,11 +156,13 @@ impl RocksSnapshots {
         Ok(Self { shared: Arc::new(shared), state: state.current(), building: Mutex::new(()) })
     }
 
-    /// Takes a snapshot of the state. Files that it shares with `previous` are not read again.
+    /// Takes a snapshot of the state. Files that it shares with `previous` are not read again; with
+    /// `reads_all` every row of it is.
     fn take(
         &self,
         state: &Generation,
         previous: Option<&RocksSnapshot>,
+        reads_all: bool,
     ) -> Result<Arc<dyn Snapshot>, Error> {
         let building = self.shared.dir.join("building");
         remove_dir(&building)?;
@@ -184,7 +186,8 @@ impl RocksSnapshots {
         sync_dir(&path)?;
         // Entries may have been applied since the decision to take it: what counts is what the
         // files say.
-        let meta = self.shared.meta_of(&path, &names, |_| Ok(()))?;
+        let check = |db: &DB| if reads_all { check_rows(db, &state.dir.path) } else { Ok(()) };
+        let meta = self.shared.meta_of(&path, &names, check)?;
         Ok(self.shared.adopt(&building, meta, files)?)
     }
 }
@@ -217,7 +220,9 @@ impl Shared {
         expected: &[String],
         check: impl FnOnce(&DB) -> Result<(), Error>,
     ) -> Result<AppliedMeta, Error> {
-        let mut options = self.budget.state_options();
+        // With a cache of its own: what is damaged on the disk may be whole in the one that all share,
+        // under the same keys, since files of snapshots are those of the state.
+        let mut options = Budget::new(self.budget.tuning()).state_options();
         options.create_if_missing(false);
         let meta = {
             let db = rocks::open_read_only(&options, files).map_err(Error::of_copy)?;
@@ -266,7 +271,7 @@ impl SnapshotStore for RocksSnapshots {
             state.flush()?;
             return Ok(current);
         }
-        self.take(&state, previous.as_deref())
+        self.take(&state, previous.as_deref(), false)
     }
 
     fn renew(&self) -> Result<Arc<dyn Snapshot>, Error> {
@@ -274,8 +279,7 @@ impl SnapshotStore for RocksSnapshots {
         let state = self.state.load_full();
         // Both snapshots are links to files of the state: what is damaged in the old one may be damaged
         // in the new one, and would be taken for whole with a checksum of its own.
-        state.check_rows()?;
-        self.take(&state, None)
+        self.take(&state, None, true)
     }
 
     fn current(&self) -> Option<Arc<dyn Snapshot>> {

@@ -160,12 +160,6 @@ impl Generation {
         rows.status().map_err(|error| self.table_error(error))
     }
 
-    /// Reads every row, whose checksums RocksDB looks at: damage in a file of the state is told with
-    /// its name. Blocks for as long as that takes.
-    pub(crate) fn check_rows(&self) -> Result<(), Error> {
-        check_rows(&self.db, &self.dir.path)
-    }
-
     /// Its directory may go once nobody reads it any more.
     pub(crate) fn supersede(&self) {
         self.dir.superseded.store(true, Ordering::Release);
@@ -184,7 +178,8 @@ impl Generation {
 /// Bytes read ahead where everything is read.
 const READAHEAD_BYTES: usize = 2 << 20;
 
-/// Reads every row of a database; see [`Generation::check_rows`].
+/// Reads every row of a database, whose checksums RocksDB looks at: damage in one of its files is told
+/// with the file's name. Blocks for as long as that takes.
 pub(crate) fn check_rows(db: &DB, path: &Path) -> Result<(), Error> {
     let mut options = ReadOptions::default();
     // Each block is needed once, one after the other.

@@ -126,11 +126,15 @@ fn a_flipped_bit_in_any_file_is_told_with_the_file_and_the_way_out_or_changes_no
                 Err(error) => {
                     let text = error.to_string();
                     // A length that is too long looks like the torn end of the file. What is missing
-                    // then is told of the log or the group as a whole.
+                    // then is told of the log or the group as a whole. And RocksDB tells damage of what
+                    // a table says of itself as that of its MANIFEST, so the database is what is named.
                     let torn = name.ends_with(".log") || name.contains("MANIFEST");
                     let place = match torn {
                         true if is_copy(&name) => "groups/1",
                         true => "log/db",
+                        false if name.ends_with(".sst") => {
+                            name.rsplit_once('/').map_or(&*name, |(database, _)| database)
+                        }
                         false => &*name,
                     };
                     assert!(text.contains(place), "{context}: {text}");

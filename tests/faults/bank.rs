@@ -185,12 +185,14 @@ struct Bank {
 }
 
 impl Bank {
-    async fn open(cluster: &ProcessCluster, rng: &mut SmallRng) -> Self {
+    async fn open(cluster: &mut ProcessCluster, rng: &mut SmallRng) -> Self {
         let client = client_of(cluster, 1);
         let txn = (0..ACCOUNTS).fold(client.txn(), |txn, number| {
             txn.set(account(number), OPENING_BALANCE.to_string())
         });
         txn.set(NOTE, "not a number").commit().await.expect("accounts can be opened");
+        // On all nodes: a stale audit of one that has not heard of it yet would find no accounts.
+        cluster.wait_same_state().await.expect("all nodes have the accounts");
 
         let stop = Arc::new(AtomicBool::new(false));
         let (mut tellers, mut auditors) = (Vec::new(), Vec::new());
@@ -254,7 +256,7 @@ async fn transfers_keep_the_sum_while_leaders_are_killed() {
     let seconds = number("QUORATE_BANK_SECONDS", 15);
     let mut cluster = ProcessCluster::start(3).await.expect("three nodes start");
     cluster.wait_ready().await.expect("a leader is elected");
-    let bank = Bank::open(&cluster, &mut rng).await;
+    let bank = Bank::open(&mut cluster, &mut rng).await;
     let until = Instant::now() + Duration::from_secs(seconds);
     let kills = kill_leaders(&mut cluster, &mut rng, until).await;
     let (tellers, audits) = bank.close().await;

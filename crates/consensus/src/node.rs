@@ -84,7 +84,7 @@ impl Default for SnapshotRule {
             log_bytes: 256 << 20,
             every: Duration::from_secs(3_600),
             keep_entries: 20_000,
-            send_bytes_per_second: Some(64 << 20),
+            send_bytes_per_second: Some(32 << 20),
         }
     }
 }

@@ -403,14 +403,16 @@ impl Pace {
         Self { bytes_per_second, begun: Instant::now(), sent_bytes: 0 }
     }
 
-    /// Counts what was sent, and waits until it may have been. What a stall cost is made up for: the
-    /// whole keeps the pace, and a piece is small.
+    /// Counts what was sent, and waits until it may have been. What a stall cost, as the check of a file
+    /// before it is sent, is made up for only so far: a burst is what the pace is to prevent.
     async fn keep(&mut self, bytes: u64) {
+        const MADE_UP_FOR: Duration = Duration::from_millis(50);
         self.sent_bytes = self.sent_bytes.saturating_add(bytes);
-        if let Some(rate) = self.bytes_per_second {
-            let due = Duration::from_secs_f64(self.sent_bytes as f64 / rate.max(1) as f64);
-            tokio::time::sleep_until(self.begun + due).await;
-        }
+        let Some(rate) = self.bytes_per_second else { return };
+        let due = Duration::from_secs_f64(self.sent_bytes as f64 / rate.max(1) as f64);
+        let late = Instant::now().saturating_duration_since(self.begun + due);
+        self.begun += late.saturating_sub(MADE_UP_FOR);
+        tokio::time::sleep_until(self.begun + due).await;
     }
 }
 

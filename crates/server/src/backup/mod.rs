@@ -1,7 +1,7 @@
 //! Backups: everything a cluster holds, as one file, consistent at one revision.
 //!
-//! [`write`] makes the file from a view of the tables, in pieces that a node sends as they come;
-//! [`read`] takes it apart and believes none of it; [`verify()`], [`info()`] and [`restore()`] are what can be
+//! `write` makes the file from a view of the tables, in pieces that a node sends as they come;
+//! `read` takes it apart and believes none of it; [`verify()`], [`info()`] and [`restore()`] are what can be
 //! done with one without a node. The format is in `docs/backups.md`.
 
 mod export;

@@ -199,7 +199,7 @@ pub static SETTINGS: &[Setting] = &[
     ),
     number(
         "storage.snapshot_send_bytes_per_second",
-        "67108864",
+        "33554432",
         "How fast a snapshot is sent to a node that needs one; 0: as fast as the network takes it",
     ),
     number(

@@ -186,9 +186,22 @@ impl RocksSnapshots {
         sync_dir(&path)?;
         // Entries may have been applied since the decision to take it: what counts is what the
         // files say.
-        let check = |db: &DB| if reads_all { check_rows(db, &state.dir.path) } else { Ok(()) };
-        let meta = self.shared.meta_of(&path, &names, check)?;
+        let check = |db: &DB| if reads_all { check_rows(db, &path) } else { Ok(()) };
+        let meta = self.shared.meta_of(&path, &names, check);
+        let meta = meta.map_err(|error| named_in(error, &path, &state.dir.path))?;
         Ok(self.shared.adopt(&building, meta, files)?)
+    }
+}
+
+/// The same failure, of the file of the state that a snapshot's file is a link to: that one stays.
+fn named_in(error: Error, snapshot: &Path, state: &Path) -> Error {
+    let (from, to) = (snapshot.display().to_string(), state.display().to_string());
+    match error {
+        Error::CorruptCopy { location, reason } => Error::CorruptCopy {
+            location: location.replace(&from, &to),
+            reason: reason.replace(&from, &to),
+        },
+        error => error,
     }
 }
 

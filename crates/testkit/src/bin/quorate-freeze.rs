@@ -16,7 +16,7 @@ use std::process::{Command, ExitCode};
 
 /// Freezes a data directory, to be opened by every later build.
 ///
-/// Writes <DIRECTORY>/<NAME>.tar.gz, and <DIRECTORY>/<NAME>.json with what is expected of it. Nothing
+/// Writes DIRECTORY/NAME.tar.gz, and DIRECTORY/NAME.json with what is expected of it. Nothing
 /// that is there is overwritten: what was frozen never changes.
 #[derive(Debug, Parser)]
 #[command(name = "quorate-freeze")]

@@ -143,6 +143,7 @@ impl Raising {
             return;
         }
         self.asked = Some(Instant::now());
+        let asked_in = replica.leads_in();
         let heard = replica.cluster_status(ANSWERS).await.into_iter();
         let heard: Vec<_> =
             heard.map(|(node, said)| (node, said.map(|heard| heard.status))).collect();
@@ -155,6 +156,10 @@ impl Raising {
                 return;
             }
         };
+        // Another leader may have admitted a member that was not asked.
+        if asked_in.is_none() || replica.leads_in() != asked_in {
+            return;
+        }
         levels.wait(format!("it is being raised to {level}; try again"));
         // On this node only, in the term in which the members were asked.
         let raise = Command::FeatureLevelRaise(FeatureLevelRaise { level });

@@ -31,6 +31,7 @@
 
 mod admission;
 mod anew;
+mod announce;
 mod aside;
 mod backlog;
 mod barrier;

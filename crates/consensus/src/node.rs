@@ -1,6 +1,7 @@
 //! Puts a node's consensus together: stores, network, openraft, and the tasks around it.
 
 use crate::admission::{Admission, Origin, OriginId, Where};
+use crate::announce::announce;
 use crate::aside::Asides;
 use crate::barrier::Barrier;
 use crate::bootstrap::{StartError, bootstrap, cluster_id};
@@ -8,7 +9,7 @@ use crate::clock::WallClock;
 use crate::forward::Forwarder;
 use crate::health::Health;
 use crate::io::{Dialer, Incoming};
-use crate::leader::{LeaderTask, own};
+use crate::leader::LeaderTask;
 use crate::leases::Leases;
 use crate::levels::Levels;
 use crate::log_adapter::LogAdapter;
@@ -27,10 +28,7 @@ use openraft::async_runtime::WatchReceiver as _;
 use openraft::{Config, SnapshotPolicy};
 use quorate_proto::peer::peer_service_server::PeerServiceServer;
 use quorate_state::limits::Limits;
-use quorate_state::{
-    Command, FeatureLevel, GroupId, LockDetachNode, Member, MemberPublish, Membership, NodeId,
-    Outcome, query,
-};
+use quorate_state::{FeatureLevel, GroupId, Member, Membership, NodeId};
 use quorate_storage::{Failures, Histogram, Stores};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -469,50 +467,6 @@ async fn watch_storage(failures: Failures, ending: watch::Sender<Option<Ended>>)
         ended.get_or_insert(Ended::Failed(why));
         is_first
     });
-}
-
-/// Makes known that this node has started: where it is reached now, and that the calls that waited
-/// here before are gone.
-async fn announce(replica: Replica) {
-    let shared = Arc::clone(&replica.0);
-    let known = |replica: &Replica| {
-        let view = replica.stale();
-        query::member_addresses(view.tables.as_ref(), replica.group(), replica.node_id())
-            .ok()
-            .flatten()
-    };
-    let own_addresses = (shared.client_addr.clone(), shared.http_addr.clone());
-    let mut detached = false;
-    // After a restart the state may lag behind its log: look at it as it is for everybody.
-    loop {
-        if replica.read(Duration::from_secs(10)).await.is_ok() {
-            let node = replica.node_id();
-            let waits = query::waits_on(replica.stale().tables.as_ref(), replica.group(), node);
-            if !detached && waits.is_ok_and(|waits| waits) {
-                // Those of this process among them notice, and come back.
-                let detach = own(Command::LockDetachNode(LockDetachNode { node }));
-                let done = replica.propose(detach, Duration::from_secs(10)).await;
-                detached = done.is_ok_and(|done| {
-                    !matches!(done.outcome, Outcome::LockDetachNode { more: true })
-                });
-                continue;
-            }
-            if known(&replica).as_ref() == Some(&own_addresses) {
-                return;
-            }
-            let command = Command::MemberPublish(MemberPublish {
-                node: replica.node_id(),
-                client_addr: own_addresses.0.clone(),
-                http_addr: own_addresses.1.clone(),
-            });
-            // Publishing twice is publishing once, so any failure is simply tried again.
-            let _ = replica.propose(own(command), Duration::from_secs(10)).await;
-        }
-        if shared.ended.borrow().is_some() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
 }
 
 /// Waits until the log has Raft's first record (a vote, or an entry) on disk.

@@ -3,7 +3,8 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use quorate_testkit::process::{ProcessCluster, find_binary};
+use quorate_proto::v1::NodeStatus;
+use quorate_testkit::process::{NodeId, ProcessCluster, find_binary};
 use quorate_testkit::repeat;
 use rand::RngExt as _;
 use serde_json::Value;
@@ -21,6 +22,9 @@ use tokio::sync::{Mutex, MutexGuard};
 
 /// How long a command may take. Each has a deadline of its own below that.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long it may take until log is purged while somebody writes.
+const PURGED_MAX: Duration = Duration::from_secs(60);
 
 /// What is built for a process test, as cargo takes it.
 const REAL: &str = "--bin quorate";
@@ -89,6 +93,29 @@ pub fn send(child: &Child, signal: Signal) {
     let pid = child.id().expect("it runs");
     let pid = Pid::from_raw(pid.try_into().expect("process ids are positive"));
     kill(pid, signal).expect("a process of our own takes signals");
+}
+
+/// What node `asked` says of node `of`.
+///
+/// # Panics
+/// When it does not answer, or knows no such member.
+pub async fn status_of(cluster: &ProcessCluster, asked: NodeId, of: NodeId) -> NodeStatus {
+    let status = cluster.status(asked).await.expect("a live node answers");
+    status.nodes.into_iter().find(|node| node.node_id == of).expect("it is a member")
+}
+
+/// Waits until the leader has purged its log past an index, so that whoever has come only so far needs
+/// a snapshot.
+///
+/// # Panics
+/// When it does not within a minute.
+pub async fn purged_past(cluster: &ProcessCluster, leader: NodeId, had: u64) {
+    wait_until("the log is purged past what the node has", PURGED_MAX, || async move {
+        let status = cluster.status(leader).await;
+        let nodes = status.map(|status| status.nodes).unwrap_or_default();
+        nodes.iter().any(|node| node.node_id == leader && node.purged > Some(had))
+    })
+    .await;
 }
 
 /// How a command ended.

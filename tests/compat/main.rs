@@ -56,12 +56,13 @@ async fn open(archive: &Path) -> Result<()> {
     let channel = node.connect().await?;
     same("", &expected.contents, &read(&channel).await?)?;
     go_on(&channel, &expected.handles).await?;
+    let left = read(&channel).await?;
     node.stop().await?;
 
     let node = FrozenNode::start(&binary, &data).await?;
     let channel = node.connect().await?;
     ensure!(get(&channel, "new").await?.as_deref() == Some(&b"written"[..]), "a write is lost");
-    read(&channel).await?;
+    same("", &left, &read(&channel).await?)?;
     node.stop().await
 }
 

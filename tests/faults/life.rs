@@ -1,11 +1,13 @@
 //! Kills at random moments of what happens in a cluster's life: a snapshot is sent and installed, log
-//! is purged, a backup is saved or restored, a node is repaired (`QUORATE_LIFE_KILLS`; those of membership changes are in
+//! is purged (all the time), a backup is saved or restored, a node is repaired (`QUORATE_LIFE_KILLS`; those of membership changes are in
 //! `membership.rs`). The node always opens again, nothing that was acknowledged is lost, and what is
 //! not whole never looks as if it were.
 
 use quorate_testkit::load::{Load, Plan, wait_healthy};
 use quorate_testkit::process::{NodeId, PortLease, ProcessCluster};
-use quorate_tests::processes::{Quorate, alone, number, say, seed, wait_until};
+use quorate_tests::processes::{
+    Quorate, alone, number, purged_past, say, seed, status_of, wait_until,
+};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::ffi::OsString;
@@ -18,15 +20,6 @@ use tokio::process::Child;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What a leader writes to its log when it begins to send a snapshot.
 const SENDING: &str = "sending a snapshot";
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Kills {
-    installs: u64,
-    purges: u64,
-    saves: u64,
-    restores: u64,
-    repairs: u64,
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_are_killed_in_installs_purges_backups_and_restores() {
@@ -53,31 +46,28 @@ async fn nodes_are_killed_in_installs_purges_backups_and_restores() {
     quorate.run(&format!("backup save {}", good.display())).await.expect(0);
     let plan = Plan { writers: 4, value_bytes: 1_000, ..Plan::default() };
     let load = Load::start(&cluster.endpoints(), plan).await.expect("writes are acknowledged");
-    let mut kills = Kills::default();
-    for round in 0..number("QUORATE_LIFE_KILLS", 5_u64) {
+    // Of programs that may have ended before it came to that.
+    let mut cut = 0;
+    let rounds = number("QUORATE_LIFE_KILLS", 5_u64);
+    for round in 0..rounds {
         match round % 5 {
             0 => {
                 install(&mut cluster, &mut random).await;
-                kills.installs += 1;
             }
             1 => {
                 let node = any(&cluster, &mut random);
                 moment(&mut random, 400).await;
                 cluster.kill(node).await.expect("it runs");
                 cluster.restart(node).await.expect("it opens again");
-                kills.purges += 1;
             }
             2 => {
-                save(&mut cluster, &quorate, &mut random, round).await;
-                kills.saves += 1;
+                cut += save(&mut cluster, &quorate, &mut random, round).await;
             }
             3 => {
-                repair(&mut cluster, &quorate, &mut random).await;
-                kills.repairs += 1;
+                cut += repair(&mut cluster, &quorate, &mut random).await;
             }
             _ => {
-                restore(&cluster, &quorate, &mut random, &good, round).await;
-                kills.restores += 1;
+                cut += restore(&cluster, &quorate, &mut random, &good, round).await;
             }
         }
         wait_healthy(&mut cluster).await.expect("all nodes are well");
@@ -89,7 +79,11 @@ async fn nodes_are_killed_in_installs_purges_backups_and_restores() {
     let all = quorate.run("kv list --prefix large- --count").await.expect(0);
     assert_eq!(all.text().trim(), "40");
     cluster.logs().assert_no_panics();
-    say(format!("{kills:?}; {} writes were acknowledged, and are there", totals.acknowledged));
+    say(format!(
+        "{rounds} rounds; {cut} commands were killed before their end; {} writes were acknowledged, and \
+         are there",
+        totals.acknowledged
+    ));
 }
 
 fn any(cluster: &ProcessCluster, random: &mut SmallRng) -> NodeId {
@@ -103,7 +97,8 @@ async fn moment(random: &mut SmallRng, millis: u64) {
 }
 
 /// Whoever repairs a node dies; the next one does it.
-async fn repair(cluster: &mut ProcessCluster, quorate: &Quorate, random: &mut SmallRng) {
+async fn repair(cluster: &mut ProcessCluster, quorate: &Quorate, random: &mut SmallRng) -> usize {
+    let mut cut = 0;
     let node = any(cluster, random);
     cluster.kill(node).await.expect("it runs");
     let dir = cluster.data_dir(node);
@@ -114,10 +109,11 @@ async fn repair(cluster: &mut ProcessCluster, quorate: &Quorate, random: &mut Sm
     for _ in 0..2 {
         let mut repairing = begin(quorate, &arguments);
         moment(random, 500).await;
-        repairing.kill().await.expect("it is ours");
+        cut += usize::from(cut_off(&mut repairing).await);
     }
     quorate.run_with(&arguments, None).await.expect(0);
     cluster.restart(node).await.expect("it opens again");
+    cut
 }
 
 /// A follower is away until it needs a snapshot, and it or the leader dies while that is sent.
@@ -126,17 +122,8 @@ async fn install(cluster: &mut ProcessCluster, random: &mut SmallRng) {
     let others: Vec<NodeId> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
     let follower = others[random.random_range(0..others.len())];
     cluster.kill(follower).await.expect("it runs");
-    let had = last_log(cluster, leader).await;
-    wait_until("the log is purged past what the dead node has", PATIENCE, || {
-        let status = cluster.status(leader);
-        async move {
-            let status = status.await;
-            status.is_ok_and(|status| {
-                status.nodes.iter().any(|node| node.node_id == leader && node.purged > had)
-            })
-        }
-    })
-    .await;
+    let had = status_of(cluster, leader, leader).await.last_log.expect("there were writes");
+    purged_past(cluster, leader, had).await;
     // Whoever leads by then.
     let log = cluster.logs();
     let sent = || log.lines_with(SENDING).expect("the log can be read").len();
@@ -154,13 +141,14 @@ async fn install(cluster: &mut ProcessCluster, random: &mut SmallRng) {
     cluster.restart(victim).await.expect("it opens again");
 }
 
-async fn last_log(cluster: &ProcessCluster, node: NodeId) -> Option<u64> {
-    let status = cluster.status(node).await.expect("it answers");
-    status.nodes.iter().find(|one| one.node_id == node)?.last_log
-}
-
 /// A node, or whoever saves, dies while a backup is saved.
-async fn save(cluster: &mut ProcessCluster, quorate: &Quorate, random: &mut SmallRng, round: u64) {
+async fn save(
+    cluster: &mut ProcessCluster,
+    quorate: &Quorate,
+    random: &mut SmallRng,
+    round: u64,
+) -> usize {
+    let mut cut = false;
     let node = any(cluster, random);
     let file = cluster.directory().join(format!("round-{round}.backup"));
     let own = Quorate::at(&[cluster.client_addr(node).to_string()]);
@@ -171,7 +159,7 @@ async fn save(cluster: &mut ProcessCluster, quorate: &Quorate, random: &mut Smal
         saving.wait().await.expect("it ends by itself");
         cluster.restart(node).await.expect("it opens again");
     } else {
-        saving.kill().await.expect("it is ours");
+        cut = cut_off(&mut saving).await;
     }
     if file.exists() {
         quorate.run(&format!("backup verify {}", file.display())).await.expect(0);
@@ -180,6 +168,7 @@ async fn save(cluster: &mut ProcessCluster, quorate: &Quorate, random: &mut Smal
     let line = format!("backup save {} --force", file.display());
     quorate.run(&line).await.expect(0);
     fs::remove_file(&file).expect("it can be removed");
+    usize::from(cut)
 }
 
 /// Whoever restores dies. The directory is a whole node's, or nobody's.
@@ -189,7 +178,7 @@ async fn restore(
     random: &mut SmallRng,
     good: &Path,
     round: u64,
-) {
+) -> usize {
     let dir: PathBuf = cluster.directory().join(format!("restored-{round}"));
     let arguments: Vec<OsString> = vec![
         "backup".into(),
@@ -200,7 +189,7 @@ async fn restore(
     ];
     let mut restoring = begin(quorate, &arguments);
     moment(random, 400).await;
-    restoring.kill().await.expect("it is ours");
+    let cut = cut_off(&mut restoring).await;
     let again = quorate.run_with(&arguments, None).await;
     if dir.join("identity.json").exists() {
         if again.status == Some(1) {
@@ -211,6 +200,14 @@ async fn restore(
         again.expect(1).expect_stderr("no identity.json");
     }
     fs::remove_dir_all(&dir).expect("it can be removed");
+    usize::from(cut)
+}
+
+/// Kills a command; whether it had not ended by itself.
+async fn cut_off(command: &mut Child) -> bool {
+    let ended = command.try_wait().expect("the system tells").is_some();
+    command.kill().await.expect("it is ours");
+    !ended
 }
 
 /// A node starts on a directory, and has what was restored.

@@ -2,7 +2,7 @@
 
 use quorate_testkit::load::{Load, Plan, wait_healthy};
 use quorate_testkit::process::{LogScan, ProcessCluster};
-use quorate_tests::processes::{alone, say, wait_until};
+use quorate_tests::processes::{alone, purged_past, say, status_of, wait_until};
 use std::time::Duration;
 
 /// Snapshots after so many bytes of log, and entries kept behind one: as few as can be set, so
@@ -29,11 +29,7 @@ async fn a_follower_catches_up_by_snapshot_when_the_log_is_purged_past_it() {
     cluster.kill(follower).await.expect("the follower can be killed");
     // Nobody has sent it anything since, so this is more than it has.
     let had = status_of(&cluster, leader, leader).await.last_log.expect("there were writes");
-    wait_until("the log is purged past what the dead node has", Duration::from_secs(60), || {
-        let status = status_of(&cluster, leader, leader);
-        async { status.await.purged > Some(had) }
-    })
-    .await;
+    purged_past(&cluster, leader, had).await;
     let purged = status_of(&cluster, leader, leader).await.purged;
     let log = LogScan::new([cluster.log_path(follower)]);
     let arrived = || log.lines_with(ARRIVED).expect("the log can be read").len();
@@ -68,11 +64,4 @@ async fn a_follower_catches_up_by_snapshot_when_the_log_is_purged_past_it() {
     let again = cluster.wait_same_state().await.expect("all nodes have the same state");
     assert_eq!(again.checksum, cluster.hash_state(leader).await.expect("it answers").checksum);
     cluster.logs().assert_no_panics();
-}
-
-/// What `asked` says of `of`.
-async fn status_of(cluster: &ProcessCluster, asked: u64, of: u64) -> quorate_proto::v1::NodeStatus {
-    let status = cluster.status(asked).await.expect("a live node answers");
-    let node = status.nodes.into_iter().find(|node| node.node_id == of);
-    node.expect("it is a member")
 }

@@ -7,7 +7,7 @@ use quorate_client::kv::{Change, Changes, DeleteCause, Event, StartWatch, Watch}
 use quorate_client::{Client, Error, KeyValue, Routing};
 use quorate_testkit::load::wait_healthy;
 use quorate_testkit::process::{LogScan, ProcessCluster};
-use quorate_tests::processes::{alone, number, say, seed, wait_until};
+use quorate_tests::processes::{alone, number, purged_past, say, seed, wait_until};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::collections::{BTreeMap, HashMap};
@@ -213,15 +213,7 @@ async fn install(cluster: &mut ProcessCluster, paused: bool) {
         false => drop(cluster.kill(follower).await.expect("a follower can be killed")),
     }
     let had = last_log(cluster, leader).await;
-    wait_until("the log is purged past what the follower has", PATIENCE, || {
-        let status = cluster.status(leader);
-        async move {
-            let status = status.await.expect("the leader answers");
-            let node = status.nodes.into_iter().find(|node| node.node_id == leader);
-            node.expect("it is a member").purged > Some(had)
-        }
-    })
-    .await;
+    purged_past(cluster, leader, had).await;
     match paused {
         true => cluster.resume(follower).expect("it can be resumed"),
         false => cluster.restart(follower).await.expect("it starts again"),

@@ -1,6 +1,6 @@
 //! What was released stays on the wire: every service, message, field and value that is frozen in
 //! `tests/compat/wire.txt` is there, with the same number and type. What is new is free until it is
-//! frozen, which `scripts/freeze-data` does at each release.
+//! frozen, which `scripts/freeze-data` does at each release (`UPDATE_WIRE=1` adds it to the file).
 
 use super::workspace::root;
 use super::{assert_found, assert_none};

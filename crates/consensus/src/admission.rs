@@ -28,7 +28,7 @@ pub struct Origin(Arc<Held>);
 struct Held {
     id: OriginId,
     /// Bytes by where they are held.
-    bytes: [AtomicUsize; 4],
+    bytes: [AtomicUsize; 3],
 }
 
 impl Origin {
@@ -53,8 +53,7 @@ pub(crate) enum Where {
     AtDoor,
     /// With the proposer of the leader, wherever it came from.
     Proposed,
-    /// As the others, of what is urgent.
-    AtDoorUrgent,
+    /// As that, of what is urgent.
     ProposedUrgent,
 }
 
@@ -123,7 +122,7 @@ impl Admission {
     fn refusal(&self, own: usize) -> Failure {
         let taken = self.taken_bytes();
         let at = match self.0.at {
-            Where::AtDoor | Where::AtDoorUrgent => "on this node",
+            Where::AtDoor => "on this node",
             Where::Proposed | Where::ProposedUrgent => "on the leader",
         };
         Failure::not_applied(

@@ -1,6 +1,6 @@
 //! The follower's side of forwarding: two multiplexed streams to the leader, answers in any order.
 //! One is for what clients ask for, by turns of their connections; the other one, on a connection of
-//! its own, for what must not wait behind that: renewals, rounds of reads, what nodes say themselves.
+//! its own, for what must not wait behind that: renewals and rounds of reads.
 //!
 //! One hop only: what arrives on such a stream is never forwarded again. What is there to be sent
 //! at one moment goes as one message, and what became known at one moment comes back as one.
@@ -110,7 +110,9 @@ impl Link {
             let connection = origin.id().connection;
             (number, Asked { request, connection, deadline, held })
         });
-        let added = self.waiting.add_all(asked, answers);
+        // Encoded before the lock that every answer takes is held.
+        let asked: Vec<_> = asked.collect();
+        let added = self.waiting.add_all(asked.into_iter(), answers);
         (!added.is_empty()).then_some(added)
     }
 

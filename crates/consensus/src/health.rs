@@ -1,8 +1,7 @@
-//! How well a node is, beside what Raft says of it: its disk, and how often leaders took office.
+//! How well a node is, beside what Raft says of it: its syncs, and how often leaders took office.
 
 use quorate_storage::{Durations, Recent};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -10,25 +9,13 @@ use tokio::time::Instant;
 /// How long an election counts as new.
 const ELECTION_IS_NEW: Duration = Duration::from_secs(3_600);
 /// Elections that are remembered: one a minute already says that something is wrong.
-const ELECTIONS_MAX: usize = 64;
+pub const ELECTIONS_MAX: usize = 64;
 
 /// What is noted now and then, and read when somebody asks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Health {
-    /// Bytes that may still be written; the largest number when nobody knows, or nothing bounds them.
-    free_bytes: AtomicU64,
     recent_syncs: Mutex<Recent>,
     elections: Mutex<Elections>,
-}
-
-impl Default for Health {
-    fn default() -> Self {
-        Self {
-            free_bytes: AtomicU64::new(u64::MAX),
-            recent_syncs: Mutex::default(),
-            elections: Mutex::default(),
-        }
-    }
 }
 
 /// How long the newest syncs of the log took.
@@ -68,16 +55,6 @@ impl Elections {
 }
 
 impl Health {
-    /// How much room the disk has.
-    pub(crate) fn has_room(&self, free_bytes: u64) {
-        self.free_bytes.store(free_bytes, Ordering::Relaxed);
-    }
-
-    /// The room that was noted last, if there is a bound.
-    pub(crate) fn free_bytes(&self) -> Option<u64> {
-        Some(self.free_bytes.load(Ordering::Relaxed)).filter(|free| *free != u64::MAX)
-    }
-
     /// How long all syncs since the start took.
     pub(crate) fn synced(&self, all: &Durations) {
         self.recent_syncs.lock().unwrap_or_else(PoisonError::into_inner).look(all);
@@ -129,11 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn room_that_nobody_knows_is_none() {
-        let health = Health::default();
-        assert_eq!(health.free_bytes(), None);
-        health.has_room(7);
-        assert_eq!(health.free_bytes(), Some(7));
-        assert_eq!(health.sync_times(&Durations::default()), None);
+    fn times_of_no_syncs_are_none() {
+        assert_eq!(Health::default().sync_times(&Durations::default()), None);
     }
 }

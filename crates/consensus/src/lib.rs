@@ -73,7 +73,7 @@ pub use aside::{AsideDowns, AsideUps, LeaderWatch};
 pub use bootstrap::StartError;
 pub use clock::{SystemClock, WallClock};
 pub use failure::{Failure, Reason};
-pub use health::SyncTimes;
+pub use health::{ELECTIONS_MAX, SyncTimes};
 pub use lane::{Lane, Submission};
 pub use machine_adapter::Applied;
 pub use maintenance::FREE_BYTES_MIN;

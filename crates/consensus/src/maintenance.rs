@@ -38,7 +38,6 @@ async fn look_at_room(shared: &Shared) {
     let log = Arc::clone(&shared.log);
     match shared.offload.run(move || log.free_bytes()).await {
         Ok(free) => {
-            shared.health.has_room(free);
             let full = free < FREE_BYTES_MIN;
             let before = shared.proposer.free_bytes.swap(free, Ordering::Relaxed);
             if (before < FREE_BYTES_MIN) != full {

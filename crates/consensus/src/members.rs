@@ -5,7 +5,7 @@
 //! place of another takes it in one joint step (Raft thesis, section 4.3), so that no majority is ever
 //! of fewer machines than before. The voters change only to such of whom a majority answers.
 
-use crate::leader::{self, own};
+use crate::leader;
 use crate::levels::Raising;
 use crate::replica::Replica;
 use crate::types::membership;
@@ -270,9 +270,9 @@ async fn take(replica: &Replica, step: Step) {
                 return;
             }
             // On this node only: in another leader's log the change might not be before it.
-            let settle = own(Command::MemberSettle(settled));
+            let settle = Command::MemberSettle(settled);
             // What is not settled now is in a moment.
-            if let Err(failure) = replica.propose_here(&replica.0.own, settle, deadline).await {
+            if let Err(failure) = replica.propose_own_here(settle, deadline).await {
                 tracing::debug!(%failure, "a plan for a member is not settled yet");
             }
         }

@@ -20,7 +20,7 @@ use crate::net::hello::Me;
 use crate::net::peers::{FRAME_BYTES_MAX, Peers};
 use crate::net::raft_network::{NetworkFactory, SNAPSHOT_TRANSFERS};
 use crate::net::service::Service;
-use crate::proposer::{Proposer, URGENT_BYTES_MAX};
+use crate::proposer::Proposer;
 use crate::removal;
 use crate::replica::{Ended, Replica, Shared};
 use crate::types::{Raft, membership};
@@ -71,8 +71,8 @@ pub struct SnapshotRule {
     pub every: Duration,
     /// Entries kept behind a snapshot, so that a node that was away shortly needs no snapshot.
     pub keep_entries: u64,
-    /// How fast a snapshot is sent, at most: its reading and sending must leave room for what the
-    /// clients do. None: as fast as the network takes it.
+    /// How fast a snapshot is sent to a node, at most, so that there is room for what the clients do. None:
+    /// as fast as the network takes it.
     pub send_bytes_per_second: Option<u64>,
 }
 
@@ -250,7 +250,6 @@ impl Node {
             apply_times,
             proposer: proposer.clone(),
             held: Admission::new(Where::AtDoor, proposal_bytes),
-            held_urgent: Admission::new(Where::AtDoorUrgent, URGENT_BYTES_MAX),
             own: own_origin,
             connections: AtomicU64::new(0),
             barrier,
@@ -439,7 +438,7 @@ async fn watch_failure(raft: Raft, ending: watch::Sender<Option<Ended>>) {
         let state = metrics.borrow_and_update().running_state.clone();
         if let Err(fatal) = state {
             if !matches!(fatal, openraft::errors::Fatal::Stopped) {
-                ending.send_replace(Some(Ended::Failed(fatal.to_string())));
+                end(&ending, Ended::Failed(fatal.to_string()));
             }
             return;
         }
@@ -450,9 +449,8 @@ async fn watch_failure(raft: Raft, ending: watch::Sender<Option<Ended>>) {
                 Err(openraft::errors::Fatal::Stopped)
             );
             if !stopped {
-                ending.send_replace(Some(Ended::Failed(
-                    "consensus has ended unexpectedly; its panic is in the log".to_owned(),
-                )));
+                let why = "consensus has ended unexpectedly; its panic is in the log";
+                end(&ending, Ended::Failed(why.to_owned()));
             }
             return;
         }
@@ -462,9 +460,14 @@ async fn watch_failure(raft: Raft, ending: watch::Sender<Option<Ended>>) {
 /// Ends the replica when its storage has failed where consensus does not see it.
 async fn watch_storage(failures: Failures, ending: watch::Sender<Option<Ended>>) {
     let why = failures.first().await;
+    end(&ending, Ended::Failed(why));
+}
+
+/// Ends the replica. The first reason stays: those after it are most likely its consequences.
+pub(crate) fn end(ending: &watch::Sender<Option<Ended>>, why: Ended) {
     ending.send_if_modified(|ended| {
         let is_first = ended.is_none();
-        ended.get_or_insert(Ended::Failed(why));
+        ended.get_or_insert(why);
         is_first
     });
 }

@@ -1,6 +1,7 @@
 //! How a node learns that it was removed: nobody sends it anything any more, so it asks.
 
 use crate::bootstrap;
+use crate::node::end;
 use crate::replica::{Ended, Replica};
 use crate::wire::uuid_out;
 use quorate_proto::peer as pb;
@@ -51,7 +52,7 @@ pub(crate) async fn watch(
         if let Err(error) = written {
             tracing::warn!(%error, "that this node was removed can't be written down");
         }
-        ending.send_replace(Some(Ended::Left(bootstrap::left(me.node, cluster_id))));
+        end(&ending, Ended::Left(bootstrap::left(me.node, cluster_id)));
         return;
     }
 }

@@ -16,7 +16,7 @@ use crate::net::peers::Peers;
 use crate::proposer::{Committed, Leadership, Proposer};
 
 use crate::types::Raft;
-use crate::weight::{Weight, is_urgent};
+use crate::weight::Weight;
 use openraft::async_runtime::WatchReceiver as _;
 use quorate_proto::peer::forward_request::Request as Forwarded;
 use quorate_state::{
@@ -63,8 +63,6 @@ pub(crate) struct Shared {
     pub(crate) proposer: Proposer,
     /// Commands that clients of this node wait for, wherever they are proposed.
     pub(crate) held: Admission,
-    /// As `held`, of what is urgent.
-    pub(crate) held_urgent: Admission,
     /// Whose commands this node's own are.
     pub(crate) own: Origin,
     /// The number of the last connection.
@@ -185,12 +183,8 @@ impl Replica {
         timeout: Duration,
     ) -> Result<Committed, Failure> {
         let deadline = Instant::now() + timeout;
-        let (admission, way) = match is_urgent(&envelope.command) {
-            true => (&self.0.held_urgent, Way::Urgent),
-            false => (&self.0.held, Way::ByTurns),
-        };
         // From here on, because a command may wait long for a leader, or for the way to it.
-        let held = Arc::new(admission.take(origin, Weight::of(&envelope).bytes)?);
+        let held = Arc::new(self.0.held.take(origin, Weight::of(&envelope).bytes)?);
         loop {
             let attempt = match self.leader_soon(deadline).await? {
                 leader if leader == self.0.me.node => {
@@ -199,7 +193,7 @@ impl Replica {
                 leader => {
                     let command = Forwarded::Command(codec::encode_envelope(&envelope));
                     let of = Some((origin, Arc::clone(&held)));
-                    match self.link(leader, way) {
+                    match self.link(leader, Way::ByTurns) {
                         Ok(link) => link.ask(command, of, deadline).await.and_then(committed),
                         Err(failure) => Err(failure),
                     }
@@ -369,13 +363,12 @@ impl Replica {
     }
 
     fn load(&self) -> Load {
-        let Shared { held, held_urgent, proposer, barrier, .. } = &*self.0;
-        let bytes =
-            |one: &Admission, other: &Admission| (one.taken_bytes() + other.taken_bytes()) as u64;
+        let Shared { held, proposer, barrier, .. } = &*self.0;
+        let proposed = proposer.admission.taken_bytes() + proposer.urgent.taken_bytes();
         Load {
-            held_bytes: bytes(held, held_urgent),
-            proposed_bytes: bytes(&proposer.admission, &proposer.urgent),
-            refused_held: held.refused() + held_urgent.refused(),
+            held_bytes: held.taken_bytes() as u64,
+            proposed_bytes: proposed as u64,
+            refused_held: held.refused(),
             refused_proposed: proposer.admission.refused() + proposer.urgent.refused(),
             refused_reads: barrier.refused(),
             late: proposer.counters.late.load(Ordering::Relaxed),

@@ -203,8 +203,8 @@ fn beside_transaction(transaction: &Transaction) -> (usize, usize) {
     (held, steps * STEP_BYTES + if reads { READING_BYTES } else { 0 })
 }
 
-/// Whether a command goes before all that clients ask for: what the leader says of its own accord,
-/// without which leases would not end in time. Small, and no more often than it looks.
+/// Whether a command goes before all that clients ask for: what the leader says of its own accord so
+/// that leases end in time and plans for members go on. Small, and no more often than it looks.
 ///
 /// It may overtake what was proposed before. So detaches are none of these: one that overtook the attach
 /// that it undoes, whose fate its node may not know, would leave a call attached that is over, to be
@@ -216,7 +216,6 @@ pub(crate) fn is_urgent(command: &Command) -> bool {
             | Command::SessionExpire(_)
             | Command::LockExpire(_)
             | Command::LeaseCheckpoint(_)
-            | Command::MemberPublish(_)
             | Command::MemberSettle(_)
     )
 }

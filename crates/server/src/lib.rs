@@ -39,5 +39,5 @@ mod server;
 mod watch;
 mod wire;
 
-pub use quorate_consensus::FREE_BYTES_MIN;
+pub use quorate_consensus::{ELECTIONS_MAX, FREE_BYTES_MIN};
 pub use server::{Server, ServerOptions};

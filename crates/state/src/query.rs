@@ -80,9 +80,16 @@ pub(crate) fn item(
     lease_ms: impl FnOnce() -> Result<u64, Fatal>,
 ) -> Result<Option<KvItem>, Fatal> {
     let Some(bytes) = tables.get(&keys::kv(group, namespace, key))? else { return Ok(None) };
-    // The item's value is a slice of the row as it was read: a large one is not copied again.
-    let bytes = Bytes::from(bytes);
-    let row = KvRow::decode(&bytes)?;
+    kv_item(&Bytes::from(bytes), lease_ms)
+}
+
+/// The key whose row this is, unless it is expired. Its value is a slice of the row: a large one is
+/// not copied again.
+pub(crate) fn kv_item(
+    bytes: &Bytes,
+    lease_ms: impl FnOnce() -> Result<u64, Fatal>,
+) -> Result<Option<KvItem>, Fatal> {
+    let row = KvRow::decode(bytes)?;
     let remaining_ttl_ms = match row.deadline_ms {
         None => None,
         Some(deadline_ms) => {
@@ -271,14 +278,31 @@ pub fn group_range(group: GroupId) -> (Vec<u8>, Vec<u8>) {
 /// When the tables fail.
 pub fn checksum(tables: &dyn Read, group: GroupId) -> Result<u64, Fatal> {
     let (from, to) = keys::group_range(group);
-    let mut hash = Xxh3::new();
+    let mut sum = Checksum::default();
     tables.scan(&from, &to, &mut |key, value| {
-        // Lengths go in too: where a key ends and its value begins is part of the contents.
-        hash.update(&(key.len() as u64).to_be_bytes());
-        hash.update(key);
-        hash.update(&(value.len() as u64).to_be_bytes());
-        hash.update(value);
+        sum.row(key, value);
         ControlFlow::Continue(())
     })?;
-    Ok(hash.digest())
+    Ok(sum.digest())
+}
+
+/// [`checksum`], for whoever has the rows in hand, in their order.
+#[derive(Clone, Default)]
+pub struct Checksum(Xxh3);
+
+impl Checksum {
+    /// Takes in the next row.
+    pub fn row(&mut self, key: &[u8], value: &[u8]) {
+        for field in [key, value] {
+            // Lengths go in too: where a key ends and its value begins is part of the contents.
+            self.0.update(&(field.len() as u64).to_be_bytes());
+            self.0.update(field);
+        }
+    }
+
+    /// Of all rows so far.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.0.digest()
+    }
 }

@@ -145,7 +145,10 @@ pub(crate) fn checksum_file(path: &Path) -> Result<(u64, u32), Error> {
 }
 
 /// Bytes that an unprivileged process may still write on the file system that holds `path`.
-pub(crate) fn available_bytes(path: &Path) -> Result<u64, Error> {
+///
+/// # Errors
+/// When the system does not tell.
+pub fn available_bytes(path: &Path) -> Result<u64, Error> {
     let found = nix::sys::statvfs::statvfs(path)
         .map_err(|error| io_error("query free space of", path, &error.into()))?;
     Ok(found.blocks_available().saturating_mul(found.fragment_size()))

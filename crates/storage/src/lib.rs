@@ -73,6 +73,7 @@ mod tuning;
 pub use durations::{Durations, Histogram, Recent};
 pub use error::Error;
 pub use failures::Failures;
+pub use files::available_bytes;
 pub use rocks::Budget;
 pub use stores::{Offload, Storage, Stores};
 pub use tuning::Tuning;

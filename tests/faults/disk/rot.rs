@@ -7,7 +7,7 @@ use quorate_proto::v1::kv_service_client::KvServiceClient;
 use quorate_proto::v1::{Consistency, GetRequest};
 use quorate_testkit::load::wait_healthy;
 use quorate_testkit::process::{LogScan, NodeId, ProcessCluster};
-use quorate_tests::processes::{alone, files_below, say, wait_until};
+use quorate_tests::processes::{alone, files_below, purged_past, say, status_of};
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -140,18 +140,11 @@ async fn a_snapshot_that_is_damaged_on_its_senders_disk_is_taken_anew() {
     write(&all, 0).await;
     let leader = cluster.leader().await.expect("there is one");
     let id = follower(&cluster, leader);
-    let last_log = |status: quorate_proto::v1::StatusResponse| {
-        status.nodes.into_iter().find(|node| node.node_id == leader).expect("it is a member")
-    };
     cluster.kill(id).await.expect("it can be killed");
-    let had = last_log(cluster.status(leader).await.expect("it answers")).last_log;
+    let had = status_of(&cluster, leader, leader).await.last_log.expect("there were writes");
     write(&all, 1).await;
     write(&all, 2).await;
-    let nodes = &cluster;
-    wait_until("the log is purged past what the dead node has", SOON, || async move {
-        last_log(nodes.status(leader).await.expect("it answers")).purged > had
-    })
-    .await;
+    purged_past(&cluster, leader, had).await;
     // The snapshot's own copies: the state keeps its files.
     for table in tables(&cluster.data_dir(leader).join("groups/0/snapshots")) {
         let content = fs::read(&table).expect("it can be read");

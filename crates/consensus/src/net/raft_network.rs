@@ -38,11 +38,12 @@ use tonic::{Code, Status};
 const PIECE_BYTES: usize = 512 << 10;
 /// Pieces read ahead of the network.
 const PIECES_AHEAD: usize = 4;
-/// How long a snapshot may make no progress before the attempt is given up; the next one goes on
-/// with the files that are missing.
+/// How long the peer may take no piece before the attempt is given up; the next one goes on with the
+/// files that are missing. What it has to read and sync by itself may take longer.
 const SNAPSHOT_IDLE: Duration = Duration::from_secs(30);
-/// How long one attempt may take in all, unless it is large: twice as long as it takes at a slow pace. The next one goes on with the files that are missing, if the leader has taken no
-/// newer snapshot meanwhile; so one that never fits would never arrive.
+/// How long one attempt may take in all, unless the snapshot is large: then twice as long as it takes at
+/// [`SLOWEST`], or at the pace if that is slower. The next attempt goes on with the files that are missing
+/// only while the leader has no newer snapshot, so there must be time for a whole one.
 const SNAPSHOT_MAX: Duration = Duration::from_secs(600);
 /// How long after one that the peer refused the next attempt begins.
 const SNAPSHOT_PAUSE: Duration = Duration::from_secs(1);

@@ -20,6 +20,7 @@ impl Replica {
         let metrics = self.0.raft.metrics();
         let seen = metrics.borrow_watched().clone();
         let view = self.stale();
+        let free_bytes = self.0.proposer.free_bytes.load(Ordering::Relaxed);
         let index = |id: &Option<types::LogId>| id.as_ref().map(|id| LogIndex(id.index));
         NodeStatus {
             node: self.0.me.node,
@@ -43,8 +44,8 @@ impl Replica {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             wall_ms: Some(self.0.wall.now_ms()),
             syncs: self.0.health.sync_times(&self.0.log.counters().sync_times),
-            disk_free_bytes: self.0.health.free_bytes(),
-            writes_refused: self.0.proposer.free_bytes.load(Ordering::Relaxed) < FREE_BYTES_MIN,
+            disk_free_bytes: Some(free_bytes).filter(|free| *free != u64::MAX),
+            writes_refused: free_bytes < FREE_BYTES_MIN,
             elections_hour: self.0.health.elections_hour(),
             feature_level: self.0.levels.newest(),
         }

@@ -64,8 +64,6 @@ pub struct Header {
     pub applied: LogPosition,
     /// The revision it is consistent at.
     pub revision: u64,
-    /// Lease time of that.
-    pub lease_ms: u64,
     /// Wall time, by that node's clock, at which it was made.
     pub made_wall_ms: u64,
     /// Whether the node had made sure that it contained all that was acknowledged before.

@@ -17,7 +17,7 @@ mod write;
 
 pub use format::{End, Header};
 pub use info::info;
-pub use repair::{Repaired, check as check_repair, repair};
+pub use repair::{FETCHED, Repaired, check as check_repair, repair};
 pub use restore::{Restored, restore};
 pub use verify::verify;
 

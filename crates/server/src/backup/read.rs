@@ -2,11 +2,12 @@
 
 use super::format::{BODY_BYTES_MAX, End, HEAD_BYTES, Header, Kind, MAGIC, RAW_BYTES_MAX, VERSION};
 use super::{Error, Progress};
+use quorate_state::query::Checksum;
 use quorate_state::{GroupId, codec, restore};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// A row.
 pub(super) type Row<'a> = (&'a [u8], &'a [u8]);
@@ -42,7 +43,6 @@ impl Backup {
                 group_id: 0,
                 applied: Default::default(),
                 revision: 0,
-                lease_ms: 0,
                 made_wall_ms: 0,
                 linearizable: false,
                 membership: Default::default(),
@@ -79,6 +79,11 @@ impl Backup {
                 ),
             });
         }
+        let group = backup.header.group_id;
+        if group != 0 {
+            let why = format!("it is of group {group}, and this version has group 0");
+            return Err(Error::TooNew { path: path.to_owned(), reason: why });
+        }
         Ok(backup)
     }
 
@@ -90,7 +95,7 @@ impl Backup {
         mut visit: impl FnMut(Row<'_>) -> Result<(), Error>,
     ) -> Result<(Header, End), Error> {
         let group = GroupId(self.header.group_id);
-        let (mut rows, mut bytes, mut hash) = (0_u64, 0_u64, Xxh3::new());
+        let (mut rows, mut bytes, mut sum) = (0_u64, 0_u64, Checksum::default());
         let mut last: Vec<u8> = Vec::new();
         loop {
             progress(self.at, self.len);
@@ -112,10 +117,7 @@ impl Backup {
                         }
                         last.clear();
                         last.extend_from_slice(key);
-                        for field in [key, value] {
-                            hash.update(&(field.len() as u64).to_be_bytes());
-                            hash.update(field);
-                        }
+                        sum.row(key, value);
                         rows += 1;
                         bytes += (key.len() + value.len()) as u64;
                         visit(row)?;
@@ -124,7 +126,7 @@ impl Backup {
                 Kind::End => {
                     let end: End = serde_json::from_slice(&body)
                         .map_err(|error| self.damaged(&format!("its end: {error}")))?;
-                    let checksum = format!("{:016x}", hash.digest());
+                    let checksum = format!("{:016x}", sum.digest());
                     if end.header != self.header_hash {
                         return Err(self.damaged("its rows are those of another header"));
                     }

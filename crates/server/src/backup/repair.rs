@@ -40,6 +40,21 @@ fn open(data_dir: &Path) -> Result<Directory, Error> {
     Ok(directory)
 }
 
+/// How the names of files begin with which a repair fetches the state, into the directory itself.
+pub const FETCHED: &str = ".quorate-repair-";
+
+/// Removes what repairs left that were killed.
+fn sweep(data_dir: &Path) -> Result<(), Error> {
+    let entries = std::fs::read_dir(data_dir).map_err(Error::io("list", data_dir))?;
+    for entry in entries {
+        let entry = entry.map_err(Error::io("list", data_dir))?;
+        if entry.file_name().to_string_lossy().starts_with(FETCHED) {
+            std::fs::remove_file(entry.path()).map_err(Error::io("remove", &entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Whether a directory can be repaired: who it is of, and that its log is whole.
 ///
 /// # Errors
@@ -53,6 +68,7 @@ pub fn check(data_dir: &Path) -> Result<Identity, Error> {
             data_dir.display()
         ))
     };
+    sweep(data_dir)?;
     // Before it is opened, which would make one.
     if !Storage::has_log(data_dir) {
         return Err(lost(&"is gone"));

@@ -38,9 +38,6 @@ pub fn restore(
     let client_addr = config.client_address(config.client_listen.port).to_string();
     let backup = Backup::open(path)?;
     let group = GroupId(backup.header.group_id);
-    if group != GroupId(0) {
-        return Err(Error::Unfit(format!("it is of group {group}, and this version has group 0")));
-    }
     let empty = Empty::take(&config.data_dir)?;
     let tuning = Tuning::default();
     let mut rebuild = Rebuild::begin(empty.path(), group, &tuning)?;

@@ -23,7 +23,6 @@ fn header() -> Header {
         group_id: 0,
         applied: LogPosition { term: Term(3), index: LogIndex(7) },
         revision: 7 << 12,
-        lease_ms: 100,
         made_wall_ms: 1_700_000_000_000,
         linearizable: true,
         membership: Default::default(),
@@ -237,7 +236,7 @@ fn bytes_are_frozen() {
     let text = String::from_utf8(json(&header())).expect("JSON is text");
     assert_eq!(
         text,
-        r#"{"cluster_id":"c-1","node_id":2,"version":"0.1.0","feature_level":1,"group_id":0,"applied":{"term":3,"index":7},"revision":28672,"lease_ms":100,"made_wall_ms":1700000000000,"linearizable":true,"membership":{"position":null,"membership":{"voters":[],"nodes":{}}}}"#
+        r#"{"cluster_id":"c-1","node_id":2,"version":"0.1.0","feature_level":1,"group_id":0,"applied":{"term":3,"index":7},"revision":28672,"made_wall_ms":1700000000000,"linearizable":true,"membership":{"position":null,"membership":{"voters":[],"nodes":{}}}}"#
     );
     let (header, checksum) = ("04".to_owned(), "03".to_owned());
     let end = End { rows: 1, bytes: 2, header, checksum };

@@ -1,9 +1,10 @@
 //! Makes a backup from a view.
 
 use super::format::{self, BLOCK_BYTES, End, Header, Kind, RAW_BYTES_MAX, ZSTD_LEVEL};
-use quorate_state::{Fatal, GroupId, Read, query};
+use quorate_state::query::{self, Checksum};
+use quorate_state::{Fatal, GroupId, Read};
 use std::ops::ControlFlow;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Takes what comes next of the file, and how many rows are in it so far; breaks when nobody wants
 /// the rest.
@@ -32,7 +33,8 @@ pub(crate) fn save(
 ) -> Result<(), Unfinished> {
     let encoded = serde_json::to_vec(header)
         .map_err(|error| Unfinished::Row(format!("the header does not encode: {error}")))?;
-    let mut writer = Writer { block: Vec::new(), rows: 0, bytes: 0, hash: Xxh3::new(), sink };
+    let mut writer =
+        Writer { block: Vec::new(), rows: 0, bytes: 0, sum: Checksum::default(), sink };
     let opening = [format::opening(), format::part(Kind::Header, &encoded)].concat();
     writer.hand_out(opening)?;
     let mut stopped = Ok(());
@@ -48,7 +50,7 @@ pub(crate) fn save(
         header: format!("{:016x}", xxh3_64(&encoded)),
         rows: writer.rows,
         bytes: writer.bytes,
-        checksum: format!("{:016x}", writer.hash.digest()),
+        checksum: format!("{:016x}", writer.sum.digest()),
     };
     let end = serde_json::to_vec(&end)
         .map_err(|error| Unfinished::Row(format!("the end does not encode: {error}")))?;
@@ -59,7 +61,7 @@ struct Writer<'a, 's> {
     block: Vec<u8>,
     rows: u64,
     bytes: u64,
-    hash: Xxh3,
+    sum: Checksum,
     sink: &'a mut Sink<'s>,
 }
 
@@ -69,10 +71,8 @@ impl Writer<'_, '_> {
         if bytes > RAW_BYTES_MAX - BLOCK_BYTES {
             return Err(Unfinished::Row(format!("a row has {bytes} bytes, too many for a backup")));
         }
+        self.sum.row(key, value);
         for field in [key, value] {
-            // Lengths go into the checksum as 64 bits, as the nodes' checksum has them.
-            self.hash.update(&(field.len() as u64).to_be_bytes());
-            self.hash.update(field);
             let len = u32::try_from(field.len()).expect("it was just bounded");
             self.block.extend(len.to_be_bytes());
             self.block.extend(field);

@@ -231,23 +231,15 @@ impl Resolver {
                 log_bytes: self.number("storage.snapshot_log_bytes", 1 << 10, 1 << 40)?,
                 every_ms: self.number("storage.snapshot_every_ms", 100, 30 * 86_400_000)?,
                 keep_entries: self.number("storage.log_keep_entries", 1, 1 << 30)?,
-                send_bytes_per_second: self.send_rate()?,
+                send_bytes_per_second: Some(self.number(
+                    "storage.snapshot_send_bytes_per_second",
+                    0,
+                    1 << 40,
+                )?)
+                .filter(|rate| *rate > 0),
             },
             effective: SETTINGS.iter().map(|setting| (setting.name, self.shown(setting))).collect(),
         })
-    }
-
-    fn send_rate(&self) -> Result<Option<u64>, ConfigError> {
-        const NAME: &str = "storage.snapshot_send_bytes_per_second";
-        match self.number(NAME, 0, 1 << 40)? {
-            0 => Ok(None),
-            rate if rate < 1 << 20 => Err(self.wrong(
-                NAME,
-                "below 1048576 (1 MiB a second) a node that needs a snapshot hardly gets it within \
-                 the 10 minutes it has; use 0 for no bound",
-            )),
-            rate => Ok(Some(rate)),
-        }
     }
 
     fn data_dir(&self) -> Result<PathBuf, ConfigError> {

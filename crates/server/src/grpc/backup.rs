@@ -168,7 +168,6 @@ fn header(context: &Context, view: &View, stale: bool) -> Result<Header, Status>
     };
     let revision = query::revision(tables, group).map_err(Refused::from)?;
     let level = query::feature_level(tables, group).map_err(Refused::from)?;
-    let clocks = query::clocks(tables, group).map_err(Refused::from)?;
     Ok(Header {
         cluster_id: replica.cluster_id(),
         node_id: replica.node_id().0,
@@ -177,7 +176,6 @@ fn header(context: &Context, view: &View, stale: bool) -> Result<Header, Status>
         group_id: group.0,
         applied,
         revision: revision.0,
-        lease_ms: clocks.lease_ms,
         made_wall_ms: SystemClock.now_ms(),
         linearizable: !stale,
         membership,

@@ -62,12 +62,6 @@ pub fn look(data_dir: &Path) -> io::Result<Place> {
     let (looked_at, metadata, exists) = nearest(data_dir)?;
     let tenant = if exists { tenant(&looked_at) } else { Ok(None) };
     let foreign = if exists { foreign(&looked_at, metadata.uid()) } else { None };
-    let found = nix::sys::statvfs::statvfs(&looked_at).ok();
-    // The types differ between platforms.
-    #[allow(clippy::useless_conversion, reason = "not on every platform")]
-    let free = |found: nix::sys::statvfs::Statvfs| {
-        u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size()))
-    };
     Ok(Place {
         exists,
         tenant,
@@ -75,7 +69,7 @@ pub fn look(data_dir: &Path) -> io::Result<Place> {
         owner: metadata.uid(),
         foreign,
         file_system: FileSystem::of(&looked_at),
-        free_bytes: found.map(free),
+        free_bytes: quorate_storage::available_bytes(&looked_at).ok(),
         syncs: trial::run(&looked_at).map_err(|error| error.to_string()),
         looked_at,
     })

@@ -55,13 +55,24 @@ pub fn cache_get(
         return Ok(None);
     }
     let Some(bytes) = tables.get(&keys::cache(group, namespace, key))? else { return Ok(None) };
-    // The item's value is a slice of the row as it was read: a large one is not copied again.
-    let bytes = Bytes::from(bytes);
-    let row = CacheRow::decode(&bytes)?;
+    let lease_ms = || Ok(clocks(tables, group)?.lease_ms);
+    cache_item(tables, group, namespace, &Bytes::from(bytes), lease_ms)
+}
+
+/// As [`cache_get`], of the entry whose row this is. Its value is a slice of the row: a large one is not
+/// copied again.
+pub(super) fn cache_item(
+    tables: &dyn Read,
+    group: GroupId,
+    namespace: &str,
+    bytes: &Bytes,
+    lease_ms: impl FnOnce() -> Result<u64, Fatal>,
+) -> Result<Option<CacheItem>, Fatal> {
+    let row = CacheRow::decode(bytes)?;
     let freshness = match row.deadline_ms {
         None => CacheFreshness::Fresh { remaining_ms: None },
         Some(deadline_ms) => {
-            let lease_ms = clocks(tables, group)?.lease_ms;
+            let lease_ms = lease_ms()?;
             if row.is_gone(lease_ms) {
                 return Ok(None);
             }

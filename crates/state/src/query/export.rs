@@ -2,15 +2,16 @@
 //!
 //! Not in it: sessions, who waits, what was answered, the history; those belong to the cluster.
 
+use super::cache::cache_item;
 use super::job::job_item;
 use super::lock::lock_item;
-use super::queue::queue_row;
 use super::schedule::schedule_item;
-use super::{CacheItem, JobItem, KvItem, LockItem, ScheduleItem, cache_get, clocks, item};
+use super::{CacheItem, JobItem, KvItem, LockItem, ScheduleItem, clocks, kv_item};
 use crate::keys::{self, Key, table};
 use crate::machine::Fatal;
 use crate::rows::{self, QueueRow};
-use crate::{GroupId, QueueOptions, Read};
+use crate::{GroupId, QueueOptions, Read, Stamp};
+use bytes::Bytes;
 use std::ops::ControlFlow;
 
 /// One thing that was stored. Names and keys are those of its namespace.
@@ -84,13 +85,13 @@ pub fn export(
     group: GroupId,
     visit: &mut dyn FnMut(Exported<'_>) -> ControlFlow<()>,
 ) -> Result<(), Fatal> {
-    let lease_ms = clocks(tables, group)?.lease_ms;
+    let now = clocks(tables, group)?;
     let order = [table::KV, table::LOCK, table::QUEUE, table::SCHEDULE, table::CACHE];
     for number in order {
         let (from, to) = keys::table_range(group, number);
         let (mut failed, mut stopped) = (None, false);
         tables.scan(&from, &to, &mut |key, value| {
-            match one(tables, group, key, value, lease_ms, visit) {
+            match one(tables, group, key, value, now, visit) {
                 Ok(ControlFlow::Continue(())) => return ControlFlow::Continue(()),
                 Ok(ControlFlow::Break(())) => stopped = true,
                 Err(fatal) => failed = Some(fatal),
@@ -112,29 +113,35 @@ fn one(
     group: GroupId,
     key: &[u8],
     value: &[u8],
-    lease_ms: u64,
+    now: Stamp,
     visit: &mut dyn FnMut(Exported<'_>) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, Fatal> {
     Ok(match keys::parse(group, key) {
         Some(Key::Kv { namespace, key }) => {
-            match item(tables, group, namespace, key, || Ok(lease_ms))? {
+            match kv_item(&Bytes::copy_from_slice(value), || Ok(now.lease_ms))? {
                 Some(item) => visit(Exported::Key { namespace, key, item }),
                 None => ControlFlow::Continue(()),
             }
         }
         Some(Key::Lock { namespace, name }) => {
-            let item = lock_item(rows::decode("lock row", value)?, lease_ms);
+            let item = lock_item(rows::decode("lock row", value)?, now.lease_ms);
             visit(Exported::Lock { namespace, name, item })
         }
-        Some(Key::Queue { namespace, name }) => queue(tables, group, namespace, name, visit)?,
+        Some(Key::Queue { namespace, name }) => {
+            let row = rows::decode("queue row", value)?;
+            queue(tables, group, (namespace, name), row, now, visit)?
+        }
         Some(Key::Schedule { namespace, name }) => {
             let item = schedule_item(rows::decode("schedule row", value)?);
             visit(Exported::Schedule { namespace, name, item })
         }
-        Some(Key::Cache { namespace, key }) => match cache_get(tables, group, namespace, key)? {
-            Some(item) => visit(Exported::CacheEntry { namespace, key, item }),
-            None => ControlFlow::Continue(()),
-        },
+        Some(Key::Cache { namespace, key }) => {
+            let bytes = Bytes::copy_from_slice(value);
+            match cache_item(tables, group, namespace, &bytes, || Ok(now.lease_ms))? {
+                Some(item) => visit(Exported::CacheEntry { namespace, key, item }),
+                None => ControlFlow::Continue(()),
+            }
+        }
         _ => return Err(Fatal::Invariant(format!("a table has the key {key:02x?}"))),
     })
 }
@@ -142,18 +149,15 @@ fn one(
 fn queue(
     tables: &dyn Read,
     group: GroupId,
-    namespace: &str,
-    name: &str,
+    (namespace, name): (&str, &str),
+    row: QueueRow,
+    now: Stamp,
     visit: &mut dyn FnMut(Exported<'_>) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, Fatal> {
-    let Some(row) = queue_row(tables, group, namespace, name)? else {
-        return Ok(ControlFlow::Continue(()));
-    };
     let QueueRow { era, paused, options, .. } = row;
     if visit(Exported::Queue { namespace, name, paused, options }).is_break() {
         return Ok(ControlFlow::Break(()));
     }
-    let now = clocks(tables, group)?;
     let (mut failed, mut flow) = (None, ControlFlow::Continue(()));
     rows::each_job(tables, group, era, None, |id, row, _| {
         match job_item(tables, group, id, row, now, true) {

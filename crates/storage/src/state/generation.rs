@@ -116,7 +116,16 @@ impl Generation {
     /// What a read failed with. It is noted: whoever reads on behalf of a client is told, and can't
     /// stop the node.
     pub(crate) fn failed(&self, error: rocksdb::Error) -> Error {
-        let error = copy_error(&self.dir.path, error);
+        self.noted(copy_error(&self.dir.path, error))
+    }
+
+    /// As [`Generation::failed`], of a row of this store's own that is not what was written.
+    pub(crate) fn unreadable(&self, what: &str, reason: String) -> Error {
+        let location = format!("the {what} row of {}", self.dir.path.display());
+        self.noted(Error::CorruptCopy { location, reason })
+    }
+
+    fn noted(&self, error: Error) -> Error {
         self.failures.note(&error);
         error
     }

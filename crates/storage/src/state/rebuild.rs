@@ -8,7 +8,7 @@ use super::generation::{
     self, APPLIED_KEY, Generation, MEMBERSHIP_KEY, Pointer, remove_others, table_key,
 };
 use crate::files::{create_dir_durable, remove_dir, sync_dir};
-use crate::rocks::{Budget, db_error};
+use crate::rocks::{Budget, copy_error};
 use crate::{Error, Tuning};
 use quorate_state::{GroupId, codec};
 use rocksdb::{WriteBatch, WriteOptions};
@@ -86,6 +86,6 @@ impl Rebuild {
         options.disable_wal(true);
         let batch = std::mem::take(&mut self.batch);
         let path = &self.generation.dir.path;
-        self.generation.db.write_opt(batch, &options).map_err(|error| db_error(path, error))
+        self.generation.db.write_opt(batch, &options).map_err(|error| copy_error(path, error))
     }
 }

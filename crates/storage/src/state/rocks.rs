@@ -256,10 +256,8 @@ impl StateReader for RocksReader {
         let frozen = Frozen::new(self.current.load_full(), |generation| generation.db.snapshot());
         let generation = frozen.borrow_owner();
         let applied = match frozen.borrow_dependent().get_pinned(APPLIED_KEY) {
-            Ok(row) => decode_applied(row.as_deref()).map_err(|reason| Error::CorruptCopy {
-                location: format!("the applied row of {}", generation.dir.path.display()),
-                reason,
-            }),
+            Ok(row) => decode_applied(row.as_deref())
+                .map_err(|reason| generation.unreadable("applied", reason)),
             Err(error) => Err(generation.failed(error)),
         };
         match applied {
@@ -287,10 +285,8 @@ impl Tables for FrozenTables {
         let generation = self.0.borrow_owner();
         let row = self.0.borrow_dependent().get_pinned(MEMBERSHIP_KEY);
         let row = row.map_err(|error| generation.table_error(error))?;
-        generation::decode_membership(row.as_deref()).map_err(|reason| {
-            let path = generation.dir.path.display();
-            TableError(format!("the membership row of {path}: {reason}"))
-        })
+        generation::decode_membership(row.as_deref())
+            .map_err(|reason| TableError(generation.unreadable("membership", reason).to_string()))
     }
 
     fn rows_estimate(&self) -> u64 {

@@ -1,5 +1,5 @@
-//! Behind `scripts/freeze-data`: fills a node of a given build with something of everything that is
-//! stored, kills it, and keeps its data directory with what clients read from it.
+//! Behind `scripts/freeze-data`: fills a node of a given build with something of what users
+//! store, kills it, and keeps its data directory with what clients read from it.
 
 #![allow(clippy::print_stdout, reason = "a program for people")]
 

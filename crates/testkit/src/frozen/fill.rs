@@ -1,4 +1,4 @@
-//! Writes something of everything that is stored.
+//! Writes something of what users store.
 
 use super::{
     COUNTER, EPHEMERAL, Handles, IDEMPOTENCY_KEY, LOCK, LONG_MS, QUEUE, TAG, in_session, once,

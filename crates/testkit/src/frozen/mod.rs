@@ -2,8 +2,8 @@
 //!
 //! A frozen directory is an archive and, beside it, what clients read from it before its node was
 //! killed: `tests/compat/data/<name>.tar.gz` and `<name>.json`. The program `quorate-freeze` makes
-//! one with any build's binary, and the test `compat` opens them all. It holds something of
-//! everything that is stored ([`fill`]), in a snapshot and in the log behind it.
+//! one with any build's binary, and the test `compat` opens them all. It holds what users store
+//! ([`fill`]; not consumers, builds of the cache, invitations and plans for members), in a snapshot and in the log behind it.
 //!
 //! Both talk to the node by the generated types alone: what is frozen of the wire, too.
 

@@ -16,8 +16,8 @@ started with, above all --data-dir, --node-id and the addresses. Its directory m
 What is restored is a new cluster, of this node alone. Start it (quorate serve), and let the others join with
 empty directories (quorate serve --join). Stop the nodes of the old cluster first: they are told apart by the
 cluster's id, but clients would go to both. Revisions, fencing tokens and the ids of jobs go on far above what
-the old one can have reached since; sessions are not restored, so locks are free, and jobs that workers had
-are free again as if those had died.";
+the old one can have reached since; sessions are not restored, so locks are free, and jobs that
+consumers had are free again as if those had died; those of queue pull stay leased until their leases end.";
 
 /// Makes a node's data directory from a backup.
 #[derive(Debug, Args)]

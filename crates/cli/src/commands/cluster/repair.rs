@@ -30,10 +30,11 @@ impl Repair {
         let Self { data_dir } = self;
         // Before anything is fetched: it may be hopeless, or a node may run on it.
         backup::check_repair(&data_dir).map_err(failed)?;
-        let mut fetched = tempfile::Builder::new()
-            .prefix(".quorate-repair-")
-            .tempfile_in(&data_dir)
-            .with_context(|| format!("can't create a file in {}", data_dir.display()))?;
+        let mut fetched =
+            tempfile::Builder::new()
+                .prefix(backup::FETCHED)
+                .tempfile_in(&data_dir)
+                .with_context(|| format!("can't create a file in {}", data_dir.display()))?;
         connect.run(async |client| {
             download(&client, BackupFormat::Backup, false, &mut fetched, output).await
         })?;

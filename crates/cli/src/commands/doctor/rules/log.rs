@@ -63,7 +63,7 @@ pub(super) fn snapshots(seen: &Seen) -> Vec<Finding> {
     let finding = |id: &u64| {
         let found = format!("it has no snapshot, while {} has", nodes(&with[..1]));
         Finding::new(Severity::Note, Subject::Node(*id), "NO_SNAPSHOT", found)
-            .means("it keeps all of its log; it takes one after 256 MiB of log, or an hour")
+            .means("it keeps all of its log; it takes one after storage.snapshot_log_bytes, or storage.snapshot_every_ms")
             .fix("if it stays so for hours: look for snapshots in its log")
     };
     without.iter().map(finding).collect()

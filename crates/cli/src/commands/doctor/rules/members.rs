@@ -3,6 +3,7 @@
 use super::nodes;
 use crate::commands::doctor::finding::{Finding, Severity, Subject};
 use crate::commands::doctor::seen::Seen;
+use quorate_server::ELECTIONS_MAX;
 use std::collections::BTreeMap;
 
 /// Elections in an hour that a cluster may have without being asked why: a restart of each of five
@@ -116,7 +117,8 @@ pub(super) fn elections(seen: &Seen) -> Vec<Finding> {
     let costs = "each election holds up writes for about a second";
     if most > ELECTIONS_HOUR_MAX {
         let found = format!("{most} elections in the newest hour");
-        let found = if most >= 64 { format!("{found}, or more") } else { found };
+        let found =
+            if most as usize >= ELECTIONS_MAX { format!("{found}, or more") } else { found };
         return vec![
             Finding::new(Severity::Warning, subject, "LEADER_MOVES", found).means(costs).fix(fix),
         ];

@@ -1,7 +1,7 @@
 //! Kills at random moments of what happens in a cluster's life: a snapshot is sent and installed, log
-//! is purged (all the time), a backup is saved or restored, a node is repaired (`QUORATE_LIFE_KILLS`; those of membership changes are in
-//! `membership.rs`). The node always opens again, nothing that was acknowledged is lost, and what is
-//! not whole never looks as if it were.
+//! is purged (all the time), a backup is saved or restored, a node is repaired (`QUORATE_LIFE_KILLS`;
+//! those of membership changes are in `membership.rs`). The node always opens again, nothing that was
+//! acknowledged is lost, and what is not whole never looks as if it were.
 
 use quorate_testkit::load::{Load, Plan, wait_healthy};
 use quorate_testkit::process::{NodeId, PortLease, ProcessCluster};

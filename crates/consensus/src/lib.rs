@@ -36,6 +36,7 @@ mod aside;
 mod backlog;
 mod barrier;
 mod bootstrap;
+mod catch_up;
 mod clock;
 mod failure;
 mod forward;

@@ -1,10 +1,12 @@
 //! What a node looks after by itself: snapshots when the log has grown, and room on the disk.
 
+use crate::catch_up::CatchUp;
 use crate::node::SnapshotRule;
 use crate::replica::{Replica, Shared};
 use crate::types::LogId;
 use openraft::async_runtime::WatchReceiver as _;
-use quorate_state::LogIndex;
+use quorate_state::{LogIndex, NodeId};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,9 +17,16 @@ const EVERY: Duration = Duration::from_millis(200);
 /// Bytes that must be free on the disk for a write to be taken: room for what is under way (32 MiB),
 /// memtables, write-ahead logs and a compaction, so that no append ever fails for want of it.
 pub const FREE_BYTES_MIN: u64 = 256 << 20;
+/// Bytes of log that may gather while somebody catches up by a snapshot, if a snapshot is due more often
+/// than that.
+const HELD_BYTES_MIN: u64 = 64 << 20;
+/// How many times as much log as between two snapshots may gather then.
+const HELD_TIMES: u64 = 4;
+/// No log is held for anybody when less is free.
+const HELD_FREE_BYTES: u64 = 4 * FREE_BYTES_MIN;
 
 /// Looks after the node until consensus has ended.
-pub(crate) async fn run(replica: Replica, rule: SnapshotRule) {
+pub(crate) async fn run(replica: Replica, rule: SnapshotRule, catch_up: Arc<CatchUp>) {
     let shared = Arc::clone(&replica.0);
     drop(replica);
     let mut growth = Growth::found(&shared).await;
@@ -27,10 +36,34 @@ pub(crate) async fn run(replica: Replica, rule: SnapshotRule) {
         every.tick().await;
         look_at_room(&shared).await;
         shared.health.synced(&shared.log.counters().sync_times);
-        if growth.is_due(&shared, rule) && shared.raft.trigger().snapshot().await.is_err() {
+        let awaited = is_awaited(&shared, &catch_up);
+        if growth.is_due(&shared, rule, awaited) && shared.raft.trigger().snapshot().await.is_err()
+        {
             return;
         }
     }
+}
+
+/// Whether somebody catches up, to whom this node has sent a snapshot or is sending one.
+fn is_awaited(shared: &Shared, catch_up: &CatchUp) -> bool {
+    let metrics = shared.raft.metrics();
+    let matched = metrics.borrow_watched().replication.as_ref().map(|all| {
+        let matched = all.iter().map(|(node, matched)| (NodeId(*node), index(matched.as_ref())));
+        matched.collect::<BTreeMap<_, _>>()
+    });
+    let last = shared.log.bounds().last.map_or(LogIndex(0), |last| last.index);
+    catch_up.is_under_way(last, matched.as_ref(), Instant::now())
+}
+
+/// How much log may gather before a snapshot is taken although somebody catches up: so much that it
+/// costs that node less to be sent a snapshot again.
+fn held_bytes_max(shared: &Shared, rule: SnapshotRule) -> u64 {
+    if shared.proposer.free_bytes.load(Ordering::Relaxed) < HELD_FREE_BYTES {
+        return 0;
+    }
+    let snapshot = shared.snapshots.current();
+    let sent = snapshot.map_or(0, |snapshot| snapshot.files().iter().map(|file| file.len).sum());
+    rule.log_bytes.saturating_mul(HELD_TIMES).max(HELD_BYTES_MIN).max(sent)
 }
 
 /// Refuses writes while the disk is almost full.
@@ -79,8 +112,9 @@ impl Growth {
         Self { found_bytes, found_to, counted_bytes: 0, taken_at: Instant::now() }
     }
 
-    /// Whether it is time for a snapshot, which is then counted as taken.
-    fn is_due(&mut self, shared: &Shared, rule: SnapshotRule) -> bool {
+    /// Whether it is time for a snapshot, which is then counted as taken. It can wait while the log
+    /// behind the last one is awaited somewhere.
+    fn is_due(&mut self, shared: &Shared, rule: SnapshotRule, awaited: bool) -> bool {
         let (applied, snapshot) = {
             let metrics = shared.raft.metrics();
             let seen = metrics.borrow_watched();
@@ -89,8 +123,10 @@ impl Growth {
         let counted_bytes = shared.log.counters().bytes;
         let grown = self.found_bytes.saturating_add(counted_bytes - self.counted_bytes);
         let old = self.taken_at.elapsed() >= rule.every;
-        let due =
-            (grown >= rule.log_bytes || old) && applied >= self.found_to && applied > snapshot;
+        let due = (grown >= rule.log_bytes || old)
+            && applied >= self.found_to
+            && applied > snapshot
+            && !(awaited && grown < held_bytes_max(shared, rule));
         if due {
             *self = Self {
                 found_bytes: 0,

@@ -5,6 +5,7 @@ use crate::announce::announce;
 use crate::aside::Asides;
 use crate::barrier::Barrier;
 use crate::bootstrap::{StartError, bootstrap, cluster_id};
+use crate::catch_up::CatchUp;
 use crate::clock::WallClock;
 use crate::forward::Forwarder;
 use crate::health::Health;
@@ -187,6 +188,7 @@ impl Node {
             levels: Arc::clone(&levels),
         })
         .map_err(|error| StartError::Consensus(error.to_string()))?;
+        let catch_up = Arc::<CatchUp>::default();
         let network = NetworkFactory {
             peers: Arc::clone(&peers),
             offload,
@@ -195,6 +197,7 @@ impl Node {
             bytes_per_second: options.snapshots.send_bytes_per_second,
             snapshots: Arc::clone(&snapshots),
             failures: failures.clone(),
+            catch_up: Arc::clone(&catch_up),
         };
         let config = Arc::new(config(timing, options.snapshots)?);
         let raft = Raft::build(node.0, config, network, LogAdapter::new(Arc::clone(&log)), machine)
@@ -288,6 +291,7 @@ impl Node {
             AbortOnDropHandle::new(tokio::spawn(maintenance::run(
                 replica.clone(),
                 options.snapshots,
+                catch_up,
             ))),
             AbortOnDropHandle::new(tokio::spawn(members::carry_out(replica.clone()))),
             AbortOnDropHandle::new(tokio::spawn(removal::watch(

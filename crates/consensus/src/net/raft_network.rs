@@ -3,6 +3,7 @@
 
 use super::append_stream::{AppendStream, end_of};
 use super::peers::{PeerClient, Peers, Purpose};
+use crate::catch_up::CatchUp;
 use crate::types::{TypeConfig, Vote};
 use crate::wire;
 use futures::{Stream, StreamExt};
@@ -65,6 +66,8 @@ pub(crate) struct NetworkFactory {
     /// Where a new one is taken when the current one is damaged.
     pub(crate) snapshots: Arc<dyn SnapshotStore>,
     pub(crate) failures: Failures,
+    /// Where it is noted whom one is sent to.
+    pub(crate) catch_up: Arc<CatchUp>,
 }
 
 impl NetworkFactory {
@@ -80,6 +83,7 @@ impl NetworkFactory {
             bytes_per_second: self.bytes_per_second,
             snapshots: Arc::clone(&self.snapshots),
             failures: self.failures.clone(),
+            catch_up: Arc::clone(&self.catch_up),
         }
     }
 }
@@ -112,6 +116,7 @@ pub(crate) struct Network {
     bytes_per_second: Option<u64>,
     snapshots: Arc<dyn SnapshotStore>,
     failures: Failures,
+    catch_up: Arc<CatchUp>,
 }
 
 impl Network {
@@ -275,12 +280,19 @@ impl NetSnapshot<TypeConfig> for Network {
             };
             let most = longest(snapshot.snapshot.as_ref(), self.bytes_per_second);
             let sending = snapshot.snapshot.meta().clone();
+            let catch_up = Arc::clone(&self.catch_up);
+            let attempt = catch_up.begin(NodeId(self.target));
             let sent = tokio::time::timeout(most, self.send_snapshot(vote, snapshot.snapshot))
                 .await
                 .unwrap_or_else(|_| {
                     let seconds = most.as_secs();
                     Err(Status::unavailable(format!("the snapshot took over {seconds} s")))
                 });
+            if sent.is_ok() {
+                attempt.installed();
+            } else {
+                drop(attempt);
+            }
             if let Err(status) = &sent
                 && status.code() != Code::Unavailable
             {

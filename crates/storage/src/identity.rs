@@ -357,7 +357,11 @@ fn read(path: &Path) -> Result<Option<Identity>, Error> {
     // None in a file that an earlier version has written. A flipped bit does not take it away, but
     // makes a field of it that is unknown.
     let stored = fields.remove(CHECKSUM);
-    let identity = serde_json::from_value(Value::Object(fields)).map_err(corrupt)?;
+    let identity =
+        serde_json::from_value(Value::Object(fields)).map_err(|error| Error::Corrupt {
+            location: file.display().to_string(),
+            reason: format!("{error}: it is damaged, or a newer version wrote it"),
+        })?;
     let computed = checksum(&identity)?;
     match stored {
         Some(stored) if stored != computed => Err(Error::Corrupt {

@@ -5,6 +5,7 @@
 //! Some points of the seed are tried; `QUORATE_DISK_POINTS=1000` tries all, and `QUORATE_DISK_ONLY=sync`
 //! those whose line contains that.
 
+mod first;
 mod library;
 mod room;
 mod rot;
@@ -151,7 +152,7 @@ impl Stage {
             if let Some(status) = self.cluster.take_exit(id).expect("the system tells") {
                 assert!(failed_at.is_some() || self.disks.failed(id, from), "it ended for nothing");
                 assert_eq!(status.code(), Some(1), "it ended with {status}");
-                break Some(End::Stopped(self.reason(id, said, fault)));
+                break Some(End::Stopped(reason(&self.cluster, id, said, fault)));
             }
             if failed_at.is_none() && self.disks.failed(id, from) {
                 failed_at = Some(Instant::now());
@@ -200,21 +201,21 @@ impl Stage {
         ));
         cluster.logs().assert_no_panics();
     }
+}
 
-    /// Why a node says that it ended: it names the error, and something in its directory.
-    fn reason(&self, id: NodeId, from: u64, fault: Fault) -> String {
-        let log = fs::read(self.cluster.log_path(id)).expect("it has a log");
-        let from = usize::try_from(from).expect("a log fits in memory");
-        let log = String::from_utf8_lossy(&log[from..]).into_owned();
-        let directory = self.cluster.data_dir(id).display().to_string();
-        let last = log.lines().rev().find(|line| line.starts_with("quorate: "));
-        let last = last.unwrap_or_else(|| panic!("it does not say why it ended:\n{log}"));
-        assert!(
-            last.contains(fault.text()) && last.contains(&directory),
-            "it does not say what failed: {last}"
-        );
-        last.replace(&directory, "")
-    }
+/// Why a node says that it ended: it names the error, and something in its directory.
+fn reason(cluster: &ProcessCluster, id: NodeId, from: u64, fault: Fault) -> String {
+    let log = fs::read(cluster.log_path(id)).expect("it has a log");
+    let from = usize::try_from(from).expect("a log fits in memory");
+    let log = String::from_utf8_lossy(&log[from..]).into_owned();
+    let directory = cluster.data_dir(id).display().to_string();
+    let last = log.lines().rev().find(|line| line.starts_with("quorate: "));
+    let last = last.unwrap_or_else(|| panic!("it does not say why it ended:\n{log}"));
+    assert!(
+        last.contains(fault.text()) && last.contains(&directory),
+        "it does not say what failed: {last}"
+    );
+    last.replace(&directory, "")
 }
 
 /// The faults that a point can have.

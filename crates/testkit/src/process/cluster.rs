@@ -261,6 +261,11 @@ impl ProcessCluster {
         self.noted(ends.into_iter().collect())
     }
 
+    /// From its next start on this node runs that binary.
+    pub fn set_binary(&mut self, id: NodeId, binary: &Path) {
+        self.node_mut(id).set_binary(binary);
+    }
+
     /// Starts a node that is down, with its directory and ports, and does not wait for anything:
     /// for a node that is expected to refuse.
     ///

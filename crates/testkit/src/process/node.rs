@@ -122,6 +122,11 @@ impl Node {
         self.paused
     }
 
+    /// What runs from the next start on.
+    pub(super) fn set_binary(&mut self, binary: &Path) {
+        binary.clone_into(&mut self.binary);
+    }
+
     pub(super) fn spawn(&mut self) -> Result<()> {
         let id = self.id;
         if self.child.is_some() {

@@ -87,20 +87,24 @@ impl Upgrade<'_> {
             steps.insert(1, (order[0], &self.arguments.old));
             steps.insert(2, (order[0], self.new));
         }
-        let (mut acknowledged, mut failed, mut unknown) = (0, 0, 0);
-        for (id, binary) in steps {
-            let plan = Plan { writers: self.arguments.writers.try_into()?, ..Plan::default() };
+        let mut written = Vec::new();
+        for (number, (id, binary)) in steps.into_iter().enumerate() {
+            let writers = self.arguments.writers.try_into()?;
+            let plan = Plan { writers, prefix: format!("step-{number}"), ..Plan::default() };
             let load = Load::start(&cluster.endpoints(), plan).await?;
             self.change(cluster, &load, id, binary).await?;
             for _ in 0..self.arguments.kills {
                 self.kill_leader(cluster, &load).await?;
             }
-            let ledgers = load.stop().await?;
+            written.push(load.stop().await?);
+            cluster.wait_same_state().await?;
+        }
+        let (mut acknowledged, mut failed, mut unknown) = (0, 0, 0);
+        for ledgers in written {
             let totals = ledgers.verify(&cluster.endpoints()).await?;
             acknowledged += totals.acknowledged;
             failed += totals.failed;
             unknown += totals.unknown;
-            cluster.wait_same_state().await?;
         }
         let level = risen(cluster).await?;
         println!(

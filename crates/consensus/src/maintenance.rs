@@ -30,6 +30,7 @@ pub(crate) async fn run(replica: Replica, rule: SnapshotRule, catch_up: Arc<Catc
     let shared = Arc::clone(&replica.0);
     drop(replica);
     let mut growth = Growth::found(&shared).await;
+    let mut old = OldLog::default();
     let mut every = tokio::time::interval(EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -38,6 +39,12 @@ pub(crate) async fn run(replica: Replica, rule: SnapshotRule, catch_up: Arc<Catc
         shared.health.synced(&shared.log.counters().sync_times);
         let awaited = is_awaited(&shared, &catch_up);
         if growth.is_due(&shared, rule, awaited) && shared.raft.trigger().snapshot().await.is_err()
+        {
+            return;
+        }
+        let snapshot = index(shared.raft.metrics().borrow_watched().snapshot.as_ref());
+        if let Some(LogIndex(through)) = old.purge_through(snapshot, awaited)
+            && shared.raft.trigger().purge_log(through).await.is_err()
         {
             return;
         }
@@ -82,7 +89,27 @@ async fn look_at_room(shared: &Shared) {
     }
 }
 
-/// How much log there is behind the newest snapshot; openraft purges what is before it.
+/// What bounds the log in bytes: of what lies before the newest snapshot no more is kept than came since
+/// the one before. openraft purges what is more than so many entries, and an entry may have a megabyte.
+#[derive(Default)]
+struct OldLog {
+    newest: Option<LogIndex>,
+    /// The snapshot before that, if the log up to it was not purged yet.
+    before: Option<LogIndex>,
+}
+
+impl OldLog {
+    /// Through where to purge, if it is time to.
+    fn purge_through(&mut self, snapshot: Option<LogIndex>, awaited: bool) -> Option<LogIndex> {
+        if snapshot > self.newest {
+            self.before = self.newest;
+            self.newest = snapshot;
+        }
+        if awaited { None } else { self.before.take() }
+    }
+}
+
+/// How much log there is behind the newest snapshot.
 struct Growth {
     /// Bytes behind the snapshot that were there when the process began. A node that is restarted
     /// often appends little each time and would otherwise keep all of its log.
@@ -136,5 +163,21 @@ impl Growth {
             };
         }
         due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_before_the_last_snapshot_but_one_is_purged_once_and_not_while_it_is_awaited() {
+        let mut old = OldLog::default();
+        assert_eq!(old.purge_through(None, false), None);
+        assert_eq!(old.purge_through(Some(LogIndex(10)), false), None);
+        assert_eq!(old.purge_through(Some(LogIndex(20)), false), Some(LogIndex(10)));
+        assert_eq!(old.purge_through(Some(LogIndex(20)), false), None);
+        assert_eq!(old.purge_through(Some(LogIndex(30)), true), None);
+        assert_eq!(old.purge_through(Some(LogIndex(30)), false), Some(LogIndex(20)));
     }
 }

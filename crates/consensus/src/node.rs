@@ -198,6 +198,7 @@ impl Node {
             snapshots: Arc::clone(&snapshots),
             failures: failures.clone(),
             catch_up: Arc::clone(&catch_up),
+            log: Arc::clone(&log),
         };
         let config = Arc::new(config(timing, options.snapshots)?);
         let raft = Raft::build(node.0, config, network, LogAdapter::new(Arc::clone(&log)), machine)

@@ -9,15 +9,19 @@
 //! old one. So the answer to a request is kept back while another one that ends at the same id is
 //! on its way: its own answer says all that the first one did.
 
+use super::log_pace::LogPace;
 use crate::types::{LogId, TypeConfig};
 use crate::wire;
 use futures::{Stream, StreamExt};
 use openraft::errors::RPCError;
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
+use prost::Message as _;
 use quorate_proto::peer as pb;
 use std::collections::VecDeque;
+use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::PollSender;
 use tonic::Status;
 
@@ -33,6 +37,9 @@ pub(super) struct AppendStream<S, A> {
     /// Where each unanswered request ends, oldest first. Bounded by what openraft has on its way.
     unanswered: VecDeque<Option<LogId>>,
     failed: fn(&Status) -> RPCError<TypeConfig>,
+    pace: LogPace,
+    /// Nothing is sent before it is over.
+    pause: Option<Pin<Box<Sleep>>>,
     ended: bool,
 }
 
@@ -48,13 +55,29 @@ where
         requests: PollSender<pb::AppendRequest>,
         answers: A,
         failed: fn(&Status) -> RPCError<TypeConfig>,
+        pace: LogPace,
     ) -> Self {
         let unanswered = VecDeque::from([first]);
-        Self { input: Some(input), requests, answers, unanswered, failed, ended: false }
+        Self {
+            input: Some(input),
+            requests,
+            answers,
+            unanswered,
+            failed,
+            pace,
+            pause: None,
+            ended: false,
+        }
     }
 
     fn send(&mut self, cx: &mut Context<'_>) {
         while let Some(input) = &mut self.input {
+            if let Some(pause) = &mut self.pause {
+                if pause.as_mut().poll(cx).is_pending() {
+                    return;
+                }
+                self.pause = None;
+            }
             match self.requests.poll_reserve(cx) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) => {}
@@ -68,8 +91,13 @@ where
                 Poll::Pending => return,
                 Poll::Ready(Some(request)) => {
                     self.unanswered.push_back(end_of(&request));
+                    let request = wire::append_out(&request);
+                    let wait = self.pace.take(request.encoded_len(), Instant::now());
                     // It was reserved, so it can only fail when the call is over.
-                    let _ = self.requests.send_item(wire::append_out(&request));
+                    let _ = self.requests.send_item(request);
+                    if !wait.is_zero() {
+                        self.pause = Some(Box::pin(tokio::time::sleep(wait)));
+                    }
                 }
                 Poll::Ready(None) => {
                     self.input = None;
@@ -164,6 +192,10 @@ mod tests {
         Ok(wire::append_result_out(Ok(id(index))))
     }
 
+    fn no_pace() -> LogPace {
+        LogPace::new(None, || 0, Instant::now())
+    }
+
     fn failed(status: &Status) -> RPCError<TypeConfig> {
         RPCError::Unreachable(Unreachable::from_string(status))
     }
@@ -182,7 +214,7 @@ mod tests {
         let (input_tx, input) = unbounded_for_tests::channel(8);
         let (mut answers_tx, answers) = unbounded_for_tests::channel(8);
         let (mut input_tx, requests) = (input_tx, PollSender::new(requests));
-        let mut stream = AppendStream::new(id(5), input, requests, answers, failed);
+        let mut stream = AppendStream::new(id(5), input, requests, answers, failed, no_pace());
         let cx = &mut Context::from_waker(Waker::noop());
         let mut poll = || Pin::new(&mut stream).poll_next(cx);
 
@@ -210,7 +242,7 @@ mod tests {
         let (input_tx, input) = unbounded_for_tests::channel(8);
         let (mut answers_tx, answers) = unbounded_for_tests::channel(8);
         let mut stream =
-            AppendStream::new(id(5), input, PollSender::new(requests), answers, failed);
+            AppendStream::new(id(5), input, PollSender::new(requests), answers, failed, no_pace());
         let cx = &mut Context::from_waker(Waker::noop());
         // A slot is reserved for a request that never comes.
         assert_eq!(told(Pin::new(&mut stream).poll_next(cx)), None);
@@ -227,7 +259,7 @@ mod tests {
         let (mut input_tx, input) = unbounded_for_tests::channel(8);
         let (mut answers_tx, answers) = unbounded_for_tests::channel(8);
         let mut stream =
-            AppendStream::new(id(5), input, PollSender::new(requests), answers, failed);
+            AppendStream::new(id(5), input, PollSender::new(requests), answers, failed, no_pace());
         let cx = &mut Context::from_waker(Waker::noop());
         input_tx.try_send(request(5, 5)).unwrap();
         answers_tx.try_send(Err(Status::unavailable("gone"))).unwrap();

@@ -2,6 +2,7 @@
 //! snapshots file by file.
 
 use super::append_stream::{AppendStream, end_of};
+use super::log_pace::LogPace;
 use super::peers::{PeerClient, Peers, Purpose};
 use crate::catch_up::CatchUp;
 use crate::types::{TypeConfig, Vote};
@@ -23,6 +24,7 @@ use openraft::raft::{
 };
 use quorate_proto::peer as pb;
 use quorate_state::{Member, NodeId};
+use quorate_storage::log::LogStore;
 use quorate_storage::snapshot::{Snapshot as StoredSnapshot, SnapshotStore};
 use quorate_storage::state::AppliedMeta;
 use quorate_storage::{Error as StorageError, Failures, Offload};
@@ -61,13 +63,14 @@ pub(crate) struct NetworkFactory {
     pub(crate) me: NodeId,
     /// Turns to send a snapshot.
     pub(crate) transfers: Arc<Semaphore>,
-    /// How fast one is sent at most.
+    /// How fast one is sent at most, and log to who was away.
     pub(crate) bytes_per_second: Option<u64>,
     /// Where a new one is taken when the current one is damaged.
     pub(crate) snapshots: Arc<dyn SnapshotStore>,
     pub(crate) failures: Failures,
     /// Where it is noted whom one is sent to.
     pub(crate) catch_up: Arc<CatchUp>,
+    pub(crate) log: Arc<dyn LogStore>,
 }
 
 impl NetworkFactory {
@@ -84,6 +87,7 @@ impl NetworkFactory {
             snapshots: Arc::clone(&self.snapshots),
             failures: self.failures.clone(),
             catch_up: Arc::clone(&self.catch_up),
+            log: Arc::clone(&self.log),
         }
     }
 }
@@ -117,6 +121,7 @@ pub(crate) struct Network {
     snapshots: Arc<dyn SnapshotStore>,
     failures: Failures,
     catch_up: Arc<CatchUp>,
+    log: Arc<dyn LogStore>,
 }
 
 impl Network {
@@ -208,7 +213,10 @@ impl NetStreamAppend<TypeConfig> for Network {
                 .map_err(|status| Self::rpc_error(&status))?
                 .into_inner();
             let requests = PollSender::new(requests);
-            let answers = AppendStream::new(end, input, requests, answers, Self::rpc_error);
+            let log = Arc::clone(&self.log);
+            let appended = move || log.counters().bytes;
+            let pace = LogPace::new(self.bytes_per_second, appended, Instant::now());
+            let answers = AppendStream::new(end, input, requests, answers, Self::rpc_error, pace);
             Ok(answers.boxed())
         })
     }

@@ -70,10 +70,11 @@ pub struct SnapshotRule {
     /// Taken after this long if anything was appended since the last one: a node that grows
     /// slowly gets rid of its old log, too.
     pub every: Duration,
-    /// Entries kept behind a snapshot, so that a node that was away shortly needs no snapshot.
+    /// Entries kept behind a snapshot, so that a node that was away shortly needs no snapshot; but none
+    /// from before the snapshot before.
     pub keep_entries: u64,
-    /// How fast a snapshot is sent to a node, at most, so that there is room for what the clients do. None:
-    /// as fast as the network takes it.
+    /// How fast a node that was away is sent a snapshot, or log beyond twice what is written meanwhile, at
+    /// most, so that there is room for what the clients do. None: as fast as the network takes it.
     pub send_bytes_per_second: Option<u64>,
 }
 

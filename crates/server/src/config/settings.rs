@@ -200,12 +200,12 @@ pub static SETTINGS: &[Setting] = &[
     number(
         "storage.snapshot_send_bytes_per_second",
         "33554432",
-        "How fast a snapshot is sent to a node that needs one; 0: as fast as the network takes it",
+        "How fast a node that was away is sent a snapshot, or log; 0: as fast as the network takes it",
     ),
     number(
         "storage.log_keep_entries",
         "20000",
-        "Log entries kept behind a snapshot, so that a node that was away shortly needs none",
+        "Log entries kept behind a snapshot, at most, so that a node that was away shortly needs none",
     ),
 ];
 

@@ -8,6 +8,7 @@ use clap::Parser;
 use quorate_testkit::load::{Gap, Load, Plan, table, wait_healthy};
 use quorate_testkit::process::{NodeId, ProcessCluster, find_binary};
 use quorate_testkit::program;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -45,7 +46,8 @@ struct Arguments {
     writers: u32,
 }
 
-const HEADER: &[&str] = &["what was done     ", "node", "builds  ", "gap ms", "healthy after ms"];
+const HEADER: &[&str] =
+    &["what was done     ", "node", "builds     ", "gap ms", "healthy after ms"];
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -58,7 +60,8 @@ async fn run(arguments: &Arguments) -> Result<()> {
         None => find_binary()?,
     };
     let mut cluster = ProcessCluster::options(3).binary(&arguments.old).start().await?;
-    let result = Upgrade { arguments, new: &new }.run(&mut cluster).await;
+    let builds = cluster.ids().into_iter().map(|id| (id, "old")).collect();
+    let result = Upgrade { arguments, new: &new, builds }.run(&mut cluster).await;
     if result.is_err() {
         cluster.mark_failed();
     }
@@ -68,10 +71,12 @@ async fn run(arguments: &Arguments) -> Result<()> {
 struct Upgrade<'a> {
     arguments: &'a Arguments,
     new: &'a Path,
+    /// What each node runs: old or new.
+    builds: BTreeMap<NodeId, &'static str>,
 }
 
 impl Upgrade<'_> {
-    async fn run(&self, cluster: &mut ProcessCluster) -> Result<()> {
+    async fn run(mut self, cluster: &mut ProcessCluster) -> Result<()> {
         let leader = cluster.wait_ready().await?;
         println!(
             "three nodes of {}, led by node {leader}; {} writers\n\n{}",
@@ -117,7 +122,7 @@ impl Upgrade<'_> {
     }
 
     async fn change(
-        &self,
+        &mut self,
         cluster: &mut ProcessCluster,
         load: &Load,
         id: NodeId,
@@ -129,6 +134,9 @@ impl Upgrade<'_> {
         let status = cluster.terminate(id).await?;
         ensure!(status.success(), "node {id} ended with {status}");
         cluster.set_binary(id, binary);
+        let (build, what) =
+            if binary == self.new { ("new", "upgraded") } else { ("old", "put back") };
+        self.builds.insert(id, build);
         let down = Instant::now();
         cluster
             .restart(id)
@@ -137,8 +145,8 @@ impl Upgrade<'_> {
         wait_healthy(cluster).await?;
         let healthy = down.elapsed();
         let gap = load.gap(asked, Instant::now(), RESUMES).await?;
-        let what = if binary == self.new { "upgraded" } else { "put back" };
-        show(cluster, what, id, &gap, healthy).await
+        self.show(what, id, &gap, healthy);
+        Ok(())
     }
 
     async fn kill_leader(&self, cluster: &mut ProcessCluster, load: &Load) -> Result<()> {
@@ -150,24 +158,17 @@ impl Upgrade<'_> {
         let down = Instant::now();
         cluster.restart(leader).await?;
         wait_healthy(cluster).await?;
-        show(cluster, "killed the leader", leader, &gap, down.elapsed()).await
+        self.show("killed the leader", leader, &gap, down.elapsed());
+        Ok(())
     }
-}
 
-async fn show(
-    cluster: &ProcessCluster,
-    what: &str,
-    id: NodeId,
-    gap: &Gap,
-    healthy: Duration,
-) -> Result<()> {
-    let status = cluster.status(id).await?;
-    let versions: Vec<_> = status.nodes.iter().map(|node| node.version.as_str()).collect();
-    let row = [what, &id.to_string(), &versions.join(" "), &ms(gap.first), &ms(healthy)];
-    // The width of each row is that of the header, so that rows can be shown as they come.
-    let cells = table(HEADER, &[row.map(str::to_owned).to_vec()]);
-    println!("{}", cells.lines().last().unwrap_or_default());
-    Ok(())
+    fn show(&self, what: &str, id: NodeId, gap: &Gap, healthy: Duration) {
+        let builds: Vec<_> = self.builds.values().copied().collect();
+        let row = [what, &id.to_string(), &builds.join(" "), &ms(gap.first), &ms(healthy)];
+        // The width of each row is that of the header, so that rows can be shown as they come.
+        let cells = table(HEADER, &[row.map(str::to_owned).to_vec()]);
+        println!("{}", cells.lines().last().unwrap_or_default());
+    }
 }
 
 fn ms(time: Duration) -> String {

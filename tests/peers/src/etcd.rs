@@ -1,37 +1,21 @@
-//! Three nodes of etcd, and a loop that does to them what `quorate bench kv` does to ours.
+//! Three nodes of etcd: keys, and locks by a transaction that creates a key where there is none, or,
+//! where many wait for one, by etcd's own lock service.
 
-use crate::{Figures, Work};
-use anyhow::{Context, Result, bail};
-use etcd_client::Client;
-use hdrhistogram::Histogram;
-use rand::rngs::SmallRng;
-use rand::{RngExt as _, SeedableRng as _};
+use crate::closed_loop::{Figures, Lane, Span, run};
+use crate::kv::{self, Kv};
+use crate::processes::Processes;
+use crate::work::{Job, Work};
+use anyhow::{Context, Result, bail, ensure};
+use etcd_client::{Client, Compare, CompareOp, KvClient, LockClient, LockOptions, Txn, TxnOp};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::process::Command;
+use tokio::time::Instant;
 
 /// Client and peer ports of the first node; the others follow in tens.
 const BASE_PORT: u16 = 12_379;
 const NODES: u16 = 3;
-const WARM_UP: Duration = Duration::from_secs(1);
-const START_MAX: Duration = Duration::from_secs(30);
-/// Keys written at once before reads are measured.
-const FILLING: u64 = 256;
-
-struct Cluster {
-    nodes: Vec<Child>,
-    _data: tempfile::TempDir,
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for node in &mut self.nodes {
-            let _ = node.kill();
-            let _ = node.wait();
-        }
-    }
-}
+/// Longer than any measurement, so that nobody has to keep a lease alive.
+const LEASE_SECONDS: i64 = 3_600;
 
 fn client_url(node: u16) -> String {
     format!("http://127.0.0.1:{}", BASE_PORT + node * 10)
@@ -41,134 +25,131 @@ fn peer_url(node: u16) -> String {
     format!("http://127.0.0.1:{}", BASE_PORT + node * 10 + 1)
 }
 
-fn start(binary: &Path) -> Result<Cluster> {
-    let data = tempfile::tempdir()?;
+fn start(program: &Path) -> Result<Processes> {
+    let ports: Vec<_> =
+        (0..NODES).map(|node| BASE_PORT + node * 10).flat_map(|port| [port, port + 1]).collect();
+    let mut processes = Processes::new(&ports)?;
     let members: Vec<_> = (0..NODES).map(|node| format!("n{node}={}", peer_url(node))).collect();
-    let nodes = (0..NODES).map(|node| {
-        Command::new(binary)
+    for node in 0..NODES {
+        let data = processes.dir().join(format!("n{node}"));
+        let mut command = Command::new(program);
+        command
             .args(["--name", &format!("n{node}"), "--initial-cluster-state", "new"])
             .arg("--data-dir")
-            .arg(data.path().join(format!("n{node}")))
+            .arg(data)
             .args(["--listen-client-urls", &client_url(node)])
             .args(["--advertise-client-urls", &client_url(node)])
             .args(["--listen-peer-urls", &peer_url(node)])
             .args(["--initial-advertise-peer-urls", &peer_url(node)])
-            .args(["--initial-cluster", &members.join(",")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .with_context(|| format!("can't start {}", binary.display()))
-    });
-    Ok(Cluster { nodes: nodes.collect::<Result<_>>()?, _data: data })
+            .args(["--initial-cluster", &members.join(",")]);
+        processes.start(&format!("etcd-{node}"), &mut command)?;
+    }
+    Ok(processes)
 }
 
 /// The client address of the leader, once there is one.
-async fn leader() -> Result<String> {
-    let begun = Instant::now();
-    while begun.elapsed() < START_MAX {
+async fn leader(processes: &mut Processes) -> Result<String> {
+    let leader = async || {
         for node in 0..NODES {
-            let asked = async {
-                let mut client = Client::connect([client_url(node)], None).await?;
-                client.status().await
-            };
-            if let Ok(Ok(status)) = tokio::time::timeout(Duration::from_secs(1), asked).await
-                && let Some(header) = status.header()
-                && status.leader() != 0
-                && header.member_id() == status.leader()
-            {
+            let mut client = Client::connect([client_url(node)], None).await?;
+            let status = client.status().await?;
+            let member = status.header().map(|header| header.member_id());
+            if status.leader() != 0 && member == Some(status.leader()) {
                 return Ok(client_url(node));
             }
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    bail!("etcd has no leader after {START_MAX:?}")
+        bail!("no leader yet")
+    };
+    processes.answer("etcd", leader).await
 }
 
-fn key(number: u64) -> String {
-    format!("bench/{number:010}")
-}
-
-pub async fn measure(binary: &Path, work: Work) -> Result<Figures> {
-    let _cluster = start(binary)?;
-    let leader = leader().await?;
-    if !work.put {
-        fill(&leader, work).await?;
+pub(crate) async fn measure(program: &Path, job: &Job) -> Result<Figures> {
+    let mut processes = start(program)?;
+    let leader = leader(&mut processes).await?;
+    let mut clients = Vec::new();
+    for _ in 0..job.clients().connections {
+        clients.push(Client::connect([&leader], None).await?);
     }
-    let from = Instant::now() + WARM_UP;
-    let until = from + Duration::from_secs(work.seconds);
-    let value = Arc::new(vec![b'x'; work.value_bytes]);
-    let mut workers = Vec::new();
-    for connection in 0..work.clients.connections {
-        let client = Client::connect([&leader], None).await?;
-        for flight in 0..work.clients.in_flight {
-            let number = connection * work.clients.in_flight + flight;
+    let figures = match job.work {
+        Work::Put | Work::Get => {
+            let in_flight = job.clients().in_flight;
             // A clone shares the connection.
-            let (client, value) = (client.clone(), Arc::clone(&value));
-            workers.push(tokio::spawn(async move {
-                work_on(client, number, work, &value, from, until).await
-            }));
+            let lanes = clients.iter().flat_map(|client| (0..in_flight).map(|_| client.kv_client()));
+            kv::measure(lanes.collect(), job).await
         }
-    }
-    let mut latencies = histogram()?;
-    for worker in workers {
-        latencies.add(worker.await??)?;
-    }
-    Ok(Figures {
-        per_second: latencies.len() as f64 / work.seconds as f64,
-        p50_us: latencies.value_at_quantile(0.5),
-        p99_us: latencies.value_at_quantile(0.99),
-    })
+        Work::Lock => locks(&clients, job).await,
+        Work::Contended => contended(&clients, job).await,
+        Work::Queue | Work::Bus | Work::Cache => bail!("etcd has no {}", job.work.name()),
+    };
+    processes.check()?;
+    figures
 }
 
-fn histogram() -> Result<Histogram<u64>> {
-    Ok(Histogram::new_with_bounds(1, 60_000_000, 3)?)
-}
+impl Kv for KvClient {
+    async fn put(&mut self, key: String, value: Vec<u8>) -> Result<()> {
+        KvClient::put(self, key, value, None).await?;
+        Ok(())
+    }
 
-async fn work_on(
-    client: Client,
-    number: u32,
-    work: Work,
-    value: &[u8],
-    from: Instant,
-    until: Instant,
-) -> Result<Histogram<u64>> {
-    let mut latencies = histogram()?;
-    let mut random = SmallRng::seed_from_u64(number.into());
-    let mut kv = client.kv_client();
-    loop {
-        let begun = Instant::now();
-        if begun >= until {
-            return Ok(latencies);
-        }
-        let key = key(random.random_range(0..work.keys));
-        if work.put {
-            kv.put(key, value.to_vec(), None).await?;
-        } else {
-            kv.get(key, None).await?;
-        }
-        let ended = Instant::now();
-        if begun >= from && ended <= until {
-            let micros = u64::try_from((ended - begun).as_micros()).unwrap_or(u64::MAX);
-            latencies.saturating_record(micros.max(1));
-        }
+    async fn get(&mut self, key: String) -> Result<bool> {
+        Ok(!KvClient::get(self, key, None).await?.kvs().is_empty())
     }
 }
 
-async fn fill(leader: &str, work: Work) -> Result<()> {
-    let client = Client::connect([leader], None).await?;
-    let mut fillers = Vec::new();
-    for filler in 0..FILLING {
-        let mut kv = client.kv_client();
-        fillers.push(tokio::spawn(async move {
-            for number in (filler..work.keys).step_by(usize::try_from(FILLING).unwrap_or(1)) {
-                kv.put(key(number), vec![b'x'; work.value_bytes], None).await?;
-            }
-            anyhow::Ok(())
-        }));
+async fn locks(clients: &[Client], job: &Job) -> Result<Figures> {
+    let in_flight = job.clients().in_flight;
+    let lanes = clients.iter().zip(0_u32..).flat_map(|(client, number)| {
+        (0..in_flight).map(move |lane| OwnLock {
+            kv: client.kv_client(),
+            name: format!("bench/lock/{number}/{lane}"),
+        })
+    });
+    run(lanes.collect(), Span::after_warm_up(job.seconds)).await
+}
+
+/// A key that is created where there is none, and deleted. It has no lease, so a holder that dies
+/// holds it for ever: less than a lock of Quorate does.
+struct OwnLock {
+    kv: KvClient,
+    name: String,
+}
+
+impl Lane for OwnLock {
+    async fn operate(&mut self) -> Result<Instant> {
+        let name = self.name.as_str();
+        let acquire = Txn::new()
+            .when([Compare::create_revision(name, CompareOp::Equal, 0)])
+            .and_then([TxnOp::put(name, "held", None)]);
+        let acquired = self.kv.txn(acquire).await.context("an acquire failed")?;
+        ensure!(acquired.succeeded(), "somebody else holds {name}");
+        let released = self.kv.delete(name, None).await.context("a release failed")?;
+        ensure!(released.deleted() == 1, "{name} was not held any more");
+        Ok(Instant::now())
     }
-    for filler in fillers {
-        filler.await??;
+}
+
+async fn contended(clients: &[Client], job: &Job) -> Result<Figures> {
+    let mut lanes = Vec::new();
+    for client in clients {
+        let lease = client.lease_client().grant(LEASE_SECONDS, None).await?.id();
+        lanes.push(Contender { locks: client.lock_client(), lease });
     }
-    Ok(())
+    run(lanes, Span::after_warm_up(job.seconds)).await
+}
+
+/// Waits in line for the one lock, as etcd's lock service does it: a key of one's own, and a watch of
+/// the one before.
+struct Contender {
+    locks: LockClient,
+    lease: i64,
+}
+
+impl Lane for Contender {
+    async fn operate(&mut self) -> Result<Instant> {
+        let options = LockOptions::new().with_lease(self.lease);
+        let held = self.locks.lock("bench/lock", Some(options)).await.context("an acquire failed")?;
+        let held_at = Instant::now();
+        self.locks.unlock(held.key()).await.context("a release failed")?;
+        Ok(held_at)
+    }
 }

@@ -74,7 +74,8 @@ pub(crate) async fn measure(program: &Path, job: &Job) -> Result<Figures> {
         Work::Put | Work::Get => {
             let in_flight = job.clients().in_flight;
             // A clone shares the connection.
-            let lanes = clients.iter().flat_map(|client| (0..in_flight).map(|_| client.kv_client()));
+            let lanes =
+                clients.iter().flat_map(|client| (0..in_flight).map(|_| client.kv_client()));
             kv::measure(lanes.collect(), job).await
         }
         Work::Lock => locks(&clients, job).await,
@@ -147,7 +148,8 @@ struct Contender {
 impl Lane for Contender {
     async fn operate(&mut self) -> Result<Instant> {
         let options = LockOptions::new().with_lease(self.lease);
-        let held = self.locks.lock("bench/lock", Some(options)).await.context("an acquire failed")?;
+        let held =
+            self.locks.lock("bench/lock", Some(options)).await.context("an acquire failed")?;
         let held_at = Instant::now();
         self.locks.unlock(held.key()).await.context("a release failed")?;
         Ok(held_at)

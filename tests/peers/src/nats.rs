@@ -11,8 +11,8 @@ use crate::processes::Processes;
 use crate::work::{Job, Work};
 use anyhow::{Context as _, Result, bail, ensure};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
-use async_nats::jetstream::kv::{Config as Bucket, Store};
-use async_nats::jetstream::stream::{Config as Queue, Info, RetentionPolicy};
+use async_nats::jetstream::kv::Store;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy};
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, Event, Subscriber};
 use futures::StreamExt as _;
@@ -85,7 +85,10 @@ async fn connect(node: u16, slow: &Arc<AtomicU64>) -> Result<Client> {
 }
 
 fn context(client: Client) -> Context {
-    jetstream::context::ContextBuilder::new().timeout(ANSWER_MAX).ack_timeout(ANSWER_MAX).build(client)
+    jetstream::context::ContextBuilder::new()
+        .timeout(ANSWER_MAX)
+        .ack_timeout(ANSWER_MAX)
+        .build(client)
 }
 
 /// The node that leads a stream, if all replicas of it are there.
@@ -121,14 +124,22 @@ async fn contexts(job: &Job, leader: u16) -> Result<Vec<Context>> {
 async fn keys(processes: &mut Processes, job: &Job) -> Result<Figures> {
     let made = async || {
         let context = context(connect(0, &Arc::default()).await?);
-        let bucket = Bucket {
-            bucket: BUCKET.to_owned(),
-            history: 1,
+        let name = format!("KV_{BUCKET}");
+        // As the client makes a bucket, which it can't on a server this old: it asks for the account
+        // first, and the answer lacks what newer servers say.
+        let bucket = Config {
+            name: name.clone(),
+            subjects: vec![format!("$KV.{BUCKET}.>")],
+            max_messages_per_subject: 1,
+            discard: DiscardPolicy::New,
+            allow_rollup: true,
+            allow_direct: true,
+            deny_delete: true,
             num_replicas: REPLICAS,
-            ..Bucket::default()
+            ..Config::default()
         };
-        let store = context.create_key_value(bucket).await?;
-        leader(&context.get_stream(&store.stream_name).await?.cached_info().clone())
+        context.create_stream(bucket).await?;
+        leader(context.get_stream(name).await?.cached_info())
     };
     let leader = processes.answer("a bucket of NATS", made).await?;
     let mut lanes = Vec::new();
@@ -153,12 +164,12 @@ impl Kv for Store {
 async fn queue(processes: &mut Processes, job: &Job) -> Result<Figures> {
     let made = async || {
         let context = context(connect(0, &Arc::default()).await?);
-        let queue = Queue {
+        let queue = Config {
             name: QUEUE.to_owned(),
             subjects: vec![QUEUE.to_owned()],
             retention: RetentionPolicy::WorkQueue,
             num_replicas: REPLICAS,
-            ..Queue::default()
+            ..Config::default()
         };
         context.create_stream(queue).await?;
         let stream = context.get_stream(QUEUE).await?;
@@ -170,7 +181,7 @@ async fn queue(processes: &mut Processes, job: &Job) -> Result<Figures> {
             ..pull::Config::default()
         };
         stream.create_consumer(workers).await?;
-        leader(&stream.cached_info().clone())
+        leader(stream.cached_info())
     };
     let leader = processes.answer("a work queue of NATS", made).await?;
     let in_flight = job.clients().in_flight;

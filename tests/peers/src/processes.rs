@@ -125,7 +125,10 @@ impl Drop for Processes {
         // Children of children are not ours to wait for, and still hold ports for a moment.
         let begun = Instant::now();
         while groups.iter().any(|group| killpg(*group, None).is_ok()) && begun.elapsed() < END_MAX {
-            #[expect(clippy::disallowed_methods, reason = "a drop can't wait otherwise, and is brief")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a drop can't wait otherwise, and is brief"
+            )]
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -1,4 +1,4 @@
-//! Three nodes of Quorate, by `quorate dev`, and `quorate bench` against them.
+//! Three nodes of Quorate, and `quorate bench` against them.
 
 use crate::closed_loop::Figures;
 use crate::processes::Processes;
@@ -6,7 +6,8 @@ use crate::work::{Job, Work};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 use std::path::Path;
-use std::process::Command;
+use std::process::Output;
+use tokio::process::Command;
 
 /// Apart from the usual ports, which may be in use. Each node has three in a row, ten apart.
 const BASE_PORT: u16 = 18_811;
@@ -15,32 +16,74 @@ const NODES: u16 = 3;
 /// What of the JSON of a benchmark is kept beside the figures, if it is there.
 const KEPT: [&str; 5] = ["counters", "gaps", "latency_of", "missed", "parts_us"];
 
-fn start(program: &Path) -> Result<Processes> {
-    let ports = (0..NODES).map(|node| BASE_PORT + node * 10);
-    let mut processes =
-        Processes::new(&ports.flat_map(|port| port..port + 3).collect::<Vec<_>>())?;
-    let data = processes.dir().join("data");
-    std::fs::create_dir(&data)?;
-    let mut command = Command::new(program);
+/// Where a node listens: for clients, for peers, for HTTP.
+fn address(node: u16, which: u16) -> String {
+    format!("127.0.0.1:{}", BASE_PORT + node * 10 + which)
+}
+
+/// Without whatever settings this one was started with.
+fn command(program: &Path) -> std::process::Command {
+    let mut command = std::process::Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("QUORATE_") {
+            command.env_remove(name);
+        }
+    }
     command
-        .args(["dev", "--nodes", &NODES.to_string(), "--base-port", &BASE_PORT.to_string()])
-        .arg("--data-dir")
-        .arg(data);
-    processes.start("quorate", &mut command)?;
+}
+
+/// Not by `quorate dev`: its nodes outlive it for a moment when it is killed, and would disturb whoever
+/// is measured next.
+fn start(program: &Path) -> Result<Processes> {
+    let ports = (0..NODES).flat_map(|node| (0..3).map(move |which| BASE_PORT + node * 10 + which));
+    let mut processes = Processes::new(&ports.collect::<Vec<_>>())?;
+    let peers: Vec<_> =
+        (0..NODES).map(|node| format!("{}={}", node + 1, address(node, 1))).collect();
+    for node in 0..NODES {
+        let data = processes.dir().join(format!("n{node}"));
+        let mut command = command(program);
+        command
+            .args(["serve", "--node-id", &(node + 1).to_string()])
+            .arg("--data-dir")
+            .arg(data)
+            .args(["--client-listen", &address(node, 0)])
+            .args(["--peer-listen", &address(node, 1)])
+            .args(["--http-listen", &address(node, 2)])
+            .args(["--initial-cluster", &peers.join(",")]);
+        processes.start(&format!("quorate-{node}"), &mut command)?;
+    }
     Ok(processes)
 }
 
-/// What it says once its nodes are ready.
-async fn endpoints(processes: &mut Processes) -> Result<String> {
-    let log = processes.dir().join("quorate.log");
-    let said = async || {
-        let said = std::fs::read_to_string(&log)?;
-        // A line may be half there.
-        let whole = said.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let found = whole.lines().find_map(|line| line.strip_prefix("QUORATE_ENDPOINTS="));
-        found.map(str::to_owned).context("no endpoints yet")
+/// Runs a command against the nodes; answers its JSON.
+async fn ask(program: &Path, arguments: &[String]) -> Result<Value> {
+    let endpoints: Vec<_> = (0..NODES).map(|node| address(node, 0)).collect();
+    let mut command = Command::from(command(program));
+    command
+        .args(arguments)
+        .args(["-o", "json", "--endpoints", &endpoints.join(",")])
+        .kill_on_drop(true)
+        // Ctrl-C is for us, and we end it.
+        .process_group(0);
+    let Output { status, stdout, stderr } =
+        command.output().await.context("can't start quorate")?;
+    let said = String::from_utf8_lossy(&stderr);
+    ensure!(status.success(), "quorate {}: {status}: {}", arguments.join(" "), said.trim());
+    serde_json::from_slice(&stdout).context("an answer of quorate")
+}
+
+/// Waits until all nodes are there, under one leader.
+async fn ready(processes: &mut Processes, program: &Path) -> Result<()> {
+    let status = ["cluster", "status"].map(str::to_owned);
+    let ready = async || {
+        let status = ask(program, &status).await?;
+        let nodes = status["nodes"].as_array().context("a status without nodes")?;
+        let healthy = nodes.iter().filter(|node| node["healthy"] == true).count();
+        ensure!(healthy == usize::from(NODES), "{healthy} of {NODES} nodes are healthy");
+        ensure!(status["leader_id"].as_u64().is_some_and(|id| id > 0), "no leader yet");
+        Ok(())
     };
-    processes.answer("quorate dev", said).await
+    processes.answer("quorate", ready).await
 }
 
 fn arguments(job: &Job, unary: bool) -> Vec<String> {
@@ -74,20 +117,10 @@ fn arguments(job: &Job, unary: bool) -> Vec<String> {
 
 pub(crate) async fn measure(program: &Path, job: &Job, unary: bool) -> Result<Figures> {
     let mut processes = start(program)?;
-    let endpoints = endpoints(&mut processes).await?;
-    let mut command = tokio::process::Command::new(program);
-    command
-        .args(arguments(job, unary))
-        .args(["-o", "json", "--endpoints", &endpoints])
-        .kill_on_drop(true)
-        // Ctrl-C is for us, and we end it.
-        .process_group(0);
-    let output = command.output().await.context("can't start quorate bench")?;
+    ready(&mut processes, program).await?;
+    let json = ask(program, &arguments(job, unary)).await;
     processes.check()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "quorate bench: {}: {}", output.status, said.trim());
-    let json: Value = serde_json::from_slice(&output.stdout).context("the answer of the bench")?;
-    figures(job.work, &json)
+    figures(job.work, &json?)
 }
 
 /// The figures of a result of `quorate bench`.

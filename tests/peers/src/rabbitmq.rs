@@ -10,13 +10,11 @@ use crate::work::{Job, Work};
 use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt as _;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    QueueDeclareOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+    ConfirmSelectOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer,
-};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -85,10 +83,7 @@ fn start(processes: &mut Processes, program: &Path, node: u16) -> Result<()> {
         .env("RABBITMQ_MNESIA_BASE", dir.join("mnesia"))
         .env("RABBITMQ_LOG_BASE", dir.join("log"))
         .env("RABBITMQ_DIST_PORT", (NODE_PORT + node).to_string())
-        .env(
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-            "-kernel inet_dist_use_interface {127,0,0,1}",
-        );
+        .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}");
     processes.start(&format!("rabbitmq-{node}"), &mut command)
 }
 
@@ -163,8 +158,9 @@ async fn queue(job: &Job) -> Result<Figures> {
         let room = u16::try_from(2 * in_flight)?;
         consuming.basic_qos(room, BasicQosOptions::default()).await?;
         let options = BasicConsumeOptions::default();
-        let jobs =
-            consuming.basic_consume(QUEUE.into(), "".into(), options, FieldTable::default()).await?;
+        let jobs = consuming
+            .basic_consume(QUEUE.into(), "".into(), options, FieldTable::default())
+            .await?;
         let at = Arc::clone(&desk);
         consumers.spawn(async move {
             if let Err(error) = consume(jobs, &at).await {

@@ -32,7 +32,16 @@ fn start(processes: &mut Processes, program: &Path, port: u16, kept: bool) -> Re
     std::fs::create_dir(&dir)?;
     let mut command = Command::new(program);
     command
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no", "--save", ""])
+        .args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--daemonize",
+            "no",
+            "--save",
+            "",
+        ])
         .arg("--dir")
         .arg(dir)
         .args(["--appendonly", if kept { "yes" } else { "no" }, "--appendfsync", "always"]);

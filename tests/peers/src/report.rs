@@ -110,7 +110,8 @@ pub(crate) fn table(rows: &[Row]) -> String {
     for row in rows.iter().filter(|row| row.failed > 0) {
         let Row { job, system, failed, rounds, .. } = row;
         let (work, load, name) = (job.work.name(), job.load, system.name());
-        let _ = writeln!(text, "- {work} with {load} on {name}: {failed} of {rounds} rounds failed");
+        let _ =
+            writeln!(text, "- {work} with {load} on {name}: {failed} of {rounds} rounds failed");
     }
     text
 }
@@ -205,7 +206,10 @@ pub(crate) mod tests {
     fn the_table_has_medians_and_ratios_and_says_what_failed() {
         let (jobs, measurements) = example();
         let text = table(&rows(&jobs, &measurements));
-        assert!(text.contains("| put | 4x64 | quorate | 200 | – | 1.50 / 0.00 | yes | – |"), "{text}");
+        assert!(
+            text.contains("| put | 4x64 | quorate | 200 | – | 1.50 / 0.00 | yes | – |"),
+            "{text}"
+        );
         assert!(text.contains("| put | 4x64 | etcd | 100 | 2.00x |"), "{text}");
         assert!(text.contains("| nats | failed | – | – | no: in memory"), "{text}");
         assert!(text.contains("put with 4x64 on nats: 1 of 1 rounds failed"), "{text}");

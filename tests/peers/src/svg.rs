@@ -28,7 +28,8 @@ fn alike(row: &Row) -> bool {
     let work = row.job.work;
     let (ours, theirs) = (System::Quorate.promises(work), row.system.promises(work));
     let kept = |promise: Option<(bool, &str)>| promise.map(|(kept, _)| kept);
-    kept(ours.fsynced) == kept(theirs.fsynced) && kept(ours.linearizable) == kept(theirs.linearizable)
+    kept(ours.fsynced) == kept(theirs.fsynced)
+        && kept(ours.linearizable) == kept(theirs.linearizable)
 }
 
 fn escaped(text: &str) -> String {
@@ -42,9 +43,7 @@ pub(crate) fn draw(rows: &[Row], about: &str) -> String {
     let exponents = bars.iter().map(|(_, ratio)| ratio.max(1e-6).log2());
     let least = exponents.clone().fold(-1.0, f64::min).floor();
     let most = exponents.fold(1.0, f64::max).ceil();
-    let x = |ratio: f64| {
-        LEFT + (ratio.max(1e-6).log2() - least) / (most - least) * (RIGHT - LEFT)
-    };
+    let x = |ratio: f64| LEFT + (ratio.max(1e-6).log2() - least) / (most - least) * (RIGHT - LEFT);
 
     let mut drawn = String::new();
     let mut y = TOP;
@@ -57,7 +56,8 @@ pub(crate) fn draw(rows: &[Row], about: &str) -> String {
         let middle = y + BAR / 2.0 + 4.0;
         if last != Some(group) {
             let label = format!("{} {}", row.job.work.name(), row.job.load);
-            let _ = writeln!(drawn, r#"<text x="12" y="{middle}" font-weight="bold">{label}</text>"#);
+            let _ =
+                writeln!(drawn, r#"<text x="12" y="{middle}" font-weight="bold">{label}</text>"#);
         }
         last = Some(group);
         let (from, to) = (x(*ratio).min(x(1.0)), x(*ratio).max(x(1.0)));

@@ -91,11 +91,14 @@ impl System {
 
     pub(crate) fn promises(self, work: Work) -> Promises {
         let write = |fsynced, how| Promises { fsynced: Some((fsynced, how)), linearizable: None };
-        let read = |linearizable, how| Promises { fsynced: None, linearizable: Some((linearizable, how)) };
+        let read =
+            |linearizable, how| Promises { fsynced: None, linearizable: Some((linearizable, how)) };
         match (self, work) {
             (_, Work::Bus) => write(false, "nothing is stored"),
             (Self::Quorate | Self::QuorateUnary, Work::Get) => read(true, ""),
-            (Self::Quorate | Self::QuorateUnary, Work::Cache) => read(false, "what the node has applied"),
+            (Self::Quorate | Self::QuorateUnary, Work::Cache) => {
+                read(false, "what the node has applied")
+            }
             (Self::Quorate | Self::QuorateUnary, _) => write(true, ""),
             (Self::Etcd, Work::Get) => read(true, ""),
             (Self::Etcd, _) => write(true, ""),
@@ -147,8 +150,13 @@ impl Programs {
     /// With whole paths, because they are started in other directories; those that are nowhere stay as
     /// they are.
     pub(crate) fn found(mut self) -> Self {
-        let all =
-            [&mut self.quorate, &mut self.etcd, &mut self.nats, &mut self.redis, &mut self.rabbitmq];
+        let all = [
+            &mut self.quorate,
+            &mut self.etcd,
+            &mut self.nats,
+            &mut self.redis,
+            &mut self.rabbitmq,
+        ];
         for program in all {
             if let Some(found) = find(program) {
                 *program = found;

@@ -47,7 +47,9 @@ impl Work {
                 "one lock is acquired and released; latency is that of the acquire with its wait"
             }
             Self::Queue => "a job is pushed, delivered and acknowledged",
-            Self::Bus => "a message is delivered to one subscriber; latency is from publishing to it",
+            Self::Bus => {
+                "a message is delivered to one subscriber; latency is from publishing to it"
+            }
             Self::Cache => "a value is read, which may be stale",
         }
     }

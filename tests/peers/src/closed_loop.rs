@@ -89,7 +89,7 @@ pub(crate) async fn run(lanes: Vec<impl Lane>, span: Span) -> Result<Figures> {
     while let Some(own) = running.join_next().await {
         latencies.add(&own.context("a lane panicked")??)?;
     }
-    ensure!(latencies.0.len() > 0, "not one operation was done in time");
+    ensure!(!latencies.0.is_empty(), "not one operation was done in time");
     Ok(latencies.figures(span))
 }
 

@@ -2,7 +2,10 @@
 //! when this is dropped, whatever the reason.
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use std::fs::File;
 use std::net::TcpListener;
@@ -17,8 +20,6 @@ const START_MAX: Duration = Duration::from_secs(120);
 /// One question to a system that is starting.
 const ATTEMPT_MAX: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long the kernel may take to end what was killed.
-const END_MAX: Duration = Duration::from_secs(5);
 /// What is shown of the output of a process that ended.
 const LOG_LINES: usize = 12;
 
@@ -31,6 +32,8 @@ pub(crate) struct Processes {
 struct Running {
     name: String,
     child: Child,
+    /// Its own, by the number of its first process.
+    group: Pid,
 }
 
 impl Processes {
@@ -40,6 +43,8 @@ impl Processes {
             TcpListener::bind(("127.0.0.1", *port))
                 .with_context(|| format!("port {port} of 127.0.0.1, which this needs"))?;
         }
+        // Whoever loses its parent becomes our child, so that its end can be waited for.
+        set_child_subreaper(true)?;
         let dir = tempfile::Builder::new().prefix("quorate-peers-").tempdir()?;
         Ok(Self { running: Vec::new(), dir })
     }
@@ -60,7 +65,8 @@ impl Processes {
             .stderr(log)
             .spawn()
             .with_context(|| format!("can't start {}", command.get_program().display()))?;
-        self.running.push(Running { name: name.to_owned(), child });
+        let group = Pid::from_raw(i32::try_from(child.id())?);
+        self.running.push(Running { name: name.to_owned(), child, group });
         Ok(())
     }
 
@@ -73,7 +79,7 @@ impl Processes {
     /// Fails when one of them has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
         let mut ended = None;
-        for Running { name, child } in &mut self.running {
+        for Running { name, child, .. } in &mut self.running {
             if let Some(status) = child.try_wait()? {
                 ended = Some((name.clone(), status));
             }
@@ -109,27 +115,15 @@ impl Processes {
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        let groups: Vec<_> = self
-            .running
-            .iter()
-            .filter_map(|running| i32::try_from(running.child.id()).ok())
-            .map(Pid::from_raw)
-            .collect();
-        for group in &groups {
-            // Whose process has ended by itself may still have children.
-            let _ = killpg(*group, Signal::SIGKILL);
+        for running in &self.running {
+            // One that has ended by itself may still have children.
+            let _ = killpg(running.group, Signal::SIGKILL);
         }
-        for running in &mut self.running {
-            let _ = running.child.wait();
-        }
-        // Children of children are not ours to wait for, and still hold ports for a moment.
-        let begun = Instant::now();
-        while groups.iter().any(|group| killpg(*group, None).is_ok()) && begun.elapsed() < END_MAX {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "a drop can't wait otherwise, and is brief"
-            )]
-            std::thread::sleep(Duration::from_millis(5));
+        for running in &self.running {
+            // All of its group, the children of children among them, which are ours since `new`: they
+            // hold ports, and use the processor, until they are gone.
+            let group = Pid::from_raw(-running.group.as_raw());
+            while waitpid(group, None) != Err(Errno::ECHILD) {}
         }
     }
 }
@@ -159,7 +153,7 @@ mod tests {
         };
         let dir = processes.dir().to_owned();
         drop(processes);
-        assert!(nix::sys::signal::kill(pid, None).is_err());
+        assert!(nix::sys::signal::kill(pid, None).is_err(), "{pid} is still there");
         assert!(!dir.exists());
     }
 }

@@ -107,9 +107,16 @@ pub(crate) fn table(rows: &[Row]) -> String {
     for work in works {
         let _ = writeln!(text, "- {}: {}", work.name(), work.operation());
     }
-    for row in rows.iter().filter(|row| row.failed > 0) {
-        let Row { job, system, failed, rounds, .. } = row;
+    for Row { job, system, figures, failed, rounds, .. } in rows {
         let (work, load, name) = (job.work.name(), job.load, system.name());
+        let gaps = figures.as_ref().and_then(|figures| figures.more.get("gaps")?.as_u64());
+        if let Some(gaps @ 1..) = gaps {
+            let what = "times subscribers were too slow and missed messages";
+            let _ = writeln!(text, "- {work} with {load} on {name}: {gaps} {what}");
+        }
+        if *failed == 0 {
+            continue;
+        }
         let _ =
             writeln!(text, "- {work} with {load} on {name}: {failed} of {rounds} rounds failed");
     }

@@ -104,9 +104,9 @@ impl System {
             (Self::Etcd, _) => write(true, ""),
             (Self::Nats, Work::Get) => read(false, "any replica answers"),
             (Self::Nats, _) => write(false, "in memory of a majority, fsynced within two minutes"),
-            (Self::Redis, Work::Get | Work::Cache) => read(false, "one node, no quorum"),
+            (Self::Redis, Work::Get | Work::Cache) => read(true, "there is one copy"),
             (Self::Redis, _) => write(false, "on its one node"),
-            (Self::RedisReplica, Work::Get | Work::Cache) => read(false, "one node, no quorum"),
+            (Self::RedisReplica, Work::Get | Work::Cache) => read(true, "of the primary"),
             (Self::RedisReplica, _) => write(false, "on the primary; its replica has received it"),
             (Self::Rabbitmq, _) => write(true, "the push; an ack has no answer"),
         }

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asks_for_little_is_in_the_next_entry_beside_a_flood() {
+    fn whoever_asks_for_little_is_in_one_of_the_next_entries_beside_a_flood() {
         let mut backlog = Backlog::default();
         for connection in 1..=16 {
             backlog.extend((0..4).map(|_| proposal(&set(1 << 20), connection)).collect());
@@ -152,8 +152,9 @@ mod tests {
         });
         let is_little = |taken: &Proposal| taken.turn.unwrap().connection == 0;
         let at = entries.take_while(|entry| !entry.iter().any(is_little)).count();
-        // What was begun of a run goes first.
-        assert!(at <= 1, "it was in entry {at} after it came");
+        // A large one that was begun, which is an entry by itself, and a run of each of the others, which
+        // were behind because of it. All there is are more than twenty times as many entries.
+        assert!(at <= 2, "it was in entry {at} after it came");
     }
 
     #[test]

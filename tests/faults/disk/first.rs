@@ -14,6 +14,10 @@ use std::time::{Duration, Instant};
 
 /// How long a node that bears a fault may take until it leads.
 const STARTS: Duration = Duration::from_secs(20);
+/// How long a node that leads gets to come to where the fault is.
+const MEETS: Duration = Duration::from_secs(3);
+/// And then to stop for it.
+const STOPS: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_start_that_fails_can_be_made_again() {
@@ -41,7 +45,7 @@ async fn a_first_start_that_fails_can_be_made_again() {
         let nth = rng.random_range(1..=count);
         disks.plan(1, point, nth, fault);
         cluster.spawn(1).expect("it can be started");
-        let end = match ends(&mut cluster).await {
+        let end = match ends(&mut cluster, &disks, from).await {
             Some(code) => {
                 assert!(disks.failed(1, from), "it ended for nothing");
                 assert_eq!(code, Some(1), "it did not end by itself");
@@ -50,9 +54,9 @@ async fn a_first_start_that_fails_can_be_made_again() {
             }
             None => "it went on".to_owned(),
         };
+        disks.mend(1);
         failed += usize::from(disks.failed(1, from));
         say(format!("{point}, {fault:?} at number {nth}: {end}"));
-        disks.mend(1);
         if cluster.pid(1).is_some() {
             // What it has on its disk is what counts, not what it has in memory.
             cluster.kill(1).await.expect("it runs");
@@ -81,15 +85,26 @@ async fn wipe(cluster: &mut ProcessCluster) {
     fs::remove_dir_all(cluster.data_dir(1)).expect("it has a directory");
 }
 
-/// Waits until the node ends, and answers with what, or until it leads, or has had the time to.
-async fn ends(cluster: &mut ProcessCluster) -> Option<Option<i32>> {
+/// Waits until the node ends, and answers with what, or until it has led for a while, or has had the time
+/// to.
+async fn ends(cluster: &mut ProcessCluster, disks: &Disks, from: u64) -> Option<Option<i32>> {
     let begun = Instant::now();
+    // When it led first, and when it had met the fault and led.
+    let (mut leads, mut bears) = (None, None);
     loop {
         if let Some(status) = cluster.take_exit(1).expect("the system tells") {
             return Some(status.code());
         }
-        let leads = cluster.status(1).await.is_ok_and(|status| status.leader_id == Some(1));
-        if leads || begun.elapsed() > STARTS {
+        if cluster.status(1).await.is_ok_and(|status| status.leader_id == Some(1)) {
+            let since = leads.get_or_insert_with(Instant::now).elapsed();
+            if disks.failed(1, from) {
+                bears.get_or_insert_with(Instant::now);
+            }
+            if bears.map_or(since > MEETS, |bears: Instant| bears.elapsed() > STOPS) {
+                return None;
+            }
+        }
+        if begun.elapsed() > STARTS {
             return None;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

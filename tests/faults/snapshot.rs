@@ -2,7 +2,7 @@
 
 use quorate_client::Client;
 use quorate_testkit::load::{Load, Plan, wait_healthy};
-use quorate_testkit::process::{LogScan, ProcessCluster};
+use quorate_testkit::process::{LogScan, Options, ProcessCluster};
 use quorate_tests::processes::{alone, purged_past, say, status_of, wait_until};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -15,14 +15,18 @@ const KEEP_ENTRIES: &str = "10";
 /// What a node writes to its log when it has received a snapshot.
 const ARRIVED: &str = "a snapshot arrived";
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_follower_catches_up_by_snapshot_when_the_log_is_purged_past_it() {
-    let _alone = alone().await;
-    let options = ProcessCluster::options(3)
+fn three_with_little_log() -> Options {
+    ProcessCluster::options(3)
         .arg("--storage-snapshot-log-bytes")
         .arg(LOG_BYTES)
         .arg("--storage-log-keep-entries")
-        .arg(KEEP_ENTRIES);
+        .arg(KEEP_ENTRIES)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_catches_up_by_snapshot_when_the_log_is_purged_past_it() {
+    let _alone = alone().await;
+    let options = three_with_little_log();
     let mut cluster = options.start().await.expect("three nodes start");
     let leader = cluster.wait_ready().await.expect("a leader is elected");
     let follower = *cluster.ids().iter().find(|id| **id != leader).expect("there are three");
@@ -74,12 +78,7 @@ async fn a_follower_catches_up_by_snapshot_when_the_log_is_purged_past_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn log_is_kept_for_a_follower_that_is_sent_a_snapshot() {
     let _alone = alone().await;
-    let options = ProcessCluster::options(3)
-        .arg("--storage-snapshot-log-bytes")
-        .arg(LOG_BYTES)
-        .arg("--storage-log-keep-entries")
-        .arg(KEEP_ENTRIES)
-        .arg("--storage-snapshot-send-bytes-per-second=1048576");
+    let options = three_with_little_log().arg("--storage-snapshot-send-bytes-per-second=1048576");
     let mut cluster = options.start().await.expect("three nodes start");
     let leader = cluster.wait_ready().await.expect("a leader is elected");
     let follower = *cluster.ids().iter().find(|id| **id != leader).expect("there are three");

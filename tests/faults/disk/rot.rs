@@ -142,7 +142,7 @@ async fn a_snapshot_that_is_damaged_on_its_senders_disk_is_taken_anew() {
     let id = follower(&cluster, leader);
     let log = LogScan::new([cluster.log_path(leader)]);
     let mut noticed = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..20 {
         cluster.kill(id).await.expect("it can be killed");
         let had = status_of(&cluster, leader, leader).await.last_log.expect("there were writes");
         write(&all, 1).await;

@@ -1,9 +1,10 @@
 //! `quorate bench bus`: the way of a message, from who publishes it to each who subscribes.
 
 use super::measured::{Latencies, Measured};
+use super::plot;
 use super::running::{Own, Span};
+use super::timing::Timing;
 use crate::connect::Connect;
-use crate::duration;
 use crate::exit::Failure;
 use crate::output::Output;
 use clap::Args;
@@ -54,12 +55,8 @@ pub(crate) struct Bus {
     /// How they subscribe
     #[arg(long, value_enum, default_value_t = Op::Exact)]
     op: Op,
-    /// How long is measured, after the warm-up
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    seconds: u64,
-    /// How long it runs before that, unmeasured
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
-    warm_up: Duration,
+    #[command(flatten)]
+    timing: Timing,
     /// Bytes of a payload
     #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(MARK_BYTES as i64..=1 << 20))]
     value_bytes: u32,
@@ -73,6 +70,9 @@ impl Bus {
             .map_err(|error| anyhow::Error::new(error).context("can't start"))?;
         let (measured, received) = runtime.block_on(self.measure())?;
         runtime.shutdown_background();
+        if let Some(path) = &self.timing.plot {
+            plot::draw(path, &self.title(), &measured)?;
+        }
         let published = measured.count();
         output.result(
             || measured.json(self.described(&received, measured.elapsed)),
@@ -103,7 +103,7 @@ impl Bus {
         }));
         let begun = begun.await.into_iter().collect::<Result<Vec<_>, Error>>()?;
 
-        let span = Span::after(self.warm_up, self.seconds);
+        let span = Span::start(&self.timing)?;
         let (over, ends) = watch::channel(false);
         let mut receivers = JoinSet::new();
         for subscription in begun {
@@ -146,6 +146,17 @@ impl Bus {
         Ok(options.connect()?)
     }
 
+    fn title(&self) -> String {
+        format!(
+            "bus, publishes of {} connections x {} in flight to {} subscribers, {} bytes{}",
+            self.clients,
+            self.in_flight,
+            self.subscribers,
+            self.value_bytes,
+            self.timing.text()
+        )
+    }
+
     /// What was run, and what came of it, for the result.
     fn described(&self, received: &Received, elapsed: Duration) -> Map<String, Value> {
         let Value::Object(described) = json!({
@@ -164,7 +175,8 @@ impl Bus {
             "deliver_latency_us": received.deliver.json(),
             "gaps": received.gaps,
             "missed": received.missed,
-            "warm_up_ms": duration::millis(self.warm_up),
+            "rate": self.timing.rate(),
+            "warm_up_ms": self.timing.warm_up_ms(),
         }) else {
             unreachable!("it is an object")
         };
@@ -263,8 +275,7 @@ async fn receive(
         match event? {
             BusEvent::Message(Message { payload, .. }) => {
                 let sent = mark.sent(&payload);
-                let within = |sent: &Instant| *sent >= span.from && now <= span.until;
-                if let Some(sent) = sent.filter(within) {
+                if let Some(sent) = sent.filter(|sent| span.times.measures(*sent)) {
                     received.deliver.record(now - sent);
                 }
             }
@@ -289,15 +300,12 @@ struct Lane {
 impl Lane {
     async fn run(self) -> Own {
         let mut own = Own::new();
-        loop {
-            let begun = Instant::now();
-            if begun >= self.span.until {
-                return own;
-            }
+        while let Some(begun) = self.span.next().await {
             let payload = self.mark.payload(self.bytes, begun);
             let done = self.bus.publish(&self.channel, payload).await.map(drop);
             self.span.take(&mut own, begun, Instant::now(), done);
         }
+        own
     }
 }
 

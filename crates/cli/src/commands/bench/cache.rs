@@ -3,8 +3,8 @@
 use super::measured::Measured;
 use super::plot;
 use super::running::{Own, Span, progress};
+use super::timing::Timing;
 use crate::connect::Connect;
-use crate::duration;
 use crate::exit::Failure;
 use crate::output::Output;
 use clap::{Args, ValueEnum};
@@ -14,9 +14,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Map, Value, json};
 use std::convert::Infallible;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::Instant;
 
 /// Keys that are written at once before reads are measured.
@@ -42,12 +40,8 @@ pub(crate) struct Cache {
     /// Operations under way at once on each connection
     #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_024))]
     in_flight: u32,
-    /// How long is measured, after the warm-up
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    seconds: u64,
-    /// How long it runs before that, unmeasured
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
-    warm_up: Duration,
+    #[command(flatten)]
+    timing: Timing,
     /// Bytes of each value
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
     value_bytes: u32,
@@ -63,9 +57,6 @@ pub(crate) struct Cache {
     /// Each call on its own instead of in a pipeline
     #[arg(long)]
     unary: bool,
-    /// Draw operations per second and latency into this file, as SVG
-    #[arg(long, value_name = "FILE", requires = "op")]
-    plot: Option<PathBuf>,
     /// Repeats the choice of keys
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -107,6 +98,9 @@ impl Cache {
             .enable_all()
             .build()
             .map_err(|error| anyhow::Error::new(error).context("can't start"))?;
+        if self.op.is_none() && self.timing.plot.is_some() {
+            return Err(Failure::Usage("--plot draws one operation: name it with --op".to_owned()));
+        }
         let ops = self.op.map_or_else(|| ALL.to_vec(), |op| vec![op]);
         let several = ops.len() > 1;
         let mut filled = false;
@@ -117,7 +111,7 @@ impl Cache {
                 }
                 self.measure(op).await
             })?;
-            if let Some(path) = &self.plot {
+            if let Some(path) = &self.timing.plot {
                 plot::draw(path, &self.title(op), &measured)?;
             }
             output.result(
@@ -136,7 +130,7 @@ impl Cache {
         let watcher = self.options().routing(Routing::AnyNode).connect()?;
         let nodes = watcher.cluster().members().await?.members;
         let clients = self.clients()?;
-        let span = Span::after(self.warm_up, self.seconds);
+        let span = Span::start(&self.timing)?;
         let shared =
             Arc::new(Shared { op, keys: self.keys, value: self.value(), span: Arc::clone(&span) });
         let mut workers = Vec::new();
@@ -210,12 +204,13 @@ impl Cache {
 
     fn title(&self, op: Op) -> String {
         format!(
-            "cache {}, {} connections x {} in flight, {} bytes{}",
+            "cache {}, {} connections x {} in flight, {} bytes{}{}",
             name(op),
             self.clients,
             self.in_flight,
             self.value_bytes,
-            if self.unary { ", unary" } else { "" }
+            if self.unary { ", unary" } else { "" },
+            self.timing.text()
         )
     }
 
@@ -230,7 +225,8 @@ impl Cache {
             "unary": self.unary,
             "value_bytes": self.value_bytes,
             "keys": self.keys,
-            "warm_up_ms": duration::millis(self.warm_up),
+            "rate": self.timing.rate(),
+            "warm_up_ms": self.timing.warm_up_ms(),
         }) else {
             unreachable!("it is an object")
         };
@@ -258,11 +254,7 @@ impl Worker {
     async fn run(mut self) -> Own {
         let mut own = Own::new();
         let shared = Arc::clone(&self.shared);
-        loop {
-            let begun = Instant::now();
-            if begun >= shared.span.until {
-                return own;
-            }
+        while let Some(begun) = shared.span.next().await {
             let done = self.operate().await;
             shared.span.take(&mut own, begun, Instant::now(), done);
             if shared.op == Op::Near {
@@ -270,6 +262,7 @@ impl Worker {
                 tokio::task::yield_now().await;
             }
         }
+        own
     }
 
     async fn operate(&mut self) -> Result<(), Error> {

@@ -3,8 +3,8 @@
 use super::measured::Measured;
 use super::plot;
 use super::running::{Own, Span, progress};
+use super::timing::Timing;
 use crate::connect::Connect;
-use crate::duration;
 use crate::exit::Failure;
 use crate::output::Output;
 use clap::{Args, ValueEnum};
@@ -12,9 +12,7 @@ use quorate_client::{Client, Error, KeyValue, Options, Routing};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Map, Value, json};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::Instant;
 
 /// Keys that are written at once before reads are measured.
@@ -31,12 +29,8 @@ pub(crate) struct Kv {
     /// Operations under way at once on each connection
     #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_024))]
     in_flight: u32,
-    /// How long is measured, after the warm-up
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    seconds: u64,
-    /// How long it runs before that, unmeasured
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
-    warm_up: Duration,
+    #[command(flatten)]
+    timing: Timing,
     /// Bytes of each value
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
     value_bytes: u32,
@@ -52,9 +46,6 @@ pub(crate) struct Kv {
     /// Each call on its own instead of in a pipeline
     #[arg(long)]
     unary: bool,
-    /// Draw operations per second and latency into this file, as SVG
-    #[arg(long, value_name = "FILE")]
-    plot: Option<PathBuf>,
     /// Repeats the choice of keys
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -94,7 +85,7 @@ impl Kv {
             .map_err(|error| anyhow::Error::new(error).context("can't start"))?;
         let measured = runtime.block_on(self.measure())?;
         runtime.shutdown_background();
-        if let Some(path) = &self.plot {
+        if let Some(path) = &self.timing.plot {
             plot::draw(path, &self.title(), &measured)?;
         }
         output.result(|| measured.json(self.described()), || measured.text())
@@ -107,7 +98,7 @@ impl Kv {
             self.fill(&watcher).await?;
         }
         let clients = self.clients()?;
-        let span = Span::after(self.warm_up, self.seconds);
+        let span = Span::start(&self.timing)?;
         let shared = Arc::new(Shared {
             op: self.op,
             keys: self.keys,
@@ -175,12 +166,13 @@ impl Kv {
 
     fn title(&self) -> String {
         format!(
-            "kv {:?}, {} connections x {} in flight, {} bytes{}",
+            "kv {:?}, {} connections x {} in flight, {} bytes{}{}",
             self.op,
             self.clients,
             self.in_flight,
             self.value_bytes,
-            if self.unary { ", unary" } else { "" }
+            if self.unary { ", unary" } else { "" },
+            self.timing.text()
         )
         .to_lowercase()
     }
@@ -199,7 +191,8 @@ impl Kv {
             "unary": self.unary,
             "value_bytes": self.value_bytes,
             "keys": self.keys,
-            "warm_up_ms": u64::try_from(self.warm_up.as_millis()).unwrap_or(u64::MAX),
+            "rate": self.timing.rate(),
+            "warm_up_ms": self.timing.warm_up_ms(),
         }) else {
             unreachable!("it is an object")
         };
@@ -222,14 +215,11 @@ impl Worker {
     async fn run(mut self) -> Own {
         let mut own = Own::new();
         let shared = Arc::clone(&self.shared);
-        loop {
-            let begun = Instant::now();
-            if begun >= shared.span.until {
-                return own;
-            }
+        while let Some(begun) = shared.span.next().await {
             let done = self.operate().await;
             shared.span.take(&mut own, begun, Instant::now(), done);
         }
+        own
     }
 
     async fn operate(&mut self) -> Result<(), Error> {

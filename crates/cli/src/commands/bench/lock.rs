@@ -1,7 +1,9 @@
 //! `quorate bench lock`: locks that are acquired and released, each client its own or all the same.
 
 use super::measured::Measured;
+use super::plot;
 use super::running::{Own, Span};
+use super::timing::Timing;
 use crate::connect::Connect;
 use crate::duration;
 use crate::exit::Failure;
@@ -33,12 +35,8 @@ pub(crate) struct Lock {
     /// Cycles under way at once on each connection
     #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=512))]
     in_flight: u32,
-    /// How long is measured, after the warm-up
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    seconds: u64,
-    /// How long it runs before that, unmeasured
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
-    warm_up: Duration,
+    #[command(flatten)]
+    timing: Timing,
     /// All on one lock, waiting in line for it, instead of each on its own
     #[arg(long)]
     contended: bool,
@@ -55,6 +53,9 @@ impl Lock {
             .map_err(|error| anyhow::Error::new(error).context("can't start"))?;
         let measured = runtime.block_on(self.measure())?;
         runtime.shutdown_background();
+        if let Some(path) = &self.timing.plot {
+            plot::draw(path, &self.title(), &measured)?;
+        }
         let cycles = measured.count();
         output.result(
             || measured.json(self.described()),
@@ -81,7 +82,7 @@ impl Lock {
         let clients = (0..self.clients)
             .map(|_| self.client(Routing::Leader))
             .collect::<Result<Vec<_>, _>>()?;
-        let span = Span::after(self.warm_up, self.seconds);
+        let span = Span::start(&self.timing)?;
         let mut workers = Vec::new();
         for (number, client) in clients.iter().enumerate() {
             for lane in 0..self.in_flight {
@@ -114,6 +115,16 @@ impl Lock {
         Ok(options.connect()?)
     }
 
+    fn title(&self) -> String {
+        format!(
+            "lock{}, {} connections x {} in flight{}",
+            if self.contended { ", one for all" } else { "" },
+            self.clients,
+            self.in_flight,
+            self.timing.text()
+        )
+    }
+
     /// What was run, for the result.
     fn described(&self) -> Map<String, Value> {
         let Value::Object(described) = json!({
@@ -123,7 +134,8 @@ impl Lock {
             "contended": self.contended,
             "latency_of": if self.contended { "acquire" } else { "cycle" },
             "ttl_ms": duration::millis(self.ttl),
-            "warm_up_ms": duration::millis(self.warm_up),
+            "rate": self.timing.rate(),
+            "warm_up_ms": self.timing.warm_up_ms(),
         }) else {
             unreachable!("it is an object")
         };
@@ -143,16 +155,13 @@ struct Worker {
 impl Worker {
     async fn run(self) -> Own {
         let mut own = Own::new();
-        loop {
-            let begun = Instant::now();
-            if begun >= self.span.until {
-                return own;
-            }
+        while let Some(begun) = self.span.next().await {
             let mut held_at = None;
             let done = self.cycle(&mut held_at).await;
             let measured_until = held_at.filter(|_| self.contended).unwrap_or_else(Instant::now);
             self.span.take(&mut own, begun, measured_until, done);
         }
+        own
     }
 
     async fn cycle(&self, held_at: &mut Option<Instant>) -> Result<(), Error> {

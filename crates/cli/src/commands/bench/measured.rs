@@ -56,6 +56,8 @@ pub(super) struct Measured {
     pub(super) latencies: Latencies,
     /// Operations that failed, by their reason.
     pub(super) failures: BTreeMap<String, u64>,
+    /// Operations that were due at the given rate and never begun.
+    pub(super) not_begun: u64,
     /// How long was measured.
     pub(super) elapsed: Duration,
     /// What all nodes counted in that time, by name.
@@ -101,6 +103,7 @@ impl Measured {
         object.insert("operations_per_second".into(), self.rate().round().into());
         object.insert("failed".into(), failed.into());
         object.insert("failures".into(), json!(self.failures));
+        object.insert("not_begun".into(), self.not_begun.into());
         object.insert("latency_us".into(), self.latencies.json());
         object.insert("per_second".into(), json!(self.per_second));
         object.insert(
@@ -149,6 +152,13 @@ impl Measured {
         ];
         for (reason, count) in &self.failures {
             lines.push(format!("failed: {count} with {reason}"));
+        }
+        if self.not_begun > 0 {
+            lines.push(format!(
+                "never begun: {} that were due, as all in flight were waiting; so the latencies are \
+                 too low. The cluster does not keep up with this rate, or --in-flight is too small",
+                self.not_begun
+            ));
         }
         lines.join("\n")
     }
@@ -209,6 +219,7 @@ mod tests {
         let measured = Measured {
             latencies,
             failures: BTreeMap::from([("NO_LEADER".to_owned(), 3)]),
+            not_begun: 4,
             elapsed: Duration::from_secs(2),
             counted: counted.map(|(name, value)| (name.to_owned(), value)).into(),
             silent_nodes: 0,
@@ -221,6 +232,8 @@ mod tests {
         assert_eq!(json["counters"]["fsyncs_per_second"], 15.0);
         assert_eq!(json["counters"]["entries_per_operation"], 0.1);
         assert_eq!(json["counters"]["commands_per_operation"], 1.0);
+        assert_eq!(json["not_begun"], 4);
         assert!(measured.text().contains("50 operations/s"), "{}", measured.text());
+        assert!(measured.text().contains("never begun: 4"), "{}", measured.text());
     }
 }

@@ -8,6 +8,7 @@ mod measured;
 mod plot;
 mod queue;
 mod running;
+mod timing;
 
 use crate::exit::Failure;
 use crate::output::Output;

@@ -77,6 +77,7 @@ mod tests {
         let mut measured = Measured {
             latencies: Latencies::new(),
             failures: BTreeMap::new(),
+            not_begun: 0,
             elapsed: Duration::from_secs(1),
             counted: BTreeMap::new(),
             silent_nodes: 0,

@@ -1,9 +1,10 @@
 //! `quorate bench queue`: the way of a job, pushed, delivered, acknowledged.
 
 use super::measured::{Latencies, Measured};
+use super::plot;
 use super::running::{Own, Span};
+use super::timing::Timing;
 use crate::connect::Connect;
-use crate::duration;
 use crate::exit::Failure;
 use crate::output::Output;
 use clap::Args;
@@ -41,12 +42,8 @@ pub(crate) struct Queue {
     /// Jobs under way at once from each connection
     #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=500))]
     in_flight: u32,
-    /// How long is measured, after the warm-up
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    seconds: u64,
-    /// How long it runs before that, unmeasured
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
-    warm_up: Duration,
+    #[command(flatten)]
+    timing: Timing,
     /// Bytes of a payload
     #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(MARK_BYTES as i64..=1 << 20))]
     value_bytes: u32,
@@ -63,6 +60,9 @@ impl Queue {
             .map_err(|error| anyhow::Error::new(error).context("can't start"))?;
         let (measured, parts) = runtime.block_on(self.measure())?;
         runtime.shutdown_background();
+        if let Some(path) = &self.timing.plot {
+            plot::draw(path, &self.title(), &measured)?;
+        }
         let jobs = measured.count();
         output.result(
             || measured.json(self.described(&parts)),
@@ -101,7 +101,7 @@ impl Queue {
             let consumer = client.queue().consume(&name, 2 * self.in_flight).start().await?;
             consumers.spawn(consume(consumer, Arc::clone(&desk)));
         }
-        let span = Span::after(self.warm_up, self.seconds);
+        let span = Span::start(&self.timing)?;
         let mut workers = Vec::new();
         for client in &clients {
             for _ in 0..self.in_flight {
@@ -150,6 +150,16 @@ impl Queue {
         Ok(options.connect()?)
     }
 
+    fn title(&self) -> String {
+        format!(
+            "queue, {} connections x {} in flight, {} bytes{}",
+            self.clients,
+            self.in_flight,
+            self.value_bytes,
+            self.timing.text()
+        )
+    }
+
     /// What was run, for the result.
     fn described(&self, parts: &Parts) -> Map<String, Value> {
         let Value::Object(described) = json!({
@@ -163,7 +173,8 @@ impl Queue {
                 "deliver": parts.deliver.json(),
                 "ack": parts.ack.json(),
             },
-            "warm_up_ms": duration::millis(self.warm_up),
+            "rate": self.timing.rate(),
+            "warm_up_ms": self.timing.warm_up_ms(),
         }) else {
             unreachable!("it is an object")
         };
@@ -294,15 +305,12 @@ impl Lane {
     async fn run(self) -> Own {
         let mut own = Own::new();
         let mut parts = Parts::default();
-        loop {
-            let begun = Instant::now();
-            if begun >= self.span.until {
-                self.desk.state().parts.add(&parts);
-                return own;
-            }
+        while let Some(begun) = self.span.next().await {
             let done = self.job(begun, &mut parts).await;
             self.span.take(&mut own, begun, Instant::now(), done);
         }
+        self.desk.state().parts.add(&parts);
+        own
     }
 
     async fn job(&self, begun: Instant, parts: &mut Parts) -> Result<(), Error> {
@@ -326,7 +334,7 @@ impl Lane {
             });
         };
         settled.acked?;
-        if begun >= self.span.from && settled.acked_at <= self.span.until {
+        if self.span.times.measures(begun) {
             parts.push.record(pushed_at - begun);
             parts.deliver.record(settled.delivered_at - begun);
             parts.ack.record(settled.acked_at - settled.delivered_at);

@@ -2,6 +2,7 @@
 //! the nodes count meanwhile.
 
 use super::measured::{Latencies, Measured, grown};
+use super::timing::{Times, Timing};
 use indicatif::{ProgressBar, ProgressStyle};
 use quorate_client::{Client, Error, Member};
 use std::collections::BTreeMap;
@@ -14,8 +15,7 @@ use tokio::time::Instant;
 /// The time that is measured, and how many operations were done in it so far.
 #[derive(Debug)]
 pub(super) struct Span {
-    pub(super) from: Instant,
-    pub(super) until: Instant,
+    pub(super) times: Times,
     done: AtomicU64,
 }
 
@@ -33,15 +33,18 @@ impl Own {
 }
 
 impl Span {
-    /// Begins after a warm-up.
-    pub(super) fn after(warm_up: Duration, seconds: u64) -> Arc<Self> {
-        let from = Instant::now() + warm_up;
-        let until = from + Duration::from_secs(seconds);
-        Arc::new(Self { from, until, done: AtomicU64::new(0) })
+    /// Begins now, with the warm-up.
+    pub(super) fn start(timing: &Timing) -> anyhow::Result<Arc<Self>> {
+        Ok(Arc::new(Self { times: timing.start()?, done: AtomicU64::new(0) }))
     }
 
-    /// Takes in an operation that ends now, if it lies wholly within the span. `measured_until` is
-    /// where its latency ends, which may be before that.
+    /// When the worker's next operation begins, or was due; none when the time is over.
+    pub(super) async fn next(&self) -> Option<Instant> {
+        self.times.next().await
+    }
+
+    /// Takes in an operation that ends now, if it is one that is measured. `measured_until` is where
+    /// its latency ends, which may be before that.
     pub(super) fn take(
         &self,
         own: &mut Own,
@@ -49,7 +52,7 @@ impl Span {
         measured_until: Instant,
         done: Result<(), Error>,
     ) {
-        if begun < self.from || Instant::now() > self.until {
+        if !self.times.measures(begun) {
             return;
         }
         match done {
@@ -69,8 +72,9 @@ impl Span {
         nodes: &[Member],
         workers: Vec<JoinHandle<Own>>,
     ) -> anyhow::Result<Measured> {
-        let before = tokio::time::timeout_at(self.until, async {
-            tokio::time::sleep_until(self.from).await;
+        let Times { from, until, .. } = self.times;
+        let before = tokio::time::timeout_at(until, async {
+            tokio::time::sleep_until(from).await;
             counters(watcher, nodes).await
         });
         let (before, _) = before.await.unwrap_or_default();
@@ -93,17 +97,25 @@ impl Span {
                 *counted.entry(name).or_insert(0) += by;
             }
         }
-        let elapsed = self.until - self.from;
-        Ok(Measured { latencies, failures, elapsed, counted, silent_nodes, per_second })
+        Ok(Measured {
+            latencies,
+            failures,
+            not_begun: self.times.not_begun(),
+            elapsed: until - from,
+            counted,
+            silent_nodes,
+            per_second,
+        })
     }
 
     /// Counts what is finished in each second, and shows it, until the end.
     async fn watch(&self) -> Vec<u64> {
-        let bar = progress((self.until - self.from).as_secs(), "measuring");
+        let Times { from, until, .. } = self.times;
+        let bar = progress((until - from).as_secs(), "measuring");
         let mut counts = Vec::new();
         let mut counted = self.done.load(Ordering::Relaxed);
-        let mut next = self.from;
-        while next < self.until {
+        let mut next = from;
+        while next < until {
             next += Duration::from_secs(1);
             tokio::time::sleep_until(next).await;
             let now = self.done.load(Ordering::Relaxed);

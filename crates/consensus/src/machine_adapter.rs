@@ -139,7 +139,7 @@ impl MachineAdapter {
                     let batch = body.0.batch().map_err(|error| fatal(&error))?;
                     let applied = self
                         .machine
-                        .apply(txn.as_txn(), position.index, batch)
+                        .apply(txn.as_txn(), position.index, &batch)
                         .map_err(|error| fatal(&error))?;
                     for event in applied.events {
                         match event {

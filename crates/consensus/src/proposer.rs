@@ -291,7 +291,7 @@ async fn run(
         let stamp = leading.clock.sample(acked, wall.now_ms());
         counters.entries.fetch_add(1, Ordering::Relaxed);
         counters.commands.fetch_add(commands.len() as u64, Ordering::Relaxed);
-        let body = Body(Arc::new(EntryBody::new(Batch { stamp, commands })));
+        let body = Body(EntryBody::new(&Batch { stamp, commands }));
         let begun = Instant::now();
         let (responder, completed) = ProgressResponder::complete_only();
         let written = raft.write(body).with_leader(leading.id).responder(responder).await;

@@ -10,11 +10,10 @@ use quorate_state::{
 };
 use quorate_storage::log::{LogEntry, Payload};
 use std::fmt;
-use std::sync::Arc;
 
 /// The application data of an entry: an encoded batch that is shared, never copied.
 #[derive(Clone, Debug)]
-pub(crate) struct Body(pub(crate) Arc<EntryBody>);
+pub(crate) struct Body(pub(crate) EntryBody);
 
 impl fmt::Display for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

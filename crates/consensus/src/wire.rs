@@ -13,7 +13,6 @@ use quorate_proto::peer as pb;
 use quorate_state::{
     EntryBody, FeatureLevel, LogIndex, LogPosition, Member, Membership, NodeId, Term,
 };
-use std::sync::Arc;
 use tonic::Status;
 
 fn malformed(what: &str) -> Status {
@@ -115,7 +114,7 @@ fn entry_in(entry: pb::Entry) -> Result<RaftEntry, Status> {
     let payload = match entry.payload.ok_or_else(|| malformed("an entry has no payload"))? {
         pb::entry::Payload::Blank(_) => RaftPayload::Blank,
         pb::entry::Payload::Commands(bytes) => {
-            RaftPayload::Normal(Body(Arc::new(EntryBody::from_encoded(bytes))))
+            RaftPayload::Normal(Body(EntryBody::from_encoded(bytes)))
         }
         pb::entry::Payload::Membership(wire) => RaftPayload::Membership(membership_in(wire)?),
     };

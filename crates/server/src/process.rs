@@ -29,9 +29,9 @@ use start::start_node;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
 /// What tasks that ignored all that get at the very end.
 const RUNTIME_STOP_TIMEOUT: Duration = Duration::from_secs(1);
-/// Threads for consensus and its connections, apart from those that serve clients: heartbeats must
-/// not wait behind requests.
-const CONSENSUS_THREADS: usize = 2;
+/// Threads for consensus and its connections at most, apart from those that serve clients: heartbeats
+/// must not wait behind requests.
+const CONSENSUS_THREADS_MAX: usize = 2;
 /// How long answers of a pipeline may wait for a client that takes none.
 const SLOW_READER_MAX: Duration = Duration::from_secs(30);
 /// Connections that the kernel keeps until they are accepted.
@@ -116,7 +116,7 @@ pub fn run(options: Options) -> Result<(), Error> {
     let clients = Builder::new_multi_thread().thread_name("quorate-client").enable_all().build();
     let clients = clients.map_err(system("start the threads for clients"))?;
     let consensus = Builder::new_multi_thread()
-        .worker_threads(CONSENSUS_THREADS)
+        .worker_threads(consensus_threads())
         .thread_name(CONSENSUS_THREAD)
         .enable_all()
         .build()
@@ -141,6 +141,13 @@ pub fn run(options: Options) -> Result<(), Error> {
         end_soon(|| std::process::exit(1));
     }
     result
+}
+
+/// On two cores a second thread only takes the first one's work over to another core, and each time it is
+/// woken for that: a lone write took a tenth longer.
+fn consensus_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (cores / 2).clamp(1, CONSENSUS_THREADS_MAX)
 }
 
 /// Ends the process in a while, if it has not ended by itself: a supervisor must hear of its end

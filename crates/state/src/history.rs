@@ -9,13 +9,15 @@
 //! All events of one revision belong together. Trimming goes by rows and may leave a part of a
 //! revision; readers treat all of it as gone.
 
-use crate::keys::{self, Key};
+mod recent;
+
+use crate::keys;
 use crate::limits::{HISTORY_BYTES_MAX, HISTORY_ROW_BYTES, HISTORY_TRIM_ROWS_MAX};
 use crate::rows::{self, HistoryChange, HistoryMetaRow, HistoryRow, KvRow};
 use crate::scope::Scope;
 use crate::{Fatal, GroupId, Read, Revision, Txn};
+pub(crate) use recent::Recent;
 use serde::{Deserialize, Serialize};
-use std::ops::ControlFlow;
 
 /// Where an event stands in the history.
 #[derive(
@@ -97,8 +99,10 @@ fn record(scope: &mut Scope<'_>, key: &[u8], change: HistoryChange<'_>) {
     let history_key = keys::history(scope.group, position);
     let value = HistoryRow { id: keys::id(key), change }.encode();
     scope.txn.put(&history_key, &value);
+    let bytes = counted_bytes(&history_key, &value);
     scope.history.events += 1;
-    scope.history.row.bytes += counted_bytes(&history_key, &value);
+    scope.history.row.bytes += bytes;
+    scope.recent.push(position, bytes);
 }
 
 /// What a row counts for.
@@ -110,33 +114,17 @@ pub(crate) fn counted_bytes(key: &[u8], value: &[u8]) -> u64 {
 /// Deletes the oldest rows while there are too many bytes of them, as far as one entry may.
 pub(crate) fn trim(scope: &mut Scope<'_>) -> Result<(), Fatal> {
     let mut row = scope.history.row;
-    if row.bytes <= HISTORY_BYTES_MAX {
-        return Ok(());
-    }
-    // From the newest trimmed row on, not from the table's start: what was trimmed lies there
-    // deleted, and an LSM tree walks over deleted rows one by one.
-    let from = keys::history(scope.group, row.trimmed.next());
-    let (_, to) = keys::table_range(scope.group, keys::table::HISTORY);
     let mut old = Vec::new();
-    let mut malformed = None;
-    scope.txn.scan(&from, &to, &mut |key, value| {
-        if row.bytes <= HISTORY_BYTES_MAX || old.len() == HISTORY_TRIM_ROWS_MAX {
-            return ControlFlow::Break(());
-        }
-        let Some(Key::History(position)) = keys::parse(scope.group, key) else {
-            malformed = Some(key.to_vec());
-            return ControlFlow::Break(());
-        };
-        row.bytes = row.bytes.saturating_sub(counted_bytes(key, value));
+    while row.bytes > HISTORY_BYTES_MAX && old.len() < HISTORY_TRIM_ROWS_MAX {
+        let room = HISTORY_TRIM_ROWS_MAX - old.len();
+        let oldest = scope.recent.take_oldest(&scope.txn, scope.group, row.trimmed, room)?;
+        let Some((position, bytes)) = oldest else { break };
+        row.bytes = row.bytes.saturating_sub(bytes);
         row.trimmed = position;
-        old.push(key.to_vec());
-        ControlFlow::Continue(())
-    })?;
-    if let Some(key) = malformed {
-        return Err(Fatal::Invariant(format!("HISTORY holds the key {key:02x?}")));
+        old.push(position);
     }
-    for key in old {
-        scope.txn.delete(&key);
+    for position in old {
+        scope.txn.delete(&keys::history(scope.group, position));
     }
     scope.history.row = row;
     Ok(())

@@ -2,7 +2,7 @@
 
 use crate::codec::CodecError;
 use crate::dedupe::{self, Admission};
-use crate::history::History;
+use crate::history::{History, Recent};
 use crate::keys::Clock;
 use crate::limits::{ENTRY_COMMANDS_MAX, NAMESPACE_BYTES_MAX};
 use crate::lock::{self, Locks};
@@ -69,6 +69,8 @@ pub(crate) struct Memory {
     pub(crate) meta: MetaRow,
     /// The accounts of the history as the last entry left them.
     pub(crate) history: History,
+    /// The rows of the history that were written since the machine was opened.
+    pub(crate) recent: Recent,
     /// What each open session has unanswered, so that apply never scans for it.
     pub(crate) sessions: Sessions,
     /// All locks and who waits for them.
@@ -134,6 +136,7 @@ impl Machine {
             levels,
             meta: rows::meta(tables, group)?,
             history: History::open(tables, group)?,
+            recent: Recent::unread(),
             sessions: Sessions::derive(tables, group)?,
             locks: Locks::derive(tables, group)?,
             queues: Queues::derive(tables, group)?,
@@ -224,7 +227,7 @@ impl Machine {
             && is_bound(kept.earliest.lease_ms, there.earliest.lease_ms)
             && is_bound(kept.earliest.wall_ms, there.earliest.wall_ms);
         if agree {
-            return Ok(());
+            return kept.recent.check(tables, self.group, kept.history.row.trimmed);
         }
         Err(Fatal::Invariant(format!("in memory {self:?}, derived from the tables {derived:?}")))
     }

@@ -20,9 +20,9 @@ impl<R: Read> Overlay<R> {
         Self { base, writes: Writes::new() }
     }
 
-    /// The writes, in key order.
-    pub fn into_writes(self) -> Writes {
-        self.writes
+    /// What lies below, and the writes, in key order.
+    pub fn into_parts(self) -> (R, Writes) {
+        (self.base, self.writes)
     }
 }
 

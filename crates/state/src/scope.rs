@@ -1,7 +1,7 @@
 //! What an operation sees and may touch while one entry is applied.
 
 use crate::digest::Recorder;
-use crate::history::{self, History};
+use crate::history::{self, History, Recent};
 use crate::limits::{
     CACHE_BYTES_PER_ENTRY_MAX, CACHE_ROWS_PER_ENTRY_MAX, DELETE_PATTERN_KEYS_MAX,
     DELIVERIES_PER_ENTRY_MAX, EXPIRE_PER_ENTRY_MAX, PURGE_PER_ENTRY_MAX, REDRIVE_PER_ENTRY_MAX,
@@ -56,6 +56,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) meta: &'a mut MetaRow,
     /// Likewise. Whoever takes back what a command wrote puts the copy back that it took before.
     pub(crate) history: &'a mut History,
+    /// Its rows, as far as they are known.
+    pub(crate) recent: &'a mut Recent,
     pub(crate) sessions: &'a mut Sessions,
     pub(crate) locks: &'a mut Locks,
     /// Keys of locks that tickets were taken from: they may pass on. Empty between commands.
@@ -113,7 +115,8 @@ impl<'a> Scope<'a> {
         txn: &'a mut dyn Txn,
         memory: &'a mut Memory,
     ) -> Self {
-        let Memory { meta, history, sessions, locks, queues, cache, earliest, levels } = memory;
+        let Memory { meta, history, recent, sessions, locks, queues, cache, earliest, levels } =
+            memory;
         Self {
             group,
             index,
@@ -121,6 +124,7 @@ impl<'a> Scope<'a> {
             txn: Recorder::new(txn),
             meta,
             history,
+            recent,
             sessions,
             locks,
             unblocked: BTreeSet::new(),
@@ -181,6 +185,7 @@ impl<'a> Scope<'a> {
             txn,
             meta,
             history,
+            recent,
             earliest,
             events,
             allowance,
@@ -220,6 +225,7 @@ impl<'a> Scope<'a> {
             key_owners.len(),
             (queues.meta, queues.counted),
             **cache,
+            recent.len(),
         );
         txn.stage();
         locks.begin();
@@ -229,11 +235,13 @@ impl<'a> Scope<'a> {
         self.locks.end(done.is_ok());
         self.queues.end(done.is_ok());
         if done.is_err() {
-            let (meta, history, earliest, events, allowance, key_owners, queues, cache) = before;
+            let (meta, history, earliest, events, allowance, key_owners, queues, cache, recent) =
+                before;
             (self.queues.meta, self.queues.counted) = queues;
             *self.meta = meta;
             *self.cache = cache;
             *self.history = history;
+            self.recent.truncate(recent);
             *self.earliest = earliest;
             self.events.truncate(events);
             self.allowance = allowance;

@@ -147,7 +147,7 @@ impl Disk {
         self.syncing = false;
         self.failed = None;
         self.gates.clear();
-        self.logs = self.synced_logs.iter().map(|(id, log)| (*id, log.reopened())).collect();
+        self.logs = self.synced_logs.iter().map(|(id, log)| (*id, log.clone())).collect();
         self.states.values_mut().for_each(StateImage::forget_unflushed);
         self.waiting.drain(..).map(|(_, waiting)| waiting).collect()
     }

@@ -7,6 +7,9 @@ use rocksdb::{
 };
 use std::path::Path;
 
+/// Entries below this stay in the tables: the marks do, and what comes alone.
+const LOG_BLOB_BYTES_MIN: u64 = 1 << 10;
+
 /// The memory that all databases of one node share, its bounds, and where their failures are noted.
 /// Cheap to clone.
 #[derive(Clone)]
@@ -56,6 +59,11 @@ impl Budget {
         options.set_track_and_verify_wals_in_manifest(true);
         // Entries live shortly and are already compact; two cores have better things to do.
         options.set_compression_type(DBCompressionType::None);
+        // Values go into files of their own when a memtable is written, and these are deleted whole when
+        // all in them is purged. All tables of the log overlap, because each has the marks beside its
+        // entries; so a compaction, every 64 MiB of log, wrote everything anew that was not purged.
+        options.set_enable_blob_files(true);
+        options.set_min_blob_size(LOG_BLOB_BYTES_MIN);
         options.set_block_based_table_factory(&self.table(false));
         options
     }

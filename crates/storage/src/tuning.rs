@@ -18,7 +18,7 @@ pub struct Tuning {
     pub state_memtables: u16,
     /// Bytes of blocks read from disk that are kept, for log and state together.
     pub block_cache_bytes: usize,
-    /// Bytes of decoded log entries kept per group, for replication and apply.
+    /// Bytes of the newest log entries kept per group, for replication and apply.
     pub tail_cache_bytes: usize,
     /// Writes that may wait for the next sync; past it an append waits. Proposals in flight are
     /// bounded long before.

@@ -185,7 +185,7 @@ pub static SETTINGS: &[Setting] = &[
     number(
         "storage.tail_cache_bytes",
         "33554432",
-        "Bytes of the newest log entries kept decoded in memory",
+        "Bytes of the newest log entries kept in memory",
     ),
     number(
         "storage.snapshot_log_bytes",

@@ -2,11 +2,11 @@
 
 use super::flusher::SyncGate;
 use super::rules::{check_follows, check_kept, check_truncation, next};
-use super::{Completion, LogBounds, LogCounters, LogEntry, LogStore, Payload, Synced, record};
+use super::{Completion, LogBounds, LogCounters, LogEntry, LogStore, Synced, record};
 use crate::Error;
 use crate::memory::{MemoryDisk, Waiting};
 use bytes::Bytes;
-use quorate_state::{EntryBody, GroupId, LogIndex, LogPosition};
+use quorate_state::{GroupId, LogIndex, LogPosition};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -75,18 +75,6 @@ impl LogImage {
     /// Bytes of the entries from an index on.
     fn weight(&self, from: LogIndex) -> usize {
         self.entries.range(from..).map(|(_, entry)| record::weight(entry)).sum()
-    }
-
-    /// As it is read back after a restart: commands are decoded again.
-    pub(crate) fn reopened(&self) -> Self {
-        let mut image = self.clone();
-        for entry in image.entries.values_mut() {
-            if let Payload::Commands(body) = &entry.payload {
-                let body = EntryBody::from_encoded(body.encoded().clone());
-                entry.payload = Payload::Commands(Arc::new(body));
-            }
-        }
-        image
     }
 }
 

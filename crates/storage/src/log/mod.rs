@@ -12,7 +12,6 @@ mod tail_cache;
 use crate::{Durations, Error};
 use bytes::Bytes;
 use quorate_state::{EntryBody, LogIndex, LogPosition, Membership};
-use std::sync::Arc;
 use tokio::sync::watch;
 
 /// One entry of the log.
@@ -29,9 +28,9 @@ pub struct LogEntry {
 pub enum Payload {
     /// Nothing: the first entry of a term.
     Blank,
-    /// Commands for the state machine; encoded once where it was proposed, decoded at most once
-    /// on each node.
-    Commands(Arc<EntryBody>),
+    /// Commands for the state machine; encoded once where it was proposed, decoded on each
+    /// node when it is applied.
+    Commands(EntryBody),
     /// A new membership.
     Membership(Membership),
 }

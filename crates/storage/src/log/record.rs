@@ -15,7 +15,6 @@
 use super::{LogEntry, Payload};
 use bytes::Bytes;
 use quorate_state::{EntryBody, GroupId, LogIndex, LogPosition, Term, codec};
-use std::sync::Arc;
 
 /// Layout of every value.
 const VERSION: u8 = 1;
@@ -121,7 +120,7 @@ pub(crate) fn decode_entry(key: &Key, index: LogIndex, value: &Bytes) -> Result<
         0 if payload.is_empty() => Payload::Blank,
         1 => {
             let encoded = value.slice(ENTRY_HEADER_BYTES..);
-            Payload::Commands(Arc::new(EntryBody::from_encoded(encoded)))
+            Payload::Commands(EntryBody::from_encoded(encoded))
         }
         2 => Payload::Membership(codec::decode(payload).map_err(|error| error.to_string())?),
         _ => return Err(format!("unknown payload kind {kind} with {} bytes", payload.len())),
@@ -225,7 +224,7 @@ mod tests {
     }
 
     fn commands() -> Payload {
-        Payload::Commands(Arc::new(EntryBody::new(Batch {
+        Payload::Commands(EntryBody::new(&Batch {
             stamp: Stamp { lease_ms: 5, wall_ms: 6 },
             commands: vec![Envelope {
                 namespace: String::from("n"),
@@ -233,7 +232,7 @@ mod tests {
                 guard: None,
                 command: Command::Tick,
             }],
-        })))
+        }))
     }
 
     fn membership() -> Payload {
@@ -266,7 +265,7 @@ mod tests {
         assert_eq!(hex(&key(GROUP, Row::Entry(LogIndex(258)))), "00000007040000000000000102");
         let (_, blank) = encoded(&entry(258, Payload::Blank));
         assert_eq!(hex(&blank), "01392186a1000000000000000003");
-        let body = Arc::new(EntryBody::from_encoded(Bytes::from_static(b"as it was proposed")));
+        let body = EntryBody::from_encoded(Bytes::from_static(b"as it was proposed"));
         let (_, commands) = encoded(&entry(258, Payload::Commands(body)));
         assert_eq!(
             hex(&commands),

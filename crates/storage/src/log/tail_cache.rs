@@ -1,31 +1,18 @@
-//! The newest entries, decoded, in memory: what replication and apply read.
+//! The newest entries, encoded, in memory: what replication and apply read.
 //!
 //! openraft reads every entry back once to apply it and once per follower. Served from here those
-//! reads touch no disk and decode nothing twice, because clones of an entry share its payload.
+//! reads touch no disk, and clones of an entry share its payload. Nothing is kept decoded: that takes many
+//! times the room, and memory that is given back long after it was used is slow to give back.
 
 use super::{LogEntry, Payload, record};
 use bytes::Bytes;
-use quorate_state::{
-    Attachment, Batch, Command, Condition, EntryBody, Envelope, HeldLock, JobId, LogIndex, NewJob,
-    Operation, QueueRedrive, Redriven, SessionId, TicketId, Transaction,
-};
+use quorate_state::{EntryBody, LogIndex};
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 /// Memory of a node in a membership, with its addresses, at most.
 const NODE_BYTES: usize = 1 << 10;
-/// Memory that a decoded command takes for each of its byte strings, beside the bytes: what the
-/// allocator adds, and a counter once it is shared.
-const STRING_OVERHEAD_BYTES: usize = 64;
-/// Byte strings of a step of a transaction, at most: a key and a value.
-const STEP_STRINGS: usize = 2;
-/// Byte strings of a job, at most, headers apart: payload, content type, group and dedupe key.
-const JOB_STRINGS: usize = 4;
-/// Byte strings of a command, at most: namespace, idempotency key, guard, and two of its own. A
-/// command with more needs a line in [`decoded_bytes`].
-const STRINGS: usize = 5;
-/// Memory of a lock in a list of them, beside its names' bytes.
-const HELD_LOCK_BYTES: usize = size_of::<HeldLock>() + 2 * STRING_OVERHEAD_BYTES;
+/// Memory that a payload takes beside its bytes: what the allocator adds, and a counter once it is shared.
+const PAYLOAD_OVERHEAD_BYTES: usize = 64;
 
 /// Consecutive entries at the end of a log, bounded in bytes.
 #[derive(Debug)]
@@ -43,11 +30,8 @@ pub(crate) struct Cached {
 }
 
 impl Cached {
-    /// Copies an entry. What was proposed here or came from a peer consists of slices of the
-    /// requests it came in, and a small slice keeps a large buffer.
-    ///
-    /// The copy is decoded here and not when it is applied, once in either case: only then is
-    /// known what it takes. A command of 30 bytes takes 400 in memory.
+    /// Copies an entry. What was proposed here or came from a peer may be a slice of the request it came
+    /// in, and a small slice keeps a large buffer.
     pub(crate) fn copy(entry: &LogEntry) -> Self {
         let mut bytes = 2 * size_of::<Self>();
         let payload = match &entry.payload {
@@ -57,61 +41,13 @@ impl Cached {
                 Payload::Membership(membership.clone())
             }
             Payload::Commands(body) => {
-                let body = EntryBody::from_encoded(Bytes::copy_from_slice(body.encoded()));
-                bytes += size_of::<EntryBody>() + STRING_OVERHEAD_BYTES + body.encoded().len();
-                // Nothing is kept of what does not decode; whoever applies it says so.
-                bytes += body.batch().map_or(0, |batch| decoded_bytes(batch, body.encoded().len()));
-                Payload::Commands(Arc::new(body))
+                bytes += PAYLOAD_OVERHEAD_BYTES + body.encoded().len();
+                let copy = Bytes::copy_from_slice(body.encoded());
+                Payload::Commands(EntryBody::from_encoded(copy))
             }
         };
         Self { entry: LogEntry { position: entry.position, payload }, bytes }
     }
-}
-
-/// Memory of a decoded batch, at most: its byte strings are no longer together than its encoding.
-fn decoded_bytes(batch: &Batch, encoded_len: usize) -> usize {
-    let lists = batch.commands.iter().map(|envelope| match &envelope.command {
-        // Numbers take up to 8 times as much as encoded, and only here are there many.
-        Command::SessionExpire(expire) => expire.ids.capacity() * size_of::<SessionId>(),
-        Command::Transaction(transaction) => {
-            let Transaction { conditions, then, otherwise } = transaction;
-            let operations = then.capacity() + otherwise.capacity();
-            let pushed = then.iter().chain(otherwise).map(|operation| match operation {
-                Operation::QueuePush(push) => jobs_bytes(&push.jobs, push.jobs.capacity()),
-                _ => 0,
-            });
-            conditions.capacity() * (size_of::<Condition>() + STEP_STRINGS * STRING_OVERHEAD_BYTES)
-                + operations * (size_of::<Operation>() + STEP_STRINGS * STRING_OVERHEAD_BYTES)
-                + pushed.sum::<usize>()
-        }
-        Command::LockDetach(detach) => {
-            detach.calls.capacity() * size_of::<(TicketId, Attachment)>()
-        }
-        Command::LockExpire(expire) => expire.locks.capacity() * HELD_LOCK_BYTES,
-        Command::LeaseCheckpoint(checkpoint) => {
-            checkpoint.sessions.capacity() * size_of::<(SessionId, Option<u64>)>()
-                + checkpoint.locks.capacity() * (HELD_LOCK_BYTES + size_of::<Option<u64>>())
-        }
-        Command::QueuePush(push) => jobs_bytes(&push.jobs, push.jobs.capacity()),
-        // The job itself is in the command; it has more strings than others.
-        Command::SchedulePut(put) => jobs_bytes(std::slice::from_ref(&put.job), 1),
-        Command::QueueRedrive(QueueRedrive { which: Redriven::Jobs(ids), .. }) => {
-            ids.capacity() * size_of::<JobId>()
-        }
-        _ => 0,
-    });
-    encoded_len
-        + batch.commands.capacity() * size_of::<Envelope>()
-        + batch.commands.len() * STRINGS * STRING_OVERHEAD_BYTES
-        + lists.sum::<usize>()
-}
-
-/// Memory of jobs in a list with room for so many.
-fn jobs_bytes(jobs: &[NewJob], room: usize) -> usize {
-    let headers = jobs.iter().map(|job| {
-        job.headers.capacity() * (size_of::<(String, Bytes)>() + 2 * STRING_OVERHEAD_BYTES)
-    });
-    room * (size_of::<NewJob>() + JOB_STRINGS * STRING_OVERHEAD_BYTES) + headers.sum::<usize>()
 }
 
 impl TailCache {
@@ -202,10 +138,7 @@ impl TailCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_state::{
-        Caller, Expect, KvSet, LogPosition, QueuePush, Repeats, SchedulePut, SessionExpire, Stamp,
-        Term, codec::encode_batch,
-    };
+    use quorate_state::{LogPosition, Term};
 
     fn entry(index: u64, payload: Payload) -> LogEntry {
         LogEntry { position: LogPosition { term: Term(1), index: LogIndex(index) }, payload }
@@ -265,107 +198,26 @@ mod tests {
         assert_eq!(cache.held(), (Some(40), Some(40), one));
     }
 
-    fn commands(commands: Vec<Command>) -> LogEntry {
-        let commands = commands
-            .into_iter()
-            .map(|command| Envelope {
-                namespace: String::new(),
-                caller: Caller::Anonymous,
-                guard: None,
-                command,
-            })
-            .collect();
-        let batch = Batch { stamp: Stamp::default(), commands };
-        entry(0, Payload::Commands(Arc::new(EntryBody::new(batch))))
+    fn commands(encoded: Bytes) -> LogEntry {
+        entry(0, Payload::Commands(EntryBody::from_encoded(encoded)))
     }
 
-    fn set(value: Bytes) -> Command {
-        let key = Bytes::from_static(b"key");
-        Command::KvSet(KvSet { key, value, ttl_ms: None, expect: Expect::Any, owner: None })
-    }
-
-    fn batch(entry: &LogEntry) -> &Batch {
-        let Payload::Commands(body) = &entry.payload else { panic!("{entry:?} has no commands") };
-        body.batch().expect("it decodes")
-    }
-
-    /// Small commands are many times their encoding once they are decoded.
     #[test]
-    fn it_charges_what_an_entry_takes_decoded() {
-        let value = Bytes::from_static(b"value");
-        let many = commands(vec![set(value); 500]);
-        let encoded = encode_batch(batch(&many)).len();
-        assert!(encoded < 500 * 20, "{encoded} bytes are not small");
-        // Two strings each, in chunks of at least 32 bytes.
-        let least = encoded + 500 * (size_of::<Envelope>() + 2 * 32);
-        assert!((least..4 * least).contains(&cost(&many)), "{} for {least}", cost(&many));
-        // A large value counts twice, encoded and decoded, and hardly more.
-        let large = commands(vec![set(Bytes::from(vec![7; 100_000]))]);
-        assert!((200_000..202_000).contains(&cost(&large)), "{}", cost(&large));
-        // One byte each in the encoding.
-        let ids = (0..200).map(SessionId).collect();
-        let expire = commands(vec![Command::SessionExpire(SessionExpire { ids })]);
-        assert!(cost(&expire) >= 200 * 8, "{}", cost(&expire));
-        // Four bytes each in the encoding.
-        let get = Operation::KvGet { key: Bytes::from_static(b"k") };
-        let absent = Condition::KvAbsent { key: Bytes::from_static(b"k") };
-        let transaction = commands(vec![Command::Transaction(Transaction {
-            conditions: vec![absent; 100],
-            then: vec![get.clone(); 100],
-            otherwise: vec![get; 100],
-        })]);
-        let least = 100 * (size_of::<Condition>() + 2 * size_of::<Operation>() + 3 * 32);
-        assert!(
-            (least..4 * least).contains(&cost(&transaction)),
-            "{} for {least}",
-            cost(&transaction)
-        );
-        // Some ten bytes each in the encoding, and two for each header.
-        let headers = vec![(String::new(), Bytes::new()); 16];
-        let job = NewJob { headers, ..NewJob::default() };
-        let push = || QueuePush { queue: "q".to_owned(), jobs: vec![job.clone(); 100] };
-        let least = 100 * (size_of::<NewJob>() + 16 * size_of::<(String, Bytes)>());
-        let transaction = |then, otherwise| {
-            Command::Transaction(Transaction { conditions: Vec::new(), then, otherwise })
-        };
-        let put = |number: u64| {
-            Command::SchedulePut(SchedulePut {
-                name: number.to_string(),
-                queue: "q".to_owned(),
-                job: job.clone(),
-                repeats: Repeats::Every { ms: 1_000 },
-                next_wall_ms: None,
-            })
-        };
-        for pushes in [
-            vec![Command::QueuePush(push())],
-            vec![transaction(vec![Operation::QueuePush(push())], Vec::new())],
-            vec![transaction(Vec::new(), vec![Operation::QueuePush(push())])],
-            (0..100).map(put).collect(),
-        ] {
-            let what = format!("{:.20?}", pushes[0]);
-            let cost = cost(&commands(pushes));
-            assert!((least..8 * least).contains(&cost), "{cost} for {least}: {what}");
-        }
+    fn it_charges_what_an_entry_takes() {
+        let of_blank = cost(&blank(0));
+        let large = commands(Bytes::from(vec![7; 100_000]));
+        assert_eq!(cost(&large), of_blank + PAYLOAD_OVERHEAD_BYTES + 100_000);
     }
 
-    /// A value that is a slice of a large buffer does not keep the buffer.
+    /// A payload that is a slice of a large buffer does not keep the buffer.
     #[test]
     fn it_keeps_copies() {
         let buffer = Bytes::from(vec![7; 100_000]);
-        let proposed = commands(vec![set(buffer.slice(..10))]);
+        let proposed = commands(buffer.slice(..10));
         let cached = Cached::copy(&proposed);
-        assert_eq!(batch(&cached.entry), batch(&proposed));
+        let Payload::Commands(body) = &cached.entry.payload else { panic!("it had commands") };
+        assert_eq!(body.encoded(), &[7; 10][..]);
         drop(proposed);
         assert!(buffer.is_unique(), "the cache holds a slice of it");
-    }
-
-    #[test]
-    fn what_does_not_decode_is_kept_as_it_is() {
-        let garbage = Arc::new(EntryBody::from_encoded(Bytes::from_static(b"garbage")));
-        let cached = Cached::copy(&entry(0, Payload::Commands(garbage)));
-        let Payload::Commands(body) = cached.entry.payload else { panic!("it had commands") };
-        assert_eq!(body.encoded(), &b"garbage"[..]);
-        body.batch().expect_err("it is garbage");
     }
 }

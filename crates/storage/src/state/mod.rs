@@ -5,6 +5,7 @@
 //! point, and the log is applied again from there.
 
 pub(crate) mod generation;
+mod hot_rows;
 pub mod memory;
 pub mod rebuild;
 pub mod rocks;

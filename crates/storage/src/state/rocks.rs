@@ -6,6 +6,7 @@
 use super::generation::{
     self, APPLIED_KEY, Generation, MEMBERSHIP_KEY, Pointer, decode_applied, table_key,
 };
+use super::hot_rows::HotRows;
 use super::{AppliedMeta, StateReader, StateStore, StateTxn, Tables, View};
 use crate::Error;
 use crate::files::{create_dir_durable, io_error, names_in, remove_dir, sync_dir, sync_file};
@@ -21,12 +22,17 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Bytes of a row in a write batch beside its key and value, at most.
+const BATCH_ROW_BYTES: usize = 16;
+
 /// The state of one group.
 pub struct RocksState {
     dir: PathBuf,
     budget: Budget,
     /// Shared with readers and the snapshot store; replaced when a snapshot is installed.
     current: Arc<ArcSwap<Generation>>,
+    /// Of the current generation.
+    hot: HotRows,
     meta: AppliedMeta,
     installed: Option<LogPosition>,
 }
@@ -66,6 +72,7 @@ impl RocksState {
             dir: dir.to_owned(),
             budget: budget.clone(),
             current: Arc::new(ArcSwap::from_pointee(current)),
+            hot: HotRows::new(),
             meta,
             installed: pointer.installed,
         })
@@ -131,8 +138,9 @@ impl StateStore for RocksState {
     }
 
     fn begin(&mut self) -> Box<dyn StateTxn + '_> {
-        let tables = LiveTables(self.current.load_full());
-        Box::new(RocksTxn { overlay: Overlay::new(tables), state: self })
+        let Self { current, hot, meta, .. } = self;
+        let generation = current.load_full();
+        Box::new(RocksTxn { overlay: Overlay::new(LiveTables { generation, hot }), meta })
     }
 
     fn reader(&self) -> Arc<dyn StateReader> {
@@ -154,6 +162,7 @@ impl StateStore for RocksState {
             }
         };
         generation::write_pointer(&self.dir, Pointer { generation: number, installed })?;
+        self.hot = HotRows::new();
         self.meta = snapshot.meta().clone();
         self.installed = installed;
         self.current.swap(Arc::new(generation)).supersede();
@@ -162,11 +171,15 @@ impl StateStore for RocksState {
 }
 
 /// The newest state of a generation.
-struct LiveTables(Arc<Generation>);
+struct LiveTables<'a> {
+    generation: Arc<Generation>,
+    hot: &'a HotRows,
+}
 
-impl Read for LiveTables {
+impl Read for LiveTables<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
-        self.0.found(self.0.db.get_pinned(table_key(key)))
+        let generation = &self.generation;
+        self.hot.get(key, || generation.found(generation.db.get_pinned(table_key(key))))
     }
 
     fn scan(
@@ -175,14 +188,15 @@ impl Read for LiveTables {
         to: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), TableError> {
-        self.0.scan(from, to, |options| self.0.db.raw_iterator_opt(options), visit)
+        let generation = &self.generation;
+        generation.scan(from, to, |options| generation.db.raw_iterator_opt(options), visit)
     }
 }
 
 /// An open transaction.
 struct RocksTxn<'a> {
-    overlay: Overlay<LiveTables>,
-    state: &'a mut RocksState,
+    overlay: Overlay<LiveTables<'a>>,
+    meta: &'a mut AppliedMeta,
 }
 
 impl Read for RocksTxn<'_> {
@@ -212,32 +226,36 @@ impl Txn for RocksTxn<'_> {
 
 impl StateTxn for RocksTxn<'_> {
     fn commit(self: Box<Self>, meta: &AppliedMeta) -> Result<(), Error> {
-        let Self { overlay, state } = *self;
-        super::check_advances(&state.meta, meta)?;
-        let mut batch = WriteBatch::default();
-        for (key, value) in overlay.into_writes() {
+        let Self { overlay, meta: before } = *self;
+        super::check_advances(before, meta)?;
+        let (LiveTables { generation, hot }, writes) = overlay.into_parts();
+        let bytes = writes
+            .iter()
+            .map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len) + BATCH_ROW_BYTES);
+        let mut batch = WriteBatch::with_capacity_bytes(bytes.sum());
+        for (key, value) in &writes {
             match value {
-                Some(value) => batch.put(table_key(&key), value),
-                None => batch.delete(table_key(&key)),
+                Some(value) => batch.put(table_key(key), value),
+                None => batch.delete(table_key(key)),
             }
         }
         if let Some(applied) = meta.applied {
             batch.put(APPLIED_KEY, codec::encode(&applied));
         }
-        let applied_only = state.meta.membership == meta.membership;
+        let applied_only = before.membership == meta.membership;
         if !applied_only {
             batch.put(MEMBERSHIP_KEY, codec::encode(&meta.membership));
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        let current = state.current.load();
-        current
+        generation
             .db
             .write_opt(batch, &options)
-            .map_err(|error| copy_error(&current.dir.path, error))?;
-        state.meta.applied = meta.applied;
+            .map_err(|error| copy_error(&generation.dir.path, error))?;
+        hot.committed(writes.into_iter());
+        before.applied = meta.applied;
         if !applied_only {
-            state.meta.membership = meta.membership.clone();
+            before.membership = meta.membership.clone();
         }
         Ok(())
     }

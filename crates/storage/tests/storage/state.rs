@@ -1,8 +1,11 @@
 //! What every state store does, on both.
 
-use crate::support::{Place, append, at, entries, membership, meta, put, rows};
+use crate::support::{Place, append, at, entries, len, membership, meta, put, rows, seed};
 use quorate_state::Read;
 use quorate_storage::state::AppliedMeta;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 fn get(tables: &(impl Read + ?Sized), key: &[u8]) -> Option<Vec<u8>> {
@@ -31,6 +34,54 @@ fn a_commit_is_visible_at_once_and_a_dropped_transaction_is_not() {
         }
         assert_eq!(rows(&*reader.view().tables), rows(&*new.tables));
         assert_eq!(stores.state.applied(), meta(1, 5));
+    }
+}
+
+/// What a transaction reads is what was committed last, however often it was read, written, deleted or given
+/// up before; and after an install it is what was installed.
+#[test]
+fn a_transaction_reads_what_was_committed_last() {
+    let seed = seed("a_transaction_reads_what_was_committed_last");
+    for place in Place::both() {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut stores = place.open();
+        let mut model = BTreeMap::new();
+        let mut installed = None;
+        for index in 1..=300 {
+            let mut next = model.clone();
+            let mut txn = stores.state.begin();
+            for _ in 0..rng.random_range(1..8) {
+                let key = vec![b'k', rng.random_range(0..12)];
+                let right = get(txn.as_txn(), &key) == next.get(&key).cloned();
+                assert!(right, "key {key:?} at entry {index}, seed {seed}");
+                let value = vec![rng.random(); len(rng.random_range(0..10_000))];
+                if rng.random_ratio(1, 4) {
+                    txn.as_txn().delete(&key);
+                    next.remove(&key);
+                } else {
+                    txn.as_txn().put(&key, &value);
+                    next.insert(key, value);
+                }
+            }
+            if rng.random_ratio(1, 4) {
+                drop(txn);
+                continue;
+            }
+            txn.commit(&meta(1, index)).expect("committed");
+            model = next;
+            if index >= 100 && installed.is_none() && index < 200 {
+                installed = Some((stores.snapshots.build().expect("taken"), model.clone()));
+            }
+            // Back to how it was: a snapshot of what is not newer is none that a node would install, but
+            // the store does as it is told.
+            if index > 200
+                && let Some((snapshot, then)) = installed.take()
+            {
+                stores.state.install(snapshot).expect("installed");
+                model = then;
+            }
+        }
+        assert!(installed.is_none(), "nothing was installed, seed {seed}");
     }
 }
 

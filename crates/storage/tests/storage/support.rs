@@ -14,7 +14,6 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::ops::{ControlFlow, RangeInclusive};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use tempfile::TempDir;
 
@@ -49,7 +48,7 @@ pub(crate) fn entry(position: LogPosition, len_max: usize) -> LogEntry {
             command,
         }],
     };
-    LogEntry { position, payload: Payload::Commands(Arc::new(EntryBody::new(batch))) }
+    LogEntry { position, payload: Payload::Commands(EntryBody::new(&batch)) }
 }
 
 pub(crate) fn entries(term: u64, indexes: RangeInclusive<u64>) -> Vec<LogEntry> {

@@ -43,6 +43,9 @@ pub(crate) struct Kv {
     /// Which node is asked
     #[arg(long, value_enum, default_value_t = Via::Leader)]
     via: Via,
+    /// Do not set all keys before they are read: they are there
+    #[arg(long)]
+    no_fill: bool,
     /// Each call on its own instead of in a pipeline
     #[arg(long)]
     unary: bool,
@@ -94,7 +97,7 @@ impl Kv {
     async fn measure(&self) -> Result<Measured, Failure> {
         let watcher = self.options().routing(Routing::AnyNode).connect()?;
         let nodes = watcher.cluster().members().await?.members;
-        if self.op != Op::Put {
+        if self.op != Op::Put && !self.no_fill {
             self.fill(&watcher).await?;
         }
         let clients = self.clients()?;

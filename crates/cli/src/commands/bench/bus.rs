@@ -12,6 +12,7 @@ use futures::future::join_all;
 use quorate_client::bus::BusEvent;
 use quorate_client::{Bus as Channels, Client, Error, Member, Message, Routing, Subscription};
 use serde_json::{Map, Value, json};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -57,6 +58,9 @@ pub(crate) struct Bus {
     op: Op,
     #[command(flatten)]
     timing: Timing,
+    /// Draw operations per second and latency into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Bytes of a payload
     #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(MARK_BYTES as i64..=1 << 20))]
     value_bytes: u32,
@@ -70,7 +74,7 @@ impl Bus {
             .map_err(|error| anyhow::Error::new(error).context("can't start"))?;
         let (measured, received) = runtime.block_on(self.measure())?;
         runtime.shutdown_background();
-        if let Some(path) = &self.timing.plot {
+        if let Some(path) = &self.plot {
             plot::draw(path, &self.title(), &measured)?;
         }
         let published = measured.count();

@@ -14,6 +14,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Map, Value, json};
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -42,6 +43,9 @@ pub(crate) struct Cache {
     in_flight: u32,
     #[command(flatten)]
     timing: Timing,
+    /// Draw operations per second and latency into this file, as SVG
+    #[arg(long, value_name = "FILE", requires = "op")]
+    plot: Option<PathBuf>,
     /// Bytes of each value
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
     value_bytes: u32,
@@ -98,9 +102,6 @@ impl Cache {
             .enable_all()
             .build()
             .map_err(|error| anyhow::Error::new(error).context("can't start"))?;
-        if self.op.is_none() && self.timing.plot.is_some() {
-            return Err(Failure::Usage("--plot draws one operation: name it with --op".to_owned()));
-        }
         let ops = self.op.map_or_else(|| ALL.to_vec(), |op| vec![op]);
         let several = ops.len() > 1;
         let mut filled = false;
@@ -111,7 +112,7 @@ impl Cache {
                 }
                 self.measure(op).await
             })?;
-            if let Some(path) = &self.timing.plot {
+            if let Some(path) = &self.plot {
                 plot::draw(path, &self.title(op), &measured)?;
             }
             output.result(

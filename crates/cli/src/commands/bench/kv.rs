@@ -12,6 +12,7 @@ use quorate_client::{Client, Error, KeyValue, Options, Routing};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Map, Value, json};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -31,6 +32,9 @@ pub(crate) struct Kv {
     in_flight: u32,
     #[command(flatten)]
     timing: Timing,
+    /// Draw operations per second and latency into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Bytes of each value
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
     value_bytes: u32,
@@ -88,7 +92,7 @@ impl Kv {
             .map_err(|error| anyhow::Error::new(error).context("can't start"))?;
         let measured = runtime.block_on(self.measure())?;
         runtime.shutdown_background();
-        if let Some(path) = &self.timing.plot {
+        if let Some(path) = &self.plot {
             plot::draw(path, &self.title(), &measured)?;
         }
         output.result(|| measured.json(self.described()), || measured.text())

@@ -11,6 +11,7 @@ use crate::output::Output;
 use clap::Args;
 use quorate_client::{Client, Error, Locks, Routing};
 use serde_json::{Map, Value, json};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -37,6 +38,9 @@ pub(crate) struct Lock {
     in_flight: u32,
     #[command(flatten)]
     timing: Timing,
+    /// Draw operations per second and latency into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// All on one lock, waiting in line for it, instead of each on its own
     #[arg(long)]
     contended: bool,
@@ -53,7 +57,7 @@ impl Lock {
             .map_err(|error| anyhow::Error::new(error).context("can't start"))?;
         let measured = runtime.block_on(self.measure())?;
         runtime.shutdown_background();
-        if let Some(path) = &self.timing.plot {
+        if let Some(path) = &self.plot {
             plot::draw(path, &self.title(), &measured)?;
         }
         let cycles = measured.count();

@@ -12,6 +12,7 @@ use quorate_client::queue::Consumer;
 use quorate_client::{Client, Error, Queue as Queues, Routing};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -44,6 +45,9 @@ pub(crate) struct Queue {
     in_flight: u32,
     #[command(flatten)]
     timing: Timing,
+    /// Draw operations per second and latency into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Bytes of a payload
     #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(MARK_BYTES as i64..=1 << 20))]
     value_bytes: u32,
@@ -60,7 +64,7 @@ impl Queue {
             .map_err(|error| anyhow::Error::new(error).context("can't start"))?;
         let (measured, parts) = runtime.block_on(self.measure())?;
         runtime.shutdown_background();
-        if let Some(path) = &self.timing.plot {
+        if let Some(path) = &self.plot {
             plot::draw(path, &self.title(), &measured)?;
         }
         let jobs = measured.count();

@@ -8,7 +8,6 @@
 
 use crate::duration;
 use clap::Args;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -35,9 +34,6 @@ pub(super) struct Timing {
     /// one's latency from when it was due; without it each begins when the one before it has ended
     #[arg(long, value_name = "OPERATIONS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     rate: Option<u32>,
-    /// Draw operations per second and latency into this file, as SVG
-    #[arg(long, value_name = "FILE")]
-    pub(super) plot: Option<PathBuf>,
 }
 
 impl Timing {
@@ -162,7 +158,7 @@ mod tests {
     use super::*;
 
     fn timing(rate: Option<u32>) -> Timing {
-        Timing { seconds: 1, warm_up: Duration::from_millis(100), rate, plot: None }
+        Timing { seconds: 1, warm_up: Duration::from_millis(100), rate }
     }
 
     #[test]

@@ -480,10 +480,14 @@ pub(crate) fn end(ending: &watch::Sender<Option<Ended>>, why: Ended) {
 
 /// Waits until the log has Raft's first record (a vote, or an entry) on disk.
 async fn wait_for_record(log: &Arc<dyn quorate_storage::log::LogStore>) -> Result<(), StartError> {
-    loop {
-        if log.vote()?.is_some() || log.bounds().last.is_some() {
-            return Ok(());
-        }
+    while log.vote()?.is_none() && log.bounds().last.is_none() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    // There it is, and perhaps its sync has yet to come, or to fail: what completes behind it says that it
+    // is on disk.
+    let (done, synced) = tokio::sync::oneshot::channel();
+    log.append(Vec::new(), Box::new(move |result| drop(done.send(result))))?;
+    let closed =
+        || StartError::Consensus("the log closed before its first record was on disk".to_owned());
+    Ok(synced.await.map_err(|_| closed())??)
 }

@@ -291,7 +291,12 @@ async fn run(
         let stamp = leading.clock.sample(acked, wall.now_ms());
         counters.entries.fetch_add(1, Ordering::Relaxed);
         counters.commands.fetch_add(commands.len() as u64, Ordering::Relaxed);
-        let body = Body(EntryBody::new(&Batch { stamp, commands }));
+        let body = EntryBody::new(&Batch { stamp, commands });
+        if let Err(failure) = readable(&body) {
+            fail(replies.into_iter(), &failure);
+            continue;
+        }
+        let body = Body(body);
         let begun = Instant::now();
         let (responder, completed) = ProgressResponder::complete_only();
         let written = raft.write(body).with_leader(leading.id).responder(responder).await;
@@ -324,6 +329,17 @@ async fn run(
             }
         });
     }
+}
+
+/// An entry that no node can decode would stop all of them, again and again. Whoever takes commands in has
+/// checked them, so this finds nothing; if it does, all that goes with that command has to be asked again.
+fn readable(body: &EntryBody) -> Result<(), Failure> {
+    let Err(error) = body.batch() else { return Ok(()) };
+    tracing::error!(%error, "a command that can't be read back was kept out of the log");
+    Err(Failure::not_applied(
+        Reason::Overloaded,
+        "a command beside this one can't be written to the log, and took it along; try again",
+    ))
 }
 
 fn not_leader() -> Failure {
@@ -372,8 +388,26 @@ mod tests {
     use super::*;
     use crate::admission::OriginId;
     use crate::weight::tests::envelope;
-    use quorate_state::{Command, FeatureLevel, NodeId};
+    use quorate_state::limits::TRANSACTION_STEPS_MAX;
+    use quorate_state::{
+        Command, FeatureLevel, KvIncrement, NodeId, Operation, Stamp, Transaction,
+    };
     use std::time::Duration;
+
+    #[test]
+    fn what_nobody_could_read_back_is_kept_out_of_the_log() {
+        let body = |steps| {
+            let increment = KvIncrement { key: "n".into(), by: 1 };
+            let then = vec![Operation::KvIncrement(increment); steps];
+            let none = Vec::new();
+            let transaction = Transaction { conditions: none, then, otherwise: Vec::new() };
+            let commands = vec![envelope(Command::Transaction(transaction))];
+            EntryBody::new(&Batch { stamp: Stamp::default(), commands })
+        };
+        assert!(readable(&body(TRANSACTION_STEPS_MAX)).is_ok());
+        let failure = readable(&body(TRANSACTION_STEPS_MAX + 1)).unwrap_err();
+        assert!(!failure.unknown, "{failure:?}");
+    }
 
     #[tokio::test]
     async fn what_the_cluster_is_too_old_for_is_not_proposed() {

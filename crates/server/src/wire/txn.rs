@@ -35,7 +35,7 @@ pub(crate) struct Read {
 }
 
 /// How many steps there are, and whether there are any, is left to the state machine, which has to
-/// look at it anyway.
+/// look at it anyway; but what has too many does not go through the log.
 pub(crate) fn commit(request: v1::TxnRequest, limits: &Limits) -> Result<Commit, Invalid> {
     let v1::TxnRequest {
         namespace: name,
@@ -56,8 +56,9 @@ pub(crate) fn commit(request: v1::TxnRequest, limits: &Limits) -> Result<Commit,
         then: each("then", then, operation)?,
         otherwise: each("otherwise", otherwise, operation)?,
     };
-    // A guard is judged where the log says who holds the lock.
-    if transaction.only_reads() && guard.is_none() {
+    // A guard is judged where the log says who holds the lock. What the log can't hold is refused by the
+    // view, in the words in which the state machine refuses it.
+    if !transaction.is_bounded() || (transaction.only_reads() && guard.is_none()) {
         return Ok(Commit::Read(Read { namespace, transaction, fresh }));
     }
     let command = Command::Transaction(transaction);

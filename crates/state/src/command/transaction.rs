@@ -141,6 +141,15 @@ impl Transaction {
         conditions.sum::<usize>() + operations.sum::<usize>()
     }
 
+    /// Whether the log can hold it. One with longer lists can be encoded and not decoded again, so it must
+    /// never get there: no node could go on behind it.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        [self.conditions.len(), self.then.len(), self.otherwise.len()]
+            .into_iter()
+            .all(|steps| steps <= TRANSACTION_STEPS_MAX)
+    }
+
     /// Whether it changes nothing whichever branch happens, so that any view of the state can
     /// answer it.
     #[must_use]

@@ -17,17 +17,17 @@ pub fn transaction(
     namespace: &str,
     transaction: &Transaction,
 ) -> Result<Outcome, Fatal> {
-    if !transaction.only_reads() {
-        return Ok(Outcome::Rejected(Rejection::Invalid(
-            "a transaction that changes something can't be answered by a view".to_owned(),
-        )));
-    }
     let checked = within("namespace bytes", namespace.len(), NAMESPACE_BYTES_MAX)
         .and_then(|()| transaction::check(transaction));
     match checked {
         Ok(Ok(())) => {}
         Ok(Err(refused)) => return Ok(refused),
         Err(rejection) => return Ok(Outcome::Rejected(rejection)),
+    }
+    if !transaction.only_reads() {
+        return Ok(Outcome::Rejected(Rejection::Invalid(
+            "a transaction that changes something can't be answered by a view".to_owned(),
+        )));
     }
     let lease_ms = clocks(tables, group)?.lease_ms;
     let chosen = transaction::choose(tables, group, namespace, lease_ms, transaction)?;

@@ -13,17 +13,34 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// Entries of the log that each round appends.
+const ROUND_ENTRIES: u64 = 200;
 /// Flips in each file.
 const FLIPS: usize = 12;
 
 /// All that a node finds when it starts.
-#[derive(PartialEq)]
 struct Found {
     identity: Identity,
     vote: Option<Bytes>,
     entries: Vec<(LogPosition, Bytes)>,
     applied: Option<LogPosition>,
     rows: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Found {
+    /// What is not as in the other one.
+    fn differs(&self, other: &Self) -> Vec<&'static str> {
+        [
+            ("identity", self.identity == other.identity),
+            ("vote", self.vote == other.vote),
+            ("entries", self.entries == other.entries),
+            ("position", self.applied == other.applied),
+            ("rows", self.rows == other.rows),
+        ]
+        .into_iter()
+        .filter_map(|(part, same)| (!same).then_some(part))
+        .collect()
+    }
 }
 
 fn find(dir: &Path) -> Result<Found, Error> {
@@ -62,8 +79,8 @@ fn filled() -> tempfile::TempDir {
     directory.set_cluster("0123456789abcdef").expect("stored");
     for round in 0..2 {
         let mut stores = Stores::open(live.path(), GROUP, &tuning()).expect("it opens");
-        let first = 40 * round;
-        for index in first..first + 40 {
+        let first = ROUND_ENTRIES * round;
+        for index in first..first + ROUND_ENTRIES {
             append(&*stores.log, vec![entry(at(1, index), 2_000)]);
         }
         crate::support::vote(&*stores.log, format!("vote {round}").as_bytes());
@@ -72,11 +89,12 @@ fn filled() -> tempfile::TempDir {
         if round == 0 {
             stores.state.install(snapshot).expect("installed");
         }
-        // Most of what is in the files of the first round is still of use.
-        stores.log.purge(at(1, 5 + round)).expect("purged");
+        // Most of what is in the log's files of the first round is still of use. And the log begins behind
+        // the state of that round: one that lost what came since would be noticed, and not replayed.
+        stores.log.purge(at(1, 10 + 25 * round)).expect("purged");
         // As a crash leaves it.
         if round == 1 {
-            append(&*stores.log, entries(2, 80..=89));
+            append(&*stores.log, entries(2, 2 * ROUND_ENTRIES..=2 * ROUND_ENTRIES + 9));
             copy_dir(live.path(), left.path());
         }
     }
@@ -108,7 +126,7 @@ fn a_flipped_bit_in_any_file_is_told_with_the_file_and_the_way_out_or_changes_no
         copy_dir(dir.path(), copy.path());
         find(copy.path()).expect("it is whole")
     };
-    assert!(whole.entries.len() == 83 && whole.rows.len() == 200, "{}", whole.rows.len());
+    assert!(whole.entries.len() == 374 && whole.rows.len() == 200, "{}", whole.rows.len());
     let mut told: BTreeMap<String, usize> = BTreeMap::new();
     for path in files(dir.path()) {
         let name = path.strip_prefix(dir.path()).expect("below it").display().to_string();
@@ -123,7 +141,10 @@ fn a_flipped_bit_in_any_file_is_told_with_the_file_and_the_way_out_or_changes_no
             std::fs::write(copy.path().join(&name), damaged).expect("written");
             let context = format!("bit {bit} of {name}, seed {seed}");
             match find(copy.path()) {
-                Ok(found) => assert!(found == whole, "{context}: it is served"),
+                Ok(found) => {
+                    let differs = found.differs(&whole);
+                    assert!(differs.is_empty(), "{context}: it is served, with other {differs:?}");
+                }
                 Err(error) => {
                     let text = error.to_string();
                     // A length that is too long looks like the torn end of the file. What is missing
@@ -171,7 +192,7 @@ fn a_flipped_bit_in_any_file_is_told_with_the_file_and_the_way_out_or_changes_no
     {
         assert!(count(kind) > FLIPS / 2, "{kind}\n{shown}");
     }
-    for kind in [".log", "log/db/0", ".blob"] {
-        assert!(count(kind) > FLIPS / 2, "{kind}\n{shown}");
-    }
+    assert!(count(".log") > FLIPS / 2 && count("log/db/0") > FLIPS / 2, "{shown}");
+    // A part of it is purged.
+    assert!(count(".blob") > FLIPS / 3, "{shown}");
 }

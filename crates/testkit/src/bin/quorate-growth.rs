@@ -24,8 +24,8 @@ const SHARED: &str = "64";
 #[derive(Debug, Parser)]
 #[command(
     name = "quorate-growth",
-    after_help = "All of it takes about a quarter of an hour, most of that the ten million keys. Jobs have a program of\n\
-                  their own: scripts/scale-queue --jobs N."
+    after_help = "Most of its time goes to filling ten million keys. Jobs have a program of their own:\n\
+                  scripts/scale-queue --jobs N."
 )]
 struct Arguments {
     /// What grows; several are measured one after the other
@@ -69,29 +69,24 @@ impl What {
             let base = ["kv", "--op", op, "--via", "leader"];
             base.iter().chain(more).map(|word| (*word).to_owned()).collect::<Vec<_>>()
         };
-        let shared = ["--clients", "1", "--in-flight", SHARED];
+        let read_and_written = |more: &[&str]| {
+            vec![
+                Run::filling(kv("get", more)),
+                Run::shown("get", kv("get", &[more, &["--no-fill"]].concat())),
+                Run::shown("put", kv("put", more)),
+            ]
+        };
         match self {
             Self::Keys => {
-                let more = [&shared[..], &["--keys", &text]].concat();
-                let read = [&more[..], &["--no-fill"]].concat();
-                vec![
-                    Run::filling(kv("get", &more)),
-                    Run::shown("get", kv("get", &read)),
-                    Run::shown("put", kv("put", &more)),
-                ]
+                read_and_written(&["--clients", "1", "--in-flight", SHARED, "--keys", &text])
             }
             Self::Values => {
                 let keys = (STATE_BYTES_MAX / size).clamp(64, 10_000).to_string();
                 // As many as the memory for what is under way allows of the largest.
                 let in_flight = if size > 64 << 10 { "8" } else { SHARED };
-                let more = ["--keys", &keys, "--value-bytes", &text, "--in-flight", in_flight];
-                let more = [&["--clients", "1"], &more[..]].concat();
-                let read = [&more[..], &["--no-fill"]].concat();
-                vec![
-                    Run::filling(kv("get", &more)),
-                    Run::shown("get", kv("get", &read)),
-                    Run::shown("put", kv("put", &more)),
-                ]
+                let callers = ["--clients", "1", "--in-flight", in_flight];
+                let more = ["--keys", &keys, "--value-bytes", &text];
+                read_and_written(&[&callers[..], &more].concat())
             }
             Self::Connections => {
                 // Each connects with its first call, and that is not what is measured.

@@ -210,6 +210,24 @@ impl Hub {
         Ok(self.position())
     }
 
+    /// Publishes messages, all or none, each as [`Hub::publish`] does: one right behind the other.
+    ///
+    /// # Errors
+    /// When that refuses any of them.
+    pub fn publish_all(
+        &mut self,
+        namespace: &str,
+        messages: Vec<(String, Content)>,
+    ) -> Result<Vec<Published>, Refusal> {
+        for (channel, content) in &messages {
+            check(namespace, channel, content)?;
+        }
+        let publish = |(channel, content): (String, Content)| {
+            self.publish_checked(namespace, &channel, content)
+        };
+        Ok(messages.into_iter().map(publish).collect())
+    }
+
     /// Gives a message its numbers, and keeps it for the nodes that want it.
     ///
     /// # Errors
@@ -220,9 +238,11 @@ impl Hub {
         channel: &str,
         content: Content,
     ) -> Result<Published, Refusal> {
-        check_namespace(namespace)?;
-        check_channel(channel)?;
-        content.check()?;
+        check(namespace, channel, &content)?;
+        Ok(self.publish_checked(namespace, channel, content))
+    }
+
+    fn publish_checked(&mut self, namespace: &str, channel: &str, content: Content) -> Published {
         self.position.0 += 1;
         let place = self.position();
         let (name, sequence) = self.counters.next(namespace, channel);
@@ -257,7 +277,7 @@ impl Hub {
             self.keep(Kept { message, to, plain, groups: groups.into() });
             self.wake(reached);
         }
-        Ok(Published { place, sequence, nodes: reached.0.count_ones(), subscribers })
+        Published { place, sequence, nodes: reached.0.count_ones(), subscribers }
     }
 
     /// Hands out what a node wants: so many messages and bytes, unless the first alone has more.
@@ -446,4 +466,11 @@ impl Hub {
             .filter(|slot| self.nodes[*slot].as_ref().is_some_and(|node| node.link == Some(link)));
         slot.ok_or(Refusal::NotLinked(node))
     }
+}
+
+/// Refuses what can't be published.
+fn check(namespace: &str, channel: &str, content: &Content) -> Result<(), Refusal> {
+    check_namespace(namespace)?;
+    check_channel(channel)?;
+    content.check()
 }

@@ -149,6 +149,7 @@ methods! { true:
     ListSchedulesRequest => ListSchedulesResponse as QueueListSchedules
         by QueueServiceClient::list_schedules, revised;
     BusPublishRequest => BusPublishResponse as BusPublish by BusServiceClient::publish;
+    BusPublishAllRequest => BusPublishAllResponse as BusPublishAll by BusServiceClient::publish_all;
     BusRequestRequest => BusRequestResponse as BusRequest by BusServiceClient::request;
     BusReplyRequest => BusReplyResponse as BusReply by BusServiceClient::reply;
     BusListChannelsRequest => BusListChannelsResponse as BusListChannels

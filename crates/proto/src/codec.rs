@@ -4,8 +4,8 @@
 //! bytes alone would let two megabytes grow to two hundred.
 
 use crate::v1::{
-    BusPublishRequest, BusReplyRequest, BusRequestRequest, CacheFillRequest, CacheSetRequest,
-    PipelineRequest, PushRequest, PutScheduleRequest, TxnRequest,
+    BusPublishAllRequest, BusPublishRequest, BusReplyRequest, BusRequestRequest, CacheFillRequest,
+    CacheSetRequest, PipelineRequest, PushRequest, PutScheduleRequest, TxnRequest,
 };
 use prost::Message;
 use std::any::TypeId;
@@ -53,6 +53,8 @@ const OF_CACHE_FILL: &[Path] = &[&[6]];
 /// Likewise of a [`BusPublishRequest`], a [`BusRequestRequest`] and a [`BusReplyRequest`]: those of
 /// `content`, which are headers.
 const OF_BUS: &[Path] = &[&[3]];
+/// Likewise of a [`BusPublishAllRequest`]: those of `messages`, and of the content of each.
+const OF_BUS_ALL: &[Path] = &[&[2], &[2, 2]];
 
 /// Where a message holds others that fill memory with few bytes.
 fn deep_in<U: 'static>() -> &'static [Path] {
@@ -72,6 +74,8 @@ fn deep_in<U: 'static>() -> &'static [Path] {
         || of == TypeId::of::<BusReplyRequest>()
     {
         OF_BUS
+    } else if of == TypeId::of::<BusPublishAllRequest>() {
+        OF_BUS_ALL
     } else {
         &[]
     }
@@ -86,6 +90,7 @@ fn deep_in_call(kind: u64) -> &'static [Path] {
         129 => OF_CACHE_SET,
         135 => OF_CACHE_FILL,
         144..=146 => OF_BUS,
+        150 => OF_BUS_ALL,
         _ => &[],
     }
 }
@@ -408,6 +413,10 @@ mod tests {
             checked(&v1::CacheSetRequest { policy: tags(), ..Default::default() }),
             checked(&v1::CacheFillRequest { policy: tags(), ..Default::default() }),
             checked(&v1::BusPublishRequest { content: headers(), ..Default::default() }),
+            checked(&v1::BusPublishAllRequest {
+                messages: vec![v1::BusOutgoing { content: headers(), ..Default::default() }],
+                ..Default::default()
+            }),
             checked(&v1::BusRequestRequest { content: headers(), ..Default::default() }),
             checked(&v1::BusReplyRequest { content: headers(), ..Default::default() }),
         ] {

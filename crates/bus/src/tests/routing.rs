@@ -638,3 +638,25 @@ fn patterns_at_one_place_are_few_at_both_ends_of_a_link() {
     hub.check();
     router.check();
 }
+
+#[test]
+fn messages_published_together_follow_each_other_or_none_is_published() {
+    let mut hub = hub(1);
+    let mut router = linked(&hub);
+    let one = subscribe(&mut hub, &mut router, &["a*"], None, ROOMY);
+    let messages = |channels: &[&str]| -> Vec<_> {
+        channels.iter().map(|channel| ((*channel).to_owned(), content(10))).collect()
+    };
+    hub.publish("", "a", content(10)).unwrap();
+    let published = hub.publish_all("", messages(&["a", "b", "a"])).unwrap();
+    let numbers: Vec<_> = published
+        .iter()
+        .map(|one| (one.place.position.0, one.sequence.0, one.subscribers))
+        .collect();
+    assert_eq!(numbers, [(2, 2, 1), (3, 1, 0), (4, 3, 1)]);
+    let before = hub.position();
+    hub.publish_all("", messages(&["a", "", "a"])).expect_err("there is no such channel");
+    assert_eq!(hub.position(), before);
+    hub.check();
+    drop(one);
+}

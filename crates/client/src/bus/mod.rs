@@ -4,6 +4,7 @@ mod channels;
 mod content;
 mod message;
 mod publish;
+mod publish_all;
 mod reply;
 mod request;
 mod respond;
@@ -14,6 +15,7 @@ pub use channels::{ChannelInfo, ListChannels};
 pub use content::Content;
 pub use message::{BusEvent, Message};
 pub use publish::{Publish, Published};
+pub use publish_all::PublishAll;
 pub use reply::Reply;
 pub use request::Request;
 pub use respond::{Respond, RespondError, Responder, ResponderCounts};
@@ -91,6 +93,17 @@ impl Bus {
     /// byte as any other here. See [`Publish`].
     pub fn publish(&self, channel: impl Into<String>, content: impl Into<Content>) -> Publish {
         Publish::new(self.clone(), channel.into(), content.into())
+    }
+
+    /// Publishes messages, each with its channel, with one call: all of them or none, 1 to 1024 of
+    /// 1 MiB together. See [`PublishAll`].
+    pub fn publish_all<T: Into<String>, C: Into<Content>>(
+        &self,
+        messages: impl IntoIterator<Item = (T, C)>,
+    ) -> PublishAll {
+        let messages = messages.into_iter();
+        let messages = messages.map(|(channel, content)| (channel.into(), content.into()));
+        PublishAll::new(self.clone(), messages)
     }
 
     /// As [`Bus::publish`], of a value written as JSON.

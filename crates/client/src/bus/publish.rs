@@ -6,7 +6,7 @@ use crate::Error;
 use crate::call::Effect;
 use crate::client::CallOptions;
 use crate::kv::call_settings;
-use quorate_proto::v1::BusPublishRequest;
+use quorate_proto::v1::{BusPublishRequest, BusPublishResponse};
 
 /// A message was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,14 +69,14 @@ impl Publish {
             content: Some(content.into_wire()),
         };
         let plan = bus.inner.plan("bus pub", Effect::EachTime, &options);
-        let answer = bus.inner.engine.call(&plan, || request.clone()).await?;
-        Ok(Published {
-            epoch: answer.epoch,
-            sequence: answer.sequence,
-            position: answer.position,
-            nodes: answer.nodes,
-            subscribers: answer.subscribers,
-        })
+        Ok(Published::of(bus.inner.engine.call(&plan, || request.clone()).await?))
+    }
+}
+
+impl Published {
+    pub(super) fn of(answer: BusPublishResponse) -> Self {
+        let BusPublishResponse { epoch, sequence, position, nodes, subscribers } = answer;
+        Self { epoch, sequence, position, nodes, subscribers }
     }
 }
 

@@ -35,8 +35,9 @@ use tonic::Status;
 /// How long a new leader waits for members that may be down. Longer than a node takes to notice who
 /// leads and to open its link.
 const SETTLE_MAX: Duration = Duration::from_millis(500);
-/// Messages that wait for that.
+/// Calls that wait for that, and bytes of their messages.
 const HELD_MAX: usize = 16_384;
+const HELD_BYTES_MAX: usize = 64 << 20;
 /// Answers that wait for a node: as many as it may have calls. Beyond it the node does not read, and
 /// its link is cut.
 const ANSWERS_MAX: usize = 2 * super::outgoing::CALLS_MAX;
@@ -71,7 +72,7 @@ struct Term {
     broken: BTreeMap<NodeId, Instant>,
     last_link: u64,
     /// What is to be published once the term has settled; none: it has.
-    held: Option<VecDeque<Held>>,
+    held: Option<Waiting>,
     /// When it settles at the latest.
     settles_at: Instant,
 }
@@ -79,6 +80,13 @@ struct Term {
 struct Held {
     from: Option<NodeId>,
     publish: peer::BusPublish,
+}
+
+/// What waits for the term to settle.
+#[derive(Default)]
+struct Waiting {
+    held: VecDeque<Held>,
+    bytes: usize,
 }
 
 /// What waits for a node.
@@ -150,7 +158,7 @@ impl Leading {
                 links: BTreeMap::new(),
                 broken: BTreeMap::new(),
                 last_link: 0,
-                held: Some(VecDeque::new()),
+                held: Some(Waiting::default()),
                 settles_at: Instant::now() + SETTLE_MAX,
             });
         }
@@ -228,7 +236,7 @@ impl Leading {
 impl Term {
     /// Publishes what was held.
     fn settle(&mut self, shared: &Shared) {
-        for held in self.held.take().into_iter().flatten() {
+        for held in self.held.take().into_iter().flat_map(|waiting| waiting.held) {
             self.publish(shared, held);
         }
     }
@@ -263,13 +271,19 @@ impl Term {
 
     fn publish(&mut self, shared: &Shared, held: Held) {
         if let Some(waiting) = &mut self.held {
-            if waiting.len() < HELD_MAX {
-                waiting.push_back(held);
+            let bytes = wire::bus::publish_bytes(&held.publish);
+            if waiting.held.len() < HELD_MAX && waiting.bytes + bytes <= HELD_BYTES_MAX {
+                waiting.bytes += bytes;
+                waiting.held.push_back(held);
             } else if let Some(from) = held.from {
                 let failure = Failure {
                     unknown: false,
                     reason: Reason::Overloaded,
-                    message: format!("{HELD_MAX} messages wait for a new leader already"),
+                    message: format!(
+                        "{} calls with {} bytes of messages wait for a new leader already",
+                        waiting.held.len(),
+                        waiting.bytes
+                    ),
                 };
                 self.refuse(from, held.publish.id, failure);
             }
@@ -290,33 +304,27 @@ impl Term {
             return self.refuse(from, publish.id, failure);
         }
         let id = publish.id;
-        let (namespace, channel, content) = wire::bus::to_publish(publish);
-        let published = match self.hub.publish(&namespace, &channel, content) {
+        let (namespace, messages) = wire::bus::to_publish(publish);
+        let published = match self.hub.publish_all(&namespace, messages) {
             Ok(published) => published,
             Err(refusal) => {
                 // Checked where it came in, so the versions of the nodes differ.
-                tracing::warn!(%refusal, channel, "a message can't be published");
+                tracing::warn!(%refusal, "a message can't be published");
                 let (reason, message) = (Reason::Fatal, refusal.to_string());
                 let failure = Failure { unknown: false, reason, message };
                 return from.map_or((), |from| self.refuse(from, id, failure));
             }
         };
-        shared.counters.bus.published.count();
+        shared.counters.bus.published.add(published.len() as u64);
         for node in self.hub.woken() {
             if let Some(link) = self.links.get(&node) {
                 link.woken.notify_one();
             }
         }
         if let Some(from) = from {
-            let answer = peer::BusPublished {
-                id,
-                place: Some(wire::bus::place_out(published.place)),
-                sequence: published.sequence.0,
-                nodes: published.nodes,
-                subscribers: published.subscribers,
-                failure: None,
-            };
-            self.answer(from, Response::BusPublished(answer), 64);
+            let answer = Response::BusPublished(wire::bus::published_out(id, &published));
+            let bytes = wire::bus::weight(&answer);
+            self.answer(from, answer, bytes);
         }
     }
 

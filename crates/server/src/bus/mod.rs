@@ -72,29 +72,25 @@ struct Local {
     linked: bool,
 }
 
-/// What a message came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What messages came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Published {
+    /// Of the first; those of the others follow it.
     pub(crate) place: Place,
     pub(crate) sequence: u64,
     pub(crate) nodes: u32,
     pub(crate) subscribers: u64,
+    /// Of each message behind the first.
+    pub(crate) rest: Vec<peer::BusPublishedNext>,
 }
 
-/// A message to be published, checked.
+/// Messages to be published, checked: one, and those that go right behind it.
 #[derive(Clone, Debug)]
 pub(crate) struct Publish {
     pub(crate) namespace: String,
     pub(crate) channel: String,
     pub(crate) content: peer::BusContent,
-}
-
-impl Publish {
-    fn bytes(&self) -> usize {
-        let headers = self.content.headers.iter();
-        let headers: usize = headers.map(|header| header.name.len() + header.value.len()).sum();
-        self.namespace.len() + self.channel.len() + self.content.payload.len() + headers + 128
-    }
+    pub(crate) rest: Vec<peer::BusPublishNext>,
 }
 
 /// Where an answer to a message goes: a text that means nothing to others.
@@ -161,8 +157,8 @@ impl Bus {
         let _ = self.0.outgoing.say(reads, bytes, None);
     }
 
-    /// Publishes a message. It is on its way when this returns, behind all that were before; what it
-    /// returns waits for its number.
+    /// Publishes messages, all or none. They are on their way when this returns, behind all that were
+    /// before; what it returns waits for their numbers.
     pub(crate) fn publish(
         &self,
         publish: Publish,
@@ -179,7 +175,19 @@ impl Bus {
     ) -> impl Future<Output = Result<Published, Failure>> + Send + use<> {
         let first = self.try_publish(&publish, &reply_to);
         let bus = self.clone();
-        async move { bus.ask(first, || bus.try_publish(&publish, &reply_to), deadline).await }
+        async move {
+            let published = bus.ask(first, || bus.try_publish(&publish, &reply_to), deadline).await?;
+            match published.rest.len() == publish.rest.len() {
+                true => Ok(published),
+                false => Err(Failure {
+                    unknown: true,
+                    reason: Reason::FeatureLevel,
+                    message: "the leader's version can't publish several messages at once, and has \
+                              published the first alone; upgrade it, or publish one by one"
+                        .to_owned(),
+                }),
+            }
+        }
     }
 
     fn try_publish(
@@ -188,14 +196,16 @@ impl Bus {
         reply_to: &bytes::Bytes,
     ) -> Result<Call<Published>, Failure> {
         self.call(Waiting::Publish, |id| {
-            let request = Request::BusPublish(peer::BusPublish {
+            let publish = peer::BusPublish {
                 id,
                 namespace: publish.namespace.clone(),
                 channel: publish.channel.clone(),
                 content: Some(publish.content.clone()),
                 reply_to: reply_to.clone(),
-            });
-            (request, publish.bytes())
+                rest: publish.rest.clone(),
+            };
+            let bytes = wire::bus::publish_bytes(&publish);
+            (Request::BusPublish(publish), bytes)
         })
     }
 

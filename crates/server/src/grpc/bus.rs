@@ -19,6 +19,14 @@ impl BusService for Service {
         Ok(Response::new(self.published(request.into_inner(), deadline).await?))
     }
 
+    async fn publish_all(
+        &self,
+        request: Request<v1::BusPublishAllRequest>,
+    ) -> Result<Response<v1::BusPublishAllResponse>, Status> {
+        let deadline = Deadline::of(request.metadata());
+        Ok(Response::new(self.published_all(request.into_inner(), deadline).await?))
+    }
+
     type SubscribeStream = bus_subscribe::Messages;
 
     async fn subscribe(
@@ -65,7 +73,18 @@ impl Service {
     ) -> impl Future<Output = Result<v1::BusPublishResponse, Refused>> + Send + use<> {
         let publishing =
             wire::bus::publish(request).map(|publish| self.0.bus.publish(publish, deadline.at()));
-        async move { Ok(wire::bus::published(publishing?.await?)) }
+        async move { Ok(wire::bus::published(&publishing?.await?)) }
+    }
+
+    /// Likewise.
+    pub(super) fn published_all(
+        &self,
+        request: v1::BusPublishAllRequest,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<v1::BusPublishAllResponse, Refused>> + Send + use<> {
+        let publishing = wire::bus::publish_all(request)
+            .map(|publish| self.0.bus.publish(publish, deadline.at()));
+        async move { Ok(wire::bus::published_all(&publishing?.await?)) }
     }
 
     pub(super) async fn requested(

@@ -16,6 +16,9 @@ use std::ops::RangeInclusive;
 pub(crate) const PATTERNS_MAX: usize = 64;
 /// Bytes of a queue group's name.
 const GROUP_BYTES_MAX: usize = 256;
+/// Messages that are published together, and what they have together: as one message may have.
+const MESSAGES_MAX: usize = 1_024;
+const MESSAGES_BYTES_MAX: usize = 1 << 20;
 /// Entries in a page of channels at most, and when the request does not say.
 const CHANNELS_MAX: u32 = 1_000;
 const CHANNELS_DEFAULT: u32 = 100;
@@ -39,7 +42,7 @@ fn publish_of(
     let publication = publication(channel, content)?;
     let Publication { channel, payload, content_type, headers } = publication;
     let content = content_out(payload, content_type, headers);
-    Ok(Publish { namespace: namespace(name)?, channel, content })
+    Ok(Publish { namespace: namespace(name)?, channel, content, rest: Vec::new() })
 }
 
 /// A message as the state machine has it, checked.
@@ -56,6 +59,45 @@ pub(crate) fn publication(
 
 pub(crate) fn publish(request: v1::BusPublishRequest) -> Result<Publish, Invalid> {
     publish_of(request.namespace, request.channel, request.content)
+}
+
+pub(crate) fn publish_all(request: v1::BusPublishAllRequest) -> Result<Publish, Invalid> {
+    let v1::BusPublishAllRequest { namespace, messages } = request;
+    let count = messages.len();
+    if !(1..=MESSAGES_MAX).contains(&count) {
+        return Err(invalid(
+            "INVALID_MESSAGE",
+            format!(
+                "{count} messages are to be published together; it must be 1 to {MESSAGES_MAX}"
+            ),
+        ));
+    }
+    let of = |number: usize, invalid: Invalid| Invalid {
+        message: format!("message {number} of {count}: {}", invalid.message),
+        ..invalid
+    };
+    let mut messages = messages.into_iter().enumerate();
+    let (_, first) = messages.next().expect("they were counted");
+    let mut publish =
+        publish_of(namespace, first.channel, first.content).map_err(|why| of(1, why))?;
+    let mut bytes = publish.channel.len() + content_bytes(&publish.content);
+    for (number, v1::BusOutgoing { channel, content }) in messages {
+        let publication = publication(channel, content).map_err(|why| of(number + 1, why))?;
+        let Publication { channel, payload, content_type, headers } = publication;
+        let content = content_out(payload, content_type, headers);
+        bytes += channel.len() + content_bytes(&content);
+        publish.rest.push(peer::BusPublishNext { channel, content: Some(content) });
+    }
+    if count > 1 && bytes > MESSAGES_BYTES_MAX {
+        return Err(invalid(
+            "INVALID_MESSAGE",
+            format!(
+                "{count} messages of {bytes} bytes are to be published together; together they may \
+                 have {MESSAGES_BYTES_MAX}"
+            ),
+        ));
+    }
+    Ok(publish)
 }
 
 pub(crate) fn request(request: v1::BusRequestRequest) -> Result<Publish, Invalid> {
@@ -79,10 +121,20 @@ pub(crate) fn reply(
     Ok((request.reply_to, content_out(payload, content_type, headers)))
 }
 
-pub(crate) fn published(published: Published) -> v1::BusPublishResponse {
-    let Published { place, sequence, nodes, subscribers } = published;
+pub(crate) fn published(published: &Published) -> v1::BusPublishResponse {
+    let Published { place, sequence, nodes, subscribers, rest: _ } = *published;
     let (epoch, position) = (place.epoch.0, place.position.0);
     v1::BusPublishResponse { epoch, sequence, nodes, subscribers, position }
+}
+
+pub(crate) fn published_all(all: &Published) -> v1::BusPublishAllResponse {
+    let first = published(all);
+    let behind = first.position + 1..;
+    let rest = all.rest.iter().zip(behind).map(|(next, position)| {
+        let peer::BusPublishedNext { sequence, nodes, subscribers } = *next;
+        v1::BusPublishResponse { epoch: first.epoch, sequence, nodes, subscribers, position }
+    });
+    v1::BusPublishAllResponse { published: std::iter::once(first).chain(rest).collect() }
 }
 
 pub(crate) fn subscribe(request: v1::BusSubscribeRequest) -> Result<Begin, Invalid> {
@@ -214,6 +266,12 @@ fn content_out(
     peer::BusContent { payload, content_type, headers: headers.collect() }
 }
 
+/// Bytes of content, about.
+pub(crate) fn content_bytes(content: &peer::BusContent) -> usize {
+    let headers = content.headers.iter().map(|header| header.name.len() + header.value.len());
+    content.payload.len() + content.content_type.len() + headers.sum::<usize>()
+}
+
 /// Content of a message, or of an answer to one.
 pub(crate) fn content_in(content: peer::BusContent, reply_to: Option<String>) -> Content {
     let peer::BusContent { payload, content_type, headers } = content;
@@ -243,14 +301,20 @@ pub(crate) fn of_transaction(namespace: &str, publication: &Publication) -> peer
         channel,
         content: Some(content_out(payload, content_type, headers)),
         reply_to: bytes::Bytes::new(),
+        rest: Vec::new(),
     }
 }
 
-/// What is to be published: its namespace, its channel, and what it says.
-pub(crate) fn to_publish(publish: peer::BusPublish) -> (String, String, Content) {
-    let peer::BusPublish { namespace, channel, content, reply_to, .. } = publish;
-    let content = content_in(content.unwrap_or_default(), reply_to_in(&reply_to));
-    (namespace, channel, content)
+/// What is to be published: its namespace, and the channel and content of each message, in their order.
+pub(crate) fn to_publish(publish: peer::BusPublish) -> (String, Vec<(String, Content)>) {
+    let peer::BusPublish { namespace, channel, content, reply_to, rest, .. } = publish;
+    let mut all = Vec::with_capacity(1 + rest.len());
+    all.push((channel, content_in(content.unwrap_or_default(), reply_to_in(&reply_to))));
+    let next = |next: peer::BusPublishNext| {
+        (next.channel, content_in(next.content.unwrap_or_default(), None))
+    };
+    all.extend(rest.into_iter().map(next));
+    (namespace, all)
 }
 
 pub(crate) fn interest_out(change: &InterestChange) -> peer::BusInterest {
@@ -282,6 +346,37 @@ pub(crate) fn failure_in(failure: peer::Failure) -> Failure {
     Failure { unknown: failure.unknown, reason, message: failure.message }
 }
 
+/// Bytes of messages that are to be published, about.
+pub(crate) fn publish_bytes(publish: &peer::BusPublish) -> usize {
+    let content = |content: &Option<peer::BusContent>| content.as_ref().map_or(0, content_bytes);
+    let rest = publish.rest.iter().map(|next| next.channel.len() + content(&next.content) + 64);
+    publish.namespace.len()
+        + publish.channel.len()
+        + content(&publish.content)
+        + rest.sum::<usize>()
+        + 128
+}
+
+/// What messages came to, which were one call.
+pub(crate) fn published_out(id: u64, published: &[quorate_bus::Published]) -> peer::BusPublished {
+    let mut all = published.iter();
+    let Some(first) = all.next() else { return peer::BusPublished { id, ..Default::default() } };
+    let rest = all.map(|next| peer::BusPublishedNext {
+        sequence: next.sequence.0,
+        nodes: next.nodes,
+        subscribers: next.subscribers,
+    });
+    peer::BusPublished {
+        id,
+        place: Some(place_out(first.place)),
+        sequence: first.sequence.0,
+        nodes: first.nodes,
+        subscribers: first.subscribers,
+        failure: None,
+        rest: rest.collect(),
+    }
+}
+
 pub(crate) fn published_in(published: peer::BusPublished) -> Result<Published, Failure> {
     if let Some(failure) = published.failure {
         return Err(failure_in(failure));
@@ -291,6 +386,7 @@ pub(crate) fn published_in(published: peer::BusPublished) -> Result<Published, F
         sequence: published.sequence,
         nodes: published.nodes,
         subscribers: published.subscribers,
+        rest: published.rest,
     })
 }
 
@@ -372,16 +468,11 @@ pub(crate) fn listed_out(hub: &Hub, list: peer::BusList) -> Result<peer::BusList
 
 /// Bytes that a part of what the leader says has about.
 pub(crate) fn weight(response: &Response) -> usize {
-    let content = |content: &Option<peer::BusContent>| {
-        content.as_ref().map_or(0, |content| {
-            let headers = content.headers.iter();
-            let headers = headers.map(|header| header.name.len() + header.value.len());
-            content.payload.len() + headers.sum::<usize>()
-        })
-    };
+    let content = |content: &Option<peer::BusContent>| content.as_ref().map_or(0, content_bytes);
     let own = match response {
         Response::BusDelivery(delivery) => content(&delivery.content) + delivery.channel.len(),
         Response::BusAnswer(answer) => content(&answer.content),
+        Response::BusPublished(published) => 24 * published.rest.len(),
         Response::BusListed(listed) => {
             listed.channels.iter().map(|channel| channel.pattern.len() + 32).sum()
         }

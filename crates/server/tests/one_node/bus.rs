@@ -146,6 +146,64 @@ async fn whoever_subscribes_gets_what_matches_once_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn messages_published_together_follow_each_other_and_none_comes_alone() {
+    let node = Fixture::start().await;
+    let mut bus = client(&node).await;
+    let mut all = Subscription::begin(&mut bus, to(&["*"])).await;
+    let of = |messages: &[(&str, &str)]| v1::BusPublishAllRequest {
+        messages: messages
+            .iter()
+            .map(|(channel, payload)| {
+                let v1::BusPublishRequest { channel, content, .. } = publish(channel, payload);
+                v1::BusOutgoing { channel, content }
+            })
+            .collect(),
+        ..Default::default()
+    };
+    // Others publish meanwhile.
+    let mut other = client(&node).await;
+    let others = tokio::spawn(async move {
+        for number in 0..200 {
+            other.publish(publish("other", &format!("o{number}"))).await.unwrap();
+        }
+    });
+    for round in 0..50 {
+        let texts: Vec<_> = (0..4).map(|number| format!("{round}.{number}")).collect();
+        let messages: Vec<_> = texts.iter().map(|text| ("together", &**text)).collect();
+        let published = bus.publish_all(of(&messages)).await.unwrap().into_inner().published;
+        let first = &published[0];
+        for (number, one) in (0..).zip(&published) {
+            assert_eq!((one.nodes, one.subscribers, one.epoch), (1, 1, first.epoch));
+            assert_eq!(one.position, first.position + number);
+            assert_eq!(one.sequence, 4 * round + number + 1);
+        }
+        assert_eq!(published.len(), 4);
+    }
+    others.await.unwrap();
+    let received = all.texts(200 + 4 * 50).await;
+    let together: Vec<_> = (0..received.len()).filter(|at| !received[*at].starts_with('o')).collect();
+    for (round, four) in together.chunks(4).enumerate() {
+        assert_eq!(four[3] - four[0], 3, "another message came between");
+        let texts: Vec<_> = four.iter().map(|at| received[*at].clone()).collect();
+        assert_eq!(texts, (0..4).map(|number| format!("{round}.{number}")).collect::<Vec<_>>());
+    }
+
+    for (wrong, says) in [
+        (of(&[]), "0 messages"),
+        (of(&[("c", "x"); 1_025]), "1025 messages"),
+        (of(&[("c", "x"), ("", "y")]), "message 2 of 2"),
+        (of(&[("c", &"x".repeat(600 << 10)), ("c", &"y".repeat(600 << 10))]), "together"),
+    ] {
+        let status = bus.publish_all(wrong).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains(says), "{}", status.message());
+    }
+    let end = bus.publish(publish("c", "end")).await.unwrap().into_inner();
+    assert_eq!(end.sequence, 1, "nothing of what was refused was published");
+    assert_eq!(all.texts(1).await, ["end"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn content_goes_through_unchanged() {
     let node = Fixture::start().await;
     let mut bus = client(&node).await;

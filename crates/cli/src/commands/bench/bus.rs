@@ -10,7 +10,7 @@ use crate::output::Output;
 use clap::Args;
 use futures::future::join_all;
 use quorate_client::bus::BusEvent;
-use quorate_client::{Bus as Channels, Client, Error, Member, Message, Routing, Subscription};
+use quorate_client::{Bus as Channels, Client, Content, Error, Member, Message, Routing, Subscription};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +23,8 @@ use tokio::time::Instant;
 const MARK_BYTES: usize = 16;
 
 const AFTER_HELP: &str = "\
-An operation is a publish, from asking to its answer, which comes when the message has its number.
+An operation is a publish, from asking to its answer, which comes when the message has its number; with
+--batch it is a call that publishes several.
 Deliveries are counted at all subscribers together: of each message as many as there are subscribers.
 The time to deliver is from asking to publish until a subscriber has the message, all of them in this
 process. Gaps are places where a subscriber was told that messages are missing, and how many, as far as
@@ -47,9 +48,12 @@ pub(crate) struct Bus {
     /// Connections that publish
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     clients: u32,
-    /// Messages under way at once from each of them
+    /// Calls under way at once from each of them
     #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_024))]
     in_flight: u32,
+    /// Messages of a call, which are published together; of those, not of messages, are M under way
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    batch: u32,
     /// Subscribers, each on a connection of its own, spread over all nodes
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     subscribers: u32,
@@ -79,7 +83,7 @@ impl Bus {
         }
         let published = measured.count();
         output.result(
-            || measured.json(self.described(&received, measured.elapsed)),
+            || measured.json(self.described(&received, &measured)),
             || format!("{}\n{}", measured.text(), received.text(measured.elapsed)),
         )?;
         match published {
@@ -122,6 +126,7 @@ impl Bus {
                     bus: client.bus(),
                     channel: channel.clone(),
                     bytes: self.value_bytes as usize,
+                    batch: self.batch,
                     mark: Arc::clone(&mark),
                     span: Arc::clone(&span),
                 };
@@ -152,7 +157,8 @@ impl Bus {
 
     fn title(&self) -> String {
         format!(
-            "bus, publishes of {} connections x {} in flight to {} subscribers, {} bytes{}",
+            "bus, publishes{} of {} connections x {} in flight to {} subscribers, {} bytes{}",
+            if self.batch > 1 { format!(" of {} messages", self.batch) } else { String::new() },
             self.clients,
             self.in_flight,
             self.subscribers,
@@ -162,7 +168,9 @@ impl Bus {
     }
 
     /// What was run, and what came of it, for the result.
-    fn described(&self, received: &Received, elapsed: Duration) -> Map<String, Value> {
+    fn described(&self, received: &Received, measured: &Measured) -> Map<String, Value> {
+        let elapsed = measured.elapsed;
+        let published = (measured.count() * u64::from(self.batch)) as f64 / elapsed.as_secs_f64();
         let Value::Object(described) = json!({
             "bench": "bus",
             "op": match self.op {
@@ -171,9 +179,11 @@ impl Bus {
             },
             "clients": self.clients,
             "in_flight": self.in_flight,
+            "batch": self.batch,
             "subscribers": self.subscribers,
             "value_bytes": self.value_bytes,
             "latency_of": "publish",
+            "published_per_second": published.round(),
             "delivered": received.deliver.count(),
             "delivered_per_second": received.rate(elapsed).round(),
             "deliver_latency_us": received.deliver.json(),
@@ -297,6 +307,7 @@ struct Lane {
     bus: Channels,
     channel: String,
     bytes: usize,
+    batch: u32,
     mark: Arc<Mark>,
     span: Arc<Span>,
 }
@@ -305,8 +316,14 @@ impl Lane {
     async fn run(self) -> Own {
         let mut own = Own::new();
         while let Some(begun) = self.span.next().await {
-            let payload = self.mark.payload(self.bytes, begun);
-            let done = self.bus.publish(&self.channel, payload).await.map(drop);
+            let content = Content::from(self.mark.payload(self.bytes, begun));
+            let done = match self.batch {
+                1 => self.bus.publish(&self.channel, content).await.map(drop),
+                some => {
+                    let messages = (0..some).map(|_| (&*self.channel, content.clone()));
+                    self.bus.publish_all(messages).await.map(drop)
+                }
+            };
             self.span.take(&mut own, begun, Instant::now(), done);
         }
         own

@@ -35,6 +35,32 @@ async fn messages_are_published_in_their_order_with_all_that_goes_with_them() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn messages_that_go_together_are_one_call_and_are_not_sent_again() {
+    let fake = Fake::start(3);
+    let bus = fake.client().bus_in("ns");
+    bus.publish("c", "0").await.expect("answered");
+    let texts = || (1..=3).map(|number: u32| (format!("c{number}"), number.to_string()));
+    let published = bus.publish_all(texts()).await.expect("answered");
+    let positions: Vec<_> = published.iter().map(|one| (one.epoch, one.position)).collect();
+    assert_eq!(positions, [(4, 2), (4, 3), (4, 4)]);
+    let sent: Vec<_> = fake.state.published()[1..]
+        .iter()
+        .map(|one| (one.namespace.clone(), one.channel.clone()))
+        .collect();
+    let expected: Vec<_> = texts().map(|(channel, _)| ("ns".to_owned(), channel)).collect();
+    assert_eq!(sent, expected);
+
+    fake.script("publish_all", [fail(Code::Unavailable, NOT_APPLIED, "NO_LEADER"), Act::Answer]);
+    bus.publish_all(texts()).await.expect("none was published before");
+    assert_eq!(fake.state.published().len(), 7);
+    fake.script("publish_all", [Act::DoThenCut]);
+    let error = bus.publish_all(texts()).await.expect_err("nobody knows");
+    assert!(matches!(error, Error::Indeterminate { .. }), "{error:?}");
+    assert_eq!(fake.state.published().len(), 10);
+    assert_eq!(fake.seen("publish_all").len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_may_have_been_published_is_not_sent_again() {
     let lost = [
         Act::DoThenFail(status(Code::Unavailable, UNKNOWN, "NO_LEADER")),

@@ -114,6 +114,27 @@ impl BusService for Node {
         self.serve("publish", head, work).await
     }
 
+    async fn publish_all(
+        &self,
+        request: Request<BusPublishAllRequest>,
+    ) -> Result<Response<BusPublishAllResponse>, Status> {
+        let head = head(&request, None, None);
+        let BusPublishAllRequest { namespace, messages } = request.into_inner();
+        let work = move |state: &State| {
+            state.channels(|channels| {
+                let publish = |BusOutgoing { channel, content }| {
+                    let namespace = namespace.clone();
+                    channels.published.push(BusPublishRequest { namespace, channel, content });
+                    let position = channels.published.len() as u64;
+                    BusPublishResponse { epoch: 4, position, ..BusPublishResponse::default() }
+                };
+                let published = messages.into_iter().map(publish).collect();
+                Ok(BusPublishAllResponse { published })
+            })
+        };
+        self.serve("publish_all", head, work).await
+    }
+
     type SubscribeStream = BoxStream<'static, Result<BusSubscribeResponse, Status>>;
 
     /// Says what the next script says, and then nothing more. Without one it only begins.

@@ -147,6 +147,7 @@ async fn answer(node: &Arc<Node>, call: PipelineCall) -> PipelineResponse {
         Call::QueueStats(stats) => make!(stats, QueueStats by QueueService::stats),
         Call::QueueRedrive(redrive) => make!(redrive, QueueRedrive by QueueService::redrive),
         Call::BusPublish(publish) => make!(publish, BusPublish by BusService::publish),
+        Call::BusPublishAll(all) => make!(all, BusPublishAll by BusService::publish_all),
         Call::BusRequest(asked) => make!(asked, BusRequest by BusService::request),
         Call::BusReply(reply) => make!(reply, BusReply by BusService::reply),
         Call::BusListChannels(list) => make!(list, BusListChannels by BusService::list_channels),

@@ -152,7 +152,8 @@ pub(super) async fn call_unary(
         | Call::CacheFill(_)
         | Call::CacheEndBuild(_)
         | Call::CacheResize(_)
-        | Call::BusPublish(_) => Err(Status::internal("a call went the wrong way; this is a bug")),
+        | Call::BusPublish(_)
+        | Call::BusPublishAll(_) => Err(Status::internal("a call went the wrong way; this is a bug")),
     }
 }
 
@@ -221,6 +222,7 @@ pub(super) fn method(call: &Call) -> &'static str {
         Call::CacheStats(_) => "CacheService/Stats",
         Call::CacheResize(_) => "CacheService/Resize",
         Call::BusPublish(_) => "BusService/Publish",
+        Call::BusPublishAll(_) => "BusService/PublishAll",
         Call::BusRequest(_) => "BusService/Request",
         Call::BusReply(_) => "BusService/Reply",
         Call::BusListChannels(_) => "BusService/ListChannels",

@@ -9,10 +9,11 @@ use super::reads::{Readable, Reads};
 use crate::grpc::{Context, Deadline, Refused, queue_pull, refusals};
 use crate::metrics::Method;
 use crate::wire;
-use futures::StreamExt;
+use futures::{StreamExt as _, TryFutureExt as _};
 use futures::future::{AbortHandle, Aborted, BoxFuture};
 use futures::stream::FuturesUnordered;
 use quorate_consensus::{Committed, Lane, Submission};
+use quorate_proto::v1::pipeline_answer::Answer;
 use quorate_proto::v1::pipeline_call::Request as Call;
 use quorate_proto::v1::{self, PipelineAnswer, PipelineRequest, PipelineResponse};
 use quorate_state::{NodeId, Outcome};
@@ -306,7 +307,15 @@ impl Work {
                     continue;
                 }
                 Some(Call::BusPublish(publish)) => {
-                    self.publish(id, method, publish, timeout_ms);
+                    let service = crate::grpc::bus::Service(self.context.clone());
+                    let published = service.published(publish, Deadline::in_ms(timeout_ms));
+                    self.publishing(id, method, published.map_ok(Answer::BusPublish));
+                    continue;
+                }
+                Some(Call::BusPublishAll(publish)) => {
+                    let service = crate::grpc::bus::Service(self.context.clone());
+                    let published = service.published_all(publish, Deadline::in_ms(timeout_ms));
+                    self.publishing(id, method, published.map_ok(Answer::BusPublishAll));
                     continue;
                 }
                 Some(wait @ (Call::LockAcquire(_) | Call::QueuePull(_) | Call::BusRequest(_))) => {
@@ -369,13 +378,15 @@ impl Work {
         }));
     }
 
-    /// A message is on its way before the next call is looked at.
-    fn publish(&mut self, id: u64, method: Method, asked: v1::BusPublishRequest, timeout_ms: u32) {
-        let service = crate::grpc::bus::Service(self.context.clone());
-        let published = service.published(asked, Deadline::in_ms(timeout_ms));
+    /// Messages that are on their way, before the next call is looked at.
+    fn publishing(
+        &mut self,
+        id: u64,
+        method: Method,
+        published: impl Future<Output = Result<Answer, Refused>> + Send + 'static,
+    ) {
         self.others.push(Box::pin(async move {
-            let answer = published.await.map(v1::pipeline_answer::Answer::BusPublish);
-            (method, id, Came::from(answered(id, answer)))
+            (method, id, Came::from(answered(id, published.await)))
         }));
     }
 

@@ -7,6 +7,7 @@
 use crate::failure::{self, Cause, Failure};
 use crate::method::Method;
 use crate::nodes::Nodes;
+use crate::patience::Patience;
 use crate::pipe::Failed;
 use crate::pool::{Connected, Pool};
 use crate::random::Random;
@@ -76,6 +77,7 @@ pub(crate) struct Engine {
     pub(crate) pool: Pool,
     pub(crate) random: Random,
     pub(crate) budget: Budget,
+    patience: Patience,
     pub(crate) attempt_timeout: Duration,
     /// Raised by every answer that tells of a revision.
     pub(crate) seen: Seen,
@@ -105,6 +107,7 @@ impl Engine {
             pool,
             random,
             budget,
+            patience: Patience::default(),
             attempt_timeout,
             seen: Seen::default(),
             unary,
@@ -175,10 +178,14 @@ impl Engine {
         request: &mut impl FnMut() -> M,
     ) -> Result<M::Answer, Failure> {
         let begun = Instant::now();
-        let connecting = tokio::time::timeout_at(plan.deadline, self.pool.connect(addr));
+        let dial_max = self.patience.stretch(self.pool.connect_timeout());
+        let connecting = tokio::time::timeout_at(plan.deadline, self.pool.connect(addr, dial_max));
         let connected = match connecting.await {
             Ok(Ok(connected)) => connected,
             Ok(Err(why)) => {
+                if begun.elapsed() >= dial_max {
+                    self.patience.in_vain(begun);
+                }
                 self.nodes().failed(addr, Instant::now());
                 return Err(Failure::connect(addr, &why));
             }
@@ -192,7 +199,10 @@ impl Engine {
         };
         let mutation = plan.effect != Effect::Read;
         let now = Instant::now();
-        let until = plan.deadline.min(now + plan.attempt_timeout);
+        // Half of the time that is left is for another node.
+        let left = plan.deadline.saturating_duration_since(now);
+        let patient = self.patience.stretch(plan.attempt_timeout).min(left / 2);
+        let until = plan.deadline.min(now + patient.max(plan.attempt_timeout));
         let timeout = until.saturating_duration_since(now);
         let mut namespace = None;
         let mut request = || {
@@ -214,6 +224,7 @@ impl Engine {
                 {
                     self.seen.raise(&namespace, group, revision);
                 }
+                self.patience.answered(now.elapsed(), plan.attempt_timeout);
                 let mut nodes = self.nodes();
                 nodes.answered(addr);
                 if let Some(leader) = leader {
@@ -271,10 +282,14 @@ impl Engine {
     }
 
     /// A frozen node, or one behind a partition, keeps the connection open and says nothing. The
-    /// next attempt dials anew: a dial that fails is certain news, where silence is not.
+    /// next attempt dials anew: a dial that fails is certain news, where silence is not. What has
+    /// answered others meanwhile is slow, and a new connection would only make it slower.
     fn note_silence(&self, addr: &str, connected: &Connected, since: Instant) {
+        self.patience.in_vain(since);
         if since.elapsed() >= SILENCE_MIN {
-            self.pool.discard(addr, connected);
+            if !connected.heard_since(since) {
+                self.pool.discard(addr, connected);
+            }
             self.nodes().failed(addr, Instant::now());
         }
     }
@@ -287,7 +302,10 @@ impl Engine {
         let now = Instant::now();
         {
             let mut refresh = self.refresh();
-            let every = if refresh.calls_failed { MEMBERS_EVERY_FAILING } else { MEMBERS_EVERY };
+            let every = match refresh.calls_failed {
+                true => self.patience.stretch(MEMBERS_EVERY_FAILING),
+                false => MEMBERS_EVERY,
+            };
             let due = refresh.asked_at.is_none_or(|at| now >= at + every);
             if !due {
                 return;
@@ -295,8 +313,9 @@ impl Engine {
             *refresh = Refresh { asked_at: Some(now), calls_failed: false };
         }
         let engine = Arc::clone(self);
+        let deadline = now + self.patience.stretch(MEMBERS_DEADLINE);
         // Ends by itself within its deadline.
-        drop(tokio::spawn(async move { engine.refresh_members(now + MEMBERS_DEADLINE).await }));
+        drop(tokio::spawn(async move { engine.refresh_members(deadline).await }));
     }
 
     async fn refresh_members(&self, deadline: Instant) {

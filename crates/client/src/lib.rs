@@ -100,6 +100,7 @@ mod method;
 mod nodes;
 mod options;
 mod paged;
+mod patience;
 mod pipe;
 mod pool;
 pub mod queue;

@@ -95,7 +95,9 @@ impl Options {
         self
     }
 
-    /// How long one node may be silent before the request is sent to another one. Default: 1 s.
+    /// How long one node may be silent before the request is sent to another one. Default: 1 s. It
+    /// doubles, up to 8 times as long, while waiting turns out to be in vain, and so does the time for
+    /// a dial: many clients that give up on a cluster with too much to do would be what keeps it so.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout = timeout;
         self

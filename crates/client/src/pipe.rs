@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -66,6 +67,8 @@ struct Waiting {
     /// The leader as the node named it last.
     leader: Option<Arc<str>>,
     message_bytes_max: u64,
+    /// When the node said something last.
+    heard_at: Option<Instant>,
 }
 
 /// Why a stream is over.
@@ -93,6 +96,7 @@ impl Pipe {
             closed: None,
             leader: None,
             message_bytes_max: OUTGOING_BYTES_MAX,
+            heard_at: None,
         };
         let shared = Arc::new(Shared {
             waiting: Mutex::new(waiting),
@@ -144,6 +148,11 @@ impl Pipe {
         }
     }
 
+    /// When the node said something last.
+    pub(crate) fn heard_at(&self) -> Option<Instant> {
+        self.shared.waiting().heard_at
+    }
+
     /// The leader as the node named it last.
     pub(crate) fn leader(&self) -> Option<Arc<str>> {
         self.shared.waiting().leader.clone()
@@ -183,6 +192,7 @@ impl Shared {
 
     fn take_in(&self, message: v1::PipelineResponse) {
         let mut waiting = self.waiting();
+        waiting.heard_at = Some(Instant::now());
         if let Some(welcome) = message.welcome {
             let credit = usize::try_from(welcome.calls_max).unwrap_or(usize::MAX);
             self.credit.add_permits(credit.min(CREDIT_MAX).saturating_sub(CREDIT_AT_FIRST));

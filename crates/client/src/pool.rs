@@ -7,6 +7,7 @@ use futures::future::{BoxFuture, Shared};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
 /// Channels kept at once: twice what the list of nodes may hold, for calls to a named node.
@@ -54,6 +55,11 @@ impl Connected {
     pub(crate) fn pipe(&self) -> &Pipe {
         self.pipe.get_or_init(|| Pipe::open(self.channel.clone()))
     }
+
+    /// Whether its pipeline has heard anything since then.
+    pub(crate) fn heard_since(&self, since: Instant) -> bool {
+        self.pipe.get().and_then(Pipe::heard_at).is_some_and(|heard| heard >= since)
+    }
 }
 
 impl Pool {
@@ -61,10 +67,19 @@ impl Pool {
         Self { dial, connect_timeout, slots: Mutex::default() }
     }
 
+    /// How long a dial may take that nobody has reason to wait longer for.
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
     /// The channel to an address; the error is why there is none. Calls that want the same address
-    /// share one dial.
-    pub(crate) async fn connect(&self, addr: &str) -> Result<Connected, Arc<str>> {
-        let slot = self.slot(addr);
+    /// share one dial, which the first of them gives so long.
+    pub(crate) async fn connect(
+        &self,
+        addr: &str,
+        timeout: Duration,
+    ) -> Result<Connected, Arc<str>> {
+        let slot = self.slot(addr, timeout);
         match slot.dialling.await {
             Ok(channel) => Ok(Connected { channel, generation: slot.generation, pipe: slot.pipe }),
             Err(why) => {
@@ -86,7 +101,7 @@ impl Pool {
         }
     }
 
-    fn slot(&self, addr: &str) -> Slot {
+    fn slot(&self, addr: &str, timeout: Duration) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = slots.by_addr.get(addr) {
             return slot.clone();
@@ -96,16 +111,15 @@ impl Pool {
             slots.by_addr.pop_first();
         }
         slots.last_generation += 1;
-        let dialling = self.dialling(addr);
+        let dialling = self.dialling(addr, timeout);
         let slot = Slot { generation: slots.last_generation, dialling, pipe: Arc::default() };
         slots.by_addr.insert(addr.to_owned(), slot.clone());
         slot
     }
 
-    fn dialling(&self, addr: &str) -> Dialling {
+    fn dialling(&self, addr: &str, timeout: Duration) -> Dialling {
         let dial = Arc::clone(&self.dial);
         let addr = addr.to_owned();
-        let timeout = self.connect_timeout;
         async move {
             let endpoint = Endpoint::from_shared(format!("http://{addr}"))
                 .map_err(|error| Arc::from(error.to_string()))?

@@ -11,12 +11,17 @@ use prost::Message;
 use std::any::TypeId;
 use std::marker::PhantomData;
 use tonic::Status;
-use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
-use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic_prost::{ProstCodec, ProstDecoder};
 
 /// Fields of a message, repeated ones counted each time. The largest of ours has one for each of
 /// 1 024 calls or 2 048 forwarded requests.
 pub const FIELDS_MAX: usize = 4_096;
+
+/// What a stream's buffers have at first, each; enough for a request or an answer.
+const BUFFER_BYTES: usize = 1 << 10;
+/// Bytes of messages after which the connection gets them, as tonic's own codec has it.
+const YIELD_BYTES: usize = 32 << 10;
 
 /// Fields of all requests in one message of a pipeline, and of what they repeat deeper: there a
 /// request is two messages deep, and some repeat fields of their own, as jobs, tags and headers do.
@@ -112,15 +117,39 @@ where
 {
     type Encode = T;
     type Decode = U;
-    type Encoder = ProstEncoder<T>;
+    type Encoder = ExactEncoder<T>;
     type Decoder = BoundedDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<T, U>::default().encoder()
+        ExactEncoder(PhantomData)
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        BoundedDecoder(ProstDecoder::default())
+        BoundedDecoder(ProstCodec::<T, U>::raw_decoder(buffers()))
+    }
+}
+
+/// A stream has two buffers for as long as it lasts, and a node has ten thousands of streams that are
+/// silent most of the time.
+fn buffers() -> BufferSettings {
+    BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
+}
+
+/// Makes room for a message, then encodes it: small buffers need not grow in steps.
+#[derive(Clone, Debug)]
+pub struct ExactEncoder<T>(PhantomData<T>);
+
+impl<T: Message> Encoder for ExactEncoder<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn encode(&mut self, message: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(message.encoded_len());
+        message.encode(buffer).map_err(|error| Status::internal(error.to_string()))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        buffers()
     }
 }
 

@@ -177,3 +177,49 @@ async fn a_success_pays_for_a_retry() {
     }
     assert_eq!(fake.state.number("k"), 20);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_answers_late_is_given_more_time_each_time() {
+    let fake = Fake::start(3);
+    let client = fake.client();
+    fake.always("increment", &Act::AnswerLate(Duration::from_millis(2_500)));
+    let increment = || client.kv().increment("k", 1).timeout(Duration::from_secs(60));
+    // Given up after 1 and 2 s; 4 are enough.
+    assert_eq!(increment().await.expect("answered").value, 1);
+    assert_eq!(fake.seen("increment").len(), 3);
+    let dials: usize = (1..=3).map(|node| fake.net.dials(&format!("n{node}:1"))).sum();
+    for round in 2..=10 {
+        assert_eq!(increment().await.expect("answered").value, round);
+    }
+    assert_eq!(fake.seen("increment").len(), 3 + 9, "each is waited for");
+    let after: usize = (1..=3).map(|node| fake.net.dials(&format!("n{node}:1"))).sum();
+    assert_eq!(dials, after, "and nobody dials meanwhile");
+
+    // Once answers come soon, a silent node is left as soon as ever.
+    fake.always("increment", &Act::Answer);
+    for _ in 0..64 {
+        increment().await.expect("answered");
+    }
+    fake.script("increment", [Act::Hang]);
+    let begun = Instant::now();
+    increment().await.expect("another node answers");
+    assert!(begun.elapsed() < Duration::from_millis(1_500), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_answers_others_is_kept() {
+    let fake = Fake::start(1);
+    let kv = fake.client().kv();
+    kv.increment("k", 1).await.expect("answered");
+    fake.script("increment", [Act::Hang]);
+    let slow = tokio::spawn({
+        let kv = kv.clone();
+        async move { kv.increment("k", 1).timeout(Duration::from_secs(10)).await }
+    });
+    while fake.seen("increment").len() < 3 {
+        kv.get("k").await.expect("answered");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(slow.await.expect("no panic").expect("the second time").value, 2);
+    assert_eq!(fake.net.dials("n1:1"), 1);
+}

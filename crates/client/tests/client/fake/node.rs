@@ -35,6 +35,8 @@ pub(crate) enum Act {
     Hang,
     /// Says nothing, and does it this much later.
     HangThenDo(Duration),
+    /// Does it, and answers this much later.
+    AnswerLate(Duration),
 }
 
 /// What a node sends to a watch.
@@ -128,6 +130,11 @@ impl Node {
                 done.and(std::future::pending().await)
             }
             Act::Hang => std::future::pending().await,
+            Act::AnswerLate(delay) => {
+                let done = work(&self.state);
+                tokio::time::sleep(delay).await;
+                done
+            }
             Act::HangThenDo(delay) => {
                 let state = Arc::clone(&self.state);
                 tokio::spawn(async move {

@@ -68,6 +68,9 @@ struct Arguments {
     /// Measure Quorate with unary calls as well, where it has them
     #[arg(long)]
     unary: bool,
+    /// Measure Quorate also with calls to a node that does not lead
+    #[arg(long)]
+    follower: bool,
     /// Seconds of each measurement, after one of warm-up
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
@@ -218,7 +221,11 @@ fn measure(
 ) -> Result<bool> {
     let asked = |system: System| match system.peer() {
         Some(peer) => peers.contains(&peer),
-        None => system == System::Quorate || arguments.unary,
+        None => match system {
+            System::QuorateUnary => arguments.unary,
+            System::QuorateFollower => arguments.follower,
+            _ => true,
+        },
     };
     let systems: Vec<_> = System::ALL.into_iter().filter(|system| asked(*system)).collect();
     for round in 0..usize::try_from(arguments.rounds)? {

@@ -70,6 +70,18 @@ impl Processes {
         Ok(())
     }
 
+    /// The most memory that each has had at once, in the order in which they were started.
+    pub(crate) fn resident_max_mib(&self) -> Result<Vec<u64>> {
+        let of = |running: &Running| {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", running.child.id()))?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+            let kib: u64 = kib.context("no VmHWM in the status of a process")?.trim().parse()?;
+            Ok(kib >> 10)
+        };
+        self.running.iter().map(of).collect()
+    }
+
     /// What a process has printed so far.
     pub(crate) fn log(&self, name: &str) -> String {
         let bytes = std::fs::read(self.dir.path().join(format!("{name}.log"))).unwrap_or_default();

@@ -57,7 +57,16 @@ fn start(program: &Path) -> Result<Processes> {
 
 /// Runs a command against the nodes; answers its JSON.
 async fn ask(program: &Path, arguments: &[String]) -> Result<Value> {
-    let endpoints: Vec<_> = (0..NODES).map(|node| address(node, 0)).collect();
+    ask_of(program, arguments, 0..NODES).await
+}
+
+/// Likewise, against some of them.
+async fn ask_of(
+    program: &Path,
+    arguments: &[String],
+    nodes: impl Iterator<Item = u16>,
+) -> Result<Value> {
+    let endpoints: Vec<_> = nodes.map(|node| address(node, 0)).collect();
     let mut command = Command::from(command(program));
     command
         .args(arguments)
@@ -72,25 +81,41 @@ async fn ask(program: &Path, arguments: &[String]) -> Result<Value> {
     serde_json::from_slice(&stdout).context("an answer of quorate")
 }
 
-/// Waits until all nodes are there, under one leader.
-async fn ready(processes: &mut Processes, program: &Path) -> Result<()> {
+/// Waits until all nodes are there, under one leader, and answers which that is.
+async fn ready(processes: &mut Processes, program: &Path) -> Result<u16> {
     let status = ["cluster", "status"].map(str::to_owned);
     let ready = async || {
         let status = ask(program, &status).await?;
         let nodes = status["nodes"].as_array().context("a status without nodes")?;
         let healthy = nodes.iter().filter(|node| node["healthy"] == true).count();
         ensure!(healthy == usize::from(NODES), "{healthy} of {NODES} nodes are healthy");
-        ensure!(status["leader_id"].as_u64().is_some_and(|id| id > 0), "no leader yet");
-        Ok(())
+        let leader = status["leader_id"].as_u64().filter(|id| *id > 0).context("no leader yet")?;
+        Ok(u16::try_from(leader - 1)?)
     };
     processes.answer("quorate", ready).await
 }
 
-fn arguments(job: &Job, unary: bool) -> Vec<String> {
-    let clients = job.clients();
+/// How calls go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Together with others, to the leader.
+    Pipeline,
+    /// Each on its own, to the leader.
+    Unary,
+    /// Together with others, to a node that does not lead.
+    Follower,
+}
+
+fn arguments(job: &Job, way: Way) -> Vec<String> {
+    let mut clients = job.clients();
     let (keys, bytes) = (job.keys.to_string(), job.value_bytes.to_string());
-    let keyed = ["--via", "leader", "--keys", &keys, "--value-bytes", &bytes];
+    let via = if way == Way::Follower { "any" } else { "leader" };
+    let keyed = ["--via", via, "--keys", &keys, "--value-bytes", &bytes];
     let subscribers = job.subscribers().to_string();
+    // As with NATS, whose publishers don't wait for each message: so many are under way, in two halves.
+    let batch = if job.work == Work::Bus { (clients.in_flight / 2).max(1) } else { 1 };
+    clients.in_flight /= batch;
+    let batch = batch.to_string();
     let of_work: Vec<&str> = match job.work {
         Work::Put => [&["kv", "--op", "put"][..], &keyed].concat(),
         Work::Get => [&["kv", "--op", "get"][..], &keyed].concat(),
@@ -98,7 +123,10 @@ fn arguments(job: &Job, unary: bool) -> Vec<String> {
         Work::Lock => vec!["lock"],
         Work::Contended => vec!["lock", "--contended"],
         Work::Queue => vec!["queue", "--value-bytes", &bytes],
-        Work::Bus => vec!["bus", "--value-bytes", &bytes, "--subscribers", &subscribers],
+        Work::Bus => {
+            let all = ["--subscribers", &subscribers, "--batch", &batch];
+            [&["bus", "--value-bytes", &bytes][..], &all].concat()
+        }
     };
     let mut arguments = vec!["bench".to_owned()];
     arguments.extend(of_work.into_iter().map(str::to_owned));
@@ -109,18 +137,25 @@ fn arguments(job: &Job, unary: bool) -> Vec<String> {
     ] {
         arguments.extend([name.to_owned(), value.to_string()]);
     }
-    if unary {
+    if way == Way::Unary {
         arguments.push("--unary".to_owned());
     }
     arguments
 }
 
-pub(crate) async fn measure(program: &Path, job: &Job, unary: bool) -> Result<Figures> {
+pub(crate) async fn measure(program: &Path, job: &Job, way: Way) -> Result<Figures> {
     let mut processes = start(program)?;
-    ready(&mut processes, program).await?;
-    let json = ask(program, &arguments(job, unary)).await;
+    let leader = ready(&mut processes, program).await?;
+    let arguments = arguments(job, way);
+    let json = match way {
+        // `--via any` takes the endpoints as they are.
+        Way::Follower => ask_of(program, &arguments, [(leader + 1) % NODES].into_iter()).await,
+        Way::Pipeline | Way::Unary => ask(program, &arguments).await,
+    };
     processes.check()?;
-    figures(job.work, &json?)
+    let mut figures = figures(job.work, &json?)?;
+    figures.more.insert("resident_max_mib".into(), processes.resident_max_mib()?.into());
+    Ok(figures)
 }
 
 /// The figures of a result of `quorate bench`.
@@ -138,7 +173,7 @@ fn figures(work: Work, json: &Value) -> Result<Figures> {
     let kept = KEPT.iter().filter_map(|name| Some(((*name).to_owned(), json.get(name)?.clone())));
     let mut more: Map<_, _> = kept.collect();
     if work == Work::Bus {
-        more.insert("published_per_second".into(), json["operations_per_second"].clone());
+        more.insert("published_per_second".into(), json["published_per_second"].clone());
     }
     Ok(Figures {
         operations: whole(&json[operations], operations)?,
@@ -158,6 +193,7 @@ mod tests {
     fn figures_are_those_of_the_bench() {
         let mut said = json!({
             "failed": 0, "operations": 200, "operations_per_second": 100.0,
+            "published_per_second": 100.0,
             "latency_us": { "p50": 5, "p99": 9 },
             "delivered": 2_000, "delivered_per_second": 1_000.0,
             "deliver_latency_us": { "p50": 7, "p99": 11 }, "gaps": 1,

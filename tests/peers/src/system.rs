@@ -2,6 +2,7 @@
 //! measures it.
 
 use crate::closed_loop::Figures;
+use crate::quorate::Way;
 use crate::redis::Setup;
 use crate::work::{Job, Work};
 use crate::{etcd, nats, quorate, rabbitmq, redis};
@@ -26,6 +27,8 @@ pub(crate) enum System {
     Quorate,
     /// Each call on its own instead of in a pipeline.
     QuorateUnary,
+    /// Through a node that does not lead.
+    QuorateFollower,
     Etcd,
     Nats,
     Redis,
@@ -43,9 +46,10 @@ pub(crate) struct Promises {
 }
 
 impl System {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Quorate,
         Self::QuorateUnary,
+        Self::QuorateFollower,
         Self::Etcd,
         Self::Nats,
         Self::Redis,
@@ -57,6 +61,7 @@ impl System {
         match self {
             Self::Quorate => "quorate",
             Self::QuorateUnary => "quorate unary",
+            Self::QuorateFollower => "quorate follower",
             Self::Etcd => "etcd",
             Self::Nats => "nats",
             Self::Redis => "redis",
@@ -68,7 +73,7 @@ impl System {
     /// Whom it belongs to; nobody's is Quorate.
     pub(crate) fn peer(self) -> Option<Peer> {
         match self {
-            Self::Quorate | Self::QuorateUnary => None,
+            Self::Quorate | Self::QuorateUnary | Self::QuorateFollower => None,
             Self::Etcd => Some(Peer::Etcd),
             Self::Nats => Some(Peer::Nats),
             Self::Redis | Self::RedisReplica => Some(Peer::Redis),
@@ -80,6 +85,7 @@ impl System {
         match self {
             Self::Quorate => true,
             Self::QuorateUnary => matches!(work, Work::Put | Work::Get | Work::Cache),
+            Self::QuorateFollower => matches!(work, Work::Put | Work::Get),
             Self::Etcd => matches!(work, Work::Put | Work::Get | Work::Lock | Work::Contended),
             Self::Nats => matches!(work, Work::Put | Work::Get | Work::Queue | Work::Bus),
             Self::Redis => matches!(work, Work::Put | Work::Get | Work::Cache),
@@ -94,6 +100,7 @@ impl System {
         let read =
             |linearizable, how| Promises { fsynced: None, linearizable: Some((linearizable, how)) };
         match (self, work) {
+            (Self::QuorateFollower, _) => Self::Quorate.promises(work),
             (_, Work::Bus) => write(false, "nothing is stored"),
             (Self::Quorate | Self::QuorateUnary, Work::Get) => read(true, ""),
             (Self::Quorate | Self::QuorateUnary, Work::Cache) => {
@@ -115,8 +122,9 @@ impl System {
     pub(crate) async fn measure(self, programs: &Programs, job: &Job) -> Result<Figures> {
         let program = programs.of(self.peer());
         match self {
-            Self::Quorate => quorate::measure(program, job, false).await,
-            Self::QuorateUnary => quorate::measure(program, job, true).await,
+            Self::Quorate => quorate::measure(program, job, Way::Pipeline).await,
+            Self::QuorateUnary => quorate::measure(program, job, Way::Unary).await,
+            Self::QuorateFollower => quorate::measure(program, job, Way::Follower).await,
             Self::Etcd => etcd::measure(program, job).await,
             Self::Nats => nats::measure(program, job).await,
             Self::Redis => redis::measure(program, Setup::OneNode, job).await,

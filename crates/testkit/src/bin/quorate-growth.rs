@@ -100,7 +100,9 @@ impl What {
                 ]
             }
             Self::Subscribers => {
-                let bus = ["bus", "--subscribers", &text, "--in-flight", SHARED];
+                // Of many each message is enough to do.
+                let in_flight = if size > 1_000 { "8" } else { SHARED };
+                let bus = ["bus", "--subscribers", &text, "--in-flight", in_flight];
                 vec![Run::shown("deliver", bus.map(str::to_owned).to_vec())]
             }
         }

@@ -160,3 +160,11 @@ pub(crate) fn db_error(path: &Path, error: rocksdb::Error) -> Error {
         _ => Error::Database { path: path.to_owned(), reason: error.into_string() },
     }
 }
+
+/// Whether that only says that a file has failed before, and not how.
+pub(crate) fn tells_of_earlier(error: &Error) -> bool {
+    let Error::Database { reason, .. } = error else { return false };
+    ["Seen error. Skip writing buffer", "Writer has previous error"]
+        .iter()
+        .any(|text| reason.contains(text))
+}

@@ -131,11 +131,7 @@ impl Device {
     fn write(&self, batch: WriteBatch) -> Result<(), Error> {
         self.flusher.check()?;
         // Not synced: that is the flusher's work.
-        self.db.write(batch).map_err(|error| {
-            let error = db_error(&self.path, error);
-            self.flusher.fail(error.clone());
-            error
-        })
+        self.db.write(batch).map_err(|error| self.flusher.fail(db_error(&self.path, error)))
     }
 
     fn corrupt(&self, group: GroupId, row: Row, reason: String) -> Error {

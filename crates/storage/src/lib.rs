@@ -16,7 +16,7 @@
 //!   table block and record of RocksDB has one, and so do the small files. What is missing without
 //!   a wrong checksum is found by comparing: the log with how far it was synced (`log::sync_mark`)
 //!   and with its commit mark, each entry with the one before it, each write-ahead log with the
-//!   next (`rocks_check`), the state with the log, each file of a snapshot with its checksum before
+//!   next (`log::recovery`), the state with the log, each file of a snapshot with its checksum before
 //!   it is sent. All of these stop the node, or, where a read finds them, are noted for whoever does
 //!   ([`Failures`]).
 //! - **A commit is all or nothing**, also in a crash: one write batch, with the applied position

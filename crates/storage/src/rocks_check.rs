@@ -2,13 +2,14 @@
 //!
 //! It refuses a damaged record but does not always say which file it is in. On one whose type was
 //! damaged into that of a recycled file it waits for ever (11.8, since its pull request 12643). And
-//! it drops an incomplete record at the end of any write-ahead log, though something may be
-//! missing then that the next one builds on.
+//! it goes over an end that is torn off in a write-ahead log when the next one, of a build that did
+//! not track them, does not say what it builds on.
 //!
 //! The format is stable and small: blocks of 32 KiB; in them fragments of
 //! `{masked crc32c u32 LE, length u16 LE, type u8}` and a payload; no fragment spans two blocks. A
 //! record is one fragment or several. In a write-ahead log it begins with
-//! `{sequence number u64 LE, count of the writes in it u32 LE}`.
+//! `{sequence number u64 LE, count of the writes in it u32 LE}`. In front of them may be one fragment
+//! that says where the write-ahead log before this one ended.
 
 use crate::Error;
 use crate::files::{io_error, names_in, read_small};
@@ -24,22 +25,37 @@ const TYPE_FULL: u8 = 1;
 const TYPE_FIRST: u8 = 2;
 const TYPE_MIDDLE: u8 = 3;
 const TYPE_LAST: u8 = 4;
+/// The end of the write-ahead log before this one.
+const TYPE_PREDECESSOR: u8 = 130;
 /// Bytes of a pointer to a manifest, at most: its name and the end of the line.
 const POINTER_BYTES_MAX: u64 = 64;
 /// Bytes at the beginning of a record in a write-ahead log.
 const RECORD_HEADER_BYTES: usize = 12;
 
-/// Refuses a database whose manifest or write-ahead logs are damaged or have a hole. An incomplete
-/// record at the end of the last log is no damage.
-pub(crate) fn check(dir: &Path) -> Result<(), Error> {
+/// What there is in a directory, when nothing in it is damaged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) write_ahead_logs: usize,
+    /// Sequence numbers are missing between two write-ahead logs. What was in the earlier one may be
+    /// in tables; if not, RocksDB drops what lies behind.
+    pub(crate) hole: bool,
+    /// The last sequence number in any of them; 0 without one.
+    pub(crate) last: u64,
+}
+
+/// Refuses a database whose manifest or write-ahead logs are damaged, or have a hole that RocksDB
+/// would not see. An incomplete record at the end of a log is no damage.
+pub(crate) fn check(dir: &Path) -> Result<Found, Error> {
+    let mut found = Found::default();
     if !dir.is_dir() {
-        return Ok(());
+        return Ok(found);
     }
     if let Some(manifest) = manifest(dir)? {
         read(&manifest)?;
     }
     let mut before: Option<(PathBuf, Extent)> = None;
     for path in write_ahead_logs(dir)? {
+        found.write_ahead_logs += 1;
         let extent = read(&path)?;
         let Some(sequences) = extent.sequences.clone() else {
             // Nothing in it that is whole: it only lengthens what the one before it lacks.
@@ -48,12 +64,19 @@ pub(crate) fn check(dir: &Path) -> Result<(), Error> {
             }
             continue;
         };
+        found.last = found.last.max(sequences.end.saturating_sub(1));
         if let Some((earlier, known)) = before {
-            check_follows(&earlier, &known, &path, sequences.start)?;
+            let end = known.sequences.as_ref().map_or(sequences.start, |known| known.end);
+            if end < sequences.start {
+                found.hole = true;
+                if known.torn && !extent.tracked {
+                    return Err(untracked(&earlier, end, &path, sequences.start));
+                }
+            }
         }
         before = Some((path, extent));
     }
-    Ok(())
+    Ok(found)
 }
 
 /// The manifest that the pointer names; none before there is a pointer.
@@ -76,23 +99,19 @@ fn manifest(dir: &Path) -> Result<Option<PathBuf>, Error> {
     }
 }
 
-/// A write-ahead log whose end is missing may not be followed by one that goes on behind that:
-/// recovery would replay one after the other as if nothing had been between them.
+/// A write-ahead log whose end is missing may not be followed by one that goes on behind that and
+/// does not say so: recovery might replay one after the other as if nothing had been between them.
 ///
 /// A power failure may do this, too: neither may have been synced, and a disk writes what is not
 /// in any order. What remains is still a log that this node never had.
-fn check_follows(earlier: &Path, known: &Extent, later: &Path, start: u64) -> Result<(), Error> {
-    match &known.sequences {
-        Some(sequences) if known.torn && sequences.end < start => Err(Error::Corrupt {
-            location: earlier.display().to_string(),
-            reason: format!(
-                "its end is torn off, and sequence numbers {} to {} with it, which {} builds on",
-                sequences.end,
-                start - 1,
-                later.display()
-            ),
-        }),
-        _ => Ok(()),
+fn untracked(earlier: &Path, end: u64, later: &Path, start: u64) -> Error {
+    Error::Corrupt {
+        location: earlier.display().to_string(),
+        reason: format!(
+            "its end is torn off, and sequence numbers {end} to {} with it, which {} builds on",
+            start - 1,
+            later.display()
+        ),
     }
 }
 
@@ -113,6 +132,8 @@ struct Extent {
     sequences: Option<Range<u64>>,
     /// Something follows the last of them.
     torn: bool,
+    /// It says where the write-ahead log before it ended.
+    tracked: bool,
 }
 
 fn read(path: &Path) -> Result<Extent, Error> {
@@ -126,6 +147,7 @@ fn read(path: &Path) -> Result<Extent, Error> {
 /// Walks over the records; the error says where one is damaged, and how.
 fn extent_of(content: &[u8]) -> Result<Extent, (usize, String)> {
     let mut sequences: Option<Range<u64>> = None;
+    let mut tracked = false;
     // The beginning of the record that is under way.
     let mut record: Vec<u8> = Vec::new();
     let mut end = 0;
@@ -159,6 +181,11 @@ fn extent_of(content: &[u8]) -> Result<Extent, (usize, String)> {
             match kind {
                 TYPE_FULL | TYPE_FIRST => record.clear(),
                 TYPE_MIDDLE | TYPE_LAST => {}
+                TYPE_PREDECESSOR => {
+                    tracked = true;
+                    end = number * BLOCK_BYTES + at;
+                    continue;
+                }
                 _ => continue,
             }
             let wanted = RECORD_HEADER_BYTES - record.len();
@@ -172,7 +199,7 @@ fn extent_of(content: &[u8]) -> Result<Extent, (usize, String)> {
             }
         }
     }
-    Ok(Extent { sequences, torn: end < content.len() })
+    Ok(Extent { sequences, torn: end < content.len(), tracked })
 }
 
 /// The sequence numbers of the writes in a record that begins so.
@@ -209,7 +236,7 @@ mod tests {
     }
 
     fn extent(sequences: Range<u64>, torn: bool) -> Result<Extent, (usize, String)> {
-        Ok(Extent { sequences: Some(sequences), torn })
+        Ok(Extent { sequences: Some(sequences), torn, tracked: false })
     }
 
     #[test]
@@ -248,6 +275,17 @@ mod tests {
             }
         }
         assert!(told > content.len() * 7, "only {told} were told");
+    }
+
+    /// What a write-ahead log says of the one before it is no record and no torn end.
+    #[test]
+    fn the_end_of_the_log_before_is_no_torn_end() {
+        let predecessor = fragment(TYPE_PREDECESSOR, &[7; 24]);
+        let tracked = Extent { tracked: true, ..Extent::default() };
+        assert_eq!(extent_of(&predecessor), Ok(tracked));
+        let content = [predecessor, fragment(TYPE_FULL, &write(5))].concat();
+        let extent = extent_of(&content).expect("it is whole");
+        assert_eq!(extent, Extent { sequences: Some(5..6), torn: false, tracked: true });
     }
 
     /// RocksDB never comes back from them, also where they are no whole record.

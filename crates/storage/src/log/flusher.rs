@@ -5,14 +5,18 @@
 //! timer, and no sync or thread per append.
 
 use super::{Completion, Synced};
+use crate::rocks::tells_of_earlier;
 use crate::{Durations, Error, Histogram};
 use quorate_state::LogIndex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
+
+/// How long a failure that only follows from another one waits for that to be recorded.
+const FAILURE_WAIT: Duration = Duration::from_secs(5);
 
 /// A write that is in the log but perhaps not on disk.
 pub(crate) struct Job {
@@ -95,20 +99,43 @@ struct Shared {
     /// The first failure: nothing becomes durable after it. A failed sync is never repeated,
     /// because the kernel may have dropped the pages it could not write.
     failure: OnceLock<Error>,
+    /// Told, under the lock of `gates`, when there is one.
+    failed: Condvar,
     gates: Mutex<Vec<Weak<SyncGate>>>,
     sync_times: Histogram,
 }
 
 impl Shared {
-    fn fail(&self, error: Error) {
-        if self.failure.set(error).is_err() {
-            return;
+    /// Records a failure if it is the first. Returns the first one.
+    fn fail(&self, error: Error) -> Error {
+        if tells_of_earlier(&error) {
+            // Whoever met what happened is about to record it.
+            self.wait_for_failure(FAILURE_WAIT);
         }
-        let reason = self.failure.get().map(Error::to_string).unwrap_or_default();
+        let mut first = false;
+        let failure = self.failure.get_or_init(|| {
+            first = true;
+            error
+        });
+        if !first {
+            return failure.clone();
+        }
+        let reason = failure.to_string();
         let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         for gate in gates.iter().filter_map(Weak::upgrade) {
             gate.fail(&reason);
         }
+        self.failed.notify_all();
+        failure.clone()
+    }
+
+    /// Waits until a failure is recorded, but no longer than that. It needs no turn of the thread,
+    /// which may be in a completion that waits for what the caller holds.
+    fn wait_for_failure(&self, at_most: Duration) {
+        let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let none = |_: &mut Vec<_>| self.failure.get().is_none();
+        let waited = self.failed.wait_timeout_while(gates, at_most, none);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -150,9 +177,10 @@ impl Flusher {
         self.shared.failure.get().cloned().map_or(Ok(()), Err)
     }
 
-    /// Records that a write failed; nothing is accepted after it.
-    pub(crate) fn fail(&self, error: Error) {
-        self.shared.fail(error);
+    /// Records that a write failed; nothing is accepted after it. Returns the first failure, which
+    /// may be another one.
+    pub(crate) fn fail(&self, error: Error) -> Error {
+        self.shared.fail(error)
     }
 
     /// Queues a job for the next sync; blocks while the queue is full. What it waits for must
@@ -190,7 +218,7 @@ fn run(receiver: &Receiver<Job>, shared: &Shared, mut sync: SyncDevice) {
             let begun = Instant::now();
             match sync() {
                 Ok(()) => shared.sync_times.record(begun.elapsed()),
-                Err(error) => shared.fail(error),
+                Err(error) => drop(shared.fail(error)),
             }
         }
         complete(jobs, shared);
@@ -360,6 +388,24 @@ mod tests {
         flusher.submit(job(&gate, 0, 2, &done)).expect_err("it has failed before");
         drop(flusher);
         assert_eq!(calls.load(Ordering::Relaxed), 1);
+    }
+
+    /// A write that fails because a sync failed a moment before: what is told is why the sync did.
+    #[test]
+    fn what_failed_first_is_told_though_it_is_recorded_later() {
+        let failed =
+            |reason: &str| Error::Database { path: "log".into(), reason: reason.to_owned() };
+        let flusher = Flusher::start(10, Box::new(|| Ok(()))).expect("it starts");
+        let (tell, told) = channel();
+        thread::scope(|scope| {
+            scope.spawn(|| tell.send(flusher.fail(failed("Seen error. Skip writing buffer."))));
+            told.recv_timeout(Duration::from_millis(50)).expect_err("it waits for the reason");
+            flusher.fail(failed("No space left on device"));
+        });
+        let told = told.recv().expect("it was told");
+        for error in [told, flusher.check().expect_err("it has failed")] {
+            assert!(error.to_string().contains("No space left"), "{error}");
+        }
     }
 
     #[test]

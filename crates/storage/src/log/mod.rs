@@ -4,8 +4,10 @@
 pub(crate) mod flusher;
 pub mod memory;
 pub(crate) mod record;
+mod recovery;
 pub mod rocks;
 pub(crate) mod rules;
+mod scan;
 mod sync_mark;
 mod tail_cache;
 

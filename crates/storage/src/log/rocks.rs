@@ -5,9 +5,9 @@ use super::record::{self, Committed, Key, Row};
 use super::rules::{check_follows, check_kept, check_truncation, display, next};
 use super::sync_mark::SyncMark;
 use super::tail_cache::{Cached, TailCache};
-use super::{Completion, LogBounds, LogCounters, LogEntry, LogStore, Synced};
+use super::{Completion, LogBounds, LogCounters, LogEntry, LogStore, Synced, recovery};
 use crate::files::{available_bytes, create_dir_durable, sync_dir};
-use crate::rocks::{self, Budget, db_error};
+use crate::rocks::{Budget, db_error};
 use crate::{Error, Tuning};
 use bytes::Bytes;
 use quorate_state::{GroupId, LogIndex, LogPosition};
@@ -21,8 +21,6 @@ use tokio::sync::watch;
 /// Entries a truncation removes one by one; a range deletion would slow the reads that follow,
 /// and they are of just this range.
 const TRUNCATE_SINGLY_MAX: u64 = 1_024;
-/// Bytes read ahead where the whole log is looked at.
-const READAHEAD_BYTES: usize = 2 << 20;
 
 /// The database that holds the logs of all groups of a node.
 pub struct RocksLog {
@@ -31,11 +29,11 @@ pub struct RocksLog {
 }
 
 /// What the groups share.
-struct Device {
+pub(super) struct Device {
     // Before the database: its thread ends while the database is still open.
     flusher: Flusher,
-    db: Arc<DB>,
-    path: PathBuf,
+    pub(super) db: Arc<DB>,
+    pub(super) path: PathBuf,
     tuning: Tuning,
     entries: AtomicU64,
     bytes: AtomicU64,
@@ -78,20 +76,8 @@ impl RocksLog {
         create_dir_durable(dir)?;
         let path = dir.join("db");
         let mut mark = SyncMark::open(&dir.join("synced"), path.join("CURRENT").exists())?;
-        let db = rocks::open(&budget.log_options(), &path)?;
+        let db = Arc::new(recovery::open(&path, budget, mark.newest())?);
         sync_dir(dir)?;
-        let recovered = db.latest_sequence_number();
-        if recovered < mark.newest() {
-            return Err(Error::Corrupt {
-                location: path.display().to_string(),
-                reason: format!(
-                    "the write-ahead log ends at sequence number {recovered}, but {} was synced: \
-                     its end was damaged or cut off",
-                    mark.newest()
-                ),
-            });
-        }
-        let db = Arc::new(db);
         let flusher = Flusher::start(budget.tuning().sync_queue_len_max, {
             let (db, path) = (Arc::clone(&db), path.clone());
             Box::new(move || {
@@ -131,14 +117,10 @@ impl Device {
     fn write(&self, batch: WriteBatch) -> Result<(), Error> {
         self.flusher.check()?;
         // Not synced: that is the flusher's work.
-        self.db.write(batch).map_err(|error| {
-            let error = db_error(&self.path, error);
-            self.flusher.fail(error.clone());
-            error
-        })
+        self.db.write(batch).map_err(|error| self.flusher.fail(db_error(&self.path, error)))
     }
 
-    fn corrupt(&self, group: GroupId, row: Row, reason: String) -> Error {
+    pub(super) fn corrupt(&self, group: GroupId, row: Row, reason: String) -> Error {
         let row = match row {
             Row::Entry(index) => format!("entry {index}"),
             Row::Purged => String::from("purge mark"),
@@ -161,58 +143,6 @@ impl Device {
             Err(reason) => Err(self.corrupt(group, row, reason)),
         }
     }
-
-    /// The ends of what follows `purged`: the first and the last entry; none when there are none.
-    ///
-    /// Looks at every entry's key and term. A power failure can take the end of one write-ahead
-    /// log and leave the beginning of the next, and then both ends of the log are whole while
-    /// something between them is not.
-    fn ends(
-        &self,
-        group: GroupId,
-        purged: Option<LogPosition>,
-    ) -> Result<Option<(LogIndex, LogIndex)>, Error> {
-        let corrupt = |index, reason| self.corrupt(group, Row::Entry(index), reason);
-        let start = purged.map_or(LogIndex(0), |purged| next(purged.index));
-        let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(end_of(group));
-        // Each block is needed once, one after the other.
-        options.fill_cache(false);
-        options.set_readahead_size(READAHEAD_BYTES);
-        let mut rows = self.db.raw_iterator_opt(options);
-        rows.seek(record::key(group, Row::Entry(start)));
-        let mut first = None;
-        let mut before = purged;
-        while let Some((key, value)) = rows.item() {
-            let Some(index) = record::entry_index(group, key) else { break };
-            let Some(term) = record::entry_term(value) else {
-                return Err(corrupt(index, format!("{} bytes are too few", value.len())));
-            };
-            if let Some(before) = before {
-                let expected = next(before.index);
-                if index != expected {
-                    let reason = String::from("it is missing, though later ones exist");
-                    return Err(corrupt(expected, reason));
-                }
-                if term < before.term {
-                    let reason = format!("its term is {term}, but it follows entry {before}");
-                    return Err(corrupt(index, reason));
-                }
-            }
-            first = first.or(Some(index));
-            before = Some(LogPosition { term, index });
-            rows.next();
-        }
-        rows.status().map_err(|error| db_error(&self.path, error))?;
-        Ok(first.zip(before.map(|last| last.index)))
-    }
-}
-
-/// A key behind every row of a group.
-fn end_of(group: GroupId) -> Vec<u8> {
-    let mut end = record::key(group, Row::Entry(LogIndex(u64::MAX))).to_vec();
-    end.push(0);
-    end
 }
 
 impl GroupLog {
@@ -232,7 +162,7 @@ impl GroupLog {
                 .ok_or_else(|| bad(Row::Committed, "it has a bad length"))?,
         };
         let (first, last) = match device.ends(group, purged)? {
-            Some((first, last)) => (first, Some(read_entry(&device, group, last)?.position)),
+            Some((first, last)) => (first, Some(device.entry(group, last)?.position)),
             None => (purged.map_or(LogIndex(0), |purged| next(purged.index)), purged),
         };
         let last_seen = last.map(|position| position.index);
@@ -327,7 +257,7 @@ impl LogStore for GroupLog {
             Some(keep) if keep_index > state.bounds.purged.map(|purged| purged.index) => {
                 let found = match state.cache.get(keep.index) {
                     Some(entry) => entry.position,
-                    None => read_entry(&self.device, self.group, keep.index)?.position,
+                    None => self.device.entry(self.group, keep.index)?.position,
                 };
                 check_kept(keep, found)?;
                 Some(keep)
@@ -477,32 +407,10 @@ impl LogStore for GroupLog {
     }
 
     fn stored_bytes(&self, from: LogIndex) -> u64 {
-        let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(end_of(self.group));
-        options.fill_cache(false);
-        options.set_readahead_size(READAHEAD_BYTES);
-        let mut rows = self.device.db.raw_iterator_opt(options);
-        rows.seek(self.key(Row::Entry(from)));
-        let mut bytes = 0;
-        while let Some((key, value)) = rows.item() {
-            // A usize is at most 64 bits wide on every target of Rust.
-            bytes += (key.len() + value.len()) as u64;
-            rows.next();
-        }
-        // What can't be read is noticed by whoever needs it.
-        bytes
+        self.device.stored_bytes(self.group, from)
     }
 
     fn free_bytes(&self) -> Result<u64, Error> {
         available_bytes(&self.device.path)
     }
-}
-
-fn read_entry(device: &Device, group: GroupId, index: LogIndex) -> Result<LogEntry, Error> {
-    let row = Row::Entry(index);
-    let key = record::key(group, row);
-    let value = device.db.get(key).map_err(|error| db_error(&device.path, error))?;
-    let value = value.ok_or_else(|| device.corrupt(group, row, String::from("it is missing")))?;
-    record::decode_entry(&key, index, &Bytes::from(value))
-        .map_err(|reason| device.corrupt(group, row, reason))
 }

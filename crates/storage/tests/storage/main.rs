@@ -11,6 +11,7 @@ mod damage;
 mod directory;
 mod every_file;
 mod full_disk;
+mod holes;
 mod kill;
 mod log;
 mod machine;

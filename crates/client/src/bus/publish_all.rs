@@ -26,9 +26,8 @@ pub struct PublishAll {
 
 impl PublishAll {
     pub(super) fn new(bus: Bus, messages: impl Iterator<Item = (String, Content)>) -> Self {
-        let messages = messages.map(|(channel, content)| {
-            BusOutgoing { channel, content: Some(content.into_wire()) }
-        });
+        let messages = messages
+            .map(|(channel, content)| BusOutgoing { channel, content: Some(content.into_wire()) });
         Self { bus, messages: messages.collect(), options: CallOptions::default() }
     }
 

@@ -72,7 +72,7 @@ struct Term {
     broken: BTreeMap<NodeId, Instant>,
     last_link: u64,
     /// What is to be published once the term has settled; none: it has.
-    held: Option<Waiting>,
+    held: Option<Settling>,
     /// When it settles at the latest.
     settles_at: Instant,
 }
@@ -84,7 +84,7 @@ struct Held {
 
 /// What waits for the term to settle.
 #[derive(Default)]
-struct Waiting {
+struct Settling {
     held: VecDeque<Held>,
     bytes: usize,
 }
@@ -158,7 +158,7 @@ impl Leading {
                 links: BTreeMap::new(),
                 broken: BTreeMap::new(),
                 last_link: 0,
-                held: Some(Waiting::default()),
+                held: Some(Settling::default()),
                 settles_at: Instant::now() + SETTLE_MAX,
             });
         }

@@ -176,15 +176,17 @@ impl Bus {
         let first = self.try_publish(&publish, &reply_to);
         let bus = self.clone();
         async move {
-            let published = bus.ask(first, || bus.try_publish(&publish, &reply_to), deadline).await?;
+            let published =
+                bus.ask(first, || bus.try_publish(&publish, &reply_to), deadline).await?;
             match published.rest.len() == publish.rest.len() {
                 true => Ok(published),
                 false => Err(Failure {
                     unknown: true,
                     reason: Reason::FeatureLevel,
-                    message: "the leader's version can't publish several messages at once, and has \
+                    message:
+                        "the leader's version can't publish several messages at once, and has \
                               published the first alone; upgrade it, or publish one by one"
-                        .to_owned(),
+                            .to_owned(),
                 }),
             }
         }

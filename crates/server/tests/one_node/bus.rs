@@ -181,7 +181,8 @@ async fn messages_published_together_follow_each_other_and_none_comes_alone() {
     }
     others.await.unwrap();
     let received = all.texts(200 + 4 * 50).await;
-    let together: Vec<_> = (0..received.len()).filter(|at| !received[*at].starts_with('o')).collect();
+    let together: Vec<_> =
+        (0..received.len()).filter(|at| !received[*at].starts_with('o')).collect();
     for (round, four) in together.chunks(4).enumerate() {
         assert_eq!(four[3] - four[0], 3, "another message came between");
         let texts: Vec<_> = four.iter().map(|at| received[*at].clone()).collect();

@@ -10,7 +10,9 @@ use crate::output::Output;
 use clap::Args;
 use futures::future::join_all;
 use quorate_client::bus::BusEvent;
-use quorate_client::{Bus as Channels, Client, Content, Error, Member, Message, Routing, Subscription};
+use quorate_client::{
+    Bus as Channels, Client, Content, Error, Member, Message, Routing, Subscription,
+};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -153,7 +153,9 @@ pub(super) async fn call_unary(
         | Call::CacheEndBuild(_)
         | Call::CacheResize(_)
         | Call::BusPublish(_)
-        | Call::BusPublishAll(_) => Err(Status::internal("a call went the wrong way; this is a bug")),
+        | Call::BusPublishAll(_) => {
+            Err(Status::internal("a call went the wrong way; this is a bug"))
+        }
     }
 }
 

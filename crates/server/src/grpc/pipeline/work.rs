@@ -9,9 +9,9 @@ use super::reads::{Readable, Reads};
 use crate::grpc::{Context, Deadline, Refused, queue_pull, refusals};
 use crate::metrics::Method;
 use crate::wire;
-use futures::{StreamExt as _, TryFutureExt as _};
 use futures::future::{AbortHandle, Aborted, BoxFuture};
 use futures::stream::FuturesUnordered;
+use futures::{StreamExt as _, TryFutureExt as _};
 use quorate_consensus::{Committed, Lane, Submission};
 use quorate_proto::v1::pipeline_answer::Answer;
 use quorate_proto::v1::pipeline_call::Request as Call;
@@ -385,9 +385,8 @@ impl Work {
         method: Method,
         published: impl Future<Output = Result<Answer, Refused>> + Send + 'static,
     ) {
-        self.others.push(Box::pin(async move {
-            (method, id, Came::from(answered(id, published.await)))
-        }));
+        self.others
+            .push(Box::pin(async move { (method, id, Came::from(answered(id, published.await))) }));
     }
 
     /// A call that may wait for a lock, jobs, a value or an answer, until it is cancelled.

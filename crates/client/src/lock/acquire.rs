@@ -137,9 +137,10 @@ impl Acquire {
         }
     }
 
-    /// Part of the ttl is gone when the grant was waited for, or its answer was; and the lock is
-    /// lost with its session, which may end before. A renewal, which is one of both, says what is
-    /// left.
+    /// Part of the ttl is gone when the grant was waited for, or its answer was; how much nobody
+    /// knows, but the lease did not begin before the request. And the lock is lost with its session,
+    /// which may end before. When that may leave too little, a renewal, which is one of both, says
+    /// what is left.
     async fn granted(
         self,
         asked: Asked,
@@ -149,7 +150,7 @@ impl Acquire {
         let ttl = Duration::from_millis(granted.ttl_ms);
         let mut expires_at = (sent_at + ttl).min(asked.session_lives_until());
         let renewed_at = Instant::now();
-        if granted.waited || expires_at < renewed_at + ttl * 2 / 3 {
+        if expires_at < renewed_at + ttl * 2 / 3 {
             let plan = renew::plan(&self.locks.inner, renewed_at + ttl);
             match renew::send(&self.locks, &plan, &self.name, granted.fencing_token).await {
                 Ok(left) => expires_at = renewed_at + left,

@@ -337,7 +337,8 @@ fn stopped_holders_are_refused(events: &[(Instant, Event)]) {
 
 /// What happened in the seconds before and after, a line each.
 fn around(events: &[(Instant, Event)], middle: Instant) -> String {
-    let near = events.iter().filter(|(at, _)| at.max(&middle).duration_since(*at.min(&middle)) < NOTICE);
+    let near =
+        events.iter().filter(|(at, _)| at.max(&middle).duration_since(*at.min(&middle)) < NOTICE);
     near.fold(String::new(), |mut lines, (at, event)| {
         let ms = match *at < middle {
             true => -(middle.duration_since(*at).as_secs_f64() * 1e3),
@@ -393,5 +394,8 @@ fn never_stuck(events: &[(Instant, Event)]) {
         "without any of that it passed on within {longest:?} at the latest; {on_their_way} of {died} \
          waiters died with the grant on its way"
     ));
-    assert!(on_their_way * 4 <= died, "{on_their_way} of {died} dead waiters were granted the lock");
+    assert!(
+        on_their_way * 4 <= died,
+        "{on_their_way} of {died} dead waiters were granted the lock"
+    );
 }

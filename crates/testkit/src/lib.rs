@@ -1,5 +1,6 @@
 //! What Quorate is tested with, by its own tests and by those of its users.
 //!
+//! - [`chaos`]: real processes under everything that goes wrong, and ten kinds of work that are checked.
 //! - [`frozen`]: data directories as earlier builds left them.
 //! - [`history`]: one recorder of what clients asked and were told, and one checker that says
 //!   whether a linearizable service could have answered like that.
@@ -11,9 +12,9 @@
 //! - [`scale`]: what the programs share that fill a cluster and measure.
 //! - [`sim`]: the whole cluster in one thread and in simulated time, replayable by seed.
 //!
-//! Deliberately absent: assertions about one workload. A workload lives with the test that needs
-//! it and only brings a [`history::Model`] of its own.
+//! Deliberately absent: the workloads of single tests. They live with the test that needs them.
 
+pub mod chaos;
 pub mod frozen;
 pub mod history;
 pub mod load;

@@ -1,7 +1,8 @@
 //! The cluster: which nodes there are, what is done to them, what they have come to.
 
+use super::host::Host;
 use super::logs::LogScan;
-use super::node::{Node, Origin, Ports};
+use super::node::{Node, Origin};
 use super::options::{KEEP_ENV, Options};
 use super::status;
 use anyhow::{Context as _, Result, bail};
@@ -77,13 +78,14 @@ impl ProcessCluster {
         }
         let directory =
             TempDir::with_prefix("quorate-test-").context("could not make a directory")?;
-        let ports: Vec<(NodeId, Ports)> =
-            (1..=options.nodes).map(|id| Ok((id, Ports::take()?))).collect::<Result<_>>()?;
-        let peers = ports.iter().map(|(id, ports)| format!("{id}={}", ports.peer.addr()));
+        let hosts: Vec<(NodeId, Box<dyn Host>)> = (1..=options.nodes)
+            .map(|id| Ok((id, options.hosts.take(id)?)))
+            .collect::<Result<_>>()?;
+        let peers = hosts.iter().map(|(id, host)| format!("{id}={}", host.addrs().peer));
         let initial_cluster = peers.collect::<Vec<_>>().join(",");
-        let nodes = ports.into_iter().map(|(id, ports)| {
+        let nodes = hosts.into_iter().map(|(id, host)| {
             let origin = Origin::Founds { initial_cluster: &initial_cluster };
-            (id, Node::new(id, binary, options, directory.path(), ports, origin))
+            (id, Node::new(id, binary, options, directory.path(), host, origin))
         });
         Ok(Self {
             nodes: nodes.collect(),

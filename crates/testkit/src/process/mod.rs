@@ -1,4 +1,4 @@
-//! A cluster of real `quorate serve` processes on loopback, to be killed, paused and restarted.
+//! A cluster of real `quorate serve` processes, on loopback unless they have [`Hosts`] of their own, to be killed, paused and restarted.
 //!
 //! ```no_run
 //! # async fn test() -> anyhow::Result<()> {
@@ -29,6 +29,7 @@
 
 mod binary;
 mod cluster;
+mod host;
 mod logs;
 mod node;
 mod options;
@@ -42,6 +43,7 @@ mod fake_node;
 
 pub use binary::{BINARY_ENV, find_binary};
 pub use cluster::{NodeId, ProcessCluster};
+pub use host::{Addrs, Host, Hosts};
 pub use logs::LogScan;
 pub use options::{KEEP_ENV, Options};
 pub use ports::PortLease;

@@ -1,8 +1,8 @@
 //! One `quorate serve` process, which comes and goes, with the things that stay.
 
 use super::cluster::NodeId;
+use super::host::Host;
 use super::options::Options;
-use super::ports::PortLease;
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
@@ -19,19 +19,6 @@ use tokio::time::{Instant, sleep};
 /// How often an external process is looked at.
 const POLL: Duration = Duration::from_millis(5);
 
-/// The three ports of a node.
-pub(super) struct Ports {
-    pub(super) client: PortLease,
-    pub(super) peer: PortLease,
-    pub(super) http: PortLease,
-}
-
-impl Ports {
-    pub(super) fn take() -> Result<Self> {
-        Ok(Self { client: PortLease::take()?, peer: PortLease::take()?, http: PortLease::take()? })
-    }
-}
-
 /// How a node comes to its cluster.
 pub(super) enum Origin<'a> {
     /// With these, the same for all of them.
@@ -46,7 +33,7 @@ pub(super) struct Node {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     directory: PathBuf,
-    ports: Ports,
+    host: Box<dyn Host>,
     /// The process, from its start until its end was seen.
     child: Option<Child>,
     paused: bool,
@@ -59,7 +46,7 @@ impl Node {
         binary: &Path,
         options: &Options,
         directory: &Path,
-        ports: Ports,
+        host: Box<dyn Host>,
         origin: Origin<'_>,
     ) -> Self {
         let mut node = Self {
@@ -68,7 +55,7 @@ impl Node {
             arguments: Vec::new(),
             environment: options.environment.clone(),
             directory: directory.to_owned(),
-            ports,
+            host,
             child: None,
             paused: false,
         };
@@ -95,15 +82,15 @@ impl Node {
     }
 
     pub(super) fn client_addr(&self) -> SocketAddr {
-        self.ports.client.addr()
+        self.host.addrs().client
     }
 
     pub(super) fn peer_addr(&self) -> SocketAddr {
-        self.ports.peer.addr()
+        self.host.addrs().peer
     }
 
     pub(super) fn http_addr(&self) -> SocketAddr {
-        self.ports.http.addr()
+        self.host.addrs().http
     }
 
     pub(super) fn data_dir(&self) -> PathBuf {
@@ -135,11 +122,11 @@ impl Node {
         let log_path = self.log_path();
         let log = File::options().create(true).append(true).open(&log_path);
         let mut log = log.with_context(|| format!("could not open {}", log_path.display()))?;
-        let (binary, arguments) = (&self.binary, &self.arguments);
-        writeln!(log, "=== start of {} {arguments:?}", binary.display())
+        let arguments = &self.arguments;
+        writeln!(log, "=== start of {} {arguments:?}", self.binary.display())
             .with_context(|| format!("could not write to {}", log_path.display()))?;
 
-        let mut command = Command::new(binary);
+        let mut command = Command::new(&self.binary);
         command.args(arguments).current_dir(&self.directory);
         // What a developer has set for his own broker must not reach the one under test.
         for (name, _) in std::env::vars_os() {
@@ -151,11 +138,9 @@ impl Node {
         let stderr = log.try_clone().context("could not share the log")?;
         command.stdin(Stdio::null()).stdout(log).stderr(stderr);
 
-        self.ports.client.release_socket();
-        self.ports.peer.release_socket();
-        self.ports.http.release_socket();
-        let child = command.spawn();
-        self.child = Some(child.with_context(|| format!("could not run {}", binary.display()))?);
+        let child = self.host.spawn(command, &self.data_dir());
+        self.child =
+            Some(child.with_context(|| format!("could not run {}", self.binary.display()))?);
         Ok(())
     }
 

@@ -2,19 +2,22 @@
 
 use super::binary::find_binary;
 use super::cluster::{NodeId, ProcessCluster};
+use super::host::{Hosts, Loopback};
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Environment variable that keeps the directory of every cluster, also after success.
 pub const KEEP_ENV: &str = "QUORATE_TEST_KEEP";
 
 /// What a cluster consists of. Begin with [`ProcessCluster::options`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     pub(super) nodes: u64,
+    pub(super) hosts: Arc<dyn Hosts>,
     pub(super) binary: Option<PathBuf>,
     pub(super) arguments: Vec<OsString>,
     pub(super) node_arguments: BTreeMap<NodeId, Vec<OsString>>,
@@ -28,6 +31,7 @@ impl Options {
     pub(super) fn new(nodes: u64) -> Self {
         Self {
             nodes,
+            hosts: Arc::new(Loopback),
             binary: None,
             arguments: Vec::new(),
             node_arguments: BTreeMap::new(),
@@ -41,6 +45,12 @@ impl Options {
     /// Runs this binary instead of the one that [`find_binary`] finds.
     pub fn binary(mut self, binary: impl Into<PathBuf>) -> Self {
         self.binary = Some(binary.into());
+        self
+    }
+
+    /// Runs the nodes there instead of on loopback.
+    pub fn hosts(mut self, hosts: Arc<dyn Hosts>) -> Self {
+        self.hosts = hosts;
         self
     }
 

@@ -1,7 +1,7 @@
 //! Nodes that join, and nodes that have left.
 
 use super::{NodeId, ProcessCluster};
-use crate::process::node::{Node, Origin, Ports};
+use crate::process::node::{Node, Origin};
 use anyhow::{Context as _, Result};
 
 impl ProcessCluster {
@@ -20,7 +20,8 @@ impl ProcessCluster {
         options.arguments.extend(arguments.iter().map(Into::into));
         let binary = options.binary.clone().context("the options name no binary")?;
         let origin = Origin::Joins { endpoints: &endpoints };
-        let node = Node::new(id, &binary, &options, self.directory(), Ports::take()?, origin);
+        let node =
+            Node::new(id, &binary, &options, self.directory(), options.hosts.take(id)?, origin);
         self.nodes.insert(id, node);
         self.spawn(id)?;
         Ok(id)

@@ -2,7 +2,6 @@
 
 use quorate_client::Error;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -54,15 +53,6 @@ impl Book {
     /// All calls that have ended, in the order in which they did.
     pub(crate) fn records(&self) -> Vec<Record> {
         self.lock().clone()
-    }
-
-    /// How many calls of each operation ended how.
-    pub(crate) fn counts(&self) -> BTreeMap<(&'static str, &'static str, Ended), u64> {
-        let mut counts = BTreeMap::new();
-        for record in self.lock().iter() {
-            *counts.entry((record.workload, record.operation, record.how)).or_default() += 1;
-        }
-        counts
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Record>> {

@@ -25,7 +25,19 @@
 //! are real. For what repeats itself exactly there is [`crate::sim`].
 
 mod book;
+mod members;
+mod nemesis;
 mod net;
+mod partition;
+pub mod plan;
+mod plot;
+mod report;
+mod run;
 mod shim;
 mod workload;
 mod workloads;
+
+pub use nemesis::Happened;
+pub use plot::draw;
+pub use report::{summary, table};
+pub use run::{Hosts, Outcome, RECOVERY_MAX, Settings, run};

@@ -377,6 +377,11 @@ impl ProcessCluster {
         self.wait_for_leader("no live node says that it leads", status::self_named_leader).await
     }
 
+    /// The node that says so of itself in the highest term, if any of those that answer does.
+    pub async fn leader_now(&self) -> Option<NodeId> {
+        status::self_named_leader(&self.statuses().await)
+    }
+
     async fn wait_for_leader(
         &mut self,
         problem: &str,

@@ -23,6 +23,11 @@ impl LogScan {
         Self { logs: logs.into_iter().collect() }
     }
 
+    /// The files.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.logs
+    }
+
     /// Lines that contain `text`, each with the name of its file.
     ///
     /// # Errors

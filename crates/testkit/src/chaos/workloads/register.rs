@@ -25,7 +25,7 @@ const KEYS: u64 = 4;
 /// Calls on a key before another takes its place: longer histories take longer to check, and say no more.
 const CALLS_PER_KEY: u64 = 400;
 /// Between two calls of a caller, at most.
-const THINK_MS_MAX: u64 = 15;
+const THINK_MS_MAX: u64 = 60;
 
 #[derive(Default)]
 pub(crate) struct Registers {

@@ -28,7 +28,7 @@ const TICK: Duration = Duration::from_millis(20);
 /// How long the leader is asked for.
 const ASK: Duration = Duration::from_millis(800);
 /// How long a node whose disk failed may take to stop.
-const STOPS_WITHIN: Duration = Duration::from_secs(15);
+const STOPS_WITHIN: Duration = Duration::from_secs(5);
 /// How long a fault may wait for another one to end, before the plan counts as not carried out.
 const WAITS_MAX: Duration = Duration::from_secs(120);
 
@@ -97,6 +97,8 @@ pub(super) struct Nemesis {
     may_stop: BTreeMap<NodeId, Instant>,
     /// Those that have stopped for it, and start again when the disk is well.
     stopped: BTreeSet<NodeId>,
+    /// When something was repaired last.
+    repaired: Duration,
     pub(super) happened: Vec<Happened>,
     /// What must not be.
     pub(super) problems: Vec<String>,
@@ -133,6 +135,7 @@ impl Nemesis {
             clocks: BTreeMap::new(),
             may_stop: BTreeMap::new(),
             stopped: BTreeSet::new(),
+            repaired: Duration::ZERO,
             happened: Vec::new(),
             problems: Vec::new(),
             calms: Vec::new(),
@@ -180,6 +183,7 @@ impl Nemesis {
             if cluster.ids().contains(&node) && cluster.pid(node).is_none() {
                 self.note("starts again", "", &[node]);
                 cluster.spawn(node)?;
+                self.repaired = self.elapsed();
             }
         }
         Ok(())
@@ -227,6 +231,7 @@ impl Nemesis {
             let over = active.until <= Instant::now();
             if self.turn(cluster, &mut active, over).await? {
                 active.happened.until = self.elapsed();
+                self.repaired = self.elapsed();
                 self.note("is over", &active.happened.kind, &active.happened.nodes);
                 self.happened.push(active.happened);
             } else {
@@ -253,7 +258,7 @@ impl Nemesis {
             tokio::time::sleep(TICK).await;
         }
         self.look_after(cluster).await?;
-        let healed = self.elapsed();
+        let healed = self.repaired;
         self.note("all is repaired", "", &[]);
         match crate::load::wait_healthy(cluster).await {
             Ok(()) => self.calms.push((healed, self.elapsed() - healed)),

@@ -18,12 +18,14 @@ use anyhow::{Context as _, Result};
 use namespace::Namespace;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::collections::{BTreeMap, VecDeque};
-use std::fs;
+use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// What makes interfaces.
+const TUN: &str = "/dev/net/tun";
 /// Where the test and its clients are.
 const CLIENTS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// The ports of every node: each has all of them to itself.
@@ -60,6 +62,12 @@ impl Net {
     /// # Errors
     /// When the machine does not allow it, with what is missing.
     pub(crate) fn enter(seed: u64, shim: Shim, disk_bytes: u64) -> Result<Self> {
+        // Before anything else: in a user namespace nothing else could be done any more.
+        let tun = File::options().read(true).write(true).open(TUN);
+        drop(tun.with_context(|| format!("{TUN} can't be opened"))?);
+        namespace::become_root()?;
+        // Tried out of the way first: where it fails, this process is still on the machine's network.
+        drop(namespace::create(CLIENTS)?);
         let device = namespace::become_one(CLIENTS)?;
         // What it mounts from now on nobody else sees, and ends with it.
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;

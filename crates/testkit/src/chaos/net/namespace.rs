@@ -3,7 +3,8 @@
 
 use anyhow::{Context as _, Result};
 use nix::sched::{CloneFlags, setns, unshare};
-use std::fs::File;
+use nix::unistd::{getgid, getuid};
+use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::process::{Child, Command};
 use std::thread;
@@ -29,6 +30,26 @@ pub(super) fn create(addr: Ipv4Addr) -> Result<(Namespace, SyncDevice)> {
         Ok((Namespace { handle: own()? }, device(addr)?))
     });
     made.join().expect("it returns what goes wrong")
+}
+
+/// Who is not root becomes it in a user namespace of its own, where that is allowed. Only a process with
+/// one thread can.
+pub(super) fn become_root() -> Result<()> {
+    let (user, group) = (getuid(), getgid());
+    if user.is_root() {
+        return Ok(());
+    }
+    unshare(CloneFlags::CLONE_NEWUSER).context("not root, and no user namespace can be made")?;
+    // A group may be mapped only by who can't drop others.
+    let maps = [
+        ("/proc/self/setgroups", "deny".to_owned()),
+        ("/proc/self/uid_map", format!("0 {user} 1")),
+        ("/proc/self/gid_map", format!("0 {group} 1")),
+    ];
+    for (path, content) in maps {
+        fs::write(path, content).with_context(|| format!("{path} can't be written"))?;
+    }
+    Ok(())
 }
 
 /// Makes this process a host, before it has other threads: they would stay outside.

@@ -1,6 +1,7 @@
 //! What Quorate is tested with, by its own tests and by those of its users.
 //!
 //! - [`frozen`]: data directories as earlier builds left them.
+//! - `fuzz`, with the feature `fuzzing`: every decoder there is, fed what is nearly right.
 //! - [`history`]: one recorder of what clients asked and were told, and one checker that says
 //!   whether a linearizable service could have answered like that.
 //! - [`load`]: writers that remember what was acknowledged to them, and check that it is there.
@@ -15,6 +16,8 @@
 //! it and only brings a [`history::Model`] of its own.
 
 pub mod frozen;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 pub mod history;
 pub mod load;
 pub mod process;

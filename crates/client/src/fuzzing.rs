@@ -50,7 +50,7 @@ fn read(answer: Answer) -> bool {
         Answer::QueueListJobs(listed) => {
             listed.jobs.into_iter().for_each(|job| drop(JobInfo::read(job, "mail")));
         }
-        Answer::QueueStats(stats) => drop(stats.queue.map(QueueInfo::from)),
+        Answer::QueueStats(stats) => drop(stats.info.map(QueueInfo::from)),
         Answer::QueueList(listed) => listed.queues.into_iter().map(QueueInfo::from).for_each(drop),
         Answer::QueueListSchedules(listed) => {
             return listed.schedules.into_iter().map(ScheduleInfo::of).all(|one| one.is_ok());

@@ -85,7 +85,7 @@ fn fuzz(arguments: &Arguments) -> Result<()> {
     }
     println!("seed {}, {} inputs for each decoder, {} threads", plan.seed, plan.inputs, plan.jobs);
     println!(
-        "| decoder | inputs | accepted | refused | seconds | most memory, KiB | slowest, ms |"
+        "| decoder | inputs | accepted | refused | seconds | most memory, KiB | slowest, ms (its number) |"
     );
     println!("|---|---|---|---|---|---|---|");
     let mut failed = 0;
@@ -114,14 +114,15 @@ fn chosen(names: &[String]) -> Result<Vec<Decoder>> {
 
 fn line(decoder: &Decoder, row: &Row) -> String {
     format!(
-        "| {} | {} | {} | {} | {:.1} | {} | {:.1} |",
+        "| {} | {} | {} | {} | {:.1} | {} | {:.1} ({}) |",
         decoder.name,
         row.inputs,
         row.accepted,
         row.inputs - row.accepted,
         row.took.as_secs_f64(),
         row.peak_bytes.div_ceil(1024),
-        row.slowest.as_secs_f64() * 1_000.0
+        row.slowest.as_secs_f64() * 1_000.0,
+        row.slowest_number
     )
 }
 

@@ -19,7 +19,11 @@ thread_local! {
 }
 
 /// Runs `work` for an input of a decoder, and says how many bytes it had at once, at most.
-pub fn peak_bytes<T>(decoder: &'static str, number: u64, work: impl FnOnce() -> T) -> (T, usize) {
+pub(super) fn peak_bytes<T>(
+    decoder: &'static str,
+    number: u64,
+    work: impl FnOnce() -> T,
+) -> (T, usize) {
     LIVE.set(0);
     PEAK.set(0);
     WATCHED.set(Some((decoder, number)));

@@ -60,7 +60,7 @@ fn field(field: &FieldDescriptorProto) -> Field {
 ///
 /// # Panics
 /// When there is no such kind.
-pub fn message(rng: &mut Rng, kind: &str) -> Vec<u8> {
+pub(super) fn message(rng: &mut Rng, kind: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     write(rng, &mut bytes, &format!(".{kind}"), 0);
     bytes
@@ -130,7 +130,8 @@ fn value(rng: &mut Rng, to: &mut Vec<u8>, field: &Field, depth: usize) {
         }
         Type::Enum => {
             varint(to, tag(0));
-            let value = rng.below(if rng.one_in(16) { 100 } else { 4 });
+            let most = if rng.one_in(16) { 100 } else { 4 };
+            let value = rng.below(most);
             varint(to, value as u64);
         }
         Type::Int64 | Type::Uint64 | Type::Int32 | Type::Uint32 | Type::Sint32 | Type::Sint64 => {
@@ -157,7 +158,8 @@ fn varint(to: &mut Vec<u8>, mut value: u64) {
 /// What goes well with the name of a field more often than not, so that checks are passed that come late.
 fn text(rng: &mut Rng, name: &str) -> String {
     if rng.one_in(12) {
-        let count = rng.below(if rng.one_in(8) { 2_000 } else { 8 });
+        let most = if rng.one_in(8) { 2_000 } else { 8 };
+        let count = rng.below(most);
         let letters = ["a", "*", "[", "]", "\\", ".", "?", "-", "0", "é", "\u{0}", "語", " "];
         return (0..count).map(|_| *rng.pick(&letters)).collect();
     }
@@ -181,7 +183,8 @@ fn text(rng: &mut Rng, name: &str) -> String {
 
 fn bytes(rng: &mut Rng, name: &str) -> Vec<u8> {
     if rng.one_in(16) {
-        let count = rng.below(if rng.one_in(8) { 2_000 } else { 40 });
+        let most = if rng.one_in(8) { 2_000 } else { 40 };
+        let count = rng.below(most);
         return rng.bytes(count);
     }
     match name {

@@ -41,8 +41,10 @@ pub struct Row {
     pub accepted: u64,
     /// The most memory that one of them took.
     pub peak_bytes: usize,
-    /// How long the slowest one took.
+    /// How long the slowest one took, and its number.
     pub slowest: Duration,
+    /// See above.
+    pub slowest_number: u64,
     /// How long all took.
     pub took: Duration,
 }
@@ -199,7 +201,8 @@ pub fn run_one(decoder: &Decoder, seed: u64, number: u64, input: &[u8]) -> Resul
             return found(format!("it takes {took:?}; {TIME_MAX:?} is allowed"));
         }
     }
-    Ok(Row { inputs: 1, accepted: accepted.into(), peak_bytes: peak, slowest: took, took })
+    let (accepted, peak_bytes, slowest) = (accepted.into(), peak, took);
+    Ok(Row { inputs: 1, accepted, peak_bytes, slowest, slowest_number: number, took })
 }
 
 /// What a panic said, and where.
@@ -215,6 +218,8 @@ impl Row {
         self.inputs += other.inputs;
         self.accepted += other.accepted;
         self.peak_bytes = self.peak_bytes.max(other.peak_bytes);
-        self.slowest = self.slowest.max(other.slowest);
+        if other.slowest > self.slowest {
+            (self.slowest, self.slowest_number) = (other.slowest, other.slowest_number);
+        }
     }
 }

@@ -20,23 +20,25 @@ const REQUESTS: usize = 4_000;
 const KEPT: usize = 400;
 
 /// See the module.
-pub struct World {
+pub(super) struct World {
+    /// The first log entries.
+    pub(super) first: Vec<Batch>,
     /// Log entries, as batches.
-    pub decoded: Vec<Batch>,
+    pub(super) decoded: Vec<Batch>,
     /// Log entries, encoded.
-    pub batches: Vec<Vec<u8>>,
+    pub(super) batches: Vec<Vec<u8>>,
     /// Commands with their origins, encoded.
-    pub envelopes: Vec<Vec<u8>>,
+    pub(super) envelopes: Vec<Vec<u8>>,
     /// What became of them, encoded.
-    pub outcomes: Vec<Vec<u8>>,
+    pub(super) outcomes: Vec<Vec<u8>>,
     /// Keys and values of tables.
-    pub rows: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) rows: Vec<(Vec<u8>, Vec<u8>)>,
     /// A backup of them.
-    pub backup: Vec<u8>,
+    pub(super) backup: Vec<u8>,
 }
 
 /// The one there is. It is the same in every run.
-pub fn world() -> &'static World {
+pub(super) fn world() -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
     // What is made up on the way needs a world itself, for encodings within messages.
     static EMPTY: OnceLock<World> = OnceLock::new();
@@ -60,6 +62,7 @@ pub fn world() -> &'static World {
 
 fn empty() -> World {
     World {
+        first: Vec::new(),
         decoded: Vec::new(),
         batches: Vec::new(),
         envelopes: Vec::new(),
@@ -130,6 +133,7 @@ fn make() -> World {
     for list in [&mut world.batches, &mut world.envelopes, &mut world.outcomes] {
         thin(&mut rng, list);
     }
+    world.first = world.decoded.iter().take(8).cloned().collect();
     thin(&mut rng, &mut world.decoded);
     world
 }

@@ -1,7 +1,7 @@
 //! What the bus decodes: patterns of subscriptions.
 
-use super::state::{PATTERN_WORDS, pattern};
-use crate::fuzz::{Decoder, Memory};
+use super::state::{PATTERN, PATTERN_WORDS, pattern};
+use crate::fuzz::Decoder;
 use quorate_bus::Selector;
 use quorate_state::glob::Pattern;
 
@@ -10,7 +10,7 @@ pub(super) const DECODERS: &[Decoder] = &[Decoder {
     decode: selector,
     example: pattern,
     words: PATTERN_WORDS,
-    memory: Memory::USUAL,
+    memory: PATTERN,
 }];
 
 /// A pattern of a subscription, and behind its first line channels that it is held against. It finds what

@@ -3,12 +3,21 @@
 use crate::fuzz::world::world;
 use crate::fuzz::{Decoder, Memory, Rng};
 use quorate_state::fuzzing;
-use quorate_state::{Member, Membership, NodeId, StoredMembership, codec};
+use quorate_state::{
+    Batch, LogIndex, Machine, Member, Membership, MemoryTables, NodeId, StoredMembership, codec,
+};
 
 pub(super) const DECODERS: &[Decoder] = &[
     Decoder {
         name: "batch",
         decode: fuzzing::batch,
+        example: |rng| rng.pick(&world().batches).clone(),
+        words: &[],
+        memory: Memory::CODEC,
+    },
+    Decoder {
+        name: "apply",
+        decode: apply,
         example: |rng| rng.pick(&world().batches).clone(),
         words: &[],
         memory: Memory::CODEC,
@@ -46,7 +55,7 @@ pub(super) const DECODERS: &[Decoder] = &[
         decode: fuzzing::pattern,
         example: pattern,
         words: PATTERN_WORDS,
-        memory: Memory::USUAL,
+        memory: PATTERN,
     },
     Decoder {
         name: "float",
@@ -60,8 +69,28 @@ pub(super) const DECODERS: &[Decoder] = &[
     },
 ];
 
+/// What stands between two `*` is a list of its own; a pattern has at most a kibibyte.
+pub(super) const PATTERN: Memory = Memory { for_each: 256, ..Memory::USUAL };
+
 pub(super) const PATTERN_WORDS: &[&str] =
     &["*", "?", "[", "]", "[^", "-", "\\", "[a-c]", "\n", "user.", "é", "**"];
+
+/// A log entry that decodes is applied, whatever it says: no entry may take every node down that has it.
+fn apply(bytes: &[u8]) -> bool {
+    let Ok(batch) = codec::decode_batch(bytes) else { return false };
+    let mut tables = MemoryTables::default();
+    let mut machine = Machine::open(fuzzing::GROUP, &tables).expect("empty tables are fine");
+    let mut index = 0;
+    let mut apply = |batch: &Batch| {
+        index += 1;
+        machine.apply(&mut tables, LogIndex(index), batch).map(|applied| applied.outcomes.len())
+    };
+    // So that there is a session, a job, a key that it may be about.
+    for before in &world().first {
+        apply(before).expect("it was applied before");
+    }
+    apply(&batch).is_ok()
+}
 
 fn membership(rng: &mut Rng) -> Vec<u8> {
     let member = |rng: &mut Rng| Member {
@@ -98,12 +127,12 @@ pub(super) fn pattern(rng: &mut Rng) -> Vec<u8> {
     let mut text = String::new();
     for _ in 0..1 + rng.below(8) {
         let pieces = ["user", ".", "*", "?", "[a-c]", "[^x]", r"\*", "a", "created", "é", "**"];
-        text.push_str(rng.pick(&pieces));
+        text.push_str(rng.pick::<&str>(&pieces));
     }
     for _ in 0..rng.below(4) {
         text.push('\n');
         for _ in 0..rng.below(12) {
-            text.push_str(rng.pick(&["user", ".", "a", "b", "created", "x", "é", "*"]));
+            text.push_str(rng.pick::<&str>(&["user", ".", "a", "b", "created", "x", "é", "*"]));
         }
     }
     text.into_bytes()

@@ -94,6 +94,9 @@ mod cluster;
 mod dial;
 mod error;
 mod failure;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod kv;
 pub mod lock;
 mod method;

@@ -233,7 +233,7 @@ impl Shared {
 }
 
 /// The same words as the trailers of a unary call have.
-fn status(error: v1::PipelineError) -> Status {
+pub(crate) fn status(error: v1::PipelineError) -> Status {
     let mut metadata = MetadataMap::new();
     let outcome = match error.outcome() {
         v1::Outcome::Unspecified => None,

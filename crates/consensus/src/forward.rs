@@ -240,7 +240,7 @@ async fn run(leader: NodeId, mut peer: PeerClient, waiting: Arc<Waiting>) {
     waiting.close(&ended);
 }
 
-fn answer_of(leader: NodeId, answer: pb::ForwardResponse) -> Answer {
+pub(crate) fn answer_of(leader: NodeId, answer: pb::ForwardResponse) -> Answer {
     match answer.result {
         Some(forward_response::Result::Failure(failure)) => Err(Failure {
             unknown: failure.unknown,

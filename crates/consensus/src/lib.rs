@@ -40,6 +40,9 @@ mod catch_up;
 mod clock;
 mod failure;
 mod forward;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 pub mod io;
 mod keep_alive;

@@ -177,6 +177,17 @@ impl<U: Message + Default + 'static> Decoder for BoundedDecoder<U> {
     }
 }
 
+/// Decodes a message as [`BoundedDecoder`] does, from bytes that no connection brought.
+///
+/// # Errors
+/// As that refuses it, or as it is malformed.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub fn decode<U: Message + Default + 'static>(bytes: &prost::bytes::Bytes) -> Result<U, Status> {
+    check::<U>(bytes)?;
+    U::decode(bytes.clone()).map_err(|error| Status::internal(error.to_string()))
+}
+
 /// Refuses a message of a kind that would take more memory than its bytes let expect.
 fn check<U: 'static>(bytes: &[u8]) -> Result<(), Status> {
     let refused = |message: String| Err(Status::invalid_argument(message));

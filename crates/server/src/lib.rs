@@ -26,6 +26,9 @@ mod cache;
 pub mod config;
 mod connections;
 mod exposition;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod grpc;
 pub mod host;
 mod http;

@@ -86,6 +86,9 @@ mod entry;
 mod event;
 mod expiry;
 mod float;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod glob;
 mod history;
 mod ids;

@@ -333,8 +333,13 @@ fn lock(path: &Path) -> Result<File, Error> {
 }
 
 fn read(path: &Path) -> Result<Option<Identity>, Error> {
+    let content = read_small(&path.join(IDENTITY), IDENTITY_BYTES_MAX)?;
+    content.map(|content| parse(path, &content)).transpose()
+}
+
+/// The identity in the content of the file of the directory `path`.
+pub(crate) fn parse(path: &Path, content: &[u8]) -> Result<Identity, Error> {
     let file = path.join(IDENTITY);
-    let Some(content) = read_small(&file, IDENTITY_BYTES_MAX)? else { return Ok(None) };
     /// All that is read of a layout that may be another one.
     #[derive(Deserialize)]
     struct Format {
@@ -344,7 +349,7 @@ fn read(path: &Path) -> Result<Option<Identity>, Error> {
         location: file.display().to_string(),
         reason: error.to_string(),
     };
-    let Format { format } = serde_json::from_slice(&content).map_err(corrupt)?;
+    let Format { format } = serde_json::from_slice(content).map_err(corrupt)?;
     if format != FORMAT {
         return Err(Error::Identity(format!(
             "directory {} has format {format}, this version reads format {FORMAT}: run the \
@@ -353,7 +358,7 @@ fn read(path: &Path) -> Result<Option<Identity>, Error> {
         )));
     }
     let mut fields: serde_json::Map<String, Value> =
-        serde_json::from_slice(&content).map_err(corrupt)?;
+        serde_json::from_slice(content).map_err(corrupt)?;
     // None in a file that an earlier version has written. A flipped bit does not take it away, but
     // makes a field of it that is unknown.
     let stored = fields.remove(CHECKSUM);
@@ -368,7 +373,7 @@ fn read(path: &Path) -> Result<Option<Identity>, Error> {
             location: file.display().to_string(),
             reason: format!("checksum mismatch: stored {stored}, computed \"{computed}\""),
         }),
-        _ => Ok(Some(identity)),
+        _ => Ok(identity),
     }
 }
 
@@ -392,10 +397,15 @@ fn not_encoded(error: &serde_json::Error) -> Error {
 }
 
 fn write(path: &Path, identity: &Identity) -> Result<(), Error> {
+    replace_file(&path.join(IDENTITY), &encode(identity)?)
+}
+
+/// The content of the file of a directory with this identity.
+pub(crate) fn encode(identity: &Identity) -> Result<Vec<u8>, Error> {
     let sealed = Sealed { identity, crc32c: checksum(identity)? };
     let mut content = serde_json::to_vec_pretty(&sealed).map_err(|error| not_encoded(&error))?;
     content.push(b'\n');
-    replace_file(&path.join(IDENTITY), &content)
+    Ok(content)
 }
 
 /// A directory without an identity must hold nothing that a first start does not leave.

@@ -59,6 +59,9 @@ mod durations;
 mod error;
 mod failures;
 mod files;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod identity;
 pub mod log;
 pub mod memory;

@@ -2,6 +2,7 @@
 //!
 //! - [`chaos`]: real processes under everything that goes wrong, and ten kinds of work that are checked.
 //! - [`frozen`]: data directories as earlier builds left them.
+//! - `fuzz`, with the feature `fuzzing`: every decoder there is, fed what is nearly right.
 //! - [`history`]: one recorder of what clients asked and were told, and one checker that says
 //!   whether a linearizable service could have answered like that.
 //! - [`load`]: writers that remember what was acknowledged to them, and check that it is there.
@@ -16,6 +17,8 @@
 
 pub mod chaos;
 pub mod frozen;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 pub mod history;
 pub mod load;
 pub mod process;

@@ -93,7 +93,7 @@ impl Content {
     }
 
     /// What comes without any content has an empty one.
-    pub(super) fn of(wire: Option<BusContent>) -> Self {
+    pub(crate) fn of(wire: Option<BusContent>) -> Self {
         let BusContent { payload, content_type, headers } = wire.unwrap_or_default();
         let headers = headers.into_iter().map(|header| (header.name, header.value)).collect();
         Self { payload, content_type, headers }

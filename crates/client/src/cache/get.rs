@@ -30,7 +30,7 @@ pub struct CacheEntry {
 }
 
 impl CacheEntry {
-    pub(super) fn read(entry: v1::CacheEntry, revision: u64) -> Self {
+    pub(crate) fn read(entry: v1::CacheEntry, revision: u64) -> Self {
         let v1::CacheEntry { value, mod_revision, remaining_ttl_ms, stale, tags } = entry;
         let remaining_ttl = remaining_ttl_ms.map(Duration::from_millis);
         Self { value, mod_revision, remaining_ttl, stale, tags, revision }

@@ -132,7 +132,7 @@ pub struct JobInfo {
 }
 
 impl JobInfo {
-    pub(super) fn read(job: v1::Job, queue: &str) -> Self {
+    pub(crate) fn read(job: v1::Job, queue: &str) -> Self {
         let death_cause = match v1::DeathCause::try_from(job.death_cause) {
             Ok(v1::DeathCause::Unspecified) => None,
             Ok(v1::DeathCause::Attempts) => Some(DeathCause::Attempts),

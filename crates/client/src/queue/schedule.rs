@@ -163,7 +163,7 @@ pub struct ScheduleInfo {
 }
 
 impl ScheduleInfo {
-    fn of(schedule: v1::Schedule) -> Result<Self, Error> {
+    pub(crate) fn of(schedule: v1::Schedule) -> Result<Self, Error> {
         let repeats = match schedule.repeats.and_then(|repeats| repeats.repeats) {
             Some(Wire::EveryMs(ms)) => Repeats::Every(Duration::from_millis(ms)),
             Some(Wire::Cron(CronRepeats { text, time_zone })) => Repeats::Cron { text, time_zone },

@@ -91,7 +91,7 @@ pub enum TxnResult {
 impl TxnOutcome {
     /// From the answer, and the keys of the reads by their places in the branch that happened; else
     /// why the answer makes no sense.
-    pub(super) fn of(
+    pub(crate) fn of(
         answer: TxnResponse,
         keys: Vec<Option<Bytes>>,
         session_id: Option<u64>,

@@ -6,6 +6,8 @@
 
 mod export;
 mod format;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod info;
 mod read;
 mod repair;

@@ -5,7 +5,7 @@ use super::{Error, Progress};
 use quorate_state::query::Checksum;
 use quorate_state::{GroupId, codec, restore};
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -13,9 +13,9 @@ use xxhash_rust::xxh3::xxh3_64;
 pub(super) type Row<'a> = (&'a [u8], &'a [u8]);
 
 /// An open backup, behind its header.
-pub(super) struct Backup {
+pub(super) struct Backup<R = BufReader<File>> {
     path: PathBuf,
-    file: BufReader<File>,
+    file: R,
     /// Bytes of the file, and how many of them are read.
     len: u64,
     at: u64,
@@ -29,9 +29,16 @@ impl Backup {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let file = File::open(path).map_err(Error::io("open", path))?;
         let len = file.metadata().map_err(Error::io("read", path))?.len();
+        Self::begin(path, BufReader::new(file), len)
+    }
+}
+
+impl<R: BufRead> Backup<R> {
+    /// Reads the header of what is in a file of this name and length.
+    pub(super) fn begin(path: &Path, file: R, len: u64) -> Result<Self, Error> {
         let mut backup = Self {
             path: path.to_owned(),
-            file: BufReader::new(file),
+            file,
             len,
             at: 0,
             header_hash: String::new(),

@@ -260,3 +260,27 @@ impl Shared {
         let _ = reply.send(answer);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fuzzing found it: the positions of messages that went together are counted from the first one's,
+    /// and the node that counted past the last number there is panicked.
+    #[test]
+    fn an_answer_whose_positions_no_number_holds_is_refused() {
+        let answer = |position, messages| peer::BusPublished {
+            place: Some(peer::BusPlace { epoch: 1, position }),
+            rest: vec![peer::BusPublishedNext::default(); messages],
+            ..Default::default()
+        };
+        for (position, messages) in [(u64::MAX, 0), (u64::MAX, 3), (u64::MAX - 1, 1)] {
+            let failure = wire::bus::published_in(answer(position, messages)).unwrap_err();
+            assert!(failure.unknown && failure.message.contains("malformed"), "{failure:?}");
+        }
+        for (position, messages) in [(u64::MAX - 1, 0), (u64::MAX - 4, 3), (1, 1)] {
+            let published = wire::bus::published_in(answer(position, messages)).unwrap();
+            assert_eq!(wire::bus::published_all(&published).published.len(), 1 + messages);
+        }
+    }
+}

@@ -102,7 +102,7 @@ pub(crate) struct ReplyTo {
 }
 
 impl ReplyTo {
-    fn text(self) -> bytes::Bytes {
+    pub(crate) fn text(self) -> bytes::Bytes {
         format!("{:x}.{:x}.{:x}", self.node.0, self.boot, self.id).into()
     }
 

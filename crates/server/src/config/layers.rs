@@ -75,6 +75,14 @@ impl Layers {
         Ok(layers)
     }
 
+    /// What a config file says, without any other source.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn of_text(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let mut layers = Self::default();
+        layers.add_text(path, text)?;
+        Ok(layers)
+    }
+
     /// The strongest word on a setting, if there is any beside its default.
     pub(crate) fn said(&self, setting: &Setting) -> Option<&Found> {
         self.0.get(setting.name)
@@ -109,8 +117,13 @@ impl Layers {
             return Err(unreadable(format!("it is {length} bytes long; is it the right file?")));
         }
         let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
-        let lines = Lines { path, text: &text };
-        let table = DeTable::parse(&text).map_err(|error| {
+        self.add_text(path, &text)
+    }
+
+    /// Takes what the file of this name says.
+    fn add_text(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
+        let lines = Lines { path, text };
+        let table = DeTable::parse(text).map_err(|error| {
             let at = error.span().map_or(1, |span| lines.number(span.start));
             ConfigError(format!("{}:{at}: {}", path.display(), error.message()))
         })?;

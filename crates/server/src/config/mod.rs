@@ -145,6 +145,12 @@ impl Config {
         Resolver { layers: Layers::collect(flags, environment, file)? }.resolve()
     }
 
+    /// Resolves the configuration from a config file's content alone.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn of_text(text: &str) -> Result<Self, ConfigError> {
+        Resolver { layers: Layers::of_text(Path::new("quorate.toml"), text)? }.resolve()
+    }
+
     /// What clients are told to come to, given the port that was bound.
     #[must_use]
     pub fn client_address(&self, bound_port: u16) -> Address {

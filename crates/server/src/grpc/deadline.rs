@@ -71,7 +71,7 @@ fn budget_of_wait(said: Option<Duration>, wait_ms: u64) -> Duration {
 }
 
 /// Parses the header as the gRPC protocol has it: up to eight digits and a unit.
-fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     let (unit_at, unit) = text.char_indices().next_back()?;
     let digits = text.get(..unit_at)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -9,7 +9,7 @@ mod cache_invalidations;
 mod cache_read;
 mod caller;
 mod cluster;
-mod deadline;
+pub(crate) mod deadline;
 mod descriptors;
 mod ending;
 mod health;

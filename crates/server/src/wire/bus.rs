@@ -381,8 +381,20 @@ pub(crate) fn published_in(published: peer::BusPublished) -> Result<Published, F
     if let Some(failure) = published.failure {
         return Err(failure_in(failure));
     }
+    let place = place_in(published.place);
+    // Those of the others are counted from there, and one more is looked at.
+    if place.position.0.checked_add(published.rest.len() as u64 + 1).is_none() {
+        return Err(Failure {
+            unknown: true,
+            reason: Reason::LeaderChanged,
+            message: format!(
+                "the leader's answer is malformed: its position is {}",
+                place.position
+            ),
+        });
+    }
     Ok(Published {
-        place: place_in(published.place),
+        place,
         sequence: published.sequence,
         nodes: published.nodes,
         subscribers: published.subscribers,

@@ -8,7 +8,7 @@ mod recovery;
 pub mod rocks;
 pub(crate) mod rules;
 mod scan;
-mod sync_mark;
+pub(crate) mod sync_mark;
 mod tail_cache;
 
 use crate::{Durations, Error};

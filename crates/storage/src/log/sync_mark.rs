@@ -47,6 +47,19 @@ fn decode(content: &[u8], slot: usize) -> Option<u64> {
     (encode(sequence) == *mark).then_some(sequence)
 }
 
+/// The highest number in a file's content, and its slot; none when both are torn.
+pub(crate) fn newest(content: &[u8]) -> Option<(u64, usize)> {
+    (0..2).filter_map(|slot| Some((decode(content, slot)?, slot))).max()
+}
+
+/// The content of a new file.
+pub(crate) fn initial(sequence: u64) -> Vec<u8> {
+    let mut content = vec![0; SLOT_BYTES + MARK_BYTES];
+    content[..MARK_BYTES].copy_from_slice(&encode(sequence));
+    content[SLOT_BYTES..].copy_from_slice(&encode(sequence));
+    content
+}
+
 impl SyncMark {
     /// Opens the mark, or creates it at 0 for a database that is yet to be created.
     pub(crate) fn open(path: &Path, database_exists: bool) -> Result<Self, Error> {
@@ -61,18 +74,14 @@ impl SyncMark {
                 return Err(corrupt("the file is missing beside an existing log"));
             }
             _ => {
-                let mut content = vec![0; SLOT_BYTES + MARK_BYTES];
-                content[..MARK_BYTES].copy_from_slice(&encode(0));
-                content[SLOT_BYTES..].copy_from_slice(&encode(0));
+                let content = initial(0);
                 write_file_durable(path, &content)?;
                 sync_dir(&parent_of(path))?;
                 content
             }
         };
-        let (newest, newest_slot) = (0..2)
-            .filter_map(|slot| Some((decode(&content, slot)?, slot)))
-            .max()
-            .ok_or_else(|| corrupt("neither of its marks has a valid checksum"))?;
+        let (newest, newest_slot) =
+            newest(&content).ok_or_else(|| corrupt("neither of its marks has a valid checksum"))?;
         let file = OpenOptions::new()
             .write(true)
             .open(path)

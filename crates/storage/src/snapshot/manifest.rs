@@ -39,8 +39,13 @@ fn stored(meta: &AppliedMeta, files: &[SnapshotFile]) -> Stored {
 
 /// Writes the list; the directory is durable when it returns.
 pub(crate) fn write(dir: &Path, meta: &AppliedMeta, files: &[SnapshotFile]) -> Result<(), Error> {
-    write_file_durable(&dir.join(MANIFEST), &sealed::seal(&stored(meta, files)))?;
+    write_file_durable(&dir.join(MANIFEST), &encode(meta, files))?;
     sync_dir(dir)
+}
+
+/// The content of the list's file.
+pub(crate) fn encode(meta: &AppliedMeta, files: &[SnapshotFile]) -> Vec<u8> {
+    sealed::seal(&stored(meta, files))
 }
 
 /// Reads the list; none when there is none.
@@ -49,21 +54,27 @@ pub(crate) fn read(dir: &Path) -> Result<Option<(AppliedMeta, Vec<SnapshotFile>)
     let Some(content) = read_small(&path, MANIFEST_BYTES_MAX).map_err(Error::of_copy)? else {
         return Ok(None);
     };
-    let stored: Stored = sealed::open(&content)
-        .map_err(|reason| Error::CorruptCopy { location: path.display().to_string(), reason })?;
+    parse(&content)
+        .map(Some)
+        .map_err(|reason| Error::CorruptCopy { location: path.display().to_string(), reason })
+}
+
+/// The list in the content of its file; the error says what is wrong.
+pub(crate) fn parse(content: &[u8]) -> Result<(AppliedMeta, Vec<SnapshotFile>), String> {
+    let stored: Stored = sealed::open(content)?;
     let meta = AppliedMeta { applied: stored.applied, membership: stored.membership };
     let files = stored
         .files
         .into_iter()
         .map(|(name, len, crc32c)| SnapshotFile { name, len, crc32c })
         .collect();
-    Ok(Some((meta, files)))
+    Ok((meta, files))
 }
 
 /// A number that another list would hardly share: tells whether a transfer that was interrupted
 /// is the one that goes on. Each file is checked by its own checksum anyway.
 pub(crate) fn fingerprint(meta: &AppliedMeta, files: &[SnapshotFile]) -> u32 {
-    crc32c::crc32c(&sealed::seal(&stored(meta, files)))
+    crc32c::crc32c(&encode(meta, files))
 }
 
 /// Checks a list that came from elsewhere, before anything is created by it in `dir`.

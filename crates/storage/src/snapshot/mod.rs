@@ -1,6 +1,6 @@
 //! Snapshots of the applied state: taken, read in pieces for sending, received in pieces.
 
-mod manifest;
+pub(crate) mod manifest;
 pub mod memory;
 mod receive;
 pub mod rocks;

@@ -1,0 +1,4 @@
+//! Fuzzes texts of schedules, with coverage.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| quorate_testkit::fuzz::decode("cron", bytes));

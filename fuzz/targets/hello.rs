@@ -1,0 +1,4 @@
+//! Fuzzes the handshake of nodes, with coverage.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| quorate_testkit::fuzz::decode("hello", bytes));

@@ -1,0 +1,4 @@
+//! Fuzzes requests of clients, with coverage.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| quorate_testkit::fuzz::decode("unary-request", bytes));

@@ -9,7 +9,7 @@
 //!   be kept, cut down by hand and run again.
 //! - [`nemesis`]: carries the plan out, and repairs everything at its end.
 //! - [`workloads`]: one file each: what is called, and what must hold of the answers.
-//! - [`book`]: each call of each workload: when it began and ended, and how.
+//! - [`book`], [`calls`]: each call of each workload: when it began and ended, and how.
 //! - [`report`], [`plot`]: a table and a picture of it all.
 //!
 //! Guarantees:
@@ -25,6 +25,7 @@
 //! are real. For what repeats itself exactly there is [`crate::sim`].
 
 mod book;
+mod calls;
 mod net;
 mod shim;
 mod workload;

@@ -1,10 +1,14 @@
 //! The ten kinds of work, one file each.
 
 mod register;
+mod set;
 
 use super::workload::Workload;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Box<dyn Workload>> {
-    vec![Box::new(register::Registers::default())]
+    vec![
+        Box::new(register::Registers::default()),
+        Box::new(set::Sets::default()),
+    ]
 }

@@ -1,5 +1,6 @@
 //! The ten kinds of work, one file each.
 
+mod queue;
 mod register;
 mod set;
 
@@ -10,5 +11,6 @@ pub(crate) fn all() -> Vec<Box<dyn Workload>> {
     vec![
         Box::new(register::Registers::default()),
         Box::new(set::Sets::default()),
+        Box::new(queue::Jobs::default()),
     ]
 }

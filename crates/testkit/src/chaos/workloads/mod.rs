@@ -1,5 +1,6 @@
 //! The ten kinds of work, one file each.
 
+mod lock;
 mod queue;
 mod register;
 mod set;
@@ -12,5 +13,6 @@ pub(crate) fn all() -> Vec<Box<dyn Workload>> {
         Box::new(register::Registers::default()),
         Box::new(set::Sets::default()),
         Box::new(queue::Jobs::default()),
+        Box::new(lock::Contention::default()),
     ]
 }

@@ -4,6 +4,7 @@ mod lock;
 mod queue;
 mod register;
 mod set;
+mod transaction;
 
 use super::workload::Workload;
 
@@ -11,6 +12,7 @@ use super::workload::Workload;
 pub(crate) fn all() -> Vec<Box<dyn Workload>> {
     vec![
         Box::new(register::Registers::default()),
+        Box::new(transaction::Transfers::default()),
         Box::new(set::Sets::default()),
         Box::new(queue::Jobs::default()),
         Box::new(lock::Contention::default()),

@@ -5,6 +5,7 @@ mod queue;
 mod register;
 mod set;
 mod transaction;
+mod watch;
 
 use super::workload::Workload;
 
@@ -14,6 +15,7 @@ pub(crate) fn all() -> Vec<Box<dyn Workload>> {
         Box::new(register::Registers::default()),
         Box::new(transaction::Transfers::default()),
         Box::new(set::Sets::default()),
+        Box::new(watch::Watched::default()),
         Box::new(queue::Jobs::default()),
         Box::new(lock::Contention::default()),
     ]

@@ -3,6 +3,7 @@
 mod lock;
 mod queue;
 mod register;
+mod retry;
 mod set;
 mod transaction;
 mod watch;
@@ -18,5 +19,6 @@ pub(crate) fn all() -> Vec<Box<dyn Workload>> {
         Box::new(watch::Watched::default()),
         Box::new(queue::Jobs::default()),
         Box::new(lock::Contention::default()),
+        Box::new(retry::Retries::default()),
     ]
 }

@@ -1,6 +1,7 @@
 //! The ten kinds of work, one file each.
 
 mod lock;
+mod outbox;
 mod queue;
 mod register;
 mod retry;
@@ -19,6 +20,7 @@ pub(crate) fn all() -> Vec<Box<dyn Workload>> {
         Box::new(watch::Watched::default()),
         Box::new(queue::Jobs::default()),
         Box::new(lock::Contention::default()),
+        Box::new(outbox::Outbox::default()),
         Box::new(retry::Retries::default()),
     ]
 }

@@ -1,5 +1,6 @@
 //! The ten kinds of work, one file each.
 
+mod bus;
 mod lock;
 mod outbox;
 mod queue;
@@ -20,6 +21,7 @@ pub(crate) fn all() -> Vec<Box<dyn Workload>> {
         Box::new(watch::Watched::default()),
         Box::new(queue::Jobs::default()),
         Box::new(lock::Contention::default()),
+        Box::new(bus::Messages::default()),
         Box::new(outbox::Outbox::default()),
         Box::new(retry::Retries::default()),
     ]

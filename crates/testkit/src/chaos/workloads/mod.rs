@@ -1,6 +1,7 @@
 //! The ten kinds of work, one file each.
 
 mod bus;
+mod cache;
 mod lock;
 mod outbox;
 mod queue;
@@ -22,6 +23,7 @@ pub(crate) fn all() -> Vec<Box<dyn Workload>> {
         Box::new(queue::Jobs::default()),
         Box::new(lock::Contention::default()),
         Box::new(bus::Messages::default()),
+        Box::new(cache::Caching::default()),
         Box::new(outbox::Outbox::default()),
         Box::new(retry::Retries::default()),
     ]

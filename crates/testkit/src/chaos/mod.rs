@@ -10,6 +10,7 @@
 //! - [`nemesis`]: carries the plan out, and repairs everything at its end.
 //! - [`workloads`]: one file each: what is called, and what must hold of the answers.
 //! - [`book`], [`calls`]: each call of each workload: when it began and ended, and how.
+//! - [`mod@trial`]: all workloads for a moment, for a test that disturbs them itself.
 //! - [`report`], [`plot`]: a table and a picture of it all.
 //!
 //! Guarantees:
@@ -28,5 +29,8 @@ mod book;
 mod calls;
 mod net;
 mod shim;
+mod trial;
 mod workload;
 mod workloads;
+
+pub use trial::{Found, trial};

@@ -9,7 +9,8 @@
 //!   be kept, cut down by hand and run again.
 //! - [`nemesis`]: carries the plan out, and repairs everything at its end.
 //! - [`workloads`]: one file each: what is called, and what must hold of the answers.
-//! - [`book`]: each call of each workload: when it began and ended, and how.
+//! - [`book`], [`calls`]: each call of each workload: when it began and ended, and how.
+//! - [`mod@trial`]: all workloads for a moment, for a test that disturbs them itself.
 //! - [`report`], [`plot`]: a table and a picture of it all.
 //!
 //! Guarantees:
@@ -25,6 +26,7 @@
 //! are real. For what repeats itself exactly there is [`crate::sim`].
 
 mod book;
+mod calls;
 mod members;
 mod nemesis;
 mod net;
@@ -34,6 +36,7 @@ mod plot;
 mod report;
 mod run;
 mod shim;
+mod trial;
 mod workload;
 mod workloads;
 
@@ -41,3 +44,4 @@ pub use nemesis::Happened;
 pub use plot::draw;
 pub use report::{summary, table};
 pub use run::{Hosts, Outcome, RECOVERY_MAX, Settings, run};
+pub use trial::{Found, trial};

@@ -1,61 +1,45 @@
-//! All workloads of the chaos runs on real nodes for a few seconds, with a leader that is killed, a
-//! node that stops for a moment and one that is restarted. That they find what is wrong is shown by
-//! their own tests, on histories made by hand; long runs under everything are another program's.
+//! All workloads of the chaos runs on real nodes for a few seconds, by a plan that needs no hosts of
+//! their own. That they find what is wrong is shown by their own tests, on histories made by hand; long
+//! runs under everything are `scripts/chaos`.
 //!
-//! `QUORATE_CHAOS_SECONDS` (6) makes it longer, by more of the same.
+//! `QUORATE_CHAOS_SECONDS=600` draws a plan of that length instead.
 
-use quorate_testkit::chaos::trial;
-use quorate_testkit::process::ProcessCluster;
+use quorate_testkit::chaos::plan::Plan;
+use quorate_testkit::chaos::{Settings, run, table};
 use quorate_tests::processes::{alone, number, say, seed};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
-/// Between two disturbances.
-const CALM: Duration = Duration::from_millis(1_000);
-/// Longer than an election.
-const PAUSE: Duration = Duration::from_millis(1_200);
+/// Each kind that a cluster on loopback can bear, once.
+const PLAN: &str = r#"
+{"at_ms": 1000, "lasts_ms": 800, "fault": {"kill": "leader"}}
+{"at_ms": 3000, "lasts_ms": 1500, "fault": {"pause": "leader"}}
+{"at_ms": 5500, "lasts_ms": 0, "fault": {"replace": "leader"}}
+{"at_ms": 6500, "lasts_ms": 300, "fault": {"kill": "all"}}
+{"at_ms": 8000, "lasts_ms": 0, "fault": "rolling_restart"}
+"#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_workloads_hold_while_a_leader_dies_and_nodes_stop() {
+async fn all_workloads_hold_while_nodes_are_killed_paused_and_replaced() {
     let _alone = alone().await;
-    let seconds = number("QUORATE_CHAOS_SECONDS", 6);
-    let seed = seed("chaos", "all_workloads_hold_while_a_leader_dies_and_nodes_stop");
-    let mut cluster = ProcessCluster::start(3).await.expect("three nodes start");
-    cluster.wait_ready().await.expect("a leader is elected");
-    let directory = cluster.directory().join("histories");
-    let begun = Instant::now();
-    let found = trial(&mut cluster, seed, &directory, async |cluster: &mut ProcessCluster| {
-        let until = Instant::now() + Duration::from_secs(seconds);
-        tokio::time::sleep(CALM).await;
-        loop {
-            let leader = cluster.wait_ready().await?;
-            cluster.kill(leader).await?;
-            tokio::time::sleep(CALM).await;
-            cluster.restart(leader).await?;
-            tokio::time::sleep(CALM).await;
-            let leader = cluster.wait_ready().await?;
-            cluster.pause(leader).await?;
-            tokio::time::sleep(PAUSE).await;
-            cluster.resume(leader)?;
-            tokio::time::sleep(CALM).await;
-            if Instant::now() > until {
-                return Ok(());
-            }
-        }
-    });
-    let found = found.await.expect("all is well in the end");
-    let mut problems = Vec::new();
-    for one in &found {
-        say(format!(
-            "{}: {} calls answered, {} failed, {} unknown; {}",
-            one.workload, one.answered, one.failed, one.unknown, one.checked
-        ));
-        problems.extend(one.problems.iter().map(|what| format!("{}: {what}", one.workload)));
-    }
-    say(format!("in {:?}", begun.elapsed()));
-    if !problems.is_empty() {
-        cluster.mark_failed();
-    }
-    assert!(problems.is_empty(), "{}", problems.join("\n"));
-    cluster.wait_same_state().await.expect("all nodes come to the same state");
-    cluster.logs().assert_no_panics();
+    let seed = seed("chaos", "all_workloads_hold_while_nodes_are_killed_paused_and_replaced");
+    let plan = match number("QUORATE_CHAOS_SECONDS", 0) {
+        0 => Plan::parse(PLAN).expect("it is a plan"),
+        seconds => Plan::draw(seed, Duration::from_secs(seconds), false),
+    };
+    let planned = plan.events.len();
+    let settings = Settings {
+        nodes: 3,
+        seed,
+        plan,
+        workloads: Vec::new(),
+        directory: Path::new(env!("CARGO_TARGET_TMPDIR")).join("chaos"),
+        binary: None,
+        environment: Vec::new(),
+    };
+    let outcome = run(&settings, None).await.expect("it can be run");
+    say(table(&settings, &outcome));
+    let kept = settings.directory.display();
+    assert!(outcome.problems.is_empty(), "{}; see {kept}", outcome.problems.join("\n"));
+    assert_eq!(outcome.happened.len(), planned, "not all of the plan came about");
 }

@@ -36,7 +36,6 @@ mod plot;
 mod report;
 mod run;
 mod shim;
-mod trial;
 mod workload;
 mod workloads;
 
@@ -44,4 +43,3 @@ pub use nemesis::Happened;
 pub use plot::draw;
 pub use report::{summary, table};
 pub use run::{Hosts, Outcome, RECOVERY_MAX, Settings, run};
-pub use trial::{Found, trial};

@@ -12,9 +12,9 @@ use crate::log::memory::{Change, LogImage, MemoryLog};
 use crate::log::{Completion, LogCounters, LogStore};
 use crate::snapshot::memory::SnapshotImage;
 use crate::state::memory::StateImage;
-use quorate_state::{GroupId, LogIndex};
 #[cfg(feature = "planted-faults")]
 use quorate_state::planted::{Fault, is_planted};
+use quorate_state::{GroupId, LogIndex};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, VecDeque};

@@ -192,7 +192,8 @@ impl Plan {
             .collect();
         let small =
             SnapshotRule { log_bytes: 64 << 10, keep_entries: 50, ..SnapshotRule::default() };
-        let snapshots = if rng.random_ratio(1, 2) { small } else { SnapshotRule::default() };
+        let many = rng.random_ratio(1, 2) || planted.needs() == Needs::ManySnapshots;
+        let snapshots = if many { small } else { SnapshotRule::default() };
         let tick = ms(rng.random_range(2..=4));
         let latency_max = ms(*pick(&mut rng, &[2, 5, 10, 30]));
         let heal_at = ms(rng.random_range(heal_at_ms));

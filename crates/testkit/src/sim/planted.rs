@@ -34,6 +34,8 @@ pub(super) enum Needs {
     /// Syncs that take long, no flush of the state, which would be found ahead of its log at once, and
     /// then a power failure everywhere.
     LongSyncs,
+    /// Snapshots so often that nodes that were away need them.
+    ManySnapshots,
     /// One node whose syncs take longer than those of the others, who commit without it.
     OneSlowDisk,
 }
@@ -53,6 +55,8 @@ impl Planted {
             Self::Broker(Fault::AcknowledgeBeforeFsync) => Needs::LongSyncs,
             #[cfg(feature = "planted-faults")]
             Self::Broker(Fault::StateAheadOfLog) => Needs::OneSlowDisk,
+            #[cfg(feature = "planted-faults")]
+            Self::Broker(Fault::SnapshotMetaAhead) => Needs::ManySnapshots,
             _ => Needs::Nothing,
         }
     }

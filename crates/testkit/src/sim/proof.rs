@@ -86,16 +86,12 @@ fn case(fault: Fault) -> Case {
         Fault::ExpiredWaiterGranted => {
             (Locks, "nobody is granted what it waited for in vain", "whose wait was over")
         }
-        Fault::WatchEventDropped => (
-            Watches,
-            "a watch is told of every change, or that it can't be",
-            "was not told that",
-        ),
-        Fault::TransactionInTwoBatches => (
-            Transactions,
-            "what was changed at once is seen at once",
-            "half of a transaction",
-        ),
+        Fault::WatchEventDropped => {
+            (Watches, "a watch is told of every change, or that it can't be", "was not told that")
+        }
+        Fault::TransactionInTwoBatches => {
+            (Transactions, "what was changed at once is seen at once", "half of a transaction")
+        }
         Fault::FencingCounterLost => (
             Restores,
             "tokens of a restored cluster are above all that were given out",

@@ -3,12 +3,12 @@
 //! invariants, is a [`Story`] of each kind of run.
 
 use super::cluster::Cluster;
+use super::cluster::GROUP;
 use super::course::Course;
 use super::faults::{Injected, Injector};
 use super::invariants::{Settled, Watch, settled};
 use super::journal::Journal;
 use super::plan::Plan;
-use super::cluster::GROUP;
 use super::{LOOK, RECOVERY_MAX, SETTLING_MAX, world};
 use quorate_storage::state::memory::MemoryState;
 use std::time::Duration;

@@ -236,7 +236,8 @@ struct Sum {
 impl Sum {
     fn of(story: StoryKind, reports: &[Report], real: Duration) -> Self {
         let count = |of: fn(&Report) -> usize| reports.iter().map(of).sum();
-        let faults = |of: fn(&Report) -> u32| reports.iter().map(|report| u64::from(of(report))).sum();
+        let faults =
+            |of: fn(&Report) -> u32| reports.iter().map(|report| u64::from(of(report))).sum();
         Self {
             story,
             seeds: reports.len(),

@@ -113,7 +113,10 @@ impl Contender {
                 );
             }
             match acquired {
-                Ok(lock) => client = self.hold(client, name, lock, ttl).await?,
+                Ok(lock) => {
+                    self.books.waited(lock.fencing_token(), asked, wait);
+                    client = self.hold(client, name, lock, ttl).await?;
+                }
                 Err(error) => self.not_granted(name, asked, &error),
             }
         }

@@ -18,13 +18,7 @@ const AUDITOR_NUMBER: u64 = 99;
 
 type Party = clients::Party<Books>;
 
-pub(super) fn start(
-    stage: &mut Stage<'_>,
-    plan: &Plan,
-    host: Host,
-    first: u64,
-    until: Duration,
-) {
+pub(super) fn start(stage: &mut Stage<'_>, plan: &Plan, host: Host, first: u64, until: Duration) {
     let all: Vec<_> =
         (first..first + PER_HOST).map(|number| worker(stage, plan, host, number)).collect();
     all.iter().for_each(|_| stage.story.books.course.begins());

@@ -22,7 +22,7 @@ use super::stage::{self, Ended, Story};
 use super::{in_a_thread, verdict};
 use books::Books;
 use quorate_consensus::Replica;
-use quorate_state::query;
+use quorate_state::{Fatal, query};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,14 +112,14 @@ impl Seen {
     fn on(replica: &Replica) -> Option<Self> {
         let view = replica.stale();
         let tables = view.tables.as_ref();
-        let seen = || {
-            let text = |key: &str| {
-                let item = query::kv_get(tables, GROUP, "", key.as_bytes())?;
-                Ok(item.map(|item| shown(&item.value)))
-            };
+        let text = |key: &str| -> Result<Option<String>, Fatal> {
+            let item = query::kv_get(tables, GROUP, "", key.as_bytes())?;
+            Ok(item.map(|item| shown(&item.value)))
+        };
+        let seen = || -> Result<Self, Fatal> {
             let queue = query::queue(tables, GROUP, "", QUEUE)?;
             let copy = query::cache_get(tables, GROUP, "", COPY.as_bytes())?;
-            Ok::<_, quorate_state::Fatal>(Self {
+            Ok(Self {
                 count: text(COUNT)?.and_then(|text| text.parse().ok()).unwrap_or_default(),
                 jobs: queue.map_or(0, |queue| queue.jobs.ready),
                 left: text(LEFT)?,

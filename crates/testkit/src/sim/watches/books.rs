@@ -107,8 +107,9 @@ impl Books {
     }
 
     /// A revision of a change, by its number among all that are known.
-    pub(super) fn some_revision(&self, number: usize) -> Option<u64> {
+    pub(super) fn some_revision(&self, number: u32) -> Option<u64> {
         let inner = self.lock();
+        let number = usize::try_from(number).ok()?;
         let number = number.checked_rem(inner.known.len())?;
         inner.known.keys().nth(number).map(|(revision, _)| *revision)
     }

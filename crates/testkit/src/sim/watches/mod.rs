@@ -79,7 +79,8 @@ fn simulate(plan: &Plan, journal: &Journal) -> Ended<Watching> {
     let mut stage = Stage::new(plan, journal, Watching { books });
     let until = plan.heal_at + AFTERMATH;
     for (host, first) in CLIENT_HOSTS.into_iter().zip((1..).step_by(10)) {
-        let party = |number| super::clients::Party::new(&stage, &stage.story.books, plan, host, number);
+        let party =
+            |number| super::clients::Party::new(&stage, &stage.story.books, plan, host, number);
         let all: Vec<Work> = vec![
             Box::pin(writer::work(party(first), until)),
             Box::pin(writer::work(party(first + 1), until)),

@@ -30,7 +30,7 @@ pub(super) async fn work(mut party: Party, until: Duration) -> turmoil::Result {
             0..=2 => next,
             3 => 1,
             4 => {
-                let number = party.rng.random();
+                let number = party.rng.random::<u32>();
                 party.books.some_revision(number).unwrap_or(1)
             }
             _ => 0,

@@ -28,6 +28,10 @@ pub enum Planted {
 
 /// What the machines of a run have to be like, so that a fault can show at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "planted-faults"),
+    expect(dead_code, reason = "only faults in the broker need anything")
+)]
 pub(super) enum Needs {
     /// As in all runs.
     Nothing,

@@ -47,6 +47,8 @@ pub(super) struct Stage<'a, S> {
     pub(super) story: S,
     injector: Injector,
     watch: Watch,
+    /// Terms of clusters before this one.
+    leaders_before: usize,
     looked: Duration,
 }
 
@@ -72,6 +74,7 @@ impl<'a, S: Story> Stage<'a, S> {
             story,
             injector: Injector::new(plan),
             watch: Watch::default(),
+            leaders_before: 0,
             looked: Duration::ZERO,
         }
     }
@@ -102,6 +105,7 @@ impl<'a, S: Story> Stage<'a, S> {
 
     /// Forgets what nodes have been at: another cluster begins.
     pub(super) fn begin_anew(&mut self) {
+        self.leaders_before += self.watch.leaders();
         self.watch = Watch::default();
     }
 
@@ -115,7 +119,7 @@ impl<'a, S: Story> Stage<'a, S> {
             caught_up_by_snapshot: installed.count(),
             story: self.story,
             simulated: self.sim.elapsed(),
-            leaders: self.watch.leaders(),
+            leaders: self.leaders_before + self.watch.leaders(),
             injected: self.injector.injected,
             settled,
         }

@@ -6,7 +6,7 @@ use quorate_testkit::sim::{Planted, Report, StoryKind};
 /// Seeds that every test run goes through.
 const SEEDS_DEFAULT: u64 = 24;
 /// Of the story that writes a history full.
-const SEEDS_OF_WATCHES: u64 = 12;
+const SEEDS_OF_WATCHES: u64 = 8;
 
 /// Runs seeds of a story, and what it counted, when it was enough seeds to say anything of that.
 fn counted(story: StoryKind, default: u64) -> Option<(u64, impl Fn(&str) -> u64)> {

@@ -297,7 +297,7 @@ async fn reads_that_skip_the_barrier_are_caught() {
     let mut rng = SmallRng::seed_from_u64(seed);
     let options = ProcessCluster::options(3)
         .binary(planted_binary())
-        .env("QUORATE_PLANTED_FAULT", "skip-barrier");
+        .env("QUORATE_PLANTED_FAULT", "read-without-barrier");
     let mut cluster = options.start().await.expect("three nodes start");
     cluster.wait_ready().await.expect("a leader is elected");
     for attempt in 1..=PLANTED_ATTEMPTS {

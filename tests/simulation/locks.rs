@@ -125,25 +125,3 @@ fn failovers_that_are_less_than_half_a_ttl_apart_keep_a_session_alive_no_longer_
 fn writes_that_skip_their_guards_are_found() {
     finds_by(run_locks, Planted::SkippedGuards, "a write guarded by");
 }
-
-#[cfg(feature = "planted-faults")]
-mod planted {
-    use super::*;
-    use quorate_testkit::sim::Fault;
-
-    #[test]
-    fn renewals_by_deposed_leaders_are_found() {
-        let planted = Planted::Consensus(Fault::RenewWithoutBarrier);
-        finds_by(run_locks, planted, "but reaches no other node since");
-    }
-
-    #[test]
-    fn leases_that_a_new_leader_cuts_short_are_found() {
-        finds_by(run_locks, Planted::Consensus(Fault::HalfLeases), "was freed too early");
-    }
-
-    #[test]
-    fn records_that_outlive_a_renewal_are_found() {
-        finds_by(run_locks, Planted::Consensus(Fault::RenewRecorded), "was freed too early");
-    }
-}

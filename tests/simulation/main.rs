@@ -5,18 +5,18 @@
 
 mod jobs;
 mod locks;
+#[cfg(feature = "planted-faults")]
+mod planted;
+mod stories;
 mod upgrade;
 
-use quorate_testkit::sim::{Planted, Report, run};
+use quorate_testkit::sim::{self, Planted, Report, run};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds that every test run goes through.
 const SEEDS_DEFAULT: u64 = 50;
-/// Seeds in one of which a planted fault must show. Most show in most of them; leases that are cut
-/// short in one of six or seven, so sixteen were not enough to count on.
+/// Seeds in one of which a planted fault must show. Most show in most of them.
 const PLANTED_SEEDS: Range<u64> = 1_000..1_064;
 
 fn directory() -> &'static Path {
@@ -30,25 +30,8 @@ fn from_env(name: &str) -> Option<u64> {
 
 /// Runs seeds on all processors.
 fn run_all(seeds: Range<u64>, run: impl Fn(u64) -> Report + Sync) -> Vec<Report> {
-    let next = AtomicU64::new(seeds.start);
-    let reports = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if !seeds.contains(&seed) {
-                        return;
-                    }
-                    let report = run(seed);
-                    print(&report.line());
-                    reports.lock().expect("no seed panics while it holds this").push(report);
-                }
-            });
-        }
-    });
-    reports.into_inner().expect("no seed panics while it holds this")
+    sim::run_seeds(seeds, threads, run, |report| print(&report.line()))
 }
 
 #[expect(clippy::print_stderr, reason = "the table of seeds is the output of this test")]
@@ -145,16 +128,6 @@ fn finds_by(run: impl Fn(u64, Planted, &Path) -> Report, planted: Planted, what:
 #[test]
 fn reads_without_a_barrier_are_found() {
     finds(Planted::StaleReads, "is not linearizable");
-}
-
-#[test]
-fn writes_that_disks_lied_about_are_missed() {
-    finds(Planted::LyingDisks, "is not linearizable");
-}
-
-#[test]
-fn states_ahead_of_their_logs_are_refused() {
-    finds(Planted::EarlyWatermarks, ", but the log ends at ");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::workspace::{Kind, Package, packages};
 use super::{assert_found, assert_none};
+use std::collections::BTreeMap;
 
 /// The crates of the workspace, and for each which others of the workspace it may use.
 const LAYERS: &[(&str, &[&str])] = &[
@@ -68,7 +69,7 @@ fn row<'a>(table: &'a [(&str, &'a [&'a str])], name: &str) -> Option<&'a [&'a st
 
 fn layer_breaches(packages: &[Package]) -> Vec<String> {
     let mut breaches = Vec::new();
-    for Package { name, dependencies } in packages {
+    for Package { name, dependencies, .. } in packages {
         let Some(allowed) = row(LAYERS, name) else {
             breaches.push(format!(
                 "{name} has no place among the layers: add it to LAYERS in tests/tidy/layers.rs \
@@ -94,7 +95,7 @@ fn layer_breaches(packages: &[Package]) -> Vec<String> {
 
 fn owner_breaches(packages: &[Package]) -> Vec<String> {
     let mut breaches = Vec::new();
-    for Package { name, dependencies } in packages {
+    for Package { name, dependencies, .. } in packages {
         for (dependency, _) in dependencies {
             for (library, owner) in OWNED {
                 // With its companions: openraft-rt, librocksdb-sys.
@@ -159,7 +160,12 @@ fn crates_have_names_that_say_something() {
 
 fn package(name: &str, dependencies: &[(&str, Kind)]) -> Package {
     let dependencies = dependencies.iter().map(|(name, kind)| ((*name).to_owned(), *kind));
-    Package { name: name.to_owned(), dependencies: dependencies.collect() }
+    Package {
+        name: name.to_owned(),
+        dependencies: dependencies.collect(),
+        features: BTreeMap::new(),
+        asks_for: Vec::new(),
+    }
 }
 
 #[test]

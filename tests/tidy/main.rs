@@ -5,6 +5,7 @@
 
 mod documents;
 mod layers;
+mod planted;
 mod protos;
 mod sources;
 mod wire;

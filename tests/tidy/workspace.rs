@@ -1,6 +1,7 @@
 //! What is in the repository: its packages with their dependencies, and its files.
 
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,6 +22,10 @@ pub(crate) enum Kind {
 pub(crate) struct Package {
     pub(crate) name: String,
     pub(crate) dependencies: Vec<(String, Kind)>,
+    /// Its features, and what each of them turns on.
+    pub(crate) features: BTreeMap<String, Vec<String>>,
+    /// Features of dependencies that it always asks for, beside the dependency's name.
+    pub(crate) asks_for: Vec<(String, String)>,
 }
 
 /// A text file, by its path from the root of the repository.
@@ -68,8 +73,21 @@ fn parse_metadata(json: &[u8]) -> Vec<Package> {
                 (text(&dependency["name"]), kind)
             })
             .collect(),
+        features: features(&package["features"]),
+        asks_for: list(&package["dependencies"])
+            .iter()
+            .flat_map(|dependency| {
+                let features = list(&dependency["features"]);
+                let name = text(&dependency["name"]);
+                features.into_iter().map(move |feature| (name.clone(), text(&feature)))
+            })
+            .collect(),
     });
     packages.collect()
+}
+
+fn features(value: &Value) -> BTreeMap<String, Vec<String>> {
+    serde_json::from_value(value.clone()).expect("cargo metadata has a table of features")
 }
 
 /// All files below these directories of the root that end with `suffix`. Fails when one of the
@@ -107,12 +125,15 @@ fn collect(directory: &Path, suffix: &str, sources: &mut Vec<Source>) {
 
 #[test]
 fn metadata_is_understood() {
-    let json = br#"{"packages": [{"name": "quorate-a", "dependencies": [
-        {"name": "x", "kind": null}, {"name": "y", "kind": "dev"}, {"name": "z", "kind": "build"}
+    let json = br#"{"packages": [{"name": "quorate-a", "features": {"f": ["x/g"]}, "dependencies": [
+        {"name": "x", "kind": null, "features": ["h"]}, {"name": "y", "kind": "dev", "features": []},
+        {"name": "z", "kind": "build", "features": []}
     ]}]}"#;
     let packages = parse_metadata(json);
     assert_eq!(packages.len(), 1);
     assert_eq!(packages[0].name, "quorate-a");
     let expected = [("x", Kind::Normal), ("y", Kind::Dev), ("z", Kind::Build)];
     assert_eq!(packages[0].dependencies, expected.map(|(name, kind)| (name.to_owned(), kind)));
+    assert_eq!(packages[0].features, BTreeMap::from([("f".to_owned(), vec!["x/g".to_owned()])]));
+    assert_eq!(packages[0].asks_for, [("x".to_owned(), "h".to_owned())]);
 }

@@ -31,10 +31,44 @@ mod when;
 use clap::Parser;
 use std::process::ExitCode;
 
-/// Runs the command line this process was started with.
+/// Runs the command line this process was started with. With planted faults in it, because another
+/// package of the same build has asked for them, it only says so.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = cli::Cli::parse();
+    if quorate_server::HAS_PLANTED_FAULTS && !matches!(cli.command, cli::Command::Version) {
+        let output = output::Output::new(cli.output);
+        output.error(&exit::Failure::Other(anyhow::anyhow!(PLANTED)));
+        return ExitCode::FAILURE;
+    }
+    run(cli)
+}
+
+/// What `quorate` says when it has been built with planted faults.
+const PLANTED: &str = "this build has planted faults; build quorate without the feature \
+                       planted-faults, or use quorate-planted";
+
+/// As [`main`], with the fault that the environment names.
+#[cfg(feature = "planted-faults")]
+#[must_use]
+pub fn main_planted() -> ExitCode {
+    use quorate_server::planted::{Fault, VARIABLE, plant_in_this_process};
+
+    let cli = cli::Cli::parse();
+    if let Some(name) = std::env::var_os(VARIABLE) {
+        match name.to_string_lossy().parse::<Fault>() {
+            Ok(fault) => plant_in_this_process(fault),
+            Err(unknown) => {
+                let failure = exit::Failure::Usage(format!("{VARIABLE}: {unknown}"));
+                output::Output::new(cli.output).error(&failure);
+                return ExitCode::from(failure.status());
+            }
+        }
+    }
+    run(cli)
+}
+
+fn run(cli: cli::Cli) -> ExitCode {
     let output = output::Output::new(cli.output);
     match commands::run(cli.command, output) {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,11 +5,11 @@ use crate::barrier::no_quorum;
 use crate::failure::{Failure, Reason};
 use crate::leader::unreadable;
 use crate::leases::Renewal;
-#[cfg(feature = "planted-faults")]
-use crate::planted;
 use crate::proposer::{Leadership, leads, quorum_acked};
 use crate::replica::{PAUSE, Replica, garbled};
 use quorate_proto::peer::{self as pb, forward_request::Request as Forwarded, forward_response};
+#[cfg(feature = "planted-faults")]
+use quorate_state::planted::{Fault, is_planted};
 use quorate_state::{Command, HeldLock, LeaseId, SessionId, query};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -117,7 +117,7 @@ impl Replica {
     async fn leading_behind_barrier(&self, deadline: Instant) -> Result<Leadership, Failure> {
         let leading = self.leading_here(deadline).await?;
         #[cfg(feature = "planted-faults")]
-        if planted::is_planted(planted::Fault::RenewWithoutBarrier) {
+        if is_planted(Fault::KeepAliveByDeposedLeader) {
             return Ok(leading);
         }
         self.0.barrier.pass_urgent(deadline).await?;

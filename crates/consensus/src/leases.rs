@@ -8,7 +8,7 @@
 //! leases, <https://etcd.io/docs/v3.6/learning/api/#lease-api>, made by need instead of by time.)
 
 #[cfg(feature = "planted-faults")]
-use crate::planted;
+use quorate_state::planted::{Fault, is_planted};
 use quorate_state::{HeldLock, LeaseCheckpoint, LeaseId, SessionId, limits};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -23,6 +23,9 @@ pub(crate) struct Leases {
     taking_back: AtomicU64,
     /// Bumped when the fate of a proposed expiry or record is known.
     settled: watch::Sender<u64>,
+    /// When this term's leader began.
+    #[cfg(feature = "planted-faults")]
+    started_ms: AtomicU64,
 }
 
 /// A lease as it begins.
@@ -102,10 +105,12 @@ impl Leases {
     /// leader has proposed goes on waiting for that proposal's fate, and one that it has recorded
     /// may still be found so.
     pub(crate) fn start(&self, begun: impl IntoIterator<Item = Begin>, now_ms: u64) {
+        #[cfg(feature = "planted-faults")]
+        self.started_ms.store(now_ms, Ordering::Relaxed);
         let mut leases = self.lock();
         let fresh = |begin: Begin| {
             #[cfg(feature = "planted-faults")]
-            let begin = match planted::is_planted(planted::Fault::HalfLeases) {
+            let begin = match is_planted(Fault::HalfLeases) {
                 true => Begin { remaining_ms: Some(begin.ttl_ms / 2), ..begin },
                 false => begin,
             };
@@ -129,6 +134,8 @@ impl Leases {
 
     pub(crate) fn begun(&self, begin: Begin, now_ms: u64) {
         let id = begin.id;
+        #[cfg(feature = "planted-faults")]
+        let now_ms = self.counted_from(now_ms);
         // A renewal may have come before the event of the beginning; it counts from later.
         self.lock().entry(id).or_insert_with(|| Lease::new(begin, now_ms));
         self.settle();
@@ -146,15 +153,26 @@ impl Leases {
             return Renewal::Ending;
         }
         #[cfg(feature = "planted-faults")]
-        if planted::is_planted(planted::Fault::RenewRecorded) {
+        if is_planted(Fault::RenewRecorded) {
             lease.recorded = false;
         }
         if lease.recorded {
             return Renewal::Recorded;
         }
-        lease.until_ms = lease.until_ms.max(now_ms.saturating_add(lease.ttl_ms));
         lease.marked_ms = now_ms;
+        #[cfg(feature = "planted-faults")]
+        let now_ms = self.counted_from(now_ms);
+        lease.until_ms = lease.until_ms.max(now_ms.saturating_add(lease.ttl_ms));
         Renewal::Renewed(lease.ttl_ms)
+    }
+
+    /// What the ttl of a lease that begins or is renewed now is counted from.
+    #[cfg(feature = "planted-faults")]
+    fn counted_from(&self, now_ms: u64) -> u64 {
+        match is_planted(Fault::LeaseFromLeaderStart) {
+            true => self.started_ms.load(Ordering::Relaxed),
+            false => now_ms,
+        }
     }
 
     /// What the caller has to propose, and under which number, to take a record back; none when

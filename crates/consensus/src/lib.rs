@@ -57,7 +57,7 @@ mod members;
 mod net;
 mod node;
 #[cfg(feature = "planted-faults")]
-pub mod planted;
+mod planted;
 mod proposer;
 mod removal;
 mod replica;

@@ -6,6 +6,8 @@
 
 use crate::aside::Asides;
 use crate::levels::Levels;
+#[cfg(feature = "planted-faults")]
+use crate::planted;
 use crate::types::{
     LogId, RaftPayload, RaftStoredMembership, TypeConfig, log_id, membership, position,
     raft_stored_membership,
@@ -14,6 +16,8 @@ use futures::{Stream, TryStreamExt};
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use openraft::{OptionalSend, SnapshotMeta};
+#[cfg(feature = "planted-faults")]
+use quorate_state::planted::{Fault, is_planted};
 use quorate_state::{Event, GroupId, LogIndex, Machine, StoredMembership};
 use quorate_storage::log::Synced;
 use quorate_storage::snapshot::{Snapshot as StoredSnapshot, SnapshotStore};
@@ -95,6 +99,10 @@ impl MachineAdapter {
 
     /// Waits until this node's log has `index` on disk.
     async fn synced_through(&mut self, index: LogIndex) -> io::Result<()> {
+        #[cfg(feature = "planted-faults")]
+        if is_planted(Fault::StateAheadOfLog) {
+            return Ok(());
+        }
         let synced = self
             .synced
             .wait_for(|synced| match synced {
@@ -120,6 +128,8 @@ impl MachineAdapter {
         let mut events = Vec::new();
         let mut published = Vec::new();
         let mut txn = self.state.begin();
+        #[cfg(feature = "planted-faults")]
+        let mut halves = planted::Halves::default();
         for (entry, responder) in entries {
             let position = position(&entry.log_id);
             meta.applied = Some(position);
@@ -137,9 +147,14 @@ impl MachineAdapter {
                         io::Error::other(format!("entry {position} can't be applied: {error}"))
                     };
                     let batch = body.0.batch().map_err(|error| fatal(&error))?;
+                    let rows = txn.as_txn();
+                    #[cfg(feature = "planted-faults")]
+                    let mut rows = halves.over(rows, &batch);
+                    #[cfg(feature = "planted-faults")]
+                    let rows = &mut rows;
                     let applied = self
                         .machine
-                        .apply(txn.as_txn(), position.index, &batch)
+                        .apply(rows, position.index, &batch)
                         .map_err(|error| fatal(&error))?;
                     for event in applied.events {
                         match event {
@@ -156,6 +171,14 @@ impl MachineAdapter {
                 answers.push((responder, outcomes));
             }
         }
+        #[cfg(feature = "planted-faults")]
+        if is_planted(Fault::TransactionInTwoBatches) {
+            drop(txn);
+            halves.commit(self.state.as_mut(), &self.meta, &meta).await?;
+        } else {
+            txn.commit(&meta).map_err(io::Error::other)?;
+        }
+        #[cfg(not(feature = "planted-faults"))]
         txn.commit(&meta).map_err(io::Error::other)?;
         self.meta = meta;
         self.times.record(begun.elapsed());

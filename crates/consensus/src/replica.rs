@@ -19,6 +19,8 @@ use crate::types::Raft;
 use crate::weight::Weight;
 use openraft::async_runtime::WatchReceiver as _;
 use quorate_proto::peer::forward_request::Request as Forwarded;
+#[cfg(feature = "planted-faults")]
+use quorate_state::planted::{Fault, is_planted};
 use quorate_state::{
     Envelope, FeatureLevel, GroupId, LogIndex, Membership, NodeId, Revision, codec, query,
 };
@@ -215,7 +217,7 @@ impl Replica {
     /// When no leader with a quorum confirms before `timeout`. Never `unknown`.
     pub async fn read(&self, timeout: Duration) -> Result<Arc<View>, Failure> {
         #[cfg(feature = "planted-faults")]
-        if std::env::var_os("QUORATE_PLANTED_FAULT").is_some_and(|fault| fault == "skip-barrier") {
+        if is_planted(Fault::ReadWithoutBarrier) {
             return Ok(Arc::new(self.stale()));
         }
         let deadline = Instant::now() + timeout;

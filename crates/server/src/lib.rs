@@ -43,4 +43,7 @@ mod watch;
 mod wire;
 
 pub use quorate_consensus::{ELECTIONS_MAX, FREE_BYTES_MIN};
+pub use quorate_state::HAS_PLANTED_FAULTS;
+#[cfg(feature = "planted-faults")]
+pub use quorate_state::planted;
 pub use server::{Server, ServerOptions};

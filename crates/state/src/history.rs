@@ -13,6 +13,8 @@ mod recent;
 
 use crate::keys;
 use crate::limits::{HISTORY_BYTES_MAX, HISTORY_ROW_BYTES, HISTORY_TRIM_ROWS_MAX};
+#[cfg(feature = "planted-faults")]
+use crate::planted::{Fault, is_planted};
 use crate::rows::{self, HistoryChange, HistoryMetaRow, HistoryRow, KvRow};
 use crate::scope::Scope;
 use crate::{Fatal, GroupId, Read, Revision, Txn};
@@ -122,6 +124,11 @@ pub(crate) fn trim(scope: &mut Scope<'_>) -> Result<(), Fatal> {
         row.bytes = row.bytes.saturating_sub(bytes);
         row.trimmed = position;
         old.push(position);
+    }
+    #[cfg(feature = "planted-faults")]
+    if is_planted(Fault::WatchEventDropped) && !old.is_empty() {
+        let before = old.len().checked_sub(2).map(|at| old[at]);
+        row.trimmed = before.unwrap_or(scope.history.row.trimmed);
     }
     for position in old {
         scope.txn.delete(&keys::history(scope.group, position));

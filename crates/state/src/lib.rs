@@ -103,6 +103,8 @@ mod membership;
 mod memory;
 mod outcome;
 mod overlay;
+#[cfg(feature = "planted-faults")]
+pub mod planted;
 pub mod query;
 mod queue;
 mod rejection;
@@ -120,6 +122,9 @@ mod transaction;
 mod txn;
 mod undo;
 mod walk;
+
+/// Whether faults can be planted in this build, which is for tests then.
+pub const HAS_PLANTED_FAULTS: bool = cfg!(feature = "planted-faults");
 
 pub use bus::check_publication;
 pub use command::*;

@@ -11,6 +11,8 @@
 
 use crate::keys::{self, Clock, DeadlineKind, Key};
 use crate::limits::{LOCK_HOLDERS_MAX, LOCK_NAME_BYTES_MAX, NAMESPACE_BYTES_MAX};
+#[cfg(feature = "planted-faults")]
+use crate::planted::{Fault, is_planted};
 use crate::rows::{self, Holder, LockRow, TicketRow, TicketState};
 use crate::scope::{Scope, within};
 use crate::session::each_row;
@@ -293,7 +295,10 @@ fn pass_on(scope: &mut Scope<'_>, key: &[u8]) -> Result<(), Fatal> {
         let Some(id) = scope.locks.queue(key, from).next() else { return Ok(()) };
         from = TicketId(id.0 + 1);
         let ticket = ticket(scope, id)?.clone();
-        if !rows::is_live(Some(ticket.deadline_ms), now_ms) {
+        let waits = rows::is_live(Some(ticket.deadline_ms), now_ms);
+        #[cfg(feature = "planted-faults")]
+        let waits = waits || is_planted(Fault::ExpiredWaiterGranted);
+        if !waits {
             continue;
         }
         if !takes(scope.locks.holders(key), ticket.share) {

@@ -7,6 +7,8 @@
 
 use crate::keys::{self, Clock, DeadlineKind};
 use crate::limits::ENTRY_COMMANDS_MAX;
+#[cfg(feature = "planted-faults")]
+use crate::planted::{Fault, is_planted};
 use crate::rows::{self, ConsumerRow, HistoryMetaRow, InvitationRow, TicketRow};
 use crate::session::each_row;
 use crate::{
@@ -172,6 +174,10 @@ fn raise_numbers(
     meta.revision_base = base;
     meta.revision = Revision(behind - 1);
     meta.fencing_token.0 = raised(meta.fencing_token.0, "fencing tokens")?;
+    #[cfg(feature = "planted-faults")]
+    if is_planted(Fault::FencingCounterLost) {
+        meta.fencing_token.0 = 0;
+    }
     let history = HistoryMetaRow { bytes: 0, trimmed: HistoryPosition::behind(meta.revision) };
     let mut queues = rows::queues_meta(txn, group)?;
     queues.id = raised(queues.id, "ids of queues and jobs")?;

@@ -88,7 +88,7 @@ impl Serve {
             .settings
             .load(self.config.as_deref())
             .map_err(|error| Failure::Usage(error.to_string()))?;
-        if cfg!(feature = "planted-faults") {
+        if quorate_server::HAS_PLANTED_FAULTS {
             output.note("quorate: this build has planted faults and loses data on purpose; it is for tests only");
         }
         let options = process::Options {

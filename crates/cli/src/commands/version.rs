@@ -6,7 +6,7 @@ use serde_json::json;
 
 pub(super) fn run(output: Output) -> Result<(), Failure> {
     let version = env!("CARGO_PKG_VERSION");
-    let planted = cfg!(feature = "planted-faults");
+    let planted = quorate_server::HAS_PLANTED_FAULTS;
     output.result(
         || json!({ "version": version, "planted_faults": planted }),
         || match planted {

@@ -5,6 +5,8 @@ use crate::keys::{Clock, DeadlineKind};
 use crate::limits::{
     IDEMPOTENCY_KEY_BYTES_MAX, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_TTL_MS, NAMESPACE_BYTES_MAX,
 };
+#[cfg(feature = "planted-faults")]
+use crate::planted::{Fault, is_planted};
 use crate::rows::{self, IdempotencyRow};
 use crate::scope::{Scope, at_most, within};
 use crate::{Envelope, Fatal, Outcome, Read, Rejection, Txn, codec, expiry, keys};
@@ -24,6 +26,10 @@ pub(super) fn admit(
         None => None,
     };
     let replaces_deadline_ms = match stored {
+        #[cfg(feature = "planted-faults")]
+        Some(_) if is_planted(Fault::DedupeSkipped) => {
+            return Ok(Admission::Fresh(Slot::Nowhere));
+        }
         Some(row) if rows::is_live(Some(row.deadline_ms), scope.lease_ms()) => {
             return Ok(if row.request_hash == request_hash {
                 Admission::Answered(row.outcome)

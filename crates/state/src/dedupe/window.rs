@@ -2,6 +2,8 @@
 
 use super::{Admission, Slot};
 use crate::limits::SESSION_WINDOW;
+#[cfg(feature = "planted-faults")]
+use crate::planted::{Fault, is_planted};
 use crate::scope::Scope;
 use crate::session::{self, Standing};
 use crate::{Fatal, Outcome, Rejection, Sequence, SessionId};
@@ -16,6 +18,10 @@ pub(super) fn admit(
     let rejection = match session::stand(scope, id, sequence, floor)? {
         Standing::Fresh => {
             return Ok(Admission::Fresh(Slot::Session { id, sequence, request_hash }));
+        }
+        #[cfg(feature = "planted-faults")]
+        Standing::Answered(_) if is_planted(Fault::DedupeSkipped) => {
+            return Ok(Admission::Fresh(Slot::Nowhere));
         }
         Standing::Answered(answer) if answer.request_hash == request_hash => {
             return Ok(Admission::Answered(answer.outcome));

@@ -2,12 +2,18 @@
 
 use super::{pass_on, stop_waiting, write_ticket};
 use crate::keys::{self, Key};
+#[cfg(feature = "planted-faults")]
+use crate::planted::{Fault, is_planted};
 use crate::rows::{TicketRow, TicketState};
 use crate::scope::Scope;
 use crate::{Event, Fatal};
 
 /// It was passed over from its deadline on; what waited behind it may get the lock now.
 pub(crate) fn apply(scope: &mut Scope<'_>, ticket_key: &[u8]) -> Result<(), Fatal> {
+    #[cfg(feature = "planted-faults")]
+    if is_planted(Fault::ExpiredWaiterGranted) {
+        return Ok(());
+    }
     let Some(Key::Ticket(id)) = keys::parse(scope.group, ticket_key) else {
         return Err(Fatal::Invariant(format!("a deadline names the ticket {ticket_key:02x?}")));
     };

@@ -8,6 +8,8 @@ use super::{Completion, Synced};
 use crate::rocks::tells_of_earlier;
 use crate::{Durations, Error, Histogram};
 use quorate_state::LogIndex;
+#[cfg(feature = "planted-faults")]
+use quorate_state::planted::{Fault, is_planted};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
@@ -187,6 +189,14 @@ impl Flusher {
     /// have been written before.
     pub(crate) fn submit(&self, job: Job) -> Result<(), Error> {
         self.check()?;
+        #[cfg(feature = "planted-faults")]
+        let job = match is_planted(Fault::AcknowledgeBeforeFsync) {
+            true => {
+                complete(vec![job], &self.shared);
+                Job { mark: None, done: None }
+            }
+            false => job,
+        };
         let sent = self.sender.as_ref().and_then(|sender| sender.send(job).ok());
         sent.ok_or_else(|| Error::Invariant(String::from("the log's flusher thread has ended")))
     }

@@ -7,6 +7,8 @@ use crate::memory::MemoryDisk;
 use crate::state::AppliedMeta;
 use crate::state::memory::Tables;
 use bytes::Bytes;
+#[cfg(feature = "planted-faults")]
+use quorate_state::planted::{Fault, is_planted};
 use quorate_state::{GroupId, LogPosition, MemoryTables, Read, StoredMembership, Txn, codec};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -155,8 +157,13 @@ impl SnapshotStore for MemorySnapshots {
     fn build(&self) -> Result<Arc<dyn Snapshot>, Error> {
         self.disk.with(self.epoch, |disk| {
             let state = disk.states.entry(self.group).or_default();
+            #[cfg(feature = "planted-faults")]
+            let older = state.flushed_as_current();
             state.flush();
-            let snapshot = Arc::new(MemorySnapshot::of(&state.current));
+            let tables = &state.current;
+            #[cfg(feature = "planted-faults")]
+            let tables = if is_planted(Fault::SnapshotMetaAhead) { &older } else { tables };
+            let snapshot = Arc::new(MemorySnapshot::of(tables));
             disk.snapshots.entry(self.group).or_default().adopt(&snapshot);
             Ok(snapshot as Arc<dyn Snapshot>)
         })

@@ -21,6 +21,8 @@ use crate::state::generation::{Generation, check_rows, read_meta};
 use crate::state::rocks::RocksState;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+#[cfg(feature = "planted-faults")]
+use quorate_state::planted::{Fault, is_planted};
 use rocksdb::DB;
 use rocksdb::checkpoint::Checkpoint;
 use std::fs::{self, File};
@@ -189,6 +191,8 @@ impl RocksSnapshots {
         let check = |db: &DB| if reads_all { check_rows(db, &path) } else { Ok(()) };
         let meta = self.shared.meta_of(&path, &names, check);
         let meta = meta.map_err(|error| named_in(error, &path, &state.dir.path))?;
+        #[cfg(feature = "planted-faults")]
+        let meta = if is_planted(Fault::SnapshotMetaAhead) { state.meta()? } else { meta };
         Ok(self.shared.adopt(&building, meta, files)?)
     }
 }

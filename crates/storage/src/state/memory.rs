@@ -55,6 +55,12 @@ impl StateImage {
         self.flushed = self.current.clone();
     }
 
+    /// What was on disk last, said to be as new as what is applied.
+    #[cfg(feature = "planted-faults")]
+    pub(crate) fn flushed_as_current(&self) -> Tables {
+        Tables { meta: self.current.meta.clone(), rows: self.flushed.rows.clone() }
+    }
+
     pub(crate) fn forget_unflushed(&mut self) {
         self.current = self.flushed.clone();
     }

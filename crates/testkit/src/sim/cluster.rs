@@ -4,7 +4,6 @@ use super::net::{
     CLIENT_PORT, Host, LastRites, NODES, Obstacle, PEER_PORT, Reach, SimNet, Sockets, listen,
 };
 use super::plan::Plan;
-use super::planted::Planted;
 use quorate_consensus::{Node, NodeOptions, Replica, SnapshotRule, Timing, WallClock};
 use quorate_server::{Server, ServerOptions};
 use quorate_state::limits::Limits;
@@ -62,7 +61,7 @@ struct Process {
 pub(super) struct Machine {
     pub(super) host: Host,
     pub(super) id: NodeId,
-    pub(super) disk: MemoryDisk,
+    disk: Mutex<MemoryDisk>,
     pub(super) wall: Arc<SimWall>,
     uuid: u128,
     /// The identity file of a data directory; small, and taken for synced when it is written.
@@ -71,7 +70,6 @@ pub(super) struct Machine {
     reach: Reach,
     sockets: Sockets,
     snapshots: SnapshotRule,
-    planted: Planted,
     /// The newest feature level that the build knows that is started here next.
     knows: AtomicU8,
     /// Whether it is a matter of the story, and no problem, that it does not start.
@@ -87,6 +85,22 @@ impl Machine {
     pub(super) fn replica(&self) -> Option<(u64, Replica)> {
         let process = self.process();
         process.replica.clone().map(|replica| (process.incarnation, replica))
+    }
+
+    /// Its disk.
+    pub(super) fn disk(&self) -> MemoryDisk {
+        lock(&self.disk).clone()
+    }
+
+    /// Puts another disk into the machine, of a node of this cluster, while it is down.
+    pub(super) fn replace_disk(&self, disk: MemoryDisk, cluster_id: String) {
+        *lock(&self.disk) = disk;
+        *lock(&self.cluster_id) = Some(cluster_id);
+    }
+
+    /// What its data directory is known by.
+    pub(super) fn uuid(&self) -> u128 {
+        self.uuid
     }
 
     /// Asks the process to stop in order; false when there is none that serves.
@@ -129,7 +143,7 @@ impl Machine {
             process.refusal = None;
             self.reach.set_up(self.host);
         }
-        let stores = self.planted.stores(Stores::memory(&self.disk, GROUP)?);
+        let stores = Stores::memory(&self.disk(), GROUP)?;
         let known = Arc::clone(&self.cluster_id);
         let cluster_id = lock(&self.cluster_id).clone();
         let initial_cluster: BTreeMap<NodeId, String> =
@@ -164,7 +178,7 @@ impl Machine {
         let node = match Box::pin(node).await {
             Ok(node) => node,
             Err(refusal) if self.may_refuse.load(Ordering::SeqCst) => {
-                self.disk.close();
+                self.disk().close();
                 {
                     let mut process = self.process();
                     (process.refusal, process.exited) = (Some(refusal.to_string()), true);
@@ -194,7 +208,7 @@ impl Machine {
             return Err(format!("{} has failed for good: {reason}", self.host).into());
         }
         server.shutdown(STOP_TIMEOUT).await;
-        self.disk.close();
+        self.disk().close();
         self.process().exited = true;
         // A real process is gone now, with all its sockets; see [`Cluster::bury`].
         std::future::pending().await
@@ -227,7 +241,7 @@ impl Cluster {
                 Arc::new(Machine {
                     host,
                     id: NodeId(id),
-                    disk,
+                    disk: Mutex::new(disk),
                     wall: Arc::new(SimWall { elapsed_ms: Arc::clone(&elapsed_ms), skew_ms }),
                     uuid: u128::from(drawn.seed) << 64 | u128::from(id),
                     cluster_id: Arc::default(),
@@ -235,7 +249,6 @@ impl Cluster {
                     reach: reach.clone(),
                     sockets: Sockets::default(),
                     snapshots: plan.snapshots,
-                    planted: plan.planted,
                     knows: AtomicU8::new(FeatureLevel::NEWEST.0),
                     may_refuse: AtomicBool::new(false),
                 })
@@ -267,7 +280,7 @@ impl Cluster {
         machine.sockets.set_dying(true);
         sim.crash(machine.host);
         machine.sockets.set_dying(false);
-        machine.disk.crash();
+        machine.disk().crash();
     }
 
     /// Ends what is left of processes that have stopped in order.

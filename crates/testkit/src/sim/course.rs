@@ -1,5 +1,6 @@
 //! How far a run is: who is still at work, and whether anything is in the way of the clients.
 
+use quorate_client::Error;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,11 @@ struct Inner {
     audited: bool,
     recovery: Option<Duration>,
     calm_since: Option<Duration>,
+    calls: Calls,
 }
+
+/// Calls that were answered, failed, and of unknown outcome.
+type Calls = (usize, usize, usize);
 
 /// The course of one run.
 #[derive(Default)]
@@ -37,6 +42,20 @@ impl Course {
     /// How many are at work.
     pub(super) fn working(&self) -> u64 {
         self.lock().working
+    }
+
+    /// A call has ended. What refuses it for a reason of its own, as a lock that is lost, answers it.
+    pub(super) fn called<T>(&self, outcome: &Result<T, Error>) {
+        let (answered, failed, unknown) = &mut self.lock().calls;
+        match outcome {
+            Err(error) if error.may_have_been_applied() => *unknown += 1,
+            Err(Error::Unavailable { .. } | Error::ResourceExhausted { .. }) => *failed += 1,
+            _ => *answered += 1,
+        }
+    }
+
+    pub(super) fn calls(&self) -> Calls {
+        self.lock().calls
     }
 
     /// Whoever goes on until it is told has to end.

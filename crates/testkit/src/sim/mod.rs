@@ -22,8 +22,8 @@
 //!   goes.
 //! - `invariants`: one leader per term, nothing goes back, the same index has the same state
 //!   everywhere, the lease clock grows and never runs ahead of time.
-//! - Locks, jobs in queues, and rolling upgrades, in runs of their own: see `locks`, `jobs` and
-//!   `upgrade`.
+//! - Locks, jobs in queues, transactions, watches, restores and rolling upgrades, in runs of their own:
+//!   see `locks`, `jobs`, `transactions`, `watches`, `restores` and `upgrade`.
 //! - When everything is repaired a write succeeds within [`RECOVERY_MAX`], and all nodes come to
 //!   hold the same state, down to a checksum over all of it.
 //! - No node fails for good, refuses to start, or panics.
@@ -53,10 +53,17 @@ mod locks;
 mod net;
 mod plan;
 mod planted;
+#[cfg(feature = "planted-faults")]
+mod proof;
 mod report;
+mod restores;
+mod seeds;
 mod stage;
+mod story_kind;
+mod transactions;
 mod upgrade;
 mod verdict;
+mod watches;
 mod workload;
 mod workload_books;
 
@@ -65,14 +72,19 @@ pub use jobs::{JobCounts, run_jobs};
 pub use locks::{Counts, Dead, Failovers, run_failovers, run_locks, run_queue, run_wall_jumps};
 pub use planted::Planted;
 #[cfg(feature = "planted-faults")]
-pub use quorate_consensus::planted::Fault;
+pub use proof::{Case, Caught, Missed, cases, prove};
+#[cfg(feature = "planted-faults")]
+pub use quorate_state::planted::Fault;
 pub use report::Report;
+pub use restores::run_restores;
+pub use seeds::run_seeds;
+pub use story_kind::{StoryKind, UnknownStory};
+pub use transactions::run_transactions;
 pub use upgrade::{Upgraded, run_upgrade};
+pub use watches::run_watches;
 
-use cluster::GROUP;
 use journal::Journal;
 use plan::Plan;
-use quorate_storage::state::memory::MemoryState;
 use stage::{Ended, Stage};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -89,7 +101,7 @@ const TCP_CAPACITY: usize = 8_192;
 /// Bytes of stack for a run: futures nest deeply.
 const STACK_BYTES: usize = 16 << 20;
 
-/// Runs a seed in a thread of its own, and keeps history and journal in `directory` if it fails.
+/// Runs a seed of [`StoryKind::Registers`] in a thread of its own, and keeps history and journal in `directory` if it fails.
 ///
 /// # Panics
 /// When no thread can be started, and in a build in which a seed would not repeat itself.
@@ -161,8 +173,5 @@ fn simulate(plan: &Plan, journal: &Journal) -> Ended<Registers> {
     let mut stage = Stage::new(plan, journal, Registers::new(journal));
     workload::start(&mut stage, plan);
     let settled = stage.run_to_end(plan, |stage| workload::audit(stage, plan));
-    let installed = |disk| MemoryState::open(disk, GROUP).installed().is_ok_and(|at| at.is_some());
-    let machines = stage.cluster.machines.iter();
-    stage.story.caught_up_by_snapshot = machines.filter(|machine| installed(&machine.disk)).count();
     stage.end(settled)
 }

@@ -2,7 +2,7 @@
 //! the run, so that it can be printed whatever becomes of it.
 
 use super::net::{CLIENT_HOSTS, NODES};
-use super::planted::Planted;
+use super::planted::{Needs, Planted};
 use quorate_consensus::SnapshotRule;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -127,6 +127,24 @@ impl Plan {
         })
     }
 
+    /// Of a run with transactions: about everything, and shorter.
+    pub(super) fn draw_of_transactions(seed: u64, planted: Planted) -> Self {
+        Self::draw_for(seed, planted, 8_000..=18_000, draw_events)
+    }
+
+    /// Of a run with a backup and a restore: about everything, and shorter.
+    pub(super) fn draw_of_restores(seed: u64, planted: Planted) -> Self {
+        Self::draw_for(seed, planted, 8_000..=16_000, draw_events)
+    }
+
+    /// Of a run with watches: about everything; snapshots are large, so there are few.
+    pub(super) fn draw_of_watches(seed: u64, planted: Planted) -> Self {
+        let mut plan = Self::draw_for(seed, planted, 12_000..=20_000, draw_events);
+        plan.snapshots =
+            SnapshotRule { log_bytes: 24 << 20, keep_entries: 50, ..SnapshotRule::default() };
+        plan
+    }
+
     /// As [`Plan::draw_of_locks`], but nothing happens except that the leader's wall clock is set an
     /// hour forward and back, again and again.
     pub(super) fn draw_of_wall_jumps(seed: u64) -> Self {
@@ -159,17 +177,14 @@ impl Plan {
         let machines = (0..NODES.len())
             .map(|node| MachinePlan {
                 seed: rng.random(),
-                sync_delay: match planted {
-                    Planted::LyingDisks => ms(1_000)..=ms(2_000),
-                    // So that the others commit without it.
-                    Planted::EarlyWatermarks if slow % NODES.len() == node => ms(50)..=ms(200),
+                sync_delay: match planted.needs() {
+                    Needs::LongSyncs => ms(1_000)..=ms(2_000),
+                    Needs::OneSlowDisk if slow % NODES.len() == node => ms(50)..=ms(200),
                     _ if slow == node => ms(5)..=ms(60),
                     _ => Duration::from_micros(100)..=ms(3),
                 },
-                state_flush_one_in: match planted {
-                    // A state ahead of its log would be noticed at once; see whether the missing
-                    // writes are.
-                    Planted::LyingDisks => 0,
+                state_flush_one_in: match planted.needs() {
+                    Needs::LongSyncs => 0,
                     _ => *pick(&mut rng, &[4, 16, 64]),
                 },
                 wall_skew_ms: rng.random_range(-5_000..=5_000),
@@ -177,7 +192,8 @@ impl Plan {
             .collect();
         let small =
             SnapshotRule { log_bytes: 64 << 10, keep_entries: 50, ..SnapshotRule::default() };
-        let snapshots = if rng.random_ratio(1, 2) { small } else { SnapshotRule::default() };
+        let many = rng.random_ratio(1, 2) || planted.needs() == Needs::ManySnapshots;
+        let snapshots = if many { small } else { SnapshotRule::default() };
         let tick = ms(rng.random_range(2..=4));
         let latency_max = ms(*pick(&mut rng, &[2, 5, 10, 30]));
         let heal_at = ms(rng.random_range(heal_at_ms));
@@ -188,7 +204,7 @@ impl Plan {
 
 fn draw_events(seed: u64, planted: Planted, heal_at: Duration) -> Vec<Event> {
     let mut rng = StdRng::seed_from_u64(seed);
-    if planted == Planted::LyingDisks {
+    if planted.needs() == Needs::LongSyncs {
         let fault = Fault::PowerFailure(Who::All);
         return vec![Event { at: heal_at / 2, lasts: ms(500), fault }];
     }
@@ -302,7 +318,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "planted {:?}; steps of {:?}, latency up to {:?}, a snapshot every {} KiB of log",
+            "planted {}; steps of {:?}, latency up to {:?}, a snapshot every {} KiB of log",
             self.planted,
             self.tick,
             self.latency_max,

@@ -45,6 +45,8 @@ pub struct Report {
     pub locks: Counts,
     /// What clients did with jobs.
     pub jobs: JobCounts,
+    /// What other clients did, and what came of it.
+    pub counts: Vec<(&'static str, u64)>,
     /// Where the history is kept when the seed failed.
     pub kept: Option<PathBuf>,
 }
@@ -77,6 +79,21 @@ impl Report {
             self.seed, self.simulated, self.leaders, self.caught_up_by_snapshot
         ) + &self.locks.to_string()
             + &self.jobs.to_string()
+            + &self.counted()
+    }
+}
+
+impl Report {
+    fn counted(&self) -> String {
+        let counts = self.counts.iter().map(|(what, count)| format!("{count} {what}"));
+        let counts = counts.collect::<Vec<_>>().join(", ");
+        if counts.is_empty() { counts } else { format!("; {counts}") }
+    }
+
+    /// One of [`Report::counts`].
+    #[must_use]
+    pub fn count(&self, of: &str) -> u64 {
+        self.counts.iter().find(|(what, _)| *what == of).map_or(0, |(_, count)| *count)
     }
 }
 

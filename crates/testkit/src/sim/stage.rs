@@ -3,12 +3,14 @@
 //! invariants, is a [`Story`] of each kind of run.
 
 use super::cluster::Cluster;
+use super::cluster::GROUP;
 use super::course::Course;
 use super::faults::{Injected, Injector};
 use super::invariants::{Settled, Watch, settled};
 use super::journal::Journal;
 use super::plan::Plan;
 use super::{LOOK, RECOVERY_MAX, SETTLING_MAX, world};
+use quorate_storage::state::memory::MemoryState;
 use std::time::Duration;
 
 /// What a kind of run has of its own.
@@ -45,6 +47,8 @@ pub(super) struct Stage<'a, S> {
     pub(super) story: S,
     injector: Injector,
     watch: Watch,
+    /// Terms of clusters before this one.
+    leaders_before: usize,
     looked: Duration,
 }
 
@@ -55,6 +59,8 @@ pub(super) struct Ended<S> {
     pub(super) leaders: usize,
     pub(super) injected: Injected,
     pub(super) settled: Option<Settled>,
+    /// Nodes whose state began as a snapshot of another node.
+    pub(super) caught_up_by_snapshot: usize,
 }
 
 impl<'a, S: Story> Stage<'a, S> {
@@ -68,6 +74,7 @@ impl<'a, S: Story> Stage<'a, S> {
             story,
             injector: Injector::new(plan),
             watch: Watch::default(),
+            leaders_before: 0,
             looked: Duration::ZERO,
         }
     }
@@ -86,11 +93,33 @@ impl<'a, S: Story> Stage<'a, S> {
         settled.ok()
     }
 
+    /// Ends all faults, and lets nothing more happen.
+    pub(super) fn repair(&mut self) -> Result<(), String> {
+        self.journal.write(self.sim.elapsed(), format_args!("everything is repaired"));
+        self.injector.heal(self.sim.elapsed());
+        while !self.injector.is_over() {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what nodes have been at: another cluster begins.
+    pub(super) fn begin_anew(&mut self) {
+        self.leaders_before += self.watch.leaders();
+        self.watch = Watch::default();
+    }
+
     pub(super) fn end(self, settled: Option<Settled>) -> Ended<S> {
+        let machines = self.cluster.machines.iter();
+        let installed = machines.filter(|machine| {
+            let state = MemoryState::open(&machine.disk(), GROUP);
+            state.installed().is_ok_and(|at| at.is_some())
+        });
         Ended {
+            caught_up_by_snapshot: installed.count(),
             story: self.story,
             simulated: self.sim.elapsed(),
-            leaders: self.watch.leaders(),
+            leaders: self.leaders_before + self.watch.leaders(),
             injected: self.injector.injected,
             settled,
         }
@@ -100,11 +129,7 @@ impl<'a, S: Story> Stage<'a, S> {
         while self.sim.elapsed() < plan.heal_at {
             self.step()?;
         }
-        self.journal.write(self.sim.elapsed(), format_args!("everything is repaired"));
-        self.injector.heal(self.sim.elapsed());
-        while !self.injector.is_over() {
-            self.step()?;
-        }
+        self.repair()?;
         let repaired = self.sim.elapsed();
         audit(self);
         loop {

@@ -24,7 +24,9 @@ pub(super) fn note<S: Story>(report: &mut Report, journal: &Journal, ended: &End
     report.simulated = ended.simulated;
     report.recovery = ended.story.course().recovery();
     report.leaders = ended.leaders;
+    report.calls = ended.story.course().calls();
     report.injected = ended.injected;
+    report.caught_up_by_snapshot = ended.caught_up_by_snapshot;
 }
 
 pub(super) fn judge(
@@ -39,12 +41,11 @@ pub(super) fn judge(
     report.problems.extend(unexplained::<Register>(&registers));
     report.problems.extend(unexplained::<Counter>(&counters));
     let (a, b) = (registers.counts(), counters.counts());
+    note(report, journal, ended);
     report.calls = (a.0 + b.0, a.1 + b.1, a.2 + b.2);
     if report.calls.0 < ANSWERED_MIN {
         report.problems.push(format!("only {} calls were answered", report.calls.0));
     }
-    note(report, journal, ended);
-    report.caught_up_by_snapshot = ended.story.caught_up_by_snapshot;
     if !report.problems.is_empty() {
         keep(report, &registers, &counters, directory);
     }
@@ -70,7 +71,7 @@ fn keep<A, B, C, D>(
     C: Serialize,
     D: Serialize,
 {
-    let directory = directory.join(format!("seed-{}-{:?}", report.seed, report.planted));
+    let directory = directory.join(format!("seed-{}-{}", report.seed, report.planted));
     let kept = save(registers, &directory.join("registers.jsonl"))
         .and_then(|()| save(counters, &directory.join("counters.jsonl")))
         .and_then(|()| {
@@ -88,7 +89,7 @@ pub(super) fn keep_journal(report: &mut Report, directory: &Path, of: &str) {
     if report.problems.is_empty() {
         return;
     }
-    let directory = directory.join(format!("{of}-{}-{:?}", report.seed, report.planted));
+    let directory = directory.join(format!("{of}-{}-{}", report.seed, report.planted));
     let text = format!("{}\n{}\n{:#?}\n", report.plan, report.journal.join("\n"), report.problems);
     let kept = std::fs::create_dir_all(&directory)
         .and_then(|()| std::fs::write(directory.join("journal.txt"), text));

@@ -39,13 +39,11 @@ const NO_NUMBER: i64 = i64::MIN;
 /// What the clients of a run share.
 pub(super) struct Registers {
     pub(super) books: Arc<Books>,
-    /// Nodes that began with a snapshot of another one; counted in the end.
-    pub(super) caught_up_by_snapshot: usize,
 }
 
 impl Registers {
     pub(super) fn new(journal: &Journal) -> Self {
-        Self { books: Arc::new(Books::new(journal.clone())), caught_up_by_snapshot: 0 }
+        Self { books: Arc::new(Books::new(journal.clone())) }
     }
 }
 

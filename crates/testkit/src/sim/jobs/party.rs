@@ -89,6 +89,7 @@ impl Party {
         answer: Result<T, Error>,
         read: impl FnOnce(T) -> Duration,
     ) {
+        self.books.course.called(&answer);
         let outcome = match answer {
             Ok(answer) => Outcome::Ok(read(answer)),
             Err(error) => {

@@ -111,7 +111,9 @@ impl Pusher {
         if let Some(key) = &wants.dedupe {
             push = push.dedupe_key(key);
         }
-        match push.await {
+        let pushed = push.await;
+        self.party.books.course.called(&pushed);
+        match pushed {
             Ok(pushed) => {
                 let (id, duplicate, revision) = (pushed.id, pushed.duplicate, pushed.revision);
                 Outcome::Ok(Pushed { id, duplicate, revision })

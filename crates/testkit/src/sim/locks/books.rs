@@ -5,8 +5,8 @@ use super::super::course::Course;
 use super::super::invariants::SLACK;
 use super::super::journal::Journal;
 use super::super::net::{Host, NODES};
-use super::LOCKS;
 use super::witness::Witness;
+use super::{LOCKS, TOLD_WITHIN};
 use quorate_client::Lock;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,6 +45,8 @@ struct Write {
 #[derive(Default)]
 struct Inner {
     beliefs: BTreeMap<u64, Belief>,
+    /// By token: when it was asked for, and how long that was to wait.
+    waits: BTreeMap<u64, (Duration, Duration)>,
     writes: Vec<Write>,
     refused: usize,
     lost: usize,
@@ -121,6 +123,11 @@ impl Books {
         if self.lock().beliefs.insert(token, belief).is_some() {
             self.journal.problem(now, format_args!("token {token} was granted twice"));
         }
+    }
+
+    /// What was granted was asked for then, and was to be waited for so long.
+    pub(super) fn waited(&self, token: u64, asked: Duration, wait: Duration) {
+        self.lock().waits.insert(token, (asked, wait));
     }
 
     /// Its renewal was answered.
@@ -259,6 +266,18 @@ impl Books {
                 problems.push(format!(
                     "{} was freed too early, at {freed:.3?}: {token} {belief:?}",
                     belief.name
+                ));
+            }
+        }
+        for (token, (asked, wait)) in &inner.waits {
+            // Lease time, by which waits are counted, stands still without a leader.
+            if let Some((seen, leader_since)) = witness.seen(*token)
+                && self.course.was_calm(*asked)
+                && leader_since < *asked
+                && seen > *asked + *wait + TOLD_WITHIN
+            {
+                problems.push(format!(
+                    "{token} was granted at {seen:.3?} to a client whose wait was over: it asked at                      {asked:.3?}, and was to wait for {wait:.3?}"
                 ));
             }
         }

@@ -102,6 +102,7 @@ impl Contender {
                 continue;
             }
             let acquired = acquire.await;
+            self.books.course.called(&acquired);
             let took = now().saturating_sub(asked);
             let most = wait + ms(TIMEOUT_MAX_MS) + ttl + WITHDRAWN_WITHIN + ms(1_000);
             if took > most {
@@ -112,7 +113,10 @@ impl Contender {
                 );
             }
             match acquired {
-                Ok(lock) => client = self.hold(client, name, lock, ttl).await?,
+                Ok(lock) => {
+                    self.books.waited(lock.fencing_token(), asked, wait);
+                    client = self.hold(client, name, lock, ttl).await?;
+                }
                 Err(error) => self.not_granted(name, asked, &error),
             }
         }
@@ -206,7 +210,9 @@ impl Contender {
             tokio::time::sleep(left.mul_f64(self.rng.random_range(0.55..=0.85))).await;
             while now() < until {
                 let asked = now();
-                match client.locks().renew(name, *token).await {
+                let renewed = client.locks().renew(name, *token).await;
+                self.books.course.called(&renewed);
+                match renewed {
                     Ok(left) => {
                         if asked > sent + *ttl / 2 {
                             self.books.renewed_late();
@@ -252,7 +258,9 @@ impl Contender {
             Planted::SkippedGuards => set,
             _ => set.guard(&holding.guard),
         };
-        match set.await {
+        let written = set.await;
+        self.books.course.called(&written);
+        match written {
             Ok(written) => self.books.wrote(holding.token, written.revision),
             Err(Error::LockLost { .. }) => self.books.refused(),
             Err(_) => {}

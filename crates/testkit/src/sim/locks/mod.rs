@@ -11,7 +11,7 @@
 //!   it may lead by its own lights, while others have a leader of theirs.
 //! - When nothing is broken any more and a write has succeeded, a lock that nobody renews is free at the latest its ttl and
 //!   [`FREED_WITHIN`] after the leader last changed; who waits for one is told within [`TOLD_WITHIN`]
-//!   of the grant; and calls for locks are granted, or told that they were not in time.
+//!   of the grant; nobody is granted what it has waited for in vain; and calls for locks are granted, or told that they were not in time.
 //! - In the end every lock is free, and nobody waits.
 //!
 //! # What is not

@@ -23,6 +23,8 @@ struct Grant {
     revision: Option<u64>,
     /// When the first node had applied its end.
     freed: Option<Duration>,
+    /// Since when the leader led then.
+    leader_since: Duration,
     /// A problem was told of it.
     told: bool,
 }
@@ -77,7 +79,9 @@ impl Witness {
                     now,
                     format_args!("granted: {name} under {token} to session {session} for {ttl:?}"),
                 );
-                let grant = Grant { name, ttl, seen: now, revision, freed: None, told: false };
+                let (seen, leader_since) = (now, self.leader.1);
+                let (freed, told) = (None, false);
+                let grant = Grant { name, ttl, seen, revision, freed, leader_since, told };
                 self.grants.insert(token.0, grant);
             }
             Event::LockFreed { name, token, .. } => {
@@ -154,6 +158,12 @@ impl Witness {
     /// When a lock was freed.
     pub(super) fn freed(&self, token: u64) -> Option<Duration> {
         self.grants.get(&token)?.freed
+    }
+
+    /// When a lock was granted, and since when the leader led then.
+    pub(super) fn seen(&self, token: u64) -> Option<(Duration, Duration)> {
+        let grant = self.grants.get(&token)?;
+        Some((grant.seen, grant.leader_since))
     }
 
     /// The revision of a grant.

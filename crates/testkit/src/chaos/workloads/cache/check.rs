@@ -278,7 +278,7 @@ mod tests {
         finds(|history| history.reads.push(read(60, Some((7, 2)))), "nobody made it");
         finds(|history| history.reads.push(read(60, Some((4, 3)))), "another's");
         finds(|history| history.reads.push(read(44, Some((3, 1)))), "certainly not stored");
-        finds(|history| history.reads.push(read(16, Some((2, 1)))), "only later");
+        finds(|history| history.reads.push(read(14, Some((2, 1)))), "only later");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use super::book::{Book, Ended};
 use super::workload::{CALL_DEADLINE, Context, Verdict};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use quorate_client::Error;
 use serde::Serialize;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -124,39 +126,43 @@ impl Calls {
     }
 
     /// Makes a call that takes [`CALL_DEADLINE`] at most, and notes it.
-    pub(crate) async fn make<T>(
-        &self,
+    pub(crate) fn make<'a, T: Send + 'a>(
+        &'a self,
         operation: &'static str,
-        call: impl IntoFuture<Output = Result<T, Error>>,
-    ) -> Came<T> {
-        self.make_waiting(operation, Duration::ZERO, call).await
+        call: impl IntoFuture<Output = Result<T, Error>, IntoFuture: Send + 'a>,
+    ) -> BoxFuture<'a, Came<T>> {
+        self.make_waiting(operation, Duration::ZERO, call)
     }
 
     /// Makes a call that may wait for so long besides.
-    pub(crate) async fn make_waiting<T>(
-        &self,
+    pub(crate) fn make_waiting<'a, T: Send + 'a>(
+        &'a self,
         operation: &'static str,
         wait: Duration,
-        call: impl IntoFuture<Output = Result<T, Error>>,
-    ) -> Came<T> {
-        let noted = self.book.call(self.workload, operation);
-        let until = CALL_DEADLINE + wait + OVERDUE;
-        match tokio::time::timeout(until, call.into_future()).await {
-            Ok(Ok(answer)) => {
-                noted.answered();
-                Came::Answer(answer)
-            }
-            Ok(Err(error)) => match noted.failed(&error) {
-                Ended::Answered => Came::Refused(error),
-                Ended::Failed => Came::Failed,
-                Ended::Unknown => Came::Unknown,
-            },
-            Err(_) => {
-                let at = self.now();
-                self.odd.note(|| format!("{operation} did not return in {until:?}, until {at:?}"));
-                Came::Unknown
+        call: impl IntoFuture<Output = Result<T, Error>, IntoFuture: Send + 'a>,
+    ) -> BoxFuture<'a, Came<T>> {
+        let call = call.into_future();
+        async move {
+            let noted = self.book.call(self.workload, operation);
+            let until = CALL_DEADLINE + wait + OVERDUE;
+            match tokio::time::timeout(until, call).await {
+                Ok(Ok(answer)) => {
+                    noted.answered();
+                    Came::Answer(answer)
+                }
+                Ok(Err(error)) => match noted.failed(&error) {
+                    Ended::Answered => Came::Refused(error),
+                    Ended::Failed => Came::Failed,
+                    Ended::Unknown => Came::Unknown,
+                },
+                Err(_) => {
+                    let at = self.now();
+                    self.odd.note(|| format!("{operation} did not return in {until:?}, by {at:?}"));
+                    Came::Unknown
+                }
             }
         }
+        .boxed()
     }
 
     /// An answer that no call of this kind may get.

@@ -26,7 +26,8 @@ const CHANGERS: u64 = 2;
 const BUILDERS: u64 = 3;
 const READERS: u64 = 2;
 /// Keys that are changed; each belongs to one changer.
-const CHANGED: u64 = 4;
+const CHANGED: u64 = TRUTHS as u64;
+const TRUTHS: usize = 4;
 /// Keys that only expire.
 const EXPIRING: u64 = 2;
 /// Between two calls of a caller, at most.
@@ -45,7 +46,7 @@ const LEAST: usize = 20;
 #[derive(Clone, Default)]
 struct Shared {
     /// Of each key that is changed.
-    truths: Arc<[AtomicU64; CHANGED as usize]>,
+    truths: Arc<[AtomicU64; TRUTHS]>,
     /// Values made so far.
     values: Arc<AtomicU64>,
     made: Notes<Made>,
@@ -244,7 +245,7 @@ impl Caller {
         &self,
         key: String,
         sees: Sees,
-        get: impl IntoFuture<Output = Result<Option<CacheEntry>, Error>>,
+        get: impl IntoFuture<Output = Result<Option<CacheEntry>, Error>, IntoFuture: Send>,
     ) {
         let begun = self.calls.now();
         let entry = match self.calls.make("read", get).await {

@@ -303,7 +303,7 @@ impl Caller {
         Some(match self.random.random_range(0..100) {
             _ if name.ends_with("fails") => {
                 let nack = job.nack_after(at_once, "it always fails");
-                self.say("nack", nack, Said::Failed { wait: at_once }).await
+                self.say("nack", nack.boxed(), Said::Failed { wait: at_once }).await
             }
             // Nothing is said, as if its worker had died.
             0..3 => {
@@ -312,22 +312,25 @@ impl Caller {
             }
             3..8 => {
                 // Parts of a millisecond of the backoff are nothing to rely on.
-                self.say("nack", job.nack("it failed"), Said::Failed { wait: BACKOFF }).await
+                self.say("nack", job.nack("it failed").boxed(), Said::Failed { wait: BACKOFF })
+                    .await
             }
             8..12 => {
                 let nack = job.nack_after(later, "it failed");
-                self.say("nack", nack, Said::Failed { wait: later }).await
+                self.say("nack", nack.boxed(), Said::Failed { wait: later }).await
             }
-            12..15 => self.say("nack", job.hand_back(), Said::Returned).await,
-            15 => self.say("nack", job.kill("given up"), Said::Failed { wait: at_once }).await,
-            _ => self.say("ack", job.ack(), Said::Done).await,
+            12..15 => self.say("nack", job.hand_back().boxed(), Said::Returned).await,
+            15 => {
+                self.say("nack", job.kill("given up").boxed(), Said::Failed { wait: at_once }).await
+            }
+            _ => self.say("ack", job.ack().boxed(), Said::Done).await,
         })
     }
 
-    async fn say<T>(
+    async fn say<T: Send>(
         &self,
         operation: &'static str,
-        call: impl Future<Output = Result<T, Error>>,
+        call: BoxFuture<'_, Result<T, Error>>,
         wanted: Said,
     ) -> Said {
         match self.calls.make(operation, call).await {
@@ -350,7 +353,8 @@ impl Caller {
             for job in pull.await.context("a last pull")? {
                 let name = String::from_utf8_lossy(job.payload()).into_owned();
                 let (id, lease, attempt) = (job.id(), job.lease(), job.attempt());
-                let (at, said) = (self.calls.now(), self.say("ack", job.ack(), Said::Done).await);
+                let (at, said) =
+                    (self.calls.now(), self.say("ack", job.ack().boxed(), Said::Done).await);
                 let said = Some((at, said));
                 let delivery = Delivery { name, id, lease, attempt, at, said };
                 self.context.journal.write(&delivery);

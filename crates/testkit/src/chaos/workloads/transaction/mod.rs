@@ -135,11 +135,11 @@ const NO_NUMBER: u32 = u32::MAX;
 /// The number that a read found; 0 when there is nothing.
 fn number(outcome: &TxnOutcome, position: usize) -> i64 {
     let text = outcome.entry(position).map(|entry| String::from_utf8_lossy(&entry.value));
-    text.map_or(0, |text| text.parse().unwrap_or(NO_NUMBER.into()))
+    text.map_or(0, |text| text.parse().unwrap_or_else(|_| NO_NUMBER.into()))
 }
 
 fn mark(outcome: &TxnOutcome, position: usize) -> u64 {
-    u64::try_from(number(outcome, position)).unwrap_or(NO_NUMBER.into())
+    u64::try_from(number(outcome, position)).unwrap_or_else(|_| NO_NUMBER.into())
 }
 
 fn audit(read: &TxnOutcome, begun: Duration, ended: Duration) -> Audit {
@@ -242,10 +242,10 @@ impl Caller {
         }
     }
 
-    async fn read_all(&self, deadline: Duration) -> Result<TxnOutcome, Error> {
+    fn read_all(&self, deadline: Duration) -> BoxFuture<'static, Result<TxnOutcome, Error>> {
         let txn = (0..ACCOUNTS).fold(self.client.txn(), |txn, number| txn.get(account(number)));
         let keys = (0..TELLERS).flat_map(|teller| KEYS.map(|of| key(of, teller)));
-        keys.fold(txn, |txn, key| txn.get(key)).timeout(deadline).commit().await
+        keys.fold(txn, |txn, key| txn.get(key)).timeout(deadline).commit().boxed()
     }
 
     async fn audit_on(mut self) {
@@ -301,7 +301,7 @@ impl Caller {
         let cached = match self.calls.make("look", get).await {
             Came::Answer(entry) => entry.map(|entry| {
                 let text = String::from_utf8_lossy(&entry.value);
-                text.parse().unwrap_or(NO_NUMBER.into())
+                text.parse().unwrap_or_else(|_| NO_NUMBER.into())
             }),
             Came::Refused(error) => {
                 self.calls.odd("look", &error);

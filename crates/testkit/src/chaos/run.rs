@@ -126,7 +126,9 @@ pub async fn run(settings: &Settings, hosts: Option<&Hosts>) -> Result<Outcome> 
         outcome.problems.push(format!("what was planned could not be done: {error:#}"));
     }
     outcome.problems.append(&mut nemesis.problems);
-    work.end(&mut outcome).await?;
+    // None of those that founded it may be left.
+    let endpoints = Arc::new(cluster.endpoints());
+    work.end(endpoints, &mut outcome).await?;
     journal.flush()?;
     outcome.happened = nemesis.happened;
     if let Err(error) = cluster.wait_same_state().await {
@@ -196,7 +198,7 @@ impl Work {
     }
 
     /// Ends all callers, and lets each workload judge.
-    async fn end(mut self, outcome: &mut Outcome) -> Result<()> {
+    async fn end(mut self, endpoints: Arc<Vec<String>>, outcome: &mut Outcome) -> Result<()> {
         self.stop.cancel();
         let all_ended = async {
             while let Some(ended) = self.callers.join_next().await {
@@ -211,6 +213,7 @@ impl Work {
         outcome.records = self.book.records();
         for (workload, context) in self.contexts {
             let (name, journal) = (workload.name(), context.journal.clone());
+            let context = Context { endpoints: Arc::clone(&endpoints), ..context };
             let verdict = workload.judge(context).await.unwrap_or_else(|error| Verdict {
                 problems: vec![format!("what is left can't be read: {error:#}")],
                 checked: "not at all".to_owned(),

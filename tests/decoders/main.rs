@@ -132,6 +132,7 @@ fn a_decoder_that_keeps_too_much_of_many_small_things_is_caught() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "to take time is what it is for")]
 fn a_decoder_that_takes_too_long_is_caught() {
     let decoder = planted("planted-time", |bytes| {
         if bytes.first() == Some(&0xff) {

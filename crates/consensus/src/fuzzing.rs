@@ -52,7 +52,7 @@ pub fn append_response(bytes: &[u8]) -> bool {
     let out = wire::append_result_out(result);
     assert!(
         matches!(&out.result, Some(append_response::Result::Accepted(_)))
-            || wire::append_result_in(out.clone()).is_ok(),
+            || wire::append_result_in(out).is_ok(),
         "{out:?} was refused when it came back"
     );
     true

@@ -75,7 +75,7 @@ pub fn aside_down(bytes: &[u8]) -> bool {
     let all = Selector::parse("*").expect("it is a pattern");
     let subscribed: Vec<_> = [None, Some("group")]
         .into_iter()
-        .map(|group| router.subscribe("shop", &[all.clone()], group, options))
+        .map(|group| router.subscribe("shop", std::slice::from_ref(&all), group, options))
         .collect::<Result<_, _>>()
         .expect("there is room for two");
     router.new_epoch(Epoch(1), wire::bus::place_in(None).position);

@@ -325,7 +325,10 @@ mod tests {
         finds(|history| history.audits[3].marks[0] = marks(3, 2, 2), "not in Audit");
         finds(|history| history.audits.push(audit(60, marks(1, 1, 1))), "not in Audit");
         finds(|history| history.end[0] = marks(3, 2, 2), "not there at the end");
-        finds(|history| drop(history.taken.remove(3)), "its job never came");
+        let forget = |history: &mut History| {
+            history.taken.remove(3);
+        };
+        finds(forget, "its job never came");
         finds(|history| history.end[0].done = 2, "2 jobs done of 3");
     }
 

@@ -310,12 +310,28 @@ impl Engine {
             if !due {
                 return;
             }
+            if refresh.asked_at.is_none() {
+                self.keep_learning();
+            }
             *refresh = Refresh { asked_at: Some(now), calls_failed: false };
         }
         let engine = Arc::clone(self);
         let deadline = now + self.patience.stretch(MEMBERS_DEADLINE);
         // Ends by itself within its deadline.
         drop(tokio::spawn(async move { engine.refresh_members(deadline).await }));
+    }
+
+    /// Asks for the members now and then for as long as the client lives. One that only listens makes no
+    /// calls: when its node goes, all that it knows of may have gone before.
+    fn keep_learning(self: &Arc<Self>) {
+        let engine = Arc::downgrade(self);
+        drop(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(MEMBERS_EVERY).await;
+                let Some(engine) = engine.upgrade() else { return };
+                engine.refresh_members_if_due();
+            }
+        }));
     }
 
     async fn refresh_members(&self, deadline: Instant) {

@@ -80,6 +80,22 @@ async fn members_are_learnt_from_one_seed_and_outlive_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_makes_no_calls_still_learns_where_its_cluster_went() {
+    let fake = Fake::start(3);
+    fake.state.set_members(["n1:1", "n2:1"]);
+    let client = fake.options().endpoints(["n1:1"]).connect().expect("good options");
+    increments(&client, 1).await;
+    // One after the other is replaced, and then the last one it knew of is gone.
+    fake.state.set_members(["n2:1", "n3:1"]);
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    fake.state.set_members(["n3:1"]);
+    fake.net.kill("n2:1");
+    fake.net.kill("n1:1");
+    increments(&client, 1).await;
+    assert_eq!(fake.seen("increment").last().expect("seen").node, "n3:1");
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_only_endpoints_no_hint_is_followed_and_nobody_is_asked_for_members() {
     let fake = Fake::start(3);
     fake.state.set_members(["n1:1", "n2:1", "n3:1"]);

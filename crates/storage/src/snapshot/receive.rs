@@ -76,7 +76,6 @@ impl RocksReceiver {
             }
             complete.push(whole);
         }
-        drop(newest);
         let missing = files.iter().zip(&complete).filter(|(_, complete)| !**complete);
         let needed = missing.map(|(file, _)| file.len).sum::<u64>().saturating_add(SPARE_BYTES);
         let free = available_bytes(&dir)?;
@@ -85,6 +84,8 @@ impl RocksReceiver {
                 format!("the disk has {free} bytes free, and it takes {needed}: make room on it");
             return Err(Error::Transfer { path: dir, reason });
         }
+        // Not before: a later transfer removes the directory.
+        drop(newest);
         Ok(Self { shared, transfer, dir, meta, files, complete, part: None })
     }
 

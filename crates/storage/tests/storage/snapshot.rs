@@ -124,6 +124,30 @@ fn a_transfer_goes_on_with_the_files_that_are_missing() {
     }
 }
 
+/// A node that was sent two snapshots at once stopped, because the room beside the first was asked for
+/// where the second had just removed it.
+#[test]
+fn transfers_that_begin_at_once_take_over_from_each_other_and_nothing_fails() {
+    for (here, there) in pairs() {
+        let mut source = here.open();
+        fill(&mut source, 5);
+        let snapshot = source.snapshots.build().expect("built");
+        let target = there.open();
+        std::thread::scope(|scope| {
+            for number in 0..4 {
+                let (snapshots, files) = (&target.snapshots, snapshot.files());
+                scope.spawn(move || {
+                    for _ in 0..100 {
+                        snapshots
+                            .receive(meta(1, 10 + number), files.to_vec())
+                            .expect("it is taken");
+                    }
+                });
+            }
+        });
+    }
+}
+
 #[test]
 fn wrong_pieces_are_refused_and_a_damaged_file_is_sent_again() {
     for (here, there) in pairs() {

@@ -29,6 +29,8 @@ const TICK: Duration = Duration::from_millis(20);
 const ASK: Duration = Duration::from_millis(800);
 /// How long a node whose disk failed may take to stop.
 const STOPS_WITHIN: Duration = Duration::from_secs(5);
+/// How often nodes that are down for no reason are started when all is to be well.
+const HEALS_MAX: u32 = 5;
 /// How long a fault may wait for another one to end, before the plan counts as not carried out.
 const WAITS_MAX: Duration = Duration::from_secs(120);
 
@@ -260,14 +262,37 @@ impl Nemesis {
         self.look_after(cluster).await?;
         let healed = self.repaired;
         self.note("all is repaired", "", &[]);
-        match crate::load::wait_healthy(cluster).await {
-            Ok(()) => self.calms.push((healed, self.elapsed() - healed)),
-            Err(error) => {
-                self.problems.push(format!("not well after everything was repaired: {error:#}"))
+        for attempt in 1.. {
+            match crate::load::wait_healthy(cluster).await {
+                Ok(()) => {
+                    self.calms.push((healed, self.elapsed() - healed));
+                    break;
+                }
+                Err(error) => {
+                    let problem = format!("not well after everything was repaired: {error:#}");
+                    self.problems.push(problem);
+                }
+            }
+            // So that one that ended by itself, which is told above, is not the cause of all that follows.
+            if attempt == HEALS_MAX || !self.start_down(cluster)? {
+                break;
             }
         }
         self.note("all nodes are well", "", &[]);
         Ok(())
+    }
+
+    /// Starts what is down; whether anything was.
+    fn start_down(&self, cluster: &mut ProcessCluster) -> Result<bool> {
+        let mut any = false;
+        for node in cluster.ids() {
+            if !cluster.is_running(node)? {
+                self.note("starts again", "", &[node]);
+                cluster.spawn(node)?;
+                any = true;
+            }
+        }
+        Ok(any)
     }
 
     fn shim(&self) -> Result<&Shim> {

@@ -1,17 +1,16 @@
 //! Real processes under everything that goes wrong, and ten kinds of work whose answers are checked.
 //!
 //! The shape of a run:
-//! - [`net`]: each node in a network namespace of its own, every packet through a switch of the test.
+//! - `net`: each node in a network namespace of its own, every packet through a switch of the test.
 //!   Where the machine does not allow that, nodes are on loopback, and only what needs neither network
 //!   nor disk of their own happens; the run says so.
-//! - [`shim`]: what a node is made to believe of its clock and its disk.
+//! - `shim`: what a node is made to believe of its clock and its disk.
 //! - [`plan`]: what happens when. Drawn from a seed, or read from a file; JSON lines, so that a plan can
 //!   be kept, cut down by hand and run again.
-//! - [`nemesis`]: carries the plan out, and repairs everything at its end.
-//! - [`workloads`]: one file each: what is called, and what must hold of the answers.
-//! - [`book`], [`calls`]: each call of each workload: when it began and ended, and how.
-//! - [`mod@trial`]: all workloads for a moment, for a test that disturbs them itself.
-//! - [`report`], [`plot`]: a table and a picture of it all.
+//! - `nemesis`: carries the plan out, and repairs everything at its end.
+//! - `workloads`: one file each: what is called, and what must hold of the answers.
+//! - `book`, `calls`: each call of each workload: when it began and ended, and how.
+//! - `report`, `plot`: a table and a picture of it all.
 //!
 //! Guarantees:
 //! - A violation is one: each checker takes an unknown outcome for one that may have happened or not,

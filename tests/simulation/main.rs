@@ -9,6 +9,7 @@ mod locks;
 mod planted;
 mod stories;
 mod upgrade;
+mod work;
 
 use quorate_testkit::sim::{self, Planted, Report, run};
 use std::ops::Range;

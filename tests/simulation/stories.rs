@@ -59,7 +59,8 @@ fn repeats(run: impl Fn() -> Report) {
 
 #[test]
 fn one_seed_twice_is_the_same_run() {
-    for story in [StoryKind::Transactions, StoryKind::Watches, StoryKind::Restores] {
+    for story in [StoryKind::Transactions, StoryKind::Watches, StoryKind::Restores, StoryKind::Work]
+    {
         repeats(|| story.run(7, Planted::Nothing, directory()));
     }
 }

@@ -26,13 +26,13 @@ mod openings;
 
 use history::History;
 
-/// How often the members are asked for when nothing fails.
-const MEMBERS_EVERY: Duration = Duration::from_secs(30);
-/// How often at most they are asked for while calls fail.
+/// How often the members are asked for when nothing fails: more often than a cluster can replace all that
+/// a client knows of, each after the other has caught up.
+const MEMBERS_EVERY: Duration = Duration::from_secs(10);
+/// How often at most they are asked for while calls, or asking, fail.
 const MEMBERS_EVERY_FAILING: Duration = Duration::from_secs(1);
-/// How long asking for them may take: not longer than the time between two times, so that at most
-/// one such task runs.
-const MEMBERS_DEADLINE: Duration = MEMBERS_EVERY_FAILING;
+/// How long one node may take to name them.
+const MEMBERS_DEADLINE: Duration = Duration::from_secs(1);
 /// A node that is silent for less may just be slow, and the caller in a hurry.
 const SILENCE_MIN: Duration = Duration::from_millis(100);
 /// With less time left an attempt is not begun: a node answers 50 ms before the deadline it is
@@ -90,7 +90,19 @@ pub(crate) struct Engine {
 /// When the members are asked for next.
 struct Refresh {
     asked_at: Option<Instant>,
-    calls_failed: bool,
+    /// Since then.
+    failed: bool,
+    /// Whether they are being asked for: one task does.
+    asking: bool,
+}
+
+/// The members are being asked for, until this is dropped.
+struct Asking(Arc<Engine>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.refresh().asking = false;
+    }
 }
 
 impl Engine {
@@ -102,7 +114,7 @@ impl Engine {
         unary: bool,
         nodes: Nodes,
     ) -> Self {
-        let refresh = Refresh { asked_at: None, calls_failed: false };
+        let refresh = Refresh { asked_at: None, failed: false, asking: false };
         Self {
             pool,
             random,
@@ -157,7 +169,7 @@ impl Engine {
                 return Err(history.refused(failure));
             }
             history.push(addr, failure);
-            self.refresh().calls_failed = true;
+            self.refresh().failed = true;
             let delay = retry::backoff(history.retries, &self.random);
             history.retries += 1;
             let resume = Instant::now() + delay;
@@ -300,25 +312,30 @@ impl Engine {
             return;
         }
         let now = Instant::now();
-        {
+        let is_first = {
             let mut refresh = self.refresh();
-            let every = match refresh.calls_failed {
+            let every = match refresh.failed {
                 true => self.patience.stretch(MEMBERS_EVERY_FAILING),
                 false => MEMBERS_EVERY,
             };
             let due = refresh.asked_at.is_none_or(|at| now >= at + every);
-            if !due {
+            if refresh.asking || !due {
                 return;
             }
-            if refresh.asked_at.is_none() {
-                self.keep_learning();
-            }
-            *refresh = Refresh { asked_at: Some(now), calls_failed: false };
+            let is_first = refresh.asked_at.is_none();
+            *refresh = Refresh { asked_at: Some(now), failed: false, asking: true };
+            is_first
+        };
+        let asking = Asking(Arc::clone(self));
+        if is_first {
+            self.keep_learning();
         }
-        let engine = Arc::clone(self);
-        let deadline = now + self.patience.stretch(MEMBERS_DEADLINE);
-        // Ends by itself within its deadline.
-        drop(tokio::spawn(async move { engine.refresh_members(deadline).await }));
+        // Ends by itself: it asks each node once.
+        drop(tokio::spawn(async move {
+            if !asking.0.refresh_members().await {
+                asking.0.refresh().failed = true;
+            }
+        }));
     }
 
     /// Asks for the members now and then for as long as the client lives. One that only listens makes no
@@ -327,36 +344,34 @@ impl Engine {
         let engine = Arc::downgrade(self);
         drop(tokio::spawn(async move {
             loop {
-                tokio::time::sleep(MEMBERS_EVERY).await;
+                tokio::time::sleep(MEMBERS_EVERY_FAILING).await;
                 let Some(engine) = engine.upgrade() else { return };
                 engine.refresh_members_if_due();
             }
         }));
     }
 
-    async fn refresh_members(&self, deadline: Instant) {
-        let plan = Plan {
-            what: "cluster members",
-            effect: Effect::Read,
-            deadline,
-            attempt_timeout: self.attempt_timeout,
-            only: None,
-        };
-        let mut tried = Vec::new();
-        // Every node once: any live one can answer.
-        let count = self.nodes().addresses().len();
-        for _ in 0..count {
-            let addr = self.nodes().pick(&mut tried, Instant::now());
-            match self.attempt(&plan, &addr, &mut MembersRequest::default).await {
-                Ok(answer) => {
-                    let addresses: Vec<_> =
-                        answer.members.into_iter().map(|member| member.client_addr).collect();
-                    self.nodes().learn_members(&addresses);
-                    return;
-                }
-                Err(_) => tried.push(addr),
+    /// Whether a node has named them. Those it has a connection to are asked first: others may be gone
+    /// for good, and each that does not even refuse costs the time of a dial.
+    async fn refresh_members(&self) -> bool {
+        let mut addresses = self.nodes().addresses();
+        addresses.sort_by_key(|addr| !self.pool.is_connected(addr));
+        for addr in addresses {
+            let plan = Plan {
+                what: "cluster members",
+                effect: Effect::Read,
+                deadline: Instant::now() + self.patience.stretch(MEMBERS_DEADLINE),
+                attempt_timeout: self.attempt_timeout,
+                only: None,
+            };
+            if let Ok(answer) = self.attempt(&plan, &addr, &mut MembersRequest::default).await {
+                let addresses: Vec<_> =
+                    answer.members.into_iter().map(|member| member.client_addr).collect();
+                self.nodes().learn_members(&addresses);
+                return true;
             }
         }
+        false
     }
 
     pub(crate) fn nodes(&self) -> MutexGuard<'_, Nodes> {

@@ -97,6 +97,7 @@ mod failure;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod incoming;
 pub mod kv;
 pub mod lock;
 mod method;

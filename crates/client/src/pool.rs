@@ -89,6 +89,12 @@ impl Pool {
         }
     }
 
+    /// Whether there is a connection that is not known to be broken.
+    pub(crate) fn is_connected(&self, addr: &str) -> bool {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.by_addr.get(addr).is_some_and(|slot| matches!(slot.dialling.peek(), Some(Ok(_))))
+    }
+
     /// Takes a connection out of use for later calls. Those that have it go on with it.
     pub(crate) fn discard(&self, addr: &str, connected: &Connected) {
         self.forget(addr, connected.generation);

@@ -241,6 +241,11 @@ impl MemoryDisk {
         self.lock().free_bytes = bytes;
     }
 
+    /// Sets how long syncs take from the next one on; one that is under way ends as it began.
+    pub fn set_sync_delay(&self, delay: Option<RangeInclusive<Duration>>) {
+        self.lock().model.sync_delay = delay;
+    }
+
     /// The log of a group, as of this epoch.
     #[must_use]
     pub fn log(&self, group: GroupId) -> Arc<dyn LogStore> {

@@ -12,6 +12,7 @@
 //! - [`repeat`]: commands that a failing test prints, so that they can be pasted.
 //! - [`scale`]: what the programs share that fill a cluster and measure.
 //! - [`sim`]: the whole cluster in one thread and in simulated time, replayable by seed.
+//! - `work`: ten kinds of work whose answers are checked, done by [`chaos`] and by [`sim`].
 //!
 //! Deliberately absent: the workloads of single tests. They live with the test that needs them.
 
@@ -26,3 +27,4 @@ pub mod program;
 pub mod repeat;
 pub mod scale;
 pub mod sim;
+mod work;

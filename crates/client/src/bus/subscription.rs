@@ -4,22 +4,22 @@ use super::message::{BusEvent, Message};
 use super::subscribe::{Overflow, Subscribe};
 use crate::Error;
 use crate::failure::Failure;
+use crate::incoming::Incoming;
 use crate::retry;
 use futures::Stream;
 use futures::future::BoxFuture;
 use quorate_proto::v1::{BusPlace, BusSubscribeResponse, bus_item::Item};
 use std::collections::VecDeque;
 use std::fmt;
-use tonic::Streaming;
 
 /// The first message of a stream, and the rest of it.
-pub(super) type Begun = (BusSubscribeResponse, Streaming<BusSubscribeResponse>);
+pub(super) type Begun = (BusSubscribeResponse, Incoming<BusSubscribeResponse>);
 
 /// Where the messages come from.
 enum Node {
     /// From this stream. A node that is frozen, or cut off, does not answer the connection's pings;
     /// that nothing is published is no sign of one.
-    Open(Box<Streaming<BusSubscribeResponse>>),
+    Open(Box<Incoming<BusSubscribeResponse>>),
     /// From one that is being looked for. It goes on where it was when the subscription is asked
     /// again.
     Wanted(BoxFuture<'static, Result<Begun, Error>>),
@@ -111,6 +111,7 @@ impl Subscription {
                 Node::Wanted(wanted) => {
                     let (first, stream) = wanted.await?;
                     self.node = Node::Open(Box::new(stream));
+                    tracing::debug!(place = ?self.place, "a subscription goes on");
                     if self.place.is_none() {
                         // It could not say behind what to go on, so nobody counts what is missing.
                         self.events.push_back(BusEvent::Gap { missed: None });

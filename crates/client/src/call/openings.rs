@@ -2,6 +2,7 @@
 
 use super::{Engine, Plan};
 use crate::failure::Failure;
+use crate::incoming::Incoming;
 use crate::method::Method;
 use crate::pipe::MESSAGE_BYTES_MAX;
 use quorate_proto::v1::bus_service_client::BusServiceClient;
@@ -16,7 +17,7 @@ use quorate_proto::v1::{
 };
 use std::sync::Arc;
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status};
 
 impl Engine {
     /// Opens a stream of list pages on whichever node answers first.
@@ -24,7 +25,7 @@ impl Engine {
         self: &Arc<Self>,
         plan: &Plan,
         request: ListRequest,
-    ) -> Result<Streaming<ListResponse>, Failure> {
+    ) -> Result<Incoming<ListResponse>, Failure> {
         self.call(plan, || OpenList(request.clone())).await
     }
 
@@ -33,7 +34,7 @@ impl Engine {
         self: &Arc<Self>,
         plan: &Plan,
         request: BackupRequest,
-    ) -> Result<Streaming<BackupPiece>, Failure> {
+    ) -> Result<Incoming<BackupPiece>, Failure> {
         self.call(plan, || OpenBackup(request)).await
     }
 
@@ -42,7 +43,7 @@ impl Engine {
         self: &Arc<Self>,
         plan: &Plan,
         request: WatchRequest,
-    ) -> Result<(u64, Streaming<WatchResponse>), Failure> {
+    ) -> Result<(u64, Incoming<WatchResponse>), Failure> {
         self.call(plan, || OpenWatch(request.clone())).await
     }
 
@@ -51,7 +52,7 @@ impl Engine {
         self: &Arc<Self>,
         plan: &Plan,
         request: LockWatchRequest,
-    ) -> Result<Streaming<LockWatchResponse>, Failure> {
+    ) -> Result<Incoming<LockWatchResponse>, Failure> {
         self.call(plan, || OpenLockWatch(request.clone())).await
     }
 
@@ -61,7 +62,7 @@ impl Engine {
         self: &Arc<Self>,
         plan: &Plan,
         request: BusSubscribeRequest,
-    ) -> Result<(BusSubscribeResponse, Streaming<BusSubscribeResponse>), Failure> {
+    ) -> Result<(BusSubscribeResponse, Incoming<BusSubscribeResponse>), Failure> {
         self.call(plan, || OpenBus(request.clone())).await
     }
 
@@ -71,7 +72,7 @@ impl Engine {
         self: &Arc<Self>,
         plan: &Plan,
         request: CacheInvalidationsRequest,
-    ) -> Result<(CacheInvalidationsResponse, Streaming<CacheInvalidationsResponse>), Failure> {
+    ) -> Result<(CacheInvalidationsResponse, Incoming<CacheInvalidationsResponse>), Failure> {
         self.call(plan, || OpenInvalidations(request.clone())).await
     }
 }
@@ -80,17 +81,19 @@ impl Engine {
 struct OpenList(ListRequest);
 
 impl Method for OpenList {
-    type Answer = Streaming<ListResponse>;
+    type Answer = Incoming<ListResponse>;
 
     async fn unary(
         channel: Channel,
         request: Request<Self>,
     ) -> Result<Response<Self::Answer>, Status> {
-        KvServiceClient::new(channel)
+        let connection = channel.clone();
+        let answer = KvServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             // Without the attempt's timeout, which would end the stream as well.
             .list_stream(request.into_inner().0)
-            .await
+            .await?;
+        Ok(answer.map(|stream| Incoming::new(stream, connection)))
     }
 }
 
@@ -98,17 +101,19 @@ impl Method for OpenList {
 struct OpenBackup(BackupRequest);
 
 impl Method for OpenBackup {
-    type Answer = Streaming<BackupPiece>;
+    type Answer = Incoming<BackupPiece>;
 
     async fn unary(
         channel: Channel,
         request: Request<Self>,
     ) -> Result<Response<Self::Answer>, Status> {
-        ClusterServiceClient::new(channel)
+        let connection = channel.clone();
+        let answer = ClusterServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             // Without the attempt's timeout, which would end the stream as well.
             .backup(request.into_inner().0)
-            .await
+            .await?;
+        Ok(answer.map(|stream| Incoming::new(stream, connection)))
     }
 }
 
@@ -116,18 +121,20 @@ impl Method for OpenBackup {
 struct OpenWatch(WatchRequest);
 
 impl Method for OpenWatch {
-    type Answer = (u64, Streaming<WatchResponse>);
+    type Answer = (u64, Incoming<WatchResponse>);
 
     async fn unary(
         channel: Channel,
         request: Request<Self>,
     ) -> Result<Response<Self::Answer>, Status> {
+        let connection = channel.clone();
         let answer = KvServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             // Without the attempt's timeout, which would end the stream as well.
             .watch(request.into_inner().0)
             .await?;
-        let (metadata, mut stream, extensions) = answer.into_parts();
+        let (metadata, stream, extensions) = answer.into_parts();
+        let mut stream = Incoming::new(stream, connection);
         let Some(first) = stream.message().await? else {
             return Err(Status::unavailable("the watch ended before it began"));
         };
@@ -139,17 +146,19 @@ impl Method for OpenWatch {
 struct OpenLockWatch(LockWatchRequest);
 
 impl Method for OpenLockWatch {
-    type Answer = Streaming<LockWatchResponse>;
+    type Answer = Incoming<LockWatchResponse>;
 
     async fn unary(
         channel: Channel,
         request: Request<Self>,
     ) -> Result<Response<Self::Answer>, Status> {
-        LockServiceClient::new(channel)
+        let connection = channel.clone();
+        let answer = LockServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             // Without the attempt's timeout, which would end the stream as well.
             .watch(request.into_inner().0)
-            .await
+            .await?;
+        Ok(answer.map(|stream| Incoming::new(stream, connection)))
     }
 }
 
@@ -157,18 +166,20 @@ impl Method for OpenLockWatch {
 struct OpenBus(BusSubscribeRequest);
 
 impl Method for OpenBus {
-    type Answer = (BusSubscribeResponse, Streaming<BusSubscribeResponse>);
+    type Answer = (BusSubscribeResponse, Incoming<BusSubscribeResponse>);
 
     async fn unary(
         channel: Channel,
         request: Request<Self>,
     ) -> Result<Response<Self::Answer>, Status> {
+        let connection = channel.clone();
         let answer = BusServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             // Without the attempt's timeout, which would end the stream as well.
             .subscribe(request.into_inner().0)
             .await?;
-        let (metadata, mut stream, extensions) = answer.into_parts();
+        let (metadata, stream, extensions) = answer.into_parts();
+        let mut stream = Incoming::new(stream, connection);
         let Some(first) = stream.message().await? else {
             return Err(Status::unavailable("the subscription ended before it began"));
         };
@@ -181,18 +192,20 @@ impl Method for OpenBus {
 struct OpenInvalidations(CacheInvalidationsRequest);
 
 impl Method for OpenInvalidations {
-    type Answer = (CacheInvalidationsResponse, Streaming<CacheInvalidationsResponse>);
+    type Answer = (CacheInvalidationsResponse, Incoming<CacheInvalidationsResponse>);
 
     async fn unary(
         channel: Channel,
         request: Request<Self>,
     ) -> Result<Response<Self::Answer>, Status> {
+        let connection = channel.clone();
         let answer = CacheServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             // Without the attempt's timeout, which would end the stream as well.
             .invalidations(request.into_inner().0)
             .await?;
-        let (metadata, mut stream, extensions) = answer.into_parts();
+        let (metadata, stream, extensions) = answer.into_parts();
+        let mut stream = Incoming::new(stream, connection);
         let Some(first) = stream.message().await? else {
             return Err(Status::unavailable("the stream ended before it began"));
         };

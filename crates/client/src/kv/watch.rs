@@ -5,6 +5,7 @@ use crate::Error;
 use crate::call::Effect;
 use crate::client::CallOptions;
 use crate::failure::Failure;
+use crate::incoming::Incoming;
 use crate::retry;
 use bytes::Bytes;
 use futures::Stream;
@@ -12,7 +13,6 @@ use futures::future::BoxFuture;
 use quorate_proto::v1::{self, WatchRequest, WatchResponse, watch_event};
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::Streaming;
 
 /// A node sends a message every 5 s, and ends a watch itself after 15 s without a leader. One that
 /// sends nothing for longer is frozen, or cut off.
@@ -195,12 +195,12 @@ impl StartWatch {
     }
 }
 
-type Begun = (u64, Streaming<WatchResponse>);
+type Begun = (u64, Incoming<WatchResponse>);
 
 /// Where the events come from.
 enum Node {
     /// From this stream, which has said something then.
-    Open { stream: Box<Streaming<WatchResponse>>, heard: Instant },
+    Open { stream: Box<Incoming<WatchResponse>>, heard: Instant },
     /// From one that is being looked for. It goes on where it was when the watch is asked again.
     Wanted(BoxFuture<'static, Result<Begun, Error>>),
 }

@@ -5,11 +5,11 @@ use crate::Error;
 use crate::call::Effect;
 use crate::client::CallOptions;
 use crate::failure::Failure;
+use crate::incoming::Incoming;
 use crate::retry;
 use futures::Stream;
 use quorate_proto::v1::{LockWatchRequest, LockWatchResponse};
 use std::time::Duration;
-use tonic::Streaming;
 
 /// How long going on at another node may take.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ const RESUME_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct LockWatch {
     locks: Locks,
     name: String,
-    stream: Option<Box<Streaming<LockWatchResponse>>>,
+    stream: Option<Box<Incoming<LockWatchResponse>>>,
     /// What was told last.
     told: Option<LockState>,
     revision: u64,

@@ -1,5 +1,6 @@
 //! The stream behind a consumer: how it is opened, and what goes out on it.
 
+use crate::incoming::Incoming;
 use crate::method::Method;
 use crate::pipe::MESSAGE_BYTES_MAX;
 use futures::{Stream, StreamExt as _};
@@ -9,7 +10,7 @@ use quorate_proto::v1::queue_service_client::QueueServiceClient;
 use quorate_proto::v1::{ConsumeOpen, ConsumeOpened, ConsumeRequest, ConsumeResponse};
 use tokio::sync::{oneshot, watch};
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status};
 
 /// What a consumer wants of its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub(super) struct Opened {
     pub(super) consumer_id: u64,
     /// What it has from before a break.
     pub(super) held_leases: Vec<u64>,
-    pub(super) told: Box<Streaming<ConsumeResponse>>,
+    pub(super) told: Box<Incoming<ConsumeResponse>>,
     /// What is sent ends with it.
     _ends: oneshot::Sender<()>,
 }
@@ -49,12 +50,14 @@ impl Method for OpenConsume {
         // While the sending half is open the call goes on, though nobody may listen any more: a consumer
         // that swallows what it is given.
         let (ends, ended) = oneshot::channel();
+        let connection = channel.clone();
         let answer = QueueServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             // Without the attempt's timeout, which would end the stream as well.
             .consume(outgoing(open, wishes).take_until(ended))
             .await?;
-        let (metadata, mut told, extensions) = answer.into_parts();
+        let (metadata, told, extensions) = answer.into_parts();
+        let mut told = Incoming::new(told, connection);
         let first = told.message().await?.and_then(|first| first.response);
         let opened = match first {
             Some(Told::Opened(opened)) if opened.consumer_id > 0 => opened,

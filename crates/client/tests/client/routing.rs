@@ -1,6 +1,6 @@
 //! Which nodes are asked: the leader, learnt members, or only the given ones.
 
-use crate::fake::{Fake, NOT_APPLIED, fail};
+use crate::fake::{Fake, NOT_APPLIED, Reach, fail};
 use quorate_client::{Client, Routing};
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +71,7 @@ async fn members_are_learnt_from_one_seed_and_outlive_it() {
     fake.net.kill("n1:1");
     increments(&client, 1).await;
 
-    // A fourth joins; the next call after half a minute asks who is there.
+    // A fourth joins; who is there is asked for again in a while.
     fake.state.set_members(["n2:1", "n3:1", "n4:1"]);
     tokio::time::sleep(Duration::from_secs(31)).await;
     increments(&client, 1).await;
@@ -94,6 +94,24 @@ async fn a_client_that_makes_no_calls_still_learns_where_its_cluster_went() {
     fake.net.kill("n1:1");
     fake.net.kill("n2:1");
     client.cache().get("k").await.expect("the third one answers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_that_are_gone_do_not_keep_a_client_from_learning_who_is_there() {
+    for seed in 0..8 {
+        let fake = Fake::start(5);
+        for gone in ["n1:1", "n2:1", "n3:1"] {
+            fake.net.reach(gone, Reach::BlackHole);
+        }
+        fake.state.set_members(["n4:1"]);
+        let options = fake.options().seed(seed).endpoints(["n1:1", "n2:1", "n3:1", "n4:1"]);
+        let client = options.routing(Routing::AnyNode).connect().expect("good options");
+        client.cache().get("k").timeout(Duration::from_secs(30)).await.expect("it is answered");
+        // The only one it knew of is replaced, and in a while it is gone as well.
+        fake.state.set_members(["n4:1", "n5:1"]);
+        tokio::time::sleep(Duration::from_secs(35)).await;
+        assert!(client.nodes().contains(&"n5:1".to_owned()), "seed {seed}: {:?}", client.nodes());
+    }
 }
 
 #[tokio::test(start_paused = true)]

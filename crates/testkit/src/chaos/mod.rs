@@ -8,8 +8,7 @@
 //! - [`plan`]: what happens when. Drawn from a seed, or read from a file; JSON lines, so that a plan can
 //!   be kept, cut down by hand and run again.
 //! - `nemesis`: carries the plan out, and repairs everything at its end.
-//! - `workloads`: one file each: what is called, and what must hold of the answers.
-//! - `book`, `calls`: each call of each workload: when it began and ended, and how.
+//! - `work`, beside this module: what is called, and what must hold of the answers.
 //! - `report`, `plot`: a table and a picture of it all.
 //!
 //! Guarantees:
@@ -24,8 +23,6 @@
 //! What may differ between two runs of one plan: everything but the plan. Processes, kernels and clocks
 //! are real. For what repeats itself exactly there is [`crate::sim`].
 
-mod book;
-mod calls;
 mod members;
 mod nemesis;
 mod net;
@@ -35,8 +32,6 @@ mod plot;
 mod report;
 mod run;
 mod shim;
-mod workload;
-mod workloads;
 
 pub use nemesis::Happened;
 pub use plot::draw;

@@ -1,7 +1,7 @@
 //! Draws a run: answered calls per second over time, and above them what went wrong meanwhile.
 
-use super::book::Ended;
 use super::run::Outcome;
+use crate::work::book::Ended;
 use anyhow::Result;
 use plotters::prelude::*;
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! What a run says in the end: tables for people, one object for programs.
 
-use super::book::Ended;
 use super::run::{Outcome, Settings};
+use crate::work::book::Ended;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -1,14 +1,15 @@
 //! One run: a cluster, its work, what happens to it, and what is found in the end.
 
-use super::book::{Book, Ended, Record};
 use super::nemesis::{Happened, Means, Nemesis};
 use super::net::Net;
 use super::plan::Plan;
 use super::shim::Shim;
-use super::workload::{Context, Journal, Verdict, Workload};
-use super::workloads;
 use crate::process::ProcessCluster;
+use crate::work;
+use crate::work::book::{Book, Ended, Record};
+use crate::work::workload::{Context, Journal, Verdict, Workload};
 use anyhow::{Context as _, Result, bail};
+use quorate_client::{Client, Options};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -78,8 +79,8 @@ pub struct Outcome {
     pub installs: usize,
     /// How often a node began to lead.
     pub elections: usize,
-    /// Snapshots begun and leaders elected aside: when everything had been repaired, how long it took
-    /// until the first call of each workload that began then was answered, and until all nodes were well.
+    /// Each time that everything had been repaired: how long it took until the first call of each
+    /// workload that began then was answered, and until all nodes were well.
     pub recoveries: Vec<(Duration, Duration)>,
     /// The longest time in which no call was answered.
     pub longest_silence: Duration,
@@ -165,7 +166,7 @@ impl Work {
             endpoints: Arc::new(cluster.endpoints()),
             seed: settings.seed,
         };
-        let mut all = workloads::all();
+        let mut all = work::all();
         let wanted = &settings.workloads;
         if let Some(unknown) =
             wanted.iter().find(|name| !all.iter().any(|workload| workload.name() == *name))
@@ -189,7 +190,7 @@ impl Work {
     fn context_of(&self, name: &str, directory: &Path) -> Result<Context> {
         let path = directory.join(format!("{name}-history.jsonl"));
         Ok(Context {
-            endpoints: Arc::clone(&self.endpoints),
+            reach: reaching(&self.endpoints),
             seed: self.seed,
             book: self.book.clone(),
             journal: Journal::create(&path, &self.book)?,
@@ -213,18 +214,25 @@ impl Work {
         outcome.records = self.book.records();
         for (workload, context) in self.contexts {
             let (name, journal) = (workload.name(), context.journal.clone());
-            let context = Context { endpoints: Arc::clone(&endpoints), ..context };
+            let context = Context { reach: reaching(&endpoints), ..context };
             let verdict = workload.judge(context).await.unwrap_or_else(|error| Verdict {
                 problems: vec![format!("what is left can't be read: {error:#}")],
                 checked: "not at all".to_owned(),
+                ..Verdict::default()
             });
             journal.flush()?;
-            let problems = verdict.problems.iter().map(|problem| format!("{name}: {problem}"));
+            let problems = verdict.problems.iter().chain(&verdict.too_little);
+            let problems = problems.map(|problem| format!("{name}: {problem}"));
             outcome.problems.extend(problems);
             outcome.verdicts.insert(name, verdict);
         }
         Ok(())
     }
+}
+
+fn reaching(endpoints: &Arc<Vec<String>>) -> Arc<dyn Fn() -> Options + Send + Sync> {
+    let endpoints = Arc::clone(endpoints);
+    Arc::new(move || Client::builder().endpoints(endpoints.iter().cloned()))
 }
 
 /// Looks at the calls as a whole.

@@ -3,7 +3,7 @@
 use super::cluster::addr;
 use super::course::Course;
 use super::journal::Journal;
-use super::net::{CLIENT_PORT, Host, NODES, Reach, SimNet, Sockets};
+use super::net::{CLIENT_PORT, Host, Reach, SimNet, Sockets};
 use super::plan::Plan;
 use super::planted::Planted;
 use super::stage::Stage;
@@ -58,11 +58,13 @@ pub(super) const fn ms(ms: u64) -> Duration {
 
 /// Clients on a host: this node is their first one, and the only one if they learn of no other.
 pub(super) fn options(from: Host, reach: &Reach, home: usize, routing: Routing) -> Options {
+    let nodes = reach.nodes();
     let known = match routing {
         Routing::Endpoints => 1,
-        _ => NODES.len(),
+        _ => nodes.len(),
     };
-    let known = NODES.into_iter().cycle().skip(home % NODES.len()).take(known);
+    let home = home % nodes.len().max(1);
+    let known = nodes.into_iter().cycle().skip(home).take(known);
     Client::builder()
         .endpoints(known.map(|host| addr(host, CLIENT_PORT)))
         .routing(routing)
@@ -94,7 +96,7 @@ pub(super) async fn recover(client: &Client, course: &Course, journal: &Journal)
 }
 
 /// How clients reach nodes from a host.
-fn net(from: Host, reach: &Reach) -> SimNet {
+pub(super) fn net(from: Host, reach: &Reach) -> SimNet {
     // The clients' processes never die.
     SimNet { from, reach: reach.clone(), sockets: Sockets::default() }
 }

@@ -1,7 +1,8 @@
-//! Three machines, each with a whole broker on a disk that outlives it.
+//! Machines, each with a whole broker on a disk that outlives it; and some that stand by until a node is
+//! to join.
 
 use super::net::{
-    CLIENT_PORT, Host, LastRites, NODES, Obstacle, PEER_PORT, Reach, SimNet, Sockets, listen,
+    CLIENT_PORT, HOSTS, Host, LastRites, Obstacle, PEER_PORT, Reach, SimNet, Sockets, listen,
 };
 use super::plan::Plan;
 use quorate_consensus::{Node, NodeOptions, Replica, SnapshotRule, Timing, WallClock};
@@ -11,6 +12,7 @@ use quorate_state::{FeatureLevel, GroupId, NodeId};
 use quorate_storage::Stores;
 use quorate_storage::memory::{DiskModel, MemoryDisk};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -57,13 +59,25 @@ struct Process {
     refusal: Option<String>,
 }
 
+/// Which node a machine is.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    pub(super) id: NodeId,
+    /// What its data directory is known by.
+    pub(super) uuid: u128,
+    /// The cluster that has let it join.
+    pub(super) joins: Option<String>,
+}
+
 /// One machine: what survives its process, and a hold on the process.
 pub(super) struct Machine {
     pub(super) host: Host,
-    pub(super) id: NodeId,
+    /// None while it stands by.
+    identity: Mutex<Option<Identity>>,
     disk: Mutex<MemoryDisk>,
+    /// How its disks behave; each has a seed of its own.
+    model: Mutex<DiskModel>,
     pub(super) wall: Arc<SimWall>,
-    uuid: u128,
     /// The identity file of a data directory; small, and taken for synced when it is written.
     cluster_id: Arc<Mutex<Option<String>>>,
     process: Mutex<Process>,
@@ -74,6 +88,11 @@ pub(super) struct Machine {
     knows: AtomicU8,
     /// Whether it is a matter of the story, and no problem, that it does not start.
     may_refuse: AtomicBool,
+    /// Whether its disk fails: its process has to end for that.
+    failing: AtomicBool,
+    /// Its node has written down that it is no member any more.
+    left: Arc<AtomicBool>,
+    founders: BTreeMap<NodeId, String>,
 }
 
 impl Machine {
@@ -98,9 +117,66 @@ impl Machine {
         *lock(&self.cluster_id) = Some(cluster_id);
     }
 
-    /// What its data directory is known by.
-    pub(super) fn uuid(&self) -> u128 {
-        self.uuid
+    /// Which node it is, or was last.
+    ///
+    /// # Panics
+    /// When it stands by.
+    pub(super) fn identity(&self) -> Identity {
+        lock(&self.identity).clone().expect("no node is at work here")
+    }
+
+    /// Whether a node is at work here, or down for a while.
+    pub(super) fn is_at_work(&self) -> bool {
+        lock(&self.identity).is_some()
+    }
+
+    /// Makes a node of a machine that stood by; it runs from the next start on.
+    pub(super) fn becomes(&self, identity: Identity) {
+        *lock(&self.identity) = Some(identity);
+    }
+
+    /// Makes the disk fail; the process has to end.
+    pub(super) fn fail_disk(&self) {
+        self.failing.store(true, Ordering::SeqCst);
+        self.disk().fail("input/output error");
+    }
+
+    /// Whether its disk fails, and its process has not been ended for that yet.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::SeqCst)
+    }
+
+    /// How long syncs take from now on; as planned at first when there is none.
+    pub(super) fn set_sync_delay(&self, delay: Option<RangeInclusive<Duration>>) {
+        let planned = lock(&self.model).sync_delay.clone();
+        self.disk().set_sync_delay(delay.or(planned));
+    }
+
+    /// The node was removed: its directory goes, and the machine stands by.
+    fn retire(&self) {
+        let model = {
+            let mut model = lock(&self.model);
+            model.seed = model.seed.wrapping_add(1);
+            model.clone()
+        };
+        *lock(&self.disk) = MemoryDisk::new(model);
+        *lock(&self.cluster_id) = None;
+        *lock(&self.identity) = None;
+        self.left.store(false, Ordering::SeqCst);
+        self.reach
+            .set_nodes(self.reach.nodes().into_iter().filter(|at| *at != self.host).collect());
+    }
+
+    /// Ends the program of the machine: its process is gone, with all its sockets, see
+    /// [`Cluster::bury`].
+    async fn gone(&self) -> turmoil::Result {
+        {
+            let mut process = self.process();
+            process.exited = true;
+            process.replica = None;
+            process.stop = None;
+        }
+        std::future::pending().await
     }
 
     /// Asks the process to stop in order; false when there is none that serves.
@@ -141,19 +217,25 @@ impl Machine {
             process.incarnation += 1;
             process.exited = false;
             process.refusal = None;
-            self.reach.set_up(self.host);
         }
-        let stores = Stores::memory(&self.disk(), GROUP)?;
+        if !self.is_at_work() {
+            return self.gone().await;
+        }
+        self.reach.set_up(self.host);
+        let Identity { id, uuid, joins } = self.identity();
+        let stores = match Stores::memory(&self.disk(), GROUP) {
+            Err(_) if self.failing.load(Ordering::SeqCst) => return self.gone().await,
+            stores => stores?,
+        };
         let known = Arc::clone(&self.cluster_id);
         let cluster_id = lock(&self.cluster_id).clone();
-        let initial_cluster: BTreeMap<NodeId, String> =
-            NODES.iter().zip(1..).map(|(host, id)| (NodeId(id), addr(host, PEER_PORT))).collect();
+        let left = Arc::clone(&self.left);
         let node = Node::start(NodeOptions {
-            node: self.id,
-            uuid: self.uuid,
+            node: id,
+            uuid,
             cluster_id,
-            joins: None,
-            initial_cluster,
+            joins,
+            initial_cluster: self.founders.clone(),
             peer_addr: addr(self.host, PEER_PORT),
             client_addr: addr(self.host, CLIENT_PORT),
             http_addr: String::new(),
@@ -173,7 +255,10 @@ impl Machine {
                 *lock(&known) = Some(id.to_owned());
                 Ok(())
             }),
-            left: Box::new(|| Ok(())),
+            left: Box::new(move || {
+                left.store(true, Ordering::SeqCst);
+                Ok(())
+            }),
         });
         let node = match Box::pin(node).await {
             Ok(node) => node,
@@ -185,6 +270,7 @@ impl Machine {
                 }
                 return std::future::pending().await;
             }
+            Err(_) if self.failing.load(Ordering::SeqCst) => return self.gone().await,
             Err(refusal) => return Err(refusal.into()),
         };
         // Only now, as in a real process: until then clients are refused.
@@ -205,13 +291,19 @@ impl Machine {
             }
         };
         if let Some(reason) = failed {
+            if self.left.load(Ordering::SeqCst) {
+                self.disk().close();
+                self.retire();
+                return self.gone().await;
+            }
+            if self.failing.load(Ordering::SeqCst) {
+                return self.gone().await;
+            }
             return Err(format!("{} has failed for good: {reason}", self.host).into());
         }
         server.shutdown(STOP_TIMEOUT).await;
         self.disk().close();
-        self.process().exited = true;
-        // A real process is gone now, with all its sockets; see [`Cluster::bury`].
-        std::future::pending().await
+        self.gone().await
     }
 }
 
@@ -227,23 +319,30 @@ impl Cluster {
     pub(super) fn start(sim: &mut turmoil::Sim<'_>, plan: &Plan) -> Self {
         let reach = Reach::default();
         let elapsed_ms = Arc::new(AtomicU64::new(0));
-        let machines: Vec<_> = NODES
+        let founders = HOSTS.into_iter().take(plan.founders);
+        reach.set_nodes(founders.clone().collect());
+        let founders: BTreeMap<NodeId, String> =
+            founders.zip(1..).map(|(host, id)| (NodeId(id), addr(host, PEER_PORT))).collect();
+        let machines: Vec<_> = HOSTS
             .into_iter()
             .zip(1..)
             .zip(&plan.machines)
             .map(|((host, id), drawn)| {
-                let disk = MemoryDisk::new(DiskModel {
+                let model = DiskModel {
                     sync_delay: Some(drawn.sync_delay.clone()),
                     state_flush_one_in: drawn.state_flush_one_in,
                     ..DiskModel::seeded(drawn.seed)
-                });
+                };
+                let uuid = u128::from(drawn.seed) << 64 | u128::from(id);
+                let identity = Identity { id: NodeId(id), uuid, joins: None };
+                let identity = Some(identity).filter(|_| founders.contains_key(&NodeId(id)));
                 let skew_ms = AtomicI64::new(drawn.wall_skew_ms);
                 Arc::new(Machine {
                     host,
-                    id: NodeId(id),
-                    disk: Mutex::new(disk),
+                    identity: Mutex::new(identity),
+                    disk: Mutex::new(MemoryDisk::new(model.clone())),
+                    model: Mutex::new(model),
                     wall: Arc::new(SimWall { elapsed_ms: Arc::clone(&elapsed_ms), skew_ms }),
-                    uuid: u128::from(drawn.seed) << 64 | u128::from(id),
                     cluster_id: Arc::default(),
                     process: Mutex::default(),
                     reach: reach.clone(),
@@ -251,6 +350,9 @@ impl Cluster {
                     snapshots: plan.snapshots,
                     knows: AtomicU8::new(FeatureLevel::NEWEST.0),
                     may_refuse: AtomicBool::new(false),
+                    failing: AtomicBool::new(false),
+                    left: Arc::default(),
+                    founders: founders.clone(),
                 })
             })
             .collect();
@@ -259,6 +361,11 @@ impl Cluster {
             sim.host(machine.host, move || Arc::clone(&machine).run());
         }
         Self { machines, reach, elapsed_ms }
+    }
+
+    /// The machines at which a node is at work, or down for a while.
+    pub(super) fn at_work(&self) -> impl Iterator<Item = &Arc<Machine>> {
+        self.machines.iter().filter(|machine| machine.is_at_work())
     }
 
     /// Tells the wall clocks how late it is.
@@ -281,6 +388,7 @@ impl Cluster {
         sim.crash(machine.host);
         machine.sockets.set_dying(false);
         machine.disk().crash();
+        machine.failing.store(false, Ordering::SeqCst);
     }
 
     /// Ends what is left of processes that have stopped in order.

@@ -5,7 +5,8 @@
 
 use super::cluster::Cluster;
 use super::journal::Journal;
-use super::net::{AUDITOR, CLIENT_HOSTS, Host, NODES, Obstacle};
+use super::members::Desk;
+use super::net::{AUDITOR, CLIENT_HOSTS, Host, OPERATOR, Obstacle};
 use super::plan::{Event, Fault, Plan, Who};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,10 +16,14 @@ use turmoil::Sim;
 #[derive(Clone, Copy, Debug)]
 enum Undo {
     Restart(usize),
+    /// As a restart; ends the process first if it has not ended by itself.
+    Replace(usize),
     Repair(Host, Host),
     RepairOneWay(Host, Host),
     Release(Host, Host),
     Normal(Host, Host),
+    EmptyDisk(usize),
+    FastDisk(usize),
 }
 
 /// What became of the plan, for the claim that a run has tried something.
@@ -32,6 +37,10 @@ pub struct Injected {
     pub partitions: u32,
     /// Links held or slowed.
     pub delays: u32,
+    /// Disks that failed, had no room, or were slow.
+    pub disks: u32,
+    /// Nodes that joined or left.
+    pub changes: u32,
 }
 
 pub(super) struct Injector {
@@ -42,6 +51,8 @@ pub(super) struct Injector {
     active: Vec<(Duration, Undo)>,
     nodes_taken: BTreeSet<usize>,
     links_taken: BTreeSet<(Host, Host)>,
+    /// Whose disk is full or slow.
+    disks_taken: BTreeSet<usize>,
     pub(super) injected: Injected,
 }
 
@@ -55,6 +66,7 @@ impl Injector {
             active: Vec::new(),
             nodes_taken: BTreeSet::new(),
             links_taken: BTreeSet::new(),
+            disks_taken: BTreeSet::new(),
             injected: Injected::default(),
         }
     }
@@ -65,9 +77,26 @@ impl Injector {
     }
 
     /// Ends what is due, then begins what is due.
-    pub(super) fn turn(&mut self, sim: &mut Sim<'_>, cluster: &Cluster, journal: &Journal) {
+    pub(super) fn turn(
+        &mut self,
+        sim: &mut Sim<'_>,
+        cluster: &Cluster,
+        desk: &Desk,
+        journal: &Journal,
+    ) {
         let now = sim.elapsed();
         cluster.bury(sim);
+        for (node, identity) in desk.take(|node| {
+            !self.nodes_taken.contains(&node) && !sim.is_host_running(cluster.machines[node].host)
+        }) {
+            let machine = &cluster.machines[node];
+            journal.write(now, format_args!("{} becomes {identity:?}", machine.host));
+            machine.becomes(identity);
+            let mut nodes = cluster.reach.nodes();
+            nodes.push(machine.host);
+            cluster.reach.set_nodes(nodes);
+            cluster.restart(sim, node);
+        }
         for (until, undo) in std::mem::take(&mut self.active) {
             if until > now || !self.undo(sim, cluster, journal, undo) {
                 self.active.push((until, undo));
@@ -101,8 +130,8 @@ impl Injector {
                 let nodes = self.take_nodes(cluster, who);
                 // All of them at one moment: none may hear that another is gone.
                 for &node in &nodes {
-                    for other in others(node).chain(CLIENT_HOSTS) {
-                        self.cut(sim, cluster, NODES[node], other, until);
+                    for other in others(cluster, node).chain(CLIENT_HOSTS) {
+                        self.cut(sim, cluster, cluster.machines[node].host, other, until);
                     }
                 }
                 for node in nodes {
@@ -125,14 +154,14 @@ impl Injector {
                 let mut cut = false;
                 for node in which(cluster, who) {
                     let clients = CLIENT_HOSTS.into_iter().filter(|_| from_clients);
-                    for other in others(node).chain(clients) {
-                        cut |= self.cut(sim, cluster, NODES[node], other, until);
+                    for other in others(cluster, node).chain(clients) {
+                        cut |= self.cut(sim, cluster, cluster.machines[node].host, other, until);
                     }
                 }
                 self.injected.partitions += u32::from(cut);
             }
             Fault::OneWay(from, to) => {
-                let (from, to) = (NODES[from], NODES[to]);
+                let (from, to) = (host(cluster, from), host(cluster, to));
                 if self.take_link(from, to) {
                     sim.partition_oneway(from, to);
                     cluster.reach.cut(from, to);
@@ -141,20 +170,43 @@ impl Injector {
                 }
             }
             Fault::Bridge(over) => {
-                let mut ends = others(over);
-                if let (Some(a), Some(b)) = (ends.next(), ends.next()) {
-                    let cut = self.cut(sim, cluster, a, b, until);
-                    self.injected.partitions += u32::from(cut);
+                let ends: Vec<_> = others(cluster, nth(cluster, over)).collect();
+                let (some, rest) = ends.split_at(ends.len() / 2);
+                self.part(sim, cluster, some, rest, until);
+            }
+            Fault::Split(a, b) => {
+                let (a, b) = (host(cluster, a), host(cluster, b));
+                let rest = cluster.machines.iter().map(|machine| machine.host);
+                let rest: Vec<_> = rest.filter(|host| *host != a && *host != b).collect();
+                self.part(sim, cluster, &[a, b], &rest, until);
+            }
+            Fault::Ring => {
+                let hosts: Vec<_> = cluster.at_work().map(|machine| machine.host).collect();
+                let mut cut = false;
+                for (nth, a) in hosts.iter().enumerate() {
+                    for (other, b) in hosts.iter().enumerate().skip(nth + 2) {
+                        // The first and the last are beside each other.
+                        if other - nth + 1 < hosts.len() {
+                            cut |= self.cut(sim, cluster, a, b, until);
+                        }
+                    }
                 }
+                self.injected.partitions += u32::from(cut);
             }
             Fault::CutClients(clients, who) => {
                 for node in which(cluster, who) {
-                    let cut = self.cut(sim, cluster, CLIENT_HOSTS[clients], NODES[node], until);
+                    let cut = self.cut(
+                        sim,
+                        cluster,
+                        CLIENT_HOSTS[clients],
+                        cluster.machines[node].host,
+                        until,
+                    );
                     self.injected.partitions += u32::from(cut);
                 }
             }
             Fault::Hold(a, b) => {
-                let (a, b) = (NODES[a], NODES[b]);
+                let (a, b) = (host(cluster, a), host(cluster, b));
                 if self.take_link(a, b) {
                     sim.hold(a, b);
                     self.injected.delays += 1;
@@ -162,11 +214,32 @@ impl Injector {
                 }
             }
             Fault::Slow(a, b, latency_ms) => {
-                let (a, b) = (NODES[a], NODES[b]);
+                let (a, b) = (host(cluster, a), host(cluster, b));
                 if self.take_link(a, b) {
                     sim.set_link_latency(a, b, Duration::from_millis(latency_ms));
                     self.injected.delays += 1;
                     self.active.push((until, Undo::Normal(a, b)));
+                }
+            }
+            Fault::FailingDisk(who) => {
+                for node in self.take_nodes(cluster, who) {
+                    cluster.machines[node].fail_disk();
+                    self.injected.disks += 1;
+                    // What does not write does not notice, and is killed then.
+                    self.active.push((until, Undo::Replace(node)));
+                }
+            }
+            Fault::FullDisk(who) => {
+                for machine in self.take_disks(cluster, who) {
+                    cluster.machines[machine].disk().set_free_bytes(0);
+                    self.active.push((until, Undo::EmptyDisk(machine)));
+                }
+            }
+            Fault::SlowDisk(who, sync_ms) => {
+                let delay = Duration::from_millis(sync_ms);
+                for machine in self.take_disks(cluster, who) {
+                    cluster.machines[machine].set_sync_delay(Some(delay / 10..=delay));
+                    self.active.push((until, Undo::FastDisk(machine)));
                 }
             }
             Fault::WallJump(who, by_ms) => {
@@ -195,6 +268,24 @@ impl Injector {
         taken
     }
 
+    /// Cuts all links between these and those.
+    fn part(
+        &mut self,
+        sim: &mut Sim<'_>,
+        cluster: &Cluster,
+        these: &[Host],
+        those: &[Host],
+        until: Duration,
+    ) {
+        let mut cut = false;
+        for a in these {
+            for b in those {
+                cut |= self.cut(sim, cluster, a, b, until);
+            }
+        }
+        self.injected.partitions += u32::from(cut);
+    }
+
     /// Ends a fault; false when it can't be ended yet.
     fn undo(
         &mut self,
@@ -204,13 +295,27 @@ impl Injector {
         undo: Undo,
     ) -> bool {
         let link = match undo {
-            Undo::Restart(node) => {
-                if sim.is_host_running(NODES[node]) {
-                    return false;
+            Undo::Restart(node) | Undo::Replace(node) => {
+                let host = cluster.machines[node].host;
+                if sim.is_host_running(host) {
+                    if matches!(undo, Undo::Restart(_)) {
+                        return false;
+                    }
+                    cluster.kill(sim, node, Obstacle::Refused);
                 }
                 cluster.restart(sim, node);
                 self.nodes_taken.remove(&node);
-                journal.write(sim.elapsed(), format_args!("restart: {}", NODES[node]));
+                journal.write(sim.elapsed(), format_args!("restart: {host}"));
+                return true;
+            }
+            Undo::EmptyDisk(node) | Undo::FastDisk(node) => {
+                let machine = &cluster.machines[node];
+                match undo {
+                    Undo::EmptyDisk(_) => machine.disk().set_free_bytes(u64::MAX),
+                    _ => machine.set_sync_delay(None),
+                }
+                self.disks_taken.remove(&node);
+                journal.write(sim.elapsed(), format_args!("disk repaired: {}", machine.host));
                 return true;
             }
             Undo::Repair(a, b) | Undo::RepairOneWay(a, b) => {
@@ -243,23 +348,50 @@ impl Injector {
         nodes
     }
 
+    fn take_disks(&mut self, cluster: &Cluster, who: Who) -> Vec<usize> {
+        let mut nodes = which(cluster, who);
+        nodes.retain(|node| self.disks_taken.insert(*node));
+        self.injected.disks += u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+        nodes
+    }
+
     fn take_link(&mut self, a: Host, b: Host) -> bool {
-        debug_assert!(a != AUDITOR && b != AUDITOR, "the auditor comes when all is repaired");
+        let spared = [AUDITOR, OPERATOR];
+        debug_assert!(!spared.contains(&a) && !spared.contains(&b), "nothing is in their way");
         self.links_taken.insert(ordered(a, b))
     }
 }
 
+/// The nth machine at which a node is at work.
+fn nth(cluster: &Cluster, nth: usize) -> usize {
+    let at_work = at_work(cluster);
+    at_work[nth % at_work.len()]
+}
+
+fn host(cluster: &Cluster, nth_at_work: usize) -> Host {
+    cluster.machines[nth(cluster, nth_at_work)].host
+}
+
+fn at_work(cluster: &Cluster) -> Vec<usize> {
+    let machines = cluster.machines.iter().enumerate();
+    machines.filter(|(_, machine)| machine.is_at_work()).map(|(node, _)| node).collect()
+}
+
 fn which(cluster: &Cluster, who: Who) -> Vec<usize> {
     match who {
-        Who::Leader => vec![cluster.leader().unwrap_or_default()],
-        Who::Node(node) => vec![node],
-        Who::AllBut(spared) => (0..NODES.len()).filter(|node| *node != spared).collect(),
-        Who::All => (0..NODES.len()).collect(),
+        Who::Leader => vec![cluster.leader().unwrap_or_else(|| nth(cluster, 0))],
+        Who::Node(node) => vec![nth(cluster, node)],
+        Who::AllBut(spared) => {
+            let spared = nth(cluster, spared);
+            at_work(cluster).into_iter().filter(|node| *node != spared).collect()
+        }
+        Who::All => at_work(cluster),
     }
 }
 
-fn others(node: usize) -> impl Iterator<Item = Host> {
-    NODES.into_iter().enumerate().filter(move |(other, _)| *other != node).map(|(_, host)| host)
+fn others(cluster: &Cluster, node: usize) -> impl Iterator<Item = Host> {
+    let machines = cluster.machines.iter().enumerate();
+    machines.filter(move |(other, _)| *other != node).map(|(_, machine)| machine.host)
 }
 
 fn ordered(a: Host, b: Host) -> (Host, Host) {

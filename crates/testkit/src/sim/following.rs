@@ -1,7 +1,7 @@
 //! Follows what every node applies, through all of its processes.
 
 use super::cluster::Machine;
-use super::net::NODES;
+use super::net::HOSTS;
 use quorate_consensus::{Applied, Replica};
 use quorate_state::Event;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::sync::broadcast::error::TryRecvError;
 type Heard = (Replica, Vec<Arc<Vec<Event>>>);
 
 #[derive(Default)]
-pub(super) struct Following([Option<(u64, Receiver<Applied>)>; NODES.len()]);
+pub(super) struct Following([Option<(u64, Receiver<Applied>)>; HOSTS.len()]);
 
 impl Following {
     /// The replica at work on a node, and what it told since the last look; none when nothing runs

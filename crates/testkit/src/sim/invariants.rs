@@ -2,7 +2,7 @@
 
 use super::cluster::{Cluster, GROUP, Machine};
 use super::journal::Journal;
-use super::net::NODES;
+use super::net::HOSTS;
 use quorate_consensus::Role;
 use quorate_state::{NodeId, query};
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ pub(super) struct Watch {
     /// for it may go back: a new leader begins with what it can prove itself.)
     committed: BTreeMap<u64, u64>,
     points: BTreeMap<u64, Point>,
-    seen: [Option<Seen>; NODES.len()],
+    seen: [Option<Seen>; HOSTS.len()],
     /// Problems are told once each: the first is the one to look at.
     told: usize,
 }
@@ -74,6 +74,11 @@ impl Watch {
         journal: &Journal,
     ) -> Result<(), String> {
         let Some((incarnation, replica)) = machine.replica() else { return Ok(()) };
+        if machine.is_failing() {
+            // Nothing can be read from it until it is started again.
+            return Ok(());
+        }
+        let id = replica.node_id();
         let status = replica.status();
         let view = replica.stale();
         let seen = Seen {
@@ -89,8 +94,8 @@ impl Watch {
             journal.write(now, format_args!("{}: {role} in term {term}", machine.host));
         }
         if seen.role == Role::Leader {
-            let leader = *self.leaders.entry(seen.term).or_insert(machine.id);
-            if leader != machine.id {
+            let leader = *self.leaders.entry(seen.term).or_insert(id);
+            if leader != id {
                 return Err(format!("leads in term {}, and so does node {leader}", seen.term));
             }
             let earlier = self.committed.range(..seen.term).map(|(_, index)| *index).max();
@@ -123,7 +128,7 @@ impl Watch {
         let Some(index) = seen.applied else { return Ok(()) };
         let unreadable = |error| format!("its state is unreadable: {error}");
         let point = Point {
-            node: machine.id,
+            node: id,
             digest: query::digest(view.tables.as_ref(), GROUP).map_err(unreadable)?,
             lease_ms: query::clocks(view.tables.as_ref(), GROUP).map_err(unreadable)?.lease_ms,
         };
@@ -168,10 +173,11 @@ pub(super) struct Settled {
     pub(super) checksum: u64,
 }
 
-/// Whether all nodes are at the same index, and what they have there; or what is still missing.
+/// Whether all nodes that are members are at the same index, and what they have there; or what is still
+/// missing.
 pub(super) fn settled(cluster: &Cluster) -> Result<Settled, String> {
     let mut all = Vec::new();
-    for machine in &cluster.machines {
+    for machine in cluster.at_work() {
         let Some((_, replica)) = machine.replica() else {
             return Err(format!("{} does not serve", machine.host));
         };

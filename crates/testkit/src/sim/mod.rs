@@ -1,5 +1,5 @@
-//! The whole cluster in one thread, in simulated time: three nodes with all of their consensus,
-//! gRPC services and stores, eight clients, and everything that can go wrong between them. All of
+//! The whole cluster in one thread, in simulated time: three or five nodes with all of their consensus,
+//! gRPC services and stores, their clients, and everything that can go wrong between them. All of
 //! it follows from one number, the seed.
 //!
 //! # How a seed is run, and run again
@@ -24,13 +24,15 @@
 //!   everywhere, the lease clock grows and never runs ahead of time.
 //! - Locks, jobs in queues, transactions, watches, restores and rolling upgrades, in runs of their own:
 //!   see `locks`, `jobs`, `transactions`, `watches`, `restores` and `upgrade`.
+//! - All ten kinds of work of [`crate::chaos`], bus, cache and outbox among them: see `work`.
 //! - When everything is repaired a write succeeds within [`RECOVERY_MAX`], and all nodes come to
 //!   hold the same state, down to a checksum over all of it.
 //! - No node fails for good, refuses to start, or panics.
 //!
 //! # What is simulated
 //! Time; TCP (turmoil): latency, partitions in one or both directions, packets held and released;
-//! disks that forget what was not synced, with a random part of it kept; kills, at which the kernel
+//! disks that forget what was not synced, with a random part of it kept, that fail, have no room, or take
+//! long; members that are replaced, come and go; kills, at which the kernel
 //! closes connections, and power failures, at which nobody is told; wall clocks that are off and
 //! jump; snapshots so frequent that a node that was away needs one.
 //!
@@ -38,18 +40,22 @@
 //! RocksDB and its files, threads, and real sockets: `process` has those. Crashes fall between
 //! the steps of a few milliseconds in which each host runs by itself, not within one. A connection
 //! that lost a packet is dead: there is no retransmission, so every lasting cut ends all connections
-//! across it (held packets are the other case). Disk errors, full disks, clocks of unequal speed,
-//! and changes of membership.
+//! across it (held packets are the other case). Packets come twice nowhere: TCP hands each byte on once,
+//! so what a service can get twice are requests that are sent again, and those come in all runs. Clocks
+//! of unequal speed. Five nodes, failing and full disks, and changes of members are not in the runs with
+//! locks, jobs, restores and upgrades.
 
 mod clients;
 mod cluster;
 mod course;
+mod draw;
 mod faults;
 mod following;
 mod invariants;
 mod jobs;
 mod journal;
 mod locks;
+mod members;
 mod net;
 mod plan;
 mod planted;
@@ -64,6 +70,7 @@ mod transactions;
 mod upgrade;
 mod verdict;
 mod watches;
+mod work;
 mod workload;
 mod workload_books;
 
@@ -82,6 +89,7 @@ pub use story_kind::{StoryKind, UnknownStory};
 pub use transactions::run_transactions;
 pub use upgrade::{Upgraded, run_upgrade};
 pub use watches::run_watches;
+pub use work::run_work;
 
 use journal::Journal;
 use plan::Plan;

@@ -19,12 +19,17 @@ use turmoil::net::{TcpListener, TcpStream};
 /// A host of the simulation, by its name.
 pub(super) type Host = &'static str;
 
-/// The nodes of the cluster.
-pub(super) const NODES: [Host; 3] = ["node-1", "node-2", "node-3"];
+/// Machines of nodes, at most.
+pub(super) const HOSTS: [Host; 7] =
+    ["node-1", "node-2", "node-3", "node-4", "node-5", "node-6", "node-7"];
+/// Those of a cluster of the usual size.
+pub(super) const NODES: [Host; 3] = [HOSTS[0], HOSTS[1], HOSTS[2]];
 /// Where the clients run; each host can be cut off by itself.
 pub(super) const CLIENT_HOSTS: [Host; 2] = ["clients-1", "clients-2"];
 /// Where the client runs that looks at what is left in the end.
 pub(super) const AUDITOR: Host = "auditor";
+/// Where members are changed from.
+pub(super) const OPERATOR: Host = "operator";
 /// Port of the client service on every node.
 pub(super) const CLIENT_PORT: u16 = 8811;
 /// Port of the peer service on every node.
@@ -50,6 +55,8 @@ pub(super) struct Reach(Arc<Mutex<Obstacles>>);
 
 #[derive(Default)]
 struct Obstacles {
+    /// Where nodes are at work, or down for a while.
+    nodes: Vec<Host>,
     down: BTreeMap<Host, Obstacle>,
     cut: BTreeSet<(Host, Host)>,
 }
@@ -57,6 +64,16 @@ struct Obstacles {
 impl Reach {
     fn lock(&self) -> MutexGuard<'_, Obstacles> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where clients look for nodes from now on.
+    pub(super) fn set_nodes(&self, nodes: Vec<Host>) {
+        self.lock().nodes = nodes;
+    }
+
+    /// Where clients look for nodes.
+    pub(super) fn nodes(&self) -> Vec<Host> {
+        self.lock().nodes.clone()
     }
 
     pub(super) fn set_down(&self, host: Host, obstacle: Obstacle) {
@@ -78,10 +95,9 @@ impl Reach {
 
     /// Whether no round trip can come about between a node and any other.
     pub(super) fn is_isolated(&self, node: Host) -> bool {
-        NODES
-            .iter()
-            .filter(|other| **other != node)
-            .all(|other| self.obstacle(node, other).is_some())
+        let nodes = self.nodes();
+        let mut others = nodes.iter().filter(|other| **other != node);
+        others.all(|other| self.obstacle(node, other).is_some())
     }
 
     fn obstacle(&self, from: Host, to: &str) -> Option<Obstacle> {

@@ -68,13 +68,14 @@ impl Report {
     #[must_use]
     pub fn line(&self) -> String {
         let (ok, failed, unknown) = self.calls;
-        let Injected { killed, stopped, partitions, delays } = self.injected;
+        let Injected { killed, stopped, partitions, delays, disks, changes } = self.injected;
         let recovery =
             self.recovery.map_or_else(|| "never".to_owned(), |after| format!("{after:.2?}"));
         let end = if self.problems.is_empty() { "ok" } else { "FAILED" };
         format!(
             "seed {:>4} {end}: {:>5.1?} simulated, {ok} answered, {failed} failed, {unknown} \
              unknown; {killed} killed, {stopped} stopped, {partitions} partitions, {delays} delays, \
+             {disks} disks failed, full or slow, {changes} changes of members, \
              {} terms, {} caught up by snapshot, recovered in {recovery}",
             self.seed, self.simulated, self.leaders, self.caught_up_by_snapshot
         ) + &self.locks.to_string()

@@ -8,6 +8,7 @@ use super::course::Course;
 use super::faults::{Injected, Injector};
 use super::invariants::{Settled, Watch, settled};
 use super::journal::Journal;
+use super::members::{self, Changes};
 use super::plan::Plan;
 use super::{LOOK, RECOVERY_MAX, SETTLING_MAX, world};
 use quorate_storage::state::memory::MemoryState;
@@ -50,6 +51,7 @@ pub(super) struct Stage<'a, S> {
     /// Terms of clusters before this one.
     leaders_before: usize,
     looked: Duration,
+    changes: Changes,
 }
 
 /// What a run leaves behind, before it is judged.
@@ -67,6 +69,7 @@ impl<'a, S: Story> Stage<'a, S> {
     pub(super) fn new(plan: &Plan, journal: &Journal, story: S) -> Stage<'a, S> {
         let mut sim = world(plan);
         let cluster = Cluster::start(&mut sim, plan);
+        let changes = members::start(&mut sim, &cluster, plan, journal);
         Self {
             sim,
             cluster,
@@ -76,6 +79,7 @@ impl<'a, S: Story> Stage<'a, S> {
             watch: Watch::default(),
             leaders_before: 0,
             looked: Duration::ZERO,
+            changes,
         }
     }
 
@@ -120,7 +124,7 @@ impl<'a, S: Story> Stage<'a, S> {
             story: self.story,
             simulated: self.sim.elapsed(),
             leaders: self.leaders_before + self.watch.leaders(),
-            injected: self.injector.injected,
+            injected: Injected { changes: self.changes.done(), ..self.injector.injected },
             settled,
         }
     }
@@ -151,7 +155,7 @@ impl<'a, S: Story> Stage<'a, S> {
     }
 
     pub(super) fn step(&mut self) -> Result<(), String> {
-        self.injector.turn(&mut self.sim, &self.cluster, &self.journal);
+        self.injector.turn(&mut self.sim, &self.cluster, self.changes.desk(), &self.journal);
         self.cluster.tell_time(self.sim.elapsed());
         self.story.before_step(&self.cluster, self.sim.elapsed());
         self.sim.step().map_err(|error| error.to_string())?;
@@ -168,6 +172,7 @@ impl<'a, S: Story> Stage<'a, S> {
     /// Whether there is nothing left to wait for; or what is missing.
     fn rest(&mut self) -> Result<Settled, String> {
         self.story.is_over()?;
+        self.changes.are_done()?;
         let settled = settled(&self.cluster)?;
         self.story.rest(&self.cluster)?;
         Ok(settled)

@@ -22,17 +22,20 @@ pub enum StoryKind {
     Watches,
     /// A backup, and a new cluster from it.
     Restores,
+    /// What chaos does with real processes: two of ten kinds of work in each seed.
+    Work,
 }
 
 impl StoryKind {
     /// All there are.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Registers,
         Self::Locks,
         Self::Jobs,
         Self::Transactions,
         Self::Watches,
         Self::Restores,
+        Self::Work,
     ];
 
     /// Its name.
@@ -45,6 +48,7 @@ impl StoryKind {
             Self::Transactions => "transactions",
             Self::Watches => "watches",
             Self::Restores => "restores",
+            Self::Work => "work",
         }
     }
 
@@ -61,6 +65,7 @@ impl StoryKind {
             Self::Transactions => super::run_transactions(seed, planted, directory),
             Self::Watches => super::run_watches(seed, planted, directory),
             Self::Restores => super::run_restores(seed, planted, directory),
+            Self::Work => super::run_work(seed, planted, directory),
         }
     }
 }

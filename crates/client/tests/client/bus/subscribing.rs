@@ -67,6 +67,24 @@ async fn when_a_node_dies_it_goes_on_at_another_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_subscription_on_a_connection_that_calls_gave_up_notices_that_its_node_is_gone() {
+    let fake = Fake::start(2);
+    fake.state.script_bus(vec![begun(3, 7), items(&[item(3, 8)]), Heard::Pause(secs(600))]);
+    fake.state.script_bus(vec![begun(3, 9), items(&[item(3, 10)])]);
+    // A pipeline would be another stream on the connection.
+    let client = fake.options().unary(true).connect().expect("good options");
+    let mut subscription = client.bus().subscribe(["c"]).await.expect("begun");
+    assert_eq!(heard(&mut subscription, 1).await, ["3/8"]);
+    let (gone, _) = fake.state.subscriptions().remove(0);
+    fake.net.lose(&gone);
+    // It finds the node silent, and lets go of the connection.
+    let asked = client.cluster().at(&gone).expect("an address").timeout(secs(3));
+    asked.members().await.expect_err("nobody is there");
+    let goes_on = tokio::time::timeout(secs(30), heard(&mut subscription, 1));
+    assert_eq!(goes_on.await.expect("it has noticed"), ["3/10"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_any_place_it_begins_anew_behind_a_gap_of_unknown_size() {
     let fake = Fake::start(2);
     fake.state.script_bus(vec![items(&[]), Heard::End]);

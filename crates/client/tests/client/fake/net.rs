@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 use tokio::io::DuplexStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -46,6 +46,8 @@ struct Host {
     reach: Reach,
     dials: usize,
     pipes: Vec<AbortHandle>,
+    /// Whether its machine is gone without a word.
+    gone: watch::Sender<bool>,
 }
 
 impl Net {
@@ -63,7 +65,8 @@ impl Net {
             .add_service(TxnServiceServer::from_arc(Arc::clone(&node)))
             .add_service(ClusterServiceServer::from_arc(node));
         tokio::spawn(server.serve_with_incoming(ReceiverStream::new(incoming).fuse()));
-        let host = Host { accept, reach: Reach::Open, dials: 0, pipes: Vec::new() };
+        let gone = watch::Sender::new(false);
+        let host = Host { accept, reach: Reach::Open, dials: 0, pipes: Vec::new(), gone };
         self.hosts.lock().expect("lock").insert(addr, host);
     }
 
@@ -80,6 +83,12 @@ impl Net {
     pub(crate) fn kill(&self, addr: &str) {
         self.reach(addr, Reach::Refused);
         self.cut(addr);
+    }
+
+    /// A machine without power: nobody says that its connections are broken, and nothing comes.
+    pub(crate) fn lose(&self, addr: &str) {
+        self.reach(addr, Reach::BlackHole);
+        self.host(addr, |host| host.gone.send_replace(true));
     }
 
     pub(crate) fn dials(&self, addr: &str) -> usize {
@@ -109,8 +118,16 @@ impl Dial for Net {
                 // Two pipes with a pump between them: stopping the pump breaks both.
                 let (client, mut left) = tokio::io::duplex(PIPE_BYTES);
                 let (mut right, server) = tokio::io::duplex(PIPE_BYTES);
+                let mut gone = host.gone.subscribe();
                 let pump = tokio::spawn(async move {
-                    drop(tokio::io::copy_bidirectional(&mut left, &mut right).await);
+                    let is_gone = tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut left, &mut right) => false,
+                        _ = gone.wait_for(|gone| *gone) => true,
+                    };
+                    if is_gone {
+                        // Both ends stay open.
+                        std::future::pending::<()>().await;
+                    }
                 });
                 host.pipes.push(pump.abort_handle());
                 host.accept

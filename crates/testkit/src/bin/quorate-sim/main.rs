@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 
 #[cfg(feature = "planted-faults")]
 mod planted;
@@ -56,7 +58,8 @@ enum Command {
         #[arg(long, value_name = "N")]
         jobs: Option<usize>,
     },
-    /// Run one seed again, and print all that happened
+    /// Run one seed again, and print all that happened; what nodes and clients log goes to standard error
+    /// as QUORATE_LOG says, such as quorate=debug
     Seed {
         /// Which story
         #[arg(long, value_name = "NAME")]
@@ -125,6 +128,15 @@ fn directory() -> PathBuf {
     std::env::temp_dir().join("quorate-sim")
 }
 
+/// Logs tell the time of the simulation.
+struct Simulated;
+
+impl FormatTime for Simulated {
+    fn format_time(&self, to: &mut Writer<'_>) -> std::fmt::Result {
+        write!(to, "{:>12.3?}", turmoil::sim_elapsed().unwrap_or_default())
+    }
+}
+
 /// The command that runs a seed again.
 fn again(story: StoryKind, seed: u64) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "quorate-sim".to_owned());
@@ -186,6 +198,10 @@ fn failure(story: StoryKind, report: &Report) -> Value {
 }
 
 fn run_one(output: Format, story: StoryKind, seed: u64) -> bool {
+    if let Ok(filter) = std::env::var("QUORATE_LOG") {
+        let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        logs.with_timer(Simulated).init();
+    }
     let begun = Instant::now();
     let report = story.run(seed, Planted::Nothing, &directory());
     match output {

@@ -24,6 +24,8 @@ impl Nemesis {
     ) -> Result<bool> {
         let fault = event.fault;
         let lasts = Duration::from_millis(event.lasts_ms);
+        // Calls may meet it before all of it is made.
+        let from = self.elapsed();
         let begun = match fault {
             Fault::Calm => {
                 if !self.active.is_empty() {
@@ -117,8 +119,7 @@ impl Nemesis {
             self.may_stop.insert(*node, Instant::now() + lasts + STOPS_WITHIN);
         }
         self.note("begins", &fault.kind(), &nodes);
-        let from = self.elapsed();
-        let happened = Happened { kind: fault.kind(), nodes, from, until: from };
+        let happened = Happened { kind: fault.kind(), nodes, from, until: self.elapsed() };
         self.active.push(Active { until: Instant::now() + lasts, undo, happened });
         Ok(true)
     }

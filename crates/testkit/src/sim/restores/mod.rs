@@ -137,11 +137,11 @@ fn restore(machine: &Machine, saved: &Saved) -> Result<(), String> {
         let (applied, membership) = (saved.applied, saved.membership.clone());
         txn.commit(&AppliedMeta { applied, membership })?;
         let member = Member {
-            uuid: machine.uuid(),
+            uuid: machine.identity().uuid,
             peer_addr: addr(machine.host, PEER_PORT),
             client_addr: addr(machine.host, CLIENT_PORT),
         };
-        begin_anew(stores, GROUP, machine.id, member, machine.wall.now_ms())
+        begin_anew(stores, GROUP, machine.identity().id, member, machine.wall.now_ms())
     };
     let cluster_id = begun().map_err(|error| format!("the restore failed: {error}"))?;
     disk.close();

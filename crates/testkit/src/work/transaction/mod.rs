@@ -9,8 +9,8 @@
 
 mod check;
 
-use crate::chaos::calls::{Calls, Came, Notes, Odd, tell};
-use crate::chaos::workload::{CALL_DEADLINE, Context, LAST_DEADLINE, Verdict, Workload};
+use crate::work::calls::{Calls, Came, Notes, Odd, tell};
+use crate::work::workload::{CALL_DEADLINE, Context, LAST_DEADLINE, Verdict, Workload};
 use anyhow::{Context as _, Result};
 use check::{Audit, Fate, History, Look, Marks, Taken, Transfer};
 use futures::FutureExt as _;
@@ -102,9 +102,9 @@ impl Workload for Transfers {
             let count = |of| history.transfers.iter().filter(|one| one.fate == of).count();
             let (done, not) = (count(Fate::Done), count(Fate::Not));
             let audits = history.audits.len();
-            verdict.expect(done >= LEAST, || format!("only {done} transactions are done"));
-            verdict.expect(not > 0, || "no transaction was refused".to_owned());
-            verdict.expect(audits >= LEAST, || format!("only {audits} audits"));
+            verdict.has_to_show(done >= LEAST, || format!("only {done} transactions are done"));
+            verdict.has_to_show(not > 0, || "no transaction was refused".to_owned());
+            verdict.has_to_show(audits >= LEAST, || format!("only {audits} audits"));
             verdict.checked = format!(
                 "{done} transactions, {not} refused, {} unknown; {audits} audits, {} looks into the \
                  cache, {} jobs taken",

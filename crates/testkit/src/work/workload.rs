@@ -8,7 +8,7 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use serde::Serialize;
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -40,15 +40,18 @@ pub(crate) trait Workload: Send {
 pub(crate) struct Verdict {
     /// What was wrong: each a line or more that says what, on what, and where to look.
     pub(crate) problems: Vec<String>,
+    /// Why what was checked says little: so much has to have happened for that. A long run in which it
+    /// has not is one that failed.
+    pub(crate) too_little: Vec<String>,
     /// What was held against what, with numbers, in a line.
     pub(crate) checked: String,
 }
 
 impl Verdict {
-    /// Notes what was wrong, unless it is so.
-    pub(crate) fn expect(&mut self, so: bool, otherwise: impl FnOnce() -> String) {
+    /// Notes that what was done says little, unless it is so.
+    pub(crate) fn has_to_show(&mut self, so: bool, otherwise: impl FnOnce() -> String) {
         if !so {
-            self.problems.push(otherwise());
+            self.too_little.push(otherwise());
         }
     }
 }
@@ -56,8 +59,9 @@ impl Verdict {
 /// What a workload is given. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Context {
-    /// Of some nodes; a client finds the others, also those that come later.
-    pub(crate) endpoints: Arc<Vec<String>>,
+    /// What a client begins with: how it reaches some nodes. It finds the others, also those that come
+    /// later.
+    pub(crate) reach: Arc<dyn Fn() -> Options + Send + Sync>,
     pub(crate) seed: u64,
     pub(crate) book: Book,
     /// Where its history goes.
@@ -74,8 +78,7 @@ impl Context {
 
     /// A new client with other options.
     pub(crate) fn client_with(&self, change: impl FnOnce(Options) -> Options) -> Client {
-        let options = Client::builder().endpoints(self.endpoints.iter().cloned());
-        let options = change(options.request_timeout(CALL_DEADLINE));
+        let options = change((self.reach)().request_timeout(CALL_DEADLINE));
         options.connect().expect("the options are right")
     }
 
@@ -95,7 +98,7 @@ impl Context {
 #[derive(Clone)]
 pub(crate) struct Journal {
     book: Book,
-    file: Arc<Mutex<BufWriter<File>>>,
+    to: Arc<Mutex<Box<dyn Write + Send>>>,
 }
 
 #[derive(Serialize)]
@@ -110,7 +113,12 @@ impl Journal {
     pub(crate) fn create(path: &Path, book: &Book) -> Result<Self> {
         let file =
             File::create(path).with_context(|| format!("{} can't be made", path.display()))?;
-        Ok(Self { book: book.clone(), file: Arc::new(Mutex::new(BufWriter::new(file))) })
+        Ok(Self::to(BufWriter::new(file), book))
+    }
+
+    /// Goes on with what is there; each line comes in one piece.
+    pub(crate) fn to(to: impl Write + Send + 'static, book: &Book) -> Self {
+        Self { book: book.clone(), to: Arc::new(Mutex::new(Box::new(to))) }
     }
 
     /// Notes what happened, with the time since the run began.
@@ -121,13 +129,13 @@ impl Journal {
         let line = Line { at_us: self.book.elapsed().as_micros(), what };
         let mut bytes = serde_json::to_vec(&line).expect("a history is plain data");
         bytes.push(b'\n');
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.write_all(&bytes).expect("the disk of the test has room");
+        let mut to = self.to.lock().unwrap_or_else(PoisonError::into_inner);
+        to.write_all(&bytes).expect("the disk of the test has room");
     }
 
     /// Hands everything to the kernel.
     pub(crate) fn flush(&self) -> Result<()> {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.flush().context("a history can't be written")
+        let mut to = self.to.lock().unwrap_or_else(PoisonError::into_inner);
+        to.flush().context("a history can't be written")
     }
 }

@@ -4,8 +4,8 @@
 //! Whoever gets the job or the message finds the row. At the end there is a job for each row and a row
 //! for each job, each was delivered, and no message came twice. (A message may be lost; a job may not.)
 
-use crate::chaos::calls::{Calls, Came, Notes, Odd, tell};
-use crate::chaos::workload::{Context, LAST_DEADLINE, Verdict, Workload};
+use crate::work::calls::{Calls, Came, Notes, Odd, tell};
+use crate::work::workload::{Context, LAST_DEADLINE, Verdict, Workload};
 use anyhow::{Context as _, Result};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, TryStreamExt as _};
@@ -107,8 +107,8 @@ impl Workload for Outbox {
             let count = |which: fn(&Event) -> bool| events.iter().filter(|one| which(one)).count();
             let heard = count(|event| matches!(event, Event::Heard { .. }));
             let rows = end.rows.len();
-            verdict.expect(rows >= LEAST, || format!("there are only {rows} rows"));
-            verdict.expect(heard > 0, || "nobody heard anything".to_owned());
+            verdict.has_to_show(rows >= LEAST, || format!("there are only {rows} rows"));
+            verdict.has_to_show(heard > 0, || "nobody heard anything".to_owned());
             verdict.checked = format!(
                 "{rows} rows and as many jobs, of {} transactions; {} deliveries, {heard} messages",
                 count(|event| matches!(event, Event::Ordered { .. })),

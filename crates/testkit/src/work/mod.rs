@@ -1,4 +1,12 @@
-//! The ten kinds of work, one file each.
+//! Ten kinds of work whose answers are checked, one file each: what is called, and what must hold of the
+//! answers. [`crate::chaos`] does them with real processes, [`crate::sim`] in simulated time.
+//!
+//! - `workload`: what a kind of work is, and what it is given.
+//! - `book`, `calls`: each call: when it began and ended, and how.
+
+pub(crate) mod book;
+pub(crate) mod calls;
+pub(crate) mod workload;
 
 mod bus;
 mod cache;
@@ -11,7 +19,7 @@ mod set;
 mod transaction;
 mod watch;
 
-use super::workload::Workload;
+use workload::Workload;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Box<dyn Workload>> {

@@ -6,8 +6,8 @@
 
 mod check;
 
-use crate::chaos::calls::{Calls, Came, Notes, Odd, tell};
-use crate::chaos::workload::{Context, LAST_DEADLINE, Verdict, Workload};
+use crate::work::calls::{Calls, Came, Notes, Odd, tell};
+use crate::work::workload::{Context, LAST_DEADLINE, Verdict, Workload};
 use anyhow::{Context as _, Result};
 use check::{Delivery, End, History, Push, Pushed, Said};
 use futures::future::BoxFuture;
@@ -113,8 +113,8 @@ impl Workload for Jobs {
             let dead = history.ends.len() - done;
             let again = history.deliveries.iter().filter(|one| one.attempt > 1).count();
             let unknown = history.pushes.iter().filter(|push| push.came == Pushed::Unknown).count();
-            verdict.expect(done >= LEAST, || format!("only {done} jobs are done"));
-            verdict.expect(dead > 0 && again > 0, || format!("{dead} jobs died, {again} came again"));
+            verdict.has_to_show(done >= LEAST, || format!("only {done} jobs are done"));
+            verdict.has_to_show(dead > 0 && again > 0, || format!("{dead} jobs died, {again} came again"));
             verdict.checked = format!(
                 "{} pushes ({unknown} unknown) are {done} jobs that are done and {dead} dead letters; \
                  {} deliveries, {again} of them not the first",

@@ -1,6 +1,6 @@
 //! What watchers saw of keys that others changed, and what of that can't be. Pure.
 
-use crate::chaos::calls::Fate;
+use crate::work::calls::Fate;
 use serde::Serialize;
 use std::collections::BTreeMap;
 

@@ -1,11 +1,11 @@
 //! Keys that are read, set, compared and deleted by many: the history of each must be linearizable
 //! (Herlihy and Wing 1990), by the search of [`crate::history`].
 
-use crate::chaos::book::Ended;
-use crate::chaos::workload::{Context, Verdict, Workload};
 use crate::history::{
     self, Bounds, Expect, Outcome, Recorder, Register, RegisterOp, RegisterRet, check,
 };
+use crate::work::book::Ended;
+use crate::work::workload::{Context, Verdict, Workload};
 use anyhow::Result;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -65,7 +65,7 @@ impl Workload for Registers {
                 history::Verdict::Violation(violation) => verdict.problems.push(violation.to_string()),
                 history::Verdict::Undecided(undecided) => verdict.problems.push(undecided.to_string()),
             }
-            verdict.expect(answered > 100, || format!("only {answered} calls were answered"));
+            verdict.has_to_show(answered > 100, || format!("only {answered} calls were answered"));
             verdict.checked = format!(
                 "{answered} answers of {} keys are linearizable; {failed} failed, {unknown} unknown",
                 self.calls.load(Ordering::Relaxed) / CALLS_PER_KEY + KEYS

@@ -7,8 +7,8 @@
 
 mod check;
 
-use crate::chaos::calls::{Calls, Came, Fate, Notes, Odd, tell};
-use crate::chaos::workload::{Context, LAST_DEADLINE, Verdict, Workload};
+use crate::work::calls::{Calls, Came, Fate, Notes, Odd, tell};
+use crate::work::workload::{Context, LAST_DEADLINE, Verdict, Workload};
 use anyhow::{Context as _, Result};
 use check::{Change, History, Seen, Write};
 use futures::FutureExt as _;
@@ -102,8 +102,8 @@ impl Workload for Watched {
                 history.writes.iter().filter(|write| which(write.fate)).count()
             };
             let written = count(|fate| matches!(fate, Fate::At(_)));
-            verdict.expect(written >= LEAST, || format!("only {written} writes were acknowledged"));
-            verdict.expect(moves > 0, || "no watcher ever moved".to_owned());
+            verdict.has_to_show(written >= LEAST, || format!("only {written} writes were acknowledged"));
+            verdict.has_to_show(moves > 0, || "no watcher ever moved".to_owned());
             verdict.checked = format!(
                 "{written} acknowledged writes, {} unknown; {WATCHERS} watchers saw the same over {moves} \
                  moves, and {} compactions",

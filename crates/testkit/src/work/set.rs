@@ -4,8 +4,8 @@
 //! What was acknowledged is in every read that begins after it, and so is what any read has shown; what
 //! certainly failed is in none, and neither is what nobody added; nothing is there twice.
 
-use crate::chaos::calls::{Calls, Came, Notes, Odd, tell};
-use crate::chaos::workload::{CALL_DEADLINE, Context, LAST_DEADLINE, Verdict, Workload};
+use crate::work::calls::{Calls, Came, Notes, Odd, tell};
+use crate::work::workload::{CALL_DEADLINE, Context, LAST_DEADLINE, Verdict, Workload};
 use anyhow::{Context as _, Result};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -112,8 +112,9 @@ impl Workload for Sets {
             let count = |of| adds.iter().filter(|add| add.added == of).count();
             let (done, not, unknown) =
                 (count(Added::Done), count(Added::Not), count(Added::Unknown));
-            verdict.expect(done >= LEAST, || format!("only {done} elements were acknowledged"));
-            verdict.expect(seen >= LEAST, || format!("only {seen} reads were answered"));
+            verdict
+                .has_to_show(done >= LEAST, || format!("only {done} elements were acknowledged"));
+            verdict.has_to_show(seen >= LEAST, || format!("only {seen} reads were answered"));
             verdict.checked = format!(
                 "{done} acknowledged elements of {} sets are in {} reads; {not} failed, {unknown} \
                  unknown",

@@ -236,6 +236,21 @@ impl MemoryDisk {
         lost.into_iter().for_each(|waiting| waiting.complete(Err(broken(reason))));
     }
 
+    /// Forgets all that is on it, and cuts off whoever has opened it: the end of a simulation, in which
+    /// something may go on holding the disk.
+    pub fn wipe(&self) {
+        let lost = {
+            let mut disk = self.lock();
+            let lost = disk.restart();
+            disk.logs.clear();
+            disk.synced_logs.clear();
+            disk.states.clear();
+            disk.snapshots.clear();
+            lost
+        };
+        lost.into_iter().for_each(|waiting| waiting.complete(Err(cut_off())));
+    }
+
     /// Sets how much room it says there is; a crash changes nothing about it.
     pub fn set_free_bytes(&self, bytes: u64) {
         self.lock().free_bytes = bytes;

@@ -119,12 +119,18 @@ impl<'a, S: Story> Stage<'a, S> {
             let state = MemoryState::open(&machine.disk(), GROUP);
             state.installed().is_ok_and(|at| at.is_some())
         });
+        let caught_up_by_snapshot = installed.count();
+        let simulated = self.sim.elapsed();
+        let injected = Injected { changes: self.changes.done(), ..self.injector.injected };
+        // All tasks end with it; then nothing needs what is on the disks.
+        drop(self.sim);
+        self.cluster.machines.iter().for_each(|machine| machine.disk().wipe());
         Ended {
-            caught_up_by_snapshot: installed.count(),
+            caught_up_by_snapshot,
             story: self.story,
-            simulated: self.sim.elapsed(),
+            simulated,
             leaders: self.leaders_before + self.watch.leaders(),
-            injected: Injected { changes: self.changes.done(), ..self.injector.injected },
+            injected,
             settled,
         }
     }

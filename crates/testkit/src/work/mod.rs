@@ -3,6 +3,7 @@
 //!
 //! - `workload`: what a kind of work is, and what it is given.
 //! - `book`, `calls`: each call: when it began and ended, and how.
+//! - `pulls`: what two of them do with a queue.
 
 pub(crate) mod book;
 pub(crate) mod calls;
@@ -12,6 +13,7 @@ mod bus;
 mod cache;
 mod lock;
 mod outbox;
+mod pulls;
 mod queue;
 mod register;
 mod retry;

@@ -5,11 +5,12 @@
 //! for each job, each was delivered, and no message came twice. (A message may be lost; a job may not.)
 
 use crate::work::calls::{Calls, Came, Notes, Odd, tell};
+use crate::work::pulls::Pulls;
 use crate::work::workload::{Context, LAST_DEADLINE, Verdict, Workload};
 use anyhow::{Context as _, Result};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, TryStreamExt as _};
-use quorate_client::queue::{Backoff, Job, JobInfo, NewJob};
+use quorate_client::queue::{Backoff, Job, JobInfo, NewJob, UpdateQueue};
 use quorate_client::{BusEvent, Client, Entry, Error};
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
@@ -214,32 +215,19 @@ impl Caller {
     }
 
     async fn take_on(self) {
-        loop {
-            let update = self.client.queue().update(QUEUE).visibility(VISIBILITY).attempts_max(0);
-            let update = update.keep_done(KEEP_DONE).backoff(Backoff::fixed(REST));
-            match self.calls.make("update", update).await {
-                Came::Answer(_) => break,
-                Came::Refused(error) => self.calls.odd("update", &error),
-                Came::Failed | Came::Unknown => {}
-            }
-            if !self.context.pause(REST).await {
-                return;
-            }
-        }
-        while !self.context.stop.is_cancelled() {
-            let pull = self.client.queue().pull(QUEUE).count(4).wait(WAIT);
-            match self.calls.make_waiting("take", WAIT, pull).await {
-                Came::Answer(jobs) => {
-                    for job in jobs {
-                        self.take(job).await;
-                    }
-                    continue;
-                }
-                Came::Refused(error) => self.calls.odd("take", &error),
-                Came::Failed | Came::Unknown => {}
-            }
-            self.context.pause(REST).await;
-        }
+        let pulls = Pulls {
+            context: &self.context,
+            calls: &self.calls,
+            client: &self.client,
+            queue: QUEUE,
+            wait: WAIT,
+            rest: REST,
+        };
+        let set_up = |update: UpdateQueue| {
+            let update = update.visibility(VISIBILITY).attempts_max(0);
+            update.keep_done(KEEP_DONE).backoff(Backoff::fixed(REST))
+        };
+        pulls.take_on(set_up, |job| self.take(job)).await;
     }
 
     async fn take(&self, job: Job) {

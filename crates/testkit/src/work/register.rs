@@ -5,6 +5,7 @@ use crate::history::{
     self, Bounds, Expect, Outcome, Recorder, Register, RegisterOp, RegisterRet, check,
 };
 use crate::work::book::Ended;
+use crate::work::calls::Odd;
 use crate::work::workload::{Context, Verdict, Workload};
 use anyhow::Result;
 use futures::FutureExt as _;
@@ -31,6 +32,7 @@ const THINK_MS_MAX: u64 = 60;
 pub(crate) struct Registers {
     recorder: Recorder<RegisterOp, RegisterRet>,
     calls: Arc<AtomicU64>,
+    odd: Odd,
 }
 
 impl Workload for Registers {
@@ -46,6 +48,7 @@ impl Workload for Registers {
                 context: context.clone(),
                 recorder: self.recorder.clone(),
                 calls: Arc::clone(&self.calls),
+                odd: self.odd.clone(),
                 random: context.random(NAME, number),
                 seen: HashMap::new(),
                 made: 0,
@@ -60,6 +63,7 @@ impl Workload for Registers {
             let history = self.recorder.history();
             let (answered, failed, unknown) = history.counts();
             let mut verdict = Verdict::default();
+            self.odd.report(&mut verdict);
             match check::<Register>(&history, &Bounds::default()) {
                 history::Verdict::Linearizable { .. } => {}
                 history::Verdict::Violation(violation) => verdict.problems.push(violation.to_string()),
@@ -83,6 +87,7 @@ struct Caller {
     recorder: Recorder<RegisterOp, RegisterRet>,
     /// Of all callers.
     calls: Arc<AtomicU64>,
+    odd: Odd,
     random: SmallRng,
     /// The versions it saw last.
     seen: HashMap<String, u64>,
@@ -152,7 +157,12 @@ impl Caller {
                     recorded.failed();
                     Outcome::Failed
                 }
-                Ended::Answered => panic!("an ordinary call was refused: {error}"),
+                Ended::Answered => {
+                    let at = self.context.book.elapsed();
+                    self.odd.note(|| format!("{word} of {key} was answered, at {at:?}: {error}"));
+                    recorded.unknown();
+                    Outcome::Unknown
+                }
             },
         };
         self.context.journal.write(&line(Some(&outcome)));

@@ -10,13 +10,14 @@
 mod check;
 
 use crate::work::calls::{Calls, Came, Notes, Odd, tell};
+use crate::work::pulls::Pulls;
 use crate::work::workload::{CALL_DEADLINE, Context, LAST_DEADLINE, Verdict, Workload};
 use anyhow::{Context as _, Result};
 use check::{Audit, Fate, History, Look, Marks, Taken, Transfer};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use quorate_client::cache::CachePolicy;
-use quorate_client::queue::{Backoff, Job, NewJob};
+use quorate_client::queue::{Backoff, Job, NewJob, UpdateQueue};
 use quorate_client::{Client, Error, TxnOutcome};
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
@@ -314,32 +315,19 @@ impl Caller {
     }
 
     async fn take_on(self) {
-        loop {
-            let update = self.client.queue().update(QUEUE).visibility(VISIBILITY).attempts_max(0);
-            let update = update.backoff(Backoff::fixed(Duration::from_millis(50)));
-            match self.calls.make("update", update).await {
-                Came::Answer(_) => break,
-                Came::Refused(error) => self.calls.odd("update", &error),
-                Came::Failed | Came::Unknown => {}
-            }
-            if !self.context.pause(REST).await {
-                return;
-            }
-        }
-        while !self.context.stop.is_cancelled() {
-            let pull = self.client.queue().pull(QUEUE).count(4).wait(WAIT);
-            match self.calls.make_waiting("take", WAIT, pull).await {
-                Came::Answer(jobs) => {
-                    for job in jobs {
-                        self.take(job).await;
-                    }
-                    continue;
-                }
-                Came::Refused(error) => self.calls.odd("take", &error),
-                Came::Failed | Came::Unknown => {}
-            }
-            self.context.pause(REST).await;
-        }
+        let pulls = Pulls {
+            context: &self.context,
+            calls: &self.calls,
+            client: &self.client,
+            queue: QUEUE,
+            wait: WAIT,
+            rest: REST,
+        };
+        let set_up = |update: UpdateQueue| {
+            let again = Backoff::fixed(Duration::from_millis(50));
+            update.visibility(VISIBILITY).attempts_max(0).backoff(again)
+        };
+        pulls.take_on(set_up, |job| self.take(job)).await;
     }
 
     async fn take(&self, job: Job) {

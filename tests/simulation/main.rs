@@ -14,6 +14,7 @@ mod work;
 use quorate_testkit::sim::{self, Planted, Report, run};
 use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
 
 /// Seeds that every test run goes through.
 const SEEDS_DEFAULT: u64 = 50;
@@ -91,6 +92,19 @@ fn seeds_with_kills_and_partitions_keep_every_promise() {
     assert!(delays > seeds / 2, "{delays} links were held or slow");
     assert!(leaders > 2 * seeds, "{leaders} leaders were elected");
     assert!(caught_up > 0, "no node caught up by snapshot");
+}
+
+#[test]
+fn a_leader_that_is_cut_off_while_it_is_replaced_ends_by_itself() {
+    // At some moment between these it has handed leadership over, and nobody has taken it: when it is
+    // cut off then, no heartbeat of its own brings it news afterwards, and nobody else's comes.
+    let from_ms = 4_240;
+    let run =
+        |step| sim::run_leader_cut_off(Duration::from_millis(from_ms + 8 * step), directory());
+    for report in run_all(0..40, run) {
+        assert!(report.problems.is_empty(), "{report}");
+        assert_eq!(report.injected.changes, 2, "one joins, one leaves: {report}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::bootstrap;
 use crate::node::end;
+use crate::proposer::quorum_acked;
 use crate::replica::{Ended, Replica};
 use crate::wire::uuid_out;
 use quorate_proto::peer as pb;
@@ -30,7 +31,9 @@ pub(crate) async fn watch(
     let me = &shared.me;
     loop {
         every.tick().await;
-        if shared.leadership.borrow().is_some() {
+        // One that led when the others lost it takes itself for the leader for ever: they do not talk
+        // to it any more, so nothing tells it of a newer term.
+        if quorum_acked(&shared.raft).is_some_and(|at| at.elapsed() < SILENCE) {
             me.hears_leader();
         }
         let Some(cluster_id) = me.cluster_id().filter(|_| me.silence() >= SILENCE) else {

@@ -30,6 +30,8 @@ const ASK: Duration = Duration::from_secs(2);
 pub(super) enum Change {
     /// A new node takes the place of the nth voter at once.
     Replace { which: usize },
+    /// A new node takes the place of the leader at once.
+    ReplaceLeader,
     /// One more joins, stays for so long, and the nth of the others leaves.
     GrowAndShrink { stays: Duration, which: usize },
 }
@@ -139,9 +141,12 @@ impl Operator {
             self.note(format_args!("begins: {change:?}"));
             match change {
                 Change::Replace { which } => {
-                    let (old, machine) = self.some_voter(which, None).await;
-                    self.joins(Some(old)).await;
-                    self.leaves(old, &machine, false).await;
+                    let old = self.some_voter(which, None).await;
+                    self.replace(old).await;
+                }
+                Change::ReplaceLeader => {
+                    let old = self.leader().await;
+                    self.replace(old).await;
                 }
                 Change::GrowAndShrink { stays, which } => {
                     let new = self.joins(None).await;
@@ -172,6 +177,22 @@ impl Operator {
             let client = self.client();
             if let Ok(members) = client.cluster().timeout(ASK).members().await {
                 return members;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn replace(&mut self, (old, machine): (u64, Arc<Machine>)) {
+        self.joins(Some(old)).await;
+        self.leaves(old, &machine, false).await;
+    }
+
+    async fn leader(&mut self) -> (u64, Arc<Machine>) {
+        loop {
+            let leader = self.members().await.leader_id;
+            if let Some((leader, machine)) = leader.and_then(|id| Some((id, self.machine_of(id)?)))
+            {
+                return (leader, machine);
             }
             tokio::time::sleep(AGAIN).await;
         }

@@ -121,6 +121,19 @@ pub fn run(seed: u64, planted: Planted, directory: &Path) -> Report {
     in_a_thread(KV_TEST, seed, Plan::draw(seed, planted), simulate, judge)
 }
 
+/// As [`run`], where the leader of three nodes is replaced from 4 s on, and loses its peers at some moment of
+/// that.
+#[must_use]
+pub fn run_leader_cut_off(at: Duration, directory: &Path) -> Report {
+    let judge = |report: &mut Report, journal: &Journal, ended| {
+        verdict::judge(report, journal, &ended, directory);
+    };
+    let seed = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+    in_a_thread(CUT_OFF_TEST, seed, Plan::of_a_leader_cut_off(at), simulate, judge)
+}
+
+/// The test of that.
+const CUT_OFF_TEST: &str = "a_leader_that_is_cut_off_while_it_is_replaced_ends_by_itself";
 /// The test that runs a seed again.
 const KV_TEST: &str = "seeds_with_kills_and_partitions_keep_every_promise";
 

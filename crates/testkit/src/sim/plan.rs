@@ -5,7 +5,7 @@ use super::draw::{
     draw_changes, draw_disk_events, draw_events, draw_lock_events, draw_lock_fault, draw_wall_jump,
     pick,
 };
-use super::members::Planned;
+use super::members::{Change, Planned};
 use super::net::{HOSTS, NODES};
 use super::planted::{Needs, Planted};
 use quorate_consensus::SnapshotRule;
@@ -195,6 +195,17 @@ impl Plan {
         Self::draw_for(seed, nothing, three, 20_000..=20_000, |seed, _, heal_at, _| {
             draw_lock_events(seed, heal_at, draw_wall_jump)
         })
+    }
+
+    /// The leader is replaced from 4 s on, and loses its peers at some moment of that.
+    pub(super) fn of_a_leader_cut_off(at: Duration) -> Self {
+        let mut plan = Self::quiet(1, ms(4), ms(8_700));
+        let standing_by = plan.machines[0].clone();
+        plan.machines.push(MachinePlan { seed: 4, ..standing_by });
+        let fault = Fault::Isolate(Who::Leader, false);
+        plan.events = vec![Event { at, lasts: ms(4_000), fault }];
+        plan.changes = vec![Planned { at: ms(4_000), change: Change::ReplaceLeader }];
+        plan
     }
 
     /// A quiet cluster, for what a scenario makes happen by itself; `tick` is how exact its times are.

@@ -160,7 +160,10 @@ impl History {
             for (place, one) in builds.iter().enumerate() {
                 let until = one.ended.min(one.asked + BUILD_LEASE);
                 let others = builds[place + 1..].iter();
-                for other in others.take_while(|other| other.begun < until) {
+                let meanwhile = others.take_while(|other| other.begun < until);
+                // What comes so late that its own lease may have been over before this one was given is
+                // of no use, but nobody could have told it.
+                for other in meanwhile.filter(|other| other.asked + BUILD_LEASE > one.begun) {
                     breaches.push(format!("two build at once: {one:?} and {other:?}"));
                 }
             }
@@ -285,6 +288,15 @@ mod tests {
     fn two_builders_at_once_are_found() {
         finds(|history| history.builds.push(build(100, 200, 250)), "two build at once");
         finds(|history| history.builds.push(build(200, 900, 950)), "two build at once");
+    }
+
+    #[test]
+    fn one_who_comes_too_late_with_its_task_is_not_found() {
+        let of = |builds: [Build; 2]| History { builds: builds.into(), ..History::default() };
+        let late = of([build(2_900, 3_000, 3_100), build(500, 3_050, 3_060)]);
+        assert_eq!(late.check(), Vec::<String>::new());
+        let in_time = of([build(2_900, 3_000, 3_100), build(2_100, 3_050, 3_060)]);
+        assert_eq!(in_time.check().len(), 1);
     }
 
     #[test]

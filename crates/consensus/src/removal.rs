@@ -40,6 +40,7 @@ pub(crate) async fn watch(
             continue;
         };
         let members = me.membership();
+        tracing::debug!(node = %me.node, members = ?members.nodes.keys(), "no leader was heard; was this node removed?");
         let asked = members.nodes.iter().filter(|(node, _)| **node != me.node);
         let asked = asked.map(|(_, member)| async {
             let mut client = shared.peers.probe_client(&member.peer_addr);

@@ -8,7 +8,7 @@ use super::net::{CLIENT_PORT, Host, OPERATOR, PEER_PORT, Reach, SimNet};
 use super::plan::Plan;
 use anyhow::{Context as _, Result};
 use hyper_util::rt::TokioIo;
-use quorate_client::{Client, Members};
+use quorate_client::{Client, Error, Members};
 use quorate_proto::v1;
 use quorate_proto::v1::cluster_service_client::ClusterServiceClient;
 use quorate_state::{FeatureLevel, NodeId};
@@ -297,14 +297,15 @@ impl Operator {
 
     /// Waits until a node has left, and has ended by itself; plans it first if that was not done yet.
     async fn leaves(&mut self, old: u64, machine: &Machine, plan: bool) {
-        while self.members().await.members.iter().any(|member| member.node_id == old) {
-            if plan {
-                // Planned twice is planned once; and whether it is planned the members will show.
-                drop(self.client().cluster().timeout(ASK).remove(old).await);
+        // That it is no member yet, or no more, somebody may say who has not heard of it; a plan is in
+        // the log.
+        while plan {
+            match self.client().cluster().timeout(ASK).remove(old).await {
+                // Refused: it has left already, by a plan of which the outcome was unknown.
+                Ok(()) | Err(Error::InvalidArgument { .. }) => break,
+                Err(_) => tokio::time::sleep(AGAIN).await,
             }
-            tokio::time::sleep(ms(200)).await;
         }
-        self.note(format_args!("node {old} is no member any more"));
         while machine.is_at_work() && machine.identity().id == NodeId(old) {
             tokio::time::sleep(AGAIN).await;
         }

@@ -178,7 +178,13 @@ impl<'a, S: Story> Stage<'a, S> {
     /// Whether there is nothing left to wait for; or what is missing.
     fn rest(&mut self) -> Result<Settled, String> {
         self.story.is_over()?;
-        self.changes.are_done()?;
+        self.changes.are_done().map_err(|missing| {
+            let at_work = self.cluster.at_work().map(|machine| {
+                let role = machine.replica().map(|(_, replica)| replica.status().role);
+                format!("{} as node {}: {role:?}", machine.host, machine.identity().id)
+            });
+            format!("{missing}; at work: {:?}", at_work.collect::<Vec<_>>())
+        })?;
         let settled = settled(&self.cluster)?;
         self.story.rest(&self.cluster)?;
         Ok(settled)

@@ -10,7 +10,8 @@ pub(super) const BUILD_LEASE: Duration = Duration::from_secs(1);
 pub(super) const TTL: Duration = Duration::from_millis(250);
 /// How much later it may still be read while the cluster is well.
 pub(super) const LATE_MAX: Duration = Duration::from_secs(1);
-/// While reads succeed at least so often, and as fast, the cluster is well.
+/// While reads and changes succeed at least so often, and reads as fast, the cluster is well: what expires
+/// goes by a change of its own.
 pub(super) const PULSE: Duration = Duration::from_millis(400);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -109,6 +110,9 @@ impl History {
         let mut pulse: Vec<Duration> =
             self.reads.iter().filter(quick).map(|read| read.ended).collect();
         pulse.sort_unstable();
+        let done = self.changed.iter().filter(|changed| changed.fate == Fate::Done);
+        let mut changes: Vec<Duration> = done.map(|changed| changed.ended).collect();
+        changes.sort_unstable();
         for read in &self.reads {
             let Some(value) = read.value else { continue };
             let made = made.get(&value.number);
@@ -134,7 +138,7 @@ impl History {
             if let Some(made) = made.filter(|made| made.expires && made.fate == Fate::Done)
                 && read.sees == Sees::All
                 && read.begun > made.ended + TTL + LATE_MAX
-                && is_well(&pulse, made.ended, read.begun)
+                && [&pulse, &changes].iter().all(|pulse| is_well(pulse, made.ended, read.begun))
             {
                 breaches.push(format!(
                     "{read:?}: its ttl of {TTL:?} was over; it was stored by {:?}",
@@ -214,12 +218,13 @@ mod tests {
         Build { key: "b".to_owned(), asked: at(asked), begun: at(begun), ended: at(ended) }
     }
 
-    /// A value that expires, stored at 10, and reads of another key all the time until then.
+    /// A value that expires, stored at 10, and reads and changes of another key all the time until then.
     fn expiring(last: u64) -> History {
         let value = Made { key: "b".to_owned(), expires: true, ..made(9, 0, 0, Fate::Done) };
         let mut reads: Vec<Read> = (0..last).step_by(100).map(|at| read(at, None)).collect();
         reads.push(Read { key: "b".to_owned(), ..read(last, Some((9, 0))) });
-        History { made: vec![value], reads, ..History::default() }
+        let changed = (0..last).step_by(100).map(|at| changed(at, at, Fate::Done)).collect();
+        History { made: vec![value], reads, changed, ..History::default() }
     }
 
     fn right() -> History {
@@ -307,5 +312,9 @@ mod tests {
         let mut unwell = expiring(1_400);
         unwell.reads.retain(|read| read.begun < at(300) || read.begun > at(800));
         assert_eq!(unwell.check(), Vec::<String>::new());
+        // Nothing could be changed, so nothing could expire either.
+        let mut stuck = expiring(1_400);
+        stuck.changed.retain(|changed| changed.ended < at(300) || changed.ended > at(800));
+        assert_eq!(stuck.check(), Vec::<String>::new());
     }
 }

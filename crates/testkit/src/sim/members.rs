@@ -295,16 +295,21 @@ impl Operator {
         Ok(ClusterServiceClient::new(channel).join(request).await?.into_inner())
     }
 
-    /// Waits until a node has left, and has ended by itself; plans it first if that was not done yet.
-    async fn leaves(&mut self, old: u64, machine: &Machine, plan: bool) {
-        // That it is no member yet, or no more, somebody may say who has not heard of it; a plan is in
-        // the log.
-        while plan {
-            match self.client().cluster().timeout(ASK).remove(old).await {
+    /// That a node is no member, somebody may say who has not heard of it yet; a plan is in the log.
+    async fn plan_to_remove(&mut self, node: u64) {
+        loop {
+            match self.client().cluster().timeout(ASK).remove(node).await {
                 // Refused: it has left already, by a plan of which the outcome was unknown.
-                Ok(()) | Err(Error::InvalidArgument { .. }) => break,
+                Ok(()) | Err(Error::InvalidArgument { .. }) => return,
                 Err(_) => tokio::time::sleep(AGAIN).await,
             }
+        }
+    }
+
+    /// Waits until a node has left, and has ended by itself; plans it first if that was not done yet.
+    async fn leaves(&mut self, old: u64, machine: &Machine, plan: bool) {
+        if plan {
+            self.plan_to_remove(old).await;
         }
         while machine.is_at_work() && machine.identity().id == NodeId(old) {
             tokio::time::sleep(AGAIN).await;

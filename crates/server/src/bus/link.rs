@@ -177,6 +177,7 @@ impl Shared {
             Response::Opened(opened) => self.opened(&opened),
             Response::BusConfirmed(confirmed) => self.confirmed(confirmed),
             Response::BusPublished(published) => {
+                self.outgoing.heard(published.id);
                 let waiting = self.local().calls.remove(&published.id);
                 if let Some(Waiting::Publish(reply)) = waiting {
                     let _ = reply.send(wire::bus::published_in(published));
@@ -208,12 +209,14 @@ impl Shared {
                 let _ = self.outgoing.say(Request::BusReplyTaken(taken), 32, None);
             }
             Response::BusReplyDone(done) => {
+                self.outgoing.heard(done.id);
                 let waiting = self.local().calls.remove(&done.id);
                 if let Some(Waiting::Reply(reply)) = waiting {
                     let _ = reply.send(Ok(done.taken));
                 }
             }
             Response::BusListed(listed) => {
+                self.outgoing.heard(listed.id);
                 let waiting = self.local().calls.remove(&listed.id);
                 if let Some(Waiting::List(reply)) = waiting {
                     let _ = reply.send(Ok(listed));
@@ -227,13 +230,14 @@ impl Shared {
         local.linked = true;
         if !opened.resumed {
             local.router.lapse();
-            self.outgoing.interest(local.router.interest());
+            self.outgoing.begins_anew(local.router.interest());
         }
         // Behind the interest, which goes before all else.
         let _ = self.outgoing.say(Request::Ready(true), 8, None);
     }
 
     fn confirmed(&self, confirmed: peer::BusConfirmed) {
+        self.outgoing.heard(confirmed.id);
         let mut local = self.local();
         let Some(Waiting::Subscribe(subscribing, reply)) = local.calls.remove(&confirmed.id) else {
             return;

@@ -3,7 +3,8 @@
 //! What was not taken by the stream was certainly not sent; that is what tells a publisher whose
 //! message can be sent again from one whose message may have been published. Bounded by calls and
 //! bytes; what a subscription changes is kept as the newest count of each pattern, and so bounded by
-//! the subscriptions themselves.
+//! the subscriptions themselves. A change that was sent is kept until the leader has answered something
+//! behind it: a stream that breaks may have lost it, and the next one may go on where that one was.
 
 use crate::wire;
 use futures::Stream;
@@ -23,6 +24,10 @@ const QUEUED_BYTES_MAX: usize = 32 << 20;
 const MESSAGE_BYTES: usize = 1 << 20;
 /// Requests after which a message is full.
 const MESSAGE_REQUESTS: usize = 1_024;
+
+/// Changes of interest that were sent and are kept. Beyond it they are not, and the next stream begins
+/// anew, at which everything is said again.
+const UNHEARD_MAX: usize = 16_384;
 
 /// What is wanted: namespace, pattern, group.
 type Row = (Arc<str>, Selector, Option<Arc<str>>);
@@ -45,11 +50,55 @@ struct Inner {
     stream: u64,
     open: bool,
     interest: BTreeMap<Row, u64>,
+    unheard: Unheard,
     queued: VecDeque<Queued>,
     queued_bytes: usize,
     /// Calls whose requests the stream has taken.
     sent: BTreeSet<u64>,
     waker: Option<Waker>,
+}
+
+/// Changes of interest that the stream has taken, and of which nobody knows whether the leader has them.
+#[derive(Default)]
+struct Unheard {
+    /// Those before `call`.
+    before: BTreeMap<Row, u64>,
+    /// Its answer says that the leader has had them.
+    call: Option<u64>,
+    behind: BTreeMap<Row, u64>,
+    /// There were too many to keep.
+    too_many: bool,
+}
+
+impl Unheard {
+    fn took(&mut self, row: Row, subscribers: u64) {
+        self.behind.insert(row, subscribers);
+        if self.before.len() + self.behind.len() > UNHEARD_MAX {
+            *self = Self { too_many: true, ..Self::default() };
+        }
+    }
+
+    fn took_call(&mut self, call: u64) {
+        if self.call.is_none() && !self.behind.is_empty() {
+            self.call = Some(call);
+            self.before.append(&mut self.behind);
+        }
+    }
+
+    fn answered(&mut self, call: u64) {
+        if self.call == Some(call) {
+            self.call = None;
+            self.before.clear();
+        }
+    }
+
+    /// All that were kept, as they are to be said again.
+    fn take(&mut self) -> BTreeMap<Row, u64> {
+        self.call = None;
+        let mut all = std::mem::take(&mut self.before);
+        all.append(&mut self.behind);
+        all
+    }
 }
 
 /// The way to the leader is full.
@@ -62,16 +111,23 @@ impl Outgoing {
     }
 
     /// Begins a stream, whose first request is this; the one before takes nothing any more.
-    pub(super) fn open(&self, first: peer::AsideOpen) -> Requests {
+    pub(super) fn open(&self, mut first: peer::AsideOpen) -> Requests {
         let mut inner = self.lock();
         inner.stream += 1;
         inner.open = true;
+        for (row, subscribers) in inner.unheard.take() {
+            // What has changed since is newer.
+            inner.interest.entry(row).or_insert(subscribers);
+        }
+        if inner.unheard.too_many {
+            first.resume = None;
+        }
         inner.wake();
         Requests { outgoing: self.clone(), stream: inner.stream, first: Some(first) }
     }
 
     /// The stream is over. Answers which of the calls without an answer it has taken; the others it
-    /// never will. Changes of interest stay, for the next.
+    /// never will. Changes of interest stay, for the next, which says those again that may be lost.
     pub(super) fn close(&self) -> BTreeSet<u64> {
         let mut inner = self.lock();
         inner.open = false;
@@ -79,6 +135,12 @@ impl Outgoing {
         inner.queued_bytes = 0;
         inner.wake();
         std::mem::take(&mut inner.sent)
+    }
+
+    /// The stream goes on nowhere: the leader knows of nothing, and is told everything.
+    pub(super) fn begins_anew(&self, everything: Vec<InterestChange>) {
+        self.lock().unheard = Unheard::default();
+        self.interest(everything);
     }
 
     /// Patterns have other numbers of subscribers now.
@@ -124,9 +186,14 @@ impl Outgoing {
         false
     }
 
-    /// A call was answered.
+    /// Nobody waits for a call any more.
     pub(super) fn answered(&self, call: u64) {
         self.lock().sent.remove(&call);
+    }
+
+    /// The leader has answered a call: it has had all that was sent before.
+    pub(super) fn heard(&self, call: u64) {
+        self.lock().unheard.answered(call);
     }
 }
 
@@ -146,6 +213,8 @@ impl Inner {
             && let Some(((namespace, selector, group), subscribers)) = self.interest.pop_first()
         {
             bytes += namespace.len() + selector.text().len();
+            let row = (Arc::clone(&namespace), selector.clone(), group.clone());
+            self.unheard.took(row, subscribers);
             let change = InterestChange { namespace, selector, group, subscribers };
             requests.push(Request::BusInterest(wire::bus::interest_out(&change)));
         }
@@ -156,7 +225,10 @@ impl Inner {
         {
             bytes += queued.bytes;
             self.queued_bytes -= queued.bytes;
-            self.sent.extend(queued.call);
+            if let Some(call) = queued.call {
+                self.sent.insert(call);
+                self.unheard.took_call(call);
+            }
             requests.push(queued.request);
         }
         let wrapped = requests.into_iter();
@@ -228,6 +300,65 @@ mod tests {
             "{said:?}"
         );
         assert!(next(&mut requests).is_none());
+    }
+
+    fn interest_said(requests: &mut Requests) -> Vec<(String, u64)> {
+        let said = next(requests).unwrap_or_default().into_iter();
+        let interest = |request| match request {
+            Request::BusInterest(interest) => Some((interest.pattern, interest.subscribers)),
+            _ => None,
+        };
+        said.filter_map(interest).collect()
+    }
+
+    /// The simulation found it: a stream broke that had taken what a subscription wanted, the next one
+    /// went on where that one was, and the subscription was confirmed and heard nothing for ever.
+    #[test]
+    fn interest_that_may_have_been_lost_with_a_stream_is_said_again_on_the_next() {
+        let outgoing = Outgoing::default();
+        let place = Some(peer::BusPlace { epoch: 1, position: 7 });
+        let open = || outgoing.open(peer::AsideOpen { resume: place });
+        let mut requests = open();
+        next(&mut requests);
+        outgoing.interest(row("a", 1));
+        assert_eq!(outgoing.say(publish(1), 10, Some(1)), Ok(true));
+        assert_eq!(interest_said(&mut requests), [("a".to_owned(), 1)]);
+        outgoing.interest(row("b", 1));
+        assert_eq!(interest_said(&mut requests), [("b".to_owned(), 1)]);
+        outgoing.heard(1);
+        // The leader has had the first, since it has answered what came behind it.
+        outgoing.interest(row("c", 1));
+        assert_eq!(interest_said(&mut requests), [("c".to_owned(), 1)]);
+        outgoing.close();
+        outgoing.interest(row("c", 0));
+        let mut requests = open();
+        next(&mut requests);
+        let again = interest_said(&mut requests);
+        assert_eq!(again, [("b".to_owned(), 1), ("c".to_owned(), 0)], "as it is now");
+    }
+
+    #[test]
+    fn a_stream_after_one_that_took_more_than_is_kept_begins_anew() {
+        let outgoing = Outgoing::default();
+        let place = Some(peer::BusPlace { epoch: 1, position: 7 });
+        let mut requests = outgoing.open(peer::AsideOpen { resume: place });
+        assert!(matches!(&next(&mut requests).unwrap()[..],
+            [Request::Open(open)] if open.resume == place));
+        for id in 0..=UNHEARD_MAX {
+            outgoing.interest(row(&format!("p{id}"), 1));
+        }
+        while next(&mut requests).is_some() {}
+        outgoing.close();
+        // The first may come to nothing.
+        for resume in [None, None, place] {
+            let mut requests = outgoing.open(peer::AsideOpen { resume: place });
+            assert!(matches!(&next(&mut requests).unwrap()[..],
+                [Request::Open(open)] if open.resume == resume));
+            outgoing.close();
+            if resume.is_none() && outgoing.lock().stream == 3 {
+                outgoing.begins_anew(row("a", 1));
+            }
+        }
     }
 
     #[test]

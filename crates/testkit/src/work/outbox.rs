@@ -214,20 +214,23 @@ impl Caller {
         }
     }
 
-    async fn take_on(self) {
-        let pulls = Pulls {
+    fn pulls(&self) -> Pulls<'_> {
+        Pulls {
             context: &self.context,
             calls: &self.calls,
             client: &self.client,
             queue: QUEUE,
             wait: WAIT,
             rest: REST,
-        };
+        }
+    }
+
+    async fn take_on(self) {
         let set_up = |update: UpdateQueue| {
             let update = update.visibility(VISIBILITY).attempts_max(0);
             update.keep_done(KEEP_DONE).backoff(Backoff::fixed(REST))
         };
-        pulls.take_on(set_up, |job| self.take(job)).await;
+        self.pulls().take_on(set_up, |job| self.take(job)).await;
     }
 
     async fn take(&self, job: Job) {
@@ -276,21 +279,7 @@ impl Caller {
 
     /// Does the jobs that are left, until there are none; else says how many.
     async fn drain(&self) -> Result<Result<(), String>> {
-        let until = self.calls.now() + LAST_DEADLINE;
-        loop {
-            let queue = self.client.queue();
-            let pull = queue.pull(QUEUE).count(32).wait(WAIT).timeout(LAST_DEADLINE);
-            for job in pull.await.context("a last pull")? {
-                self.take(job).await;
-            }
-            let stats = queue.stats(QUEUE).timeout(LAST_DEADLINE).await.context("last counts")?;
-            if stats.ready + stats.delayed + stats.leased == 0 {
-                return Ok(Ok(()));
-            }
-            if self.calls.now() > until {
-                return Ok(Err(format!("jobs are left after {LAST_DEADLINE:?}: {stats:?}")));
-            }
-        }
+        self.pulls().drain(|job| self.take(job)).await
     }
 }
 

@@ -1,7 +1,8 @@
 //! A queue that is pulled from until it is time to end.
 
 use super::calls::{Calls, Came};
-use super::workload::Context;
+use super::workload::{Context, LAST_DEADLINE};
+use anyhow::{Context as _, Result};
 use quorate_client::queue::{Job, UpdateQueue};
 use quorate_client::{Client, Queue};
 use std::time::Duration;
@@ -44,6 +45,29 @@ impl Pulls<'_> {
                 Came::Failed | Came::Unknown => {}
             }
             self.context.pause(self.rest).await;
+        }
+    }
+
+    /// Hands the jobs that are left to `take`, until there are none; else says how many.
+    pub(crate) async fn drain<T: Future<Output = ()> + Send>(
+        &self,
+        take: impl Fn(Job) -> T + Send + Sync,
+    ) -> Result<Result<(), String>> {
+        let queue = self.client.queue();
+        let until = self.calls.now() + LAST_DEADLINE;
+        loop {
+            let pull = queue.pull(self.queue).count(32).wait(self.wait).timeout(LAST_DEADLINE);
+            for job in pull.await.context("a last pull")? {
+                take(job).await;
+            }
+            let stats = queue.stats(self.queue).timeout(LAST_DEADLINE);
+            let stats = stats.await.context("last counts")?;
+            if stats.ready + stats.delayed + stats.leased == 0 {
+                return Ok(Ok(()));
+            }
+            if self.calls.now() > until {
+                return Ok(Err(format!("jobs are left after {LAST_DEADLINE:?}: {stats:?}")));
+            }
         }
     }
 

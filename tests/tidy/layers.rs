@@ -10,13 +10,21 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("quorate-storage", &["quorate-state"]),
     ("quorate-bus", &["quorate-state"]),
     ("quorate-proto", &[]),
+    ("quorate-tls", &[]),
     ("quorate-consensus", &["quorate-state", "quorate-storage", "quorate-proto"]),
     (
         "quorate-server",
-        &["quorate-proto", "quorate-state", "quorate-storage", "quorate-consensus", "quorate-bus"],
+        &[
+            "quorate-proto",
+            "quorate-state",
+            "quorate-storage",
+            "quorate-consensus",
+            "quorate-bus",
+            "quorate-tls",
+        ],
     ),
-    ("quorate-client", &["quorate-proto"]),
-    ("quorate-cli", &["quorate-client", "quorate-server"]),
+    ("quorate-client", &["quorate-proto", "quorate-tls"]),
+    ("quorate-cli", &["quorate-client", "quorate-server", "quorate-tls"]),
     (
         "quorate-testkit",
         &[

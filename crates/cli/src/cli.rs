@@ -1,7 +1,7 @@
 //! The command line's own grammar: the top level; each command has its arguments in its file.
 
 use crate::commands::{
-    backup, bench, bus, cache, cluster, config, dev, doctor, kv, lock, queue, serve, session, txn,
+    backup, bench, bus, cache, certs, cluster, config, dev, doctor, kv, lock, queue, serve, session, txn,
 };
 use crate::output::Format;
 use clap::{Parser, Subcommand};
@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Backup(backup::Backup),
     /// What is wrong with a cluster or a machine, and what to do about it.
     Doctor(doctor::Doctor),
+    /// Certificates for nodes and clients.
+    Certs(certs::Certs),
     /// Configuration of a node.
     Config(config::Config),
     /// Measure a running cluster.
@@ -85,6 +87,9 @@ mod tests {
             "quorate kv incr k --by -5",
             "quorate kv incr k",
             "quorate cluster status -o json",
+            "quorate certs create --dir d --node 1=node-1,10.0.0.1 --node 2=b --client ann --days 30 --renew",
+            "quorate kv get k --ca-file ca.pem --cert-file c.pem --key-file k.pem --token-file t",
+            "quorate kv get k --tls",
             "quorate cluster members -o table",
             "quorate kv list user.*",
             "quorate kv list --prefix user. --keys-only --limit 5",

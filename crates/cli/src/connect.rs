@@ -3,8 +3,9 @@
 use crate::duration;
 use crate::exit::Failure;
 use clap::Args;
-use quorate_client::{Client, Options};
+use quorate_client::{Client, Options, Tls};
 use std::future::Future;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where the cluster is, and how long to wait for it.
@@ -33,7 +34,26 @@ pub(crate) struct Connect {
         value_parser = parse_timeout
     )]
     timeout: Option<Duration>,
+    /// Speak TLS, and believe nodes whose certificates were signed by an authority of this system
+    #[arg(long, global = true)]
+    tls: bool,
+    /// Speak TLS, and believe nodes whose certificates were signed by the authority in this file (PEM)
+    #[arg(long, global = true, env = "QUORATE_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// The certificate to show (PEM); needs TLS and --key-file
+    #[arg(long, global = true, env = "QUORATE_CERT_FILE", value_name = "FILE")]
+    cert_file: Option<PathBuf>,
+    /// The key of the certificate to show (PEM)
+    #[arg(long, global = true, env = "QUORATE_KEY_FILE", value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// The file with the token to show; without it QUORATE_TOKEN is looked at, which other programs of
+    /// this machine's user may see
+    #[arg(long, global = true, env = "QUORATE_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
+
+/// The variable with a token. There is no flag for it: flags are seen by everybody on the machine.
+const TOKEN_VARIABLE: &str = "QUORATE_TOKEN";
 
 /// How long a call may take when nothing is said.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -66,6 +86,71 @@ impl Connect {
     /// The namespace to work in.
     pub(crate) fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    /// The settings of a client that connects as was asked for.
+    pub(crate) fn options(&self) -> Result<Options, Failure> {
+        let options =
+            Client::builder().endpoints(self.endpoints()).request_timeout(self.timeout());
+        let options = match self.tls_said()? {
+            Some(tls) => options.tls(tls),
+            None => options,
+        };
+        Ok(match self.token()? {
+            Some(token) => options.token(token),
+            None => options,
+        })
+    }
+
+    fn tls_said(&self) -> Result<Option<Tls>, Failure> {
+        let tls = match &self.ca_file {
+            Some(ca) => Some(Tls::new().ca_file(ca)),
+            None => self.tls.then(Tls::new),
+        };
+        match (tls, &self.cert_file, &self.key_file) {
+            (tls, None, None) => Ok(tls),
+            (Some(tls), Some(cert), Some(key)) => Ok(Some(tls.identity_files(cert, key))),
+            (None, ..) => Err(Failure::Usage(
+                "a certificate can be shown only with TLS: give --ca-file, or --tls".to_owned(),
+            )),
+            (_, Some(_), None) => {
+                Err(Failure::Usage("--cert-file needs --key-file, its key".to_owned()))
+            }
+            (_, None, Some(_)) => {
+                Err(Failure::Usage("--key-file needs --cert-file, its certificate".to_owned()))
+            }
+        }
+    }
+
+    fn token(&self) -> Result<Option<String>, Failure> {
+        let Some(path) = &self.token_file else {
+            return Ok(std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()));
+        };
+        let read = std::fs::read_to_string(path);
+        let read = read.map_err(|error| {
+            Failure::Usage(format!("can't read the token in {}: {error}", path.display()))
+        });
+        Ok(Some(read?))
+    }
+
+    /// What a program that is started by a command needs to connect as it does.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let mut environment = vec![
+            ("QUORATE_ENDPOINTS", self.endpoints().collect::<Vec<_>>().join(",")),
+            ("QUORATE_NAMESPACE", self.namespace.clone()),
+        ];
+        let files = [
+            ("QUORATE_CA_FILE", &self.ca_file),
+            ("QUORATE_CERT_FILE", &self.cert_file),
+            ("QUORATE_KEY_FILE", &self.key_file),
+            ("QUORATE_TOKEN_FILE", &self.token_file),
+        ];
+        for (name, file) in files {
+            if let Some(file) = file {
+                environment.push((name, file.display().to_string()));
+            }
+        }
+        environment
     }
 
     /// Runs `work` with a client, on a runtime that lives as long as the command.
@@ -101,11 +186,8 @@ impl Connect {
             .enable_all()
             .build()
             .map_err(|error| anyhow::Error::new(error).context("can't start"))?;
+        let options = self.options()?.namespace(&self.namespace);
         let result = runtime.block_on(async {
-            let options = Client::builder()
-                .endpoints(self.endpoints())
-                .namespace(&self.namespace)
-                .request_timeout(self.timeout());
             let client = settings(options)
                 .connect()
                 // Nothing was asked of anybody yet: only the options can be wrong.

@@ -4,6 +4,7 @@
 //! attempts certainly was not; one attempt of open fate makes the whole call `Indeterminate`,
 //! unless a later attempt is answered.
 
+use crate::dial::Channel;
 use crate::failure::{self, Cause, Failure};
 use crate::method::Method;
 use crate::nodes::Nodes;
@@ -18,7 +19,6 @@ use quorate_proto::v1::MembersRequest;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 mod history;

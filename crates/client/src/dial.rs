@@ -1,12 +1,14 @@
 //! How connections are made: the seam where a simulation puts its own network.
 
+use crate::credentials::Credentials;
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Endpoint;
 
 /// A byte stream to a node.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -46,18 +48,24 @@ impl Dial for Tcp {
     }
 }
 
+/// A connection to a node, on which each request shows who sends it.
+pub(crate) type Channel = InterceptedService<tonic::transport::Channel, Credentials>;
+
 /// A connected channel; its connection's tasks run on the caller's runtime.
 pub(crate) async fn channel(
     dial: Arc<dyn Dial>,
     addr: &str,
     endpoint: &Endpoint,
+    credentials: Credentials,
 ) -> Result<Channel, String> {
     let addr: Arc<str> = addr.into();
     let connector = tower::service_fn(move |_: http::Uri| {
         let connecting = dial.dial(&addr);
         async move { connecting.await.map(TokioIo::new) }
     });
-    endpoint.connect_with_connector(connector).await.map_err(|error| innermost(&error))
+    let connected = endpoint.connect_with_connector(connector).await;
+    let connected = connected.map_err(|error| innermost(&error))?;
+    Ok(InterceptedService::new(connected, credentials))
 }
 
 /// The last error of a chain: the outer ones only say "transport error".

@@ -1,7 +1,7 @@
 //! What comes in on a stream that outlives the call that opened it.
 
+use crate::dial::Channel;
 use std::fmt;
-use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 /// A stream of messages, with a handle of the connection that it is on.

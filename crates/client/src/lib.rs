@@ -91,6 +91,7 @@ pub mod cache;
 mod call;
 mod client;
 mod cluster;
+mod credentials;
 mod dial;
 mod error;
 mod failure;
@@ -124,6 +125,7 @@ pub use cluster::{
     ClockOffset, Cluster, FsyncTimes, Member, MemberAim, MemberPlan, Members, NodeStatus, Role,
     StateHash, Status,
 };
+pub use credentials::Tls;
 pub use dial::{Dial, Io, Tcp};
 pub use error::Error;
 pub use kv::{Entry, KeyValue};

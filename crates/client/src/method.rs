@@ -1,5 +1,6 @@
 //! The calls there are: how each goes into a pipeline, comes out of it, or is made on its own.
 
+use crate::dial::Channel;
 use quorate_proto::v1;
 use quorate_proto::v1::bus_service_client::BusServiceClient;
 use quorate_proto::v1::cache_service_client::CacheServiceClient;
@@ -12,7 +13,6 @@ use quorate_proto::v1::queue_service_client::QueueServiceClient;
 use quorate_proto::v1::session_service_client::SessionServiceClient;
 use quorate_proto::v1::txn_service_client::TxnServiceClient;
 use std::future::Future;
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 /// A request, and the kind of its answer.

@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::call::Engine;
 use crate::client::{Client, Inner};
+use crate::credentials::{Credentials, Tls};
 use crate::dial::{Dial, Tcp};
 use crate::nodes::{self, NODES_MAX, Nodes, Routing};
 use crate::pool::Pool;
@@ -34,6 +35,8 @@ pub struct Options {
     routing: Routing,
     retry_budget: RetryBudget,
     dial: Arc<dyn Dial>,
+    tls: Option<Tls>,
+    token: Option<String>,
     seed: Option<u64>,
 }
 
@@ -51,6 +54,8 @@ impl Default for Options {
             routing: Routing::default(),
             retry_budget: RetryBudget::default(),
             dial: Arc::new(Tcp),
+            tls: None,
+            token: None,
             seed: None,
         }
     }
@@ -69,6 +74,8 @@ impl fmt::Debug for Options {
             .field("unary", &self.unary)
             .field("routing", &self.routing)
             .field("retry_budget", &self.retry_budget)
+            .field("tls", &self.tls)
+            .field("token", &self.token.as_ref().map(|_| "(set)"))
             .field("seed", &self.seed)
             .finish_non_exhaustive()
     }
@@ -147,6 +154,19 @@ impl Options {
         self
     }
 
+    /// Encrypts connections, and checks that nodes are who they say. Default: neither.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Shows this token with each request, as `quorate auth token create` printed it. Without
+    /// [`Options::tls`] whoever is on the way can read it.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
     /// Makes every random choice repeatable, idempotency keys included. Only for simulations: two
     /// clients of one cluster with the same seed would take each other's requests for retries.
     pub fn seed(mut self, seed: u64) -> Self {
@@ -155,7 +175,7 @@ impl Options {
     }
 
     /// Checks the settings and makes a client. Nothing is sent, and no connection is made, until
-    /// the first call.
+    /// the first call. Files for TLS are read.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] with the reason `BAD_OPTION`, naming the setting.
@@ -166,8 +186,14 @@ impl Options {
         seeds.sort();
         seeds.dedup();
         let nodes = Nodes::new(seeds, self.routing, &random);
+        let credentials = self.token.as_deref().map(Credentials::token).transpose()?;
+        let secure = self.tls.is_some();
+        let dial: Arc<dyn Dial> = match self.tls {
+            Some(tls) => Arc::new(tls.over(self.dial)?),
+            None => self.dial,
+        };
         let engine = Engine::new(
-            Pool::new(self.dial, self.connect_timeout),
+            Pool::new(dial, secure, credentials.unwrap_or_default(), self.connect_timeout),
             random,
             Budget::new(self.retry_budget),
             self.attempt_timeout,

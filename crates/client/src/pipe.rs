@@ -3,6 +3,7 @@
 //! What is queued when the connection can take a message goes along in it; nothing waits for more.
 //! The cluster's side and its rules are in `pipeline.proto`.
 
+use crate::dial::Channel;
 use futures::Stream;
 use prost::Message as _;
 use quorate_proto::metadata::{OUTCOME, REASON, VERSION};
@@ -18,7 +19,6 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 /// Bytes of a message that a node may send: above the largest value with all that is around it.

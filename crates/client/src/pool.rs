@@ -1,6 +1,7 @@
 //! One channel per address, connected when it is first needed, and again after it broke.
 
-use crate::dial::{self, Dial};
+use crate::credentials::Credentials;
+use crate::dial::{self, Channel, Dial};
 use crate::pipe::Pipe;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 /// Channels kept at once: twice what the list of nodes may hold, for calls to a named node.
 const CHANNELS_MAX: usize = 2 * crate::nodes::NODES_MAX;
@@ -24,6 +25,8 @@ type Dialling = Shared<BoxFuture<'static, Result<Channel, Arc<str>>>>;
 /// The channels of a client.
 pub(crate) struct Pool {
     dial: Arc<dyn Dial>,
+    secure: bool,
+    credentials: Credentials,
     connect_timeout: Duration,
     slots: Mutex<Slots>,
 }
@@ -63,8 +66,14 @@ impl Connected {
 }
 
 impl Pool {
-    pub(crate) fn new(dial: Arc<dyn Dial>, connect_timeout: Duration) -> Self {
-        Self { dial, connect_timeout, slots: Mutex::default() }
+    /// For connections that are made in this way, in which case they are `secure` or not.
+    pub(crate) fn new(
+        dial: Arc<dyn Dial>,
+        secure: bool,
+        credentials: Credentials,
+        connect_timeout: Duration,
+    ) -> Self {
+        Self { dial, secure, credentials, connect_timeout, slots: Mutex::default() }
     }
 
     /// How long a dial may take that nobody has reason to wait longer for.
@@ -124,16 +133,22 @@ impl Pool {
     }
 
     fn dialling(&self, addr: &str, timeout: Duration) -> Dialling {
-        let dial = Arc::clone(&self.dial);
+        let (dial, credentials) = (Arc::clone(&self.dial), self.credentials.clone());
+        let scheme = if self.secure { "https" } else { "http" };
         let addr = addr.to_owned();
         async move {
+            let wrong = |error: String| Arc::<str>::from(error);
+            let origin = format!("{scheme}://{addr}");
+            let origin = origin.parse::<http::Uri>().map_err(|error| wrong(error.to_string()))?;
+            // The dial encrypts, not the endpoint; the requests say what is true.
             let endpoint = Endpoint::from_shared(format!("http://{addr}"))
-                .map_err(|error| Arc::from(error.to_string()))?
+                .map_err(|error| wrong(error.to_string()))?
+                .origin(origin)
                 .initial_stream_window_size(WINDOW_BYTES)
                 .initial_connection_window_size(2 * WINDOW_BYTES)
                 .http2_keep_alive_interval(PING_AFTER)
                 .keep_alive_timeout(PING_AFTER);
-            match tokio::time::timeout(timeout, dial::channel(dial, &addr, &endpoint)).await {
+            match tokio::time::timeout(timeout, dial::channel(dial, &addr, &endpoint, credentials)).await {
                 Ok(connected) => connected.map_err(Arc::from),
                 Err(_) => Err(Arc::from(format!("no connection within {timeout:?}"))),
             }

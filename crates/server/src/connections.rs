@@ -1,8 +1,9 @@
-//! Bounds on what comes in: how many connections at once, and how long one may take for its
-//! first bytes.
+//! Bounds on what comes in: how many connections at once, and how long one may take to say who it is
+//! and for its first bytes.
 
 use crate::metrics::Port;
-use futures::{Stream, StreamExt};
+use crate::tls::Shown;
+use futures::{StreamExt, stream};
 use quorate_consensus::io::{Connection, Incoming};
 use quorate_consensus::{Origin, Replica};
 use std::io;
@@ -13,75 +14,133 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
+use tokio_rustls::server::TlsStream;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::server::Connected;
 
 /// A connection that has not sent its first bytes this long after it was accepted is closed: it
-/// would hold a place for ever, because the protocol's own pings begin after its preface.
+/// would hold a place for ever, because the protocol's own pings begin after its preface. A handshake
+/// may take as long before that.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(10);
 /// What counts as its first bytes: HTTP/2's preface, and less than the head of any HTTP/1 request.
 const FIRST_BYTES: usize = 24;
 
-/// The connections of `incoming`, at most `max` at once; those beyond are closed at once, so that
-/// a client goes to another node instead of waiting.
-pub(crate) fn bounded(
-    incoming: Incoming,
-    max: usize,
-    port: &'static str,
-    counted: Arc<Port>,
-) -> impl Stream<Item = io::Result<Counted>> + Send {
-    let places = Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)));
-    incoming.filter_map(move |accepted| {
-        let taken = match accepted {
-            Err(error) => {
-                // Accepting goes on: out of file descriptors passes when others close theirs.
-                tracing::warn!(port, %error, "can't accept a connection");
-                None
-            }
-            Ok(connection) => match places.clone().try_acquire_owned() {
-                Ok(place) => Some(Ok(Counted::new(connection, place, Arc::clone(&counted)))),
-                Err(_) => {
-                    counted.refused.count();
-                    tracing::debug!(port, max, "connection closed: too many at once");
+/// One of the ports, as connections are accepted there.
+pub(crate) struct Door {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// Connections at once.
+    pub(crate) max: usize,
+    /// Where they are counted.
+    pub(crate) counted: Arc<Port>,
+    /// What it shows, if it speaks TLS.
+    pub(crate) tls: Option<Shown>,
+}
+
+impl Door {
+    /// The connections of `incoming`, so many at once; those beyond are closed at once, so that a client
+    /// goes to another node instead of waiting. Those of whom nothing can be believed are closed, too.
+    pub(crate) fn open(self, incoming: Incoming) -> stream::BoxStream<'static, io::Result<Served>> {
+        let Self { name, max, counted, tls } = self;
+        let max = max.min(Semaphore::MAX_PERMITS);
+        let places = Arc::new(Semaphore::new(max));
+        let port = Arc::clone(&counted);
+        let placed = incoming.filter_map(move |accepted| {
+            let taken = match accepted {
+                Err(error) => {
+                    // Accepting goes on: out of file descriptors passes when others close theirs.
+                    tracing::warn!(port = name, %error, "can't accept a connection");
                     None
                 }
-            },
+                Ok(connection) => match places.clone().try_acquire_owned() {
+                    Ok(place) => Some(Placed::new(connection, place, Arc::clone(&counted))),
+                    Err(_) => {
+                        counted.refused.count();
+                        tracing::debug!(port = name, max, "connection closed: too many at once");
+                        None
+                    }
+                },
+            };
+            std::future::ready(taken)
+        });
+        let Some(tls) = tls else {
+            return placed.map(|placed| Ok(Served::new(Wire::Plain(placed), None))).boxed();
         };
-        std::future::ready(taken)
-    })
+        // Each on its own, so that one who takes his time holds nobody up; all of them have places.
+        let shaking = move |placed| {
+            let hands = tls.shake(placed);
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                tokio::time::timeout(FIRST_BYTES_TIMEOUT, hands).await
+            }))
+        };
+        let shaken = placed.map(shaking).buffer_unordered(max.max(1));
+        let believed = shaken.filter_map(move |shaken| {
+            let why: String = match shaken {
+                Ok(Ok(Ok((stream, subject)))) => {
+                    let served = Served::new(Wire::Tls(Box::new(stream)), subject);
+                    return std::future::ready(Some(Ok(served)));
+                }
+                Ok(Ok(Err(error))) => error.to_string(),
+                Ok(Err(_)) => format!("no handshake within {FIRST_BYTES_TIMEOUT:?}"),
+                Err(panic) => panic.to_string(),
+            };
+            port.handshakes_failed.count();
+            tracing::info!(port = name, why, "connection closed: no TLS handshake");
+            std::future::ready(None)
+        });
+        believed.boxed()
+    }
+
+    /// The same for the port of the other nodes.
+    pub(crate) fn open_to_peers(self, incoming: Incoming) -> Incoming {
+        self.open(incoming).map(|accepted| accepted.map(Connection::new)).boxed()
+    }
 }
 
 /// Connections of other nodes: four per node and purpose, and as many again while they are renewed.
-const PEER_CONNECTIONS_MAX: usize = 512;
-
-/// The peer port's connections, bounded as those of clients are.
-pub(crate) fn peers(incoming: Incoming, counted: Arc<Port>) -> Incoming {
-    bounded(incoming, PEER_CONNECTIONS_MAX, "peer", counted)
-        .map(|accepted| accepted.map(Connection::new))
-        .boxed()
-}
+pub(crate) const PEER_CONNECTIONS_MAX: usize = 512;
 
 /// A connection that holds one of the places.
-pub(crate) struct Counted {
+pub(crate) struct Placed {
     connection: Connection,
-    /// Until the first bytes came.
-    patience: Option<Pin<Box<Sleep>>>,
-    /// Of the first bytes, how many came.
-    came: usize,
     _place: OwnedSemaphorePermit,
     port: Arc<Port>,
 }
 
-impl Counted {
+impl Placed {
     fn new(connection: Connection, place: OwnedSemaphorePermit, port: Arc<Port>) -> Self {
-        let patience = Some(Box::pin(tokio::time::sleep(FIRST_BYTES_TIMEOUT)));
         port.open.enter();
-        Self { connection, patience, came: 0, _place: place, port }
+        Self { connection, _place: place, port }
     }
 }
 
-impl Drop for Counted {
+impl Drop for Placed {
     fn drop(&mut self) {
         self.port.open.leave();
+    }
+}
+
+/// What is spoken on it.
+enum Wire {
+    Plain(Placed),
+    Tls(Box<TlsStream<Placed>>),
+}
+
+/// A connection that is served.
+pub(crate) struct Served {
+    wire: Wire,
+    /// Until the first bytes came.
+    patience: Option<Pin<Box<Sleep>>>,
+    /// Of the first bytes, how many came.
+    came: usize,
+    /// Whose certificate it showed.
+    subject: Option<Arc<str>>,
+}
+
+impl Served {
+    fn new(wire: Wire, subject: Option<Arc<str>>) -> Self {
+        let patience = Some(Box::pin(tokio::time::sleep(FIRST_BYTES_TIMEOUT)));
+        Self { wire, patience, came: 0, subject }
     }
 }
 
@@ -90,6 +149,8 @@ impl Drop for Counted {
 pub(crate) struct ConnectionState {
     /// Whose the commands of its calls are, from its first call on.
     origin: OnceLock<Origin>,
+    /// Whose certificate it showed, if it showed one.
+    pub(crate) subject: Option<Arc<str>>,
     /// Turns to stream a list.
     pub(crate) lists: Arc<Semaphore>,
     /// Turns to watch keys.
@@ -120,7 +181,7 @@ impl ConnectionState {
     pub(crate) const INVALIDATIONS_MAX: usize = 16;
 }
 
-impl Connected for Counted {
+impl Connected for Served {
     type ConnectInfo = Arc<ConnectionState>;
 
     fn connect_info(&self) -> Arc<ConnectionState> {
@@ -129,9 +190,10 @@ impl Connected for Counted {
         let consumers = Arc::new(Semaphore::new(ConnectionState::CONSUMERS_MAX));
         let subscriptions = Arc::new(Semaphore::new(ConnectionState::SUBSCRIPTIONS_MAX));
         let invalidations = Arc::new(Semaphore::new(ConnectionState::INVALIDATIONS_MAX));
-        let origin = OnceLock::new();
+        let (origin, subject) = (OnceLock::new(), self.subject.clone());
         Arc::new(ConnectionState {
             origin,
+            subject,
             lists,
             watches,
             consumers,
@@ -141,14 +203,17 @@ impl Connected for Counted {
     }
 }
 
-impl AsyncRead for Counted {
+impl AsyncRead for Served {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let read = Pin::new(&mut self.connection).poll_read(cx, buf);
+        let read = match &mut self.wire {
+            Wire::Plain(placed) => Pin::new(placed).poll_read(cx, buf),
+            Wire::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
         if self.patience.is_none() {
             return read;
         }
@@ -164,7 +229,60 @@ impl AsyncRead for Counted {
     }
 }
 
-impl AsyncWrite for Counted {
+/// Passes a call on to whatever is below.
+macro_rules! below {
+    ($self:ident, $below:ident => $call:expr) => {
+        match &mut $self.wire {
+            Wire::Plain($below) => $call,
+            Wire::Tls($below) => $call,
+        }
+    };
+}
+
+impl AsyncWrite for Served {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        below!(self, below => Pin::new(below).poll_write(cx, buf))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        below!(self, below => Pin::new(below).poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        below!(self, below => Pin::new(below).poll_shutdown(cx))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        below!(self, below => Pin::new(below).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.wire {
+            Wire::Plain(placed) => placed.is_write_vectored(),
+            Wire::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+}
+
+impl AsyncRead for Placed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Placed {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -205,11 +323,15 @@ mod tests {
         (futures::stream::iter(near).boxed(), far)
     }
 
+    fn door(max: usize, port: &Arc<Port>) -> Door {
+        Door { name: "client", max, counted: Arc::clone(port), tls: None }
+    }
+
     #[tokio::test]
     async fn connections_beyond_the_bound_are_closed_and_a_place_comes_free_again() {
         let port = Arc::<Port>::default();
         let (incoming, mut far) = pairs(2);
-        let accepted: Vec<_> = bounded(incoming, 1, "client", Arc::clone(&port)).collect().await;
+        let accepted: Vec<_> = door(1, &port).open(incoming).collect().await;
         assert_eq!(accepted.len(), 1);
         assert_eq!((port.open.get(), port.refused.get()), (1, 1));
         drop(accepted);
@@ -220,7 +342,7 @@ mod tests {
         let (one, mut one_far) = tokio::io::duplex(64);
         let (two, _two_far) = tokio::io::duplex(64);
         let (mut send, receive) = futures::channel::mpsc::channel(2);
-        let mut bounded = std::pin::pin!(bounded(receive.boxed(), 1, "client", port));
+        let mut bounded = door(1, &port).open(receive.boxed());
         send.try_send(Ok(Connection::new(one))).unwrap();
         let first = bounded.next().await.unwrap().unwrap();
         one_far.write_all(b"x").await.unwrap();
@@ -232,7 +354,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_connection_is_given_up_and_one_that_spoke_is_not() {
         let (incoming, mut far) = pairs(2);
-        let mut accepted: Vec<_> = bounded(incoming, 2, "client", Arc::default()).collect().await;
+        let mut accepted: Vec<_> = door(2, &Arc::default()).open(incoming).collect().await;
         let mut spoke = accepted.pop().unwrap().unwrap();
         let mut silent = accepted.pop().unwrap().unwrap();
         far[0].write_all(b"PRI * HTTP").await.unwrap();

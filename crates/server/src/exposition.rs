@@ -175,6 +175,14 @@ impl Page<'_> {
             let mut one = refused.encode_family(&labels)?;
             one.encode_counter::<NoLabelSet, _, u64>(&port.refused.get(), None)?;
         }
+        let help = "Connections closed because no TLS handshake could be believed, by port.";
+        let mut failed =
+            self.0.encode_descriptor("tls_handshakes_failed", help, None, MetricType::Counter)?;
+        for (name, port) in ports {
+            let labels = [("port", *name)];
+            let mut one = failed.encode_family(&labels)?;
+            one.encode_counter::<NoLabelSet, _, u64>(&port.handshakes_failed.get(), None)?;
+        }
         Ok(())
     }
 

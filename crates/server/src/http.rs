@@ -1,9 +1,10 @@
 //! The HTTP port: `/livez` (the process runs), `/readyz` (it can serve: a linearizable read came back
 //! in time, and it is not stopping) and `/metrics`.
 
-use crate::connections;
+use crate::connections::Door;
 use crate::exposition::{self, Exposition, Scraped};
 use crate::metrics::Counters;
+use crate::tls::Shown;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -107,7 +108,12 @@ impl Probes {
 }
 
 /// Serves until `stop`; what is under way then is finished.
-pub(crate) async fn serve(incoming: Incoming, probes: Probes, stop: CancellationToken) {
+pub(crate) async fn serve(
+    incoming: Incoming,
+    tls: Option<Shown>,
+    probes: Probes,
+    stop: CancellationToken,
+) {
     let router = Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -125,8 +131,8 @@ pub(crate) async fn serve(incoming: Incoming, probes: Probes, stop: Cancellation
         .max_headers(HEADERS_MAX)
         .max_buf_size(BUFFER_BYTES_MAX);
     let tasks = TaskTracker::new();
-    let port = Arc::clone(&probes.counters().http);
-    let mut incoming = pin!(connections::bounded(incoming, CONNECTIONS_MAX, "http", port));
+    let counted = Arc::clone(&probes.counters().http);
+    let mut incoming = Door { name: "http", max: CONNECTIONS_MAX, counted, tls }.open(incoming);
     loop {
         let connection = tokio::select! {
             () = stop.cancelled() => break,
@@ -176,7 +182,7 @@ mod tests {
     async fn ask(request: &[u8], probes: Probes) -> String {
         let (near, mut far) = tokio::io::duplex(4096);
         let incoming = futures::stream::iter([Ok(Connection::new(near))]).boxed();
-        let serving = tokio::spawn(serve(incoming, probes, CancellationToken::new()));
+        let serving = tokio::spawn(serve(incoming, None, probes, CancellationToken::new()));
         far.write_all(request).await.unwrap();
         let mut answer = Vec::new();
         far.read_to_end(&mut answer).await.unwrap();
@@ -210,7 +216,7 @@ mod tests {
             let (near, mut far) = tokio::io::duplex(256 << 10);
             let incoming = futures::stream::iter([Ok(Connection::new(near))]).boxed();
             let serving =
-                tokio::spawn(serve(incoming, Probes::default(), CancellationToken::new()));
+                tokio::spawn(serve(incoming, None, Probes::default(), CancellationToken::new()));
             far.write_all(garbage).await.unwrap();
             far.shutdown().await.unwrap();
             let mut answer = Vec::new();

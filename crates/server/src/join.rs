@@ -7,8 +7,15 @@ use quorate_proto::v1;
 use quorate_proto::v1::cluster_service_client::ClusterServiceClient;
 use quorate_state::{FeatureLevel, NodeId};
 use quorate_storage::identity::Identity;
+use quorate_consensus::io::{Connection, Dialer as _, TcpDialer};
+use quorate_tls::{ClientFiles, Reloading};
+use hyper_util::rt::TokioIo;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
-use tonic::transport::Endpoint;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Endpoint, Uri};
+use tower::service_fn;
 use tonic::{Code, Request, Status};
 
 /// How long one attempt may take.
@@ -44,13 +51,14 @@ fn request(
 /// Asks one node after the other. That none answers may be because they start, too.
 pub(crate) async fn ask(
     join: &Join,
+    tls: Option<&Arc<Reloading<ClientFiles>>>,
     identity: &Identity,
     config: &Config,
     client_addr: &str,
 ) -> Result<Joined, Error> {
     let request = request(join, identity, config, client_addr);
     loop {
-        match round(join, &request).await? {
+        match round(join, tls, &request).await? {
             Some(v1::JoinResponse { node_id, cluster_id }) => {
                 tracing::info!(node_id, cluster_id, "the cluster has given this node an id");
                 return Ok(Joined { node: NodeId(node_id), cluster_id });
@@ -64,6 +72,7 @@ pub(crate) async fn ask(
 /// it will not be: nobody else would tell it.
 pub(crate) async fn refused(
     join: &Join,
+    tls: Option<&Arc<Reloading<ClientFiles>>>,
     identity: &Identity,
     config: &Config,
     client_addr: &str,
@@ -71,16 +80,20 @@ pub(crate) async fn refused(
     let request = request(join, identity, config, client_addr);
     loop {
         tokio::time::sleep(ASK_AGAIN).await;
-        if let Err(error) = round(join, &request).await {
+        if let Err(error) = round(join, tls, &request).await {
             return error;
         }
     }
 }
 
 /// Asks each of them; none when nobody can say yet.
-async fn round(join: &Join, request: &v1::JoinRequest) -> Result<Option<v1::JoinResponse>, Error> {
+async fn round(
+    join: &Join,
+    tls: Option<&Arc<Reloading<ClientFiles>>>,
+    request: &v1::JoinRequest,
+) -> Result<Option<v1::JoinResponse>, Error> {
     for endpoint in &join.endpoints {
-        match one(&endpoint.to_string(), request.clone()).await {
+        match one(&endpoint.to_string(), tls, request.clone()).await {
             Ok(joined) => return Ok(Some(joined)),
             Err(status) if is_final(&status) => {
                 return Err(Error::Start(StartError::Refused(format!(
@@ -97,11 +110,31 @@ async fn round(join: &Join, request: &v1::JoinRequest) -> Result<Option<v1::Join
     Ok(None)
 }
 
-async fn one(endpoint: &str, request: v1::JoinRequest) -> Result<v1::JoinResponse, Status> {
+async fn one(
+    endpoint: &str,
+    tls: Option<&Arc<Reloading<ClientFiles>>>,
+    request: v1::JoinRequest,
+) -> Result<v1::JoinResponse, Status> {
     let address = Endpoint::from_shared(format!("http://{endpoint}"));
     let address = address.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let connector = tls.map(|tls| TlsConnector::from(tls.current()));
+    let endpoint = endpoint.to_owned();
+    let connect = service_fn(move |_: Uri| {
+        let (endpoint, connector) = (endpoint.clone(), connector.clone());
+        async move {
+            let connection = TcpDialer.dial(endpoint.clone()).await?;
+            let connection = match connector {
+                None => connection,
+                Some(tls) => {
+                    let name = crate::tls::server_name(&endpoint)?;
+                    Connection::new(tls.connect(name, connection).await?)
+                }
+            };
+            Ok::<_, io::Error>(TokioIo::new(connection))
+        }
+    });
     let asking = async {
-        let channel = address.connect().await;
+        let channel = address.connect_with_connector(connect).await;
         let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
         let mut request = Request::new(request);
         request.set_timeout(ATTEMPT);

@@ -39,6 +39,7 @@ mod news;
 pub mod process;
 mod schedules;
 mod server;
+mod tls;
 mod watch;
 mod wire;
 
@@ -47,3 +48,4 @@ pub use quorate_state::HAS_PLANTED_FAULTS;
 #[cfg(feature = "planted-faults")]
 pub use quorate_state::planted;
 pub use server::{Server, ServerOptions};
+pub use tls::{ClientPort, PeerPort, TlsFiles};

@@ -142,6 +142,8 @@ pub(crate) struct Port {
     pub(crate) open: Gauge,
     /// Those closed at once, because there were too many.
     pub(crate) refused: Counter,
+    /// Those closed because there was no TLS handshake, or none that could be believed.
+    pub(crate) handshakes_failed: Counter,
 }
 
 /// What an answer says of the request's effect.

@@ -1,10 +1,10 @@
 //! `quorate serve` as a process: sockets, data directory, runtimes, signals, exit.
 
 use crate::config::{Address, Config};
-use crate::connections;
+use crate::connections::{Door, PEER_CONNECTIONS_MAX};
 use crate::http::{self, Probes};
 use crate::logging::{self, Logging};
-use crate::server::{Server, ServerOptions};
+use crate::server::{Beside, Server, ServerOptions};
 use quorate_consensus::io::tcp_incoming;
 use quorate_consensus::{Ended, StartError};
 use quorate_state::NodeId;
@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -73,6 +74,9 @@ pub enum Error {
     /// The data directory can't be used.
     #[error(transparent)]
     Storage(quorate_storage::Error),
+    /// A file for TLS can't be used.
+    #[error(transparent)]
+    Tls(#[from] quorate_tls::Error),
     /// The node must not become, or can't be, part of the cluster.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -211,13 +215,25 @@ async fn serve(
         http: http.address,
     };
     let probes = Probes::new(Some(logging.dropped()));
+    let files = config.tls.clone();
+    let tls = tokio::task::spawn_blocking(move || files.read()).await;
+    let tls = tls.map_err(|panic| Error::Failed(format!("reading certificates panicked: {panic}")))??;
     let (tasks, token) = (TaskTracker::new(), CancellationToken::new());
-    tasks.spawn(http::serve(tcp_incoming(http.open()?), probes.clone(), token.clone()));
+    let shown = tls.http.clone();
+    tasks.spawn(http::serve(tcp_incoming(http.open()?), shown, probes.clone(), token.clone()));
 
     let client_addr = config.client_address(listening.client.port()).to_string();
     let http_addr = config.http_address(listening.http.port()).to_string();
-    let peers = connections::peers(tcp_incoming(peer.open()?), Arc::clone(&probes.counters().peer));
-    let starting = start_node(config.clone(), client_addr, http_addr, peers);
+    let counted = Arc::clone(&probes.counters().peer);
+    let door = Door { name: "peer", max: PEER_CONNECTIONS_MAX, counted, tls: tls.peer.clone() };
+    let network = start::Network {
+        client_addr,
+        http_addr,
+        incoming: door.open_to_peers(tcp_incoming(peer.open()?)),
+        dialer: Arc::clone(&tls.dialer),
+        join: tls.join.clone(),
+    };
+    let starting = start_node(config.clone(), network);
     let starting = tokio_util::task::AbortOnDropHandle::new(consensus.spawn(starting));
     let node = tokio::select! {
         started = starting => match started {
@@ -241,7 +257,8 @@ async fn serve(
         slow_reader_max: SLOW_READER_MAX,
         joins_without_token: config.client_listen.is_loopback(),
     };
-    let server = Server::start_beside(options, probes, tasks, token);
+    let beside = Beside { probes, tasks, stop: token, tls: tls.client.clone() };
+    let server = Server::start_beside(options, beside);
     tracing::info!(
         node = %listening.node_id, client = %listening.client, peer = %listening.peer,
         http = %listening.http, version = env!("CARGO_PKG_VERSION"), "serving"
@@ -261,6 +278,7 @@ async fn serve(
             Ok(())
         }
         never = report_lost_lines(logging) => match never {},
+        never = tls.follow(Arc::clone(&stop.look)) => match never {},
     }
 }
 
@@ -318,6 +336,8 @@ fn refusal(name: &str, address: &str, error: &io::Error) -> String {
 struct Stop {
     asked: CancellationToken,
     insisted: CancellationToken,
+    /// To look at files that may have changed.
+    look: Arc<Notify>,
 }
 
 impl Stop {
@@ -325,7 +345,16 @@ impl Stop {
         let system = |error| Error::System { action: "handle signals", error };
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
-        let stop = Self { asked: CancellationToken::new(), insisted: CancellationToken::new() };
+        let mut hang_up = signal(SignalKind::hangup()).map_err(system)?;
+        let look = Arc::<Notify>::default();
+        let told = Arc::clone(&look);
+        tokio::spawn(async move {
+            while hang_up.recv().await.is_some() {
+                told.notify_one();
+            }
+        });
+        let (asked, insisted) = (CancellationToken::new(), CancellationToken::new());
+        let stop = Self { asked, insisted, look };
         let (asked, insisted) = (stop.asked.clone(), stop.insisted.clone());
         tokio::spawn(async move {
             for token in [asked, insisted] {

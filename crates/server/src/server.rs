@@ -1,10 +1,11 @@
 //! The services of one node over given connections: what a real process and a simulation share.
 
-use crate::connections;
+use crate::connections::Door;
 use crate::grpc::{self, Context};
 use crate::http::{self, Probes};
 use crate::news::News;
 use crate::schedules;
+use crate::tls::Shown;
 use quorate_consensus::io::Incoming;
 use quorate_consensus::{Ended, Node, Replica};
 use quorate_state::limits::Limits;
@@ -70,6 +71,15 @@ pub struct Server {
     calls_that_wait: TaskTracker,
 }
 
+/// What a process has before its server is there.
+pub(crate) struct Beside {
+    pub(crate) probes: Probes,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    /// What the client port shows, if it speaks TLS.
+    pub(crate) tls: Option<Shown>,
+}
+
 impl Server {
     /// Starts the services as tasks of the current runtime. Opens no socket, file or thread.
     ///
@@ -77,16 +87,13 @@ impl Server {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn start(options: ServerOptions) -> Self {
-        Self::start_beside(options, Probes::default(), TaskTracker::new(), CancellationToken::new())
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        Self::start_beside(options, Beside { probes: Probes::default(), tasks, stop, tls: None })
     }
 
     /// As [`Server::start`], with an HTTP port that was opened before the node was there.
-    pub(crate) fn start_beside(
-        options: ServerOptions,
-        probes: Probes,
-        tasks: TaskTracker,
-        stop: CancellationToken,
-    ) -> Self {
+    pub(crate) fn start_beside(options: ServerOptions, beside: Beside) -> Self {
+        let Beside { probes, tasks, stop, tls } = beside;
         let ServerOptions { node, client_incoming, http_incoming, limits, .. } = options;
         let (context, strays) = Context::new(
             node.replica().clone(),
@@ -104,9 +111,9 @@ impl Server {
         context.start_bus_and_cache();
         let calls_that_wait = context.calls_that_wait().clone();
         probes.started(node.replica().clone());
-        let port = Arc::clone(&probes.counters().client);
-        let clients =
-            connections::bounded(client_incoming, options.connections_max, "client", port);
+        let counted = Arc::clone(&probes.counters().client);
+        let clients = Door { name: "client", max: options.connections_max, counted, tls }
+            .open(client_incoming);
         let serving = grpc::builder(&context, options.streams_per_connection_max)
             .add_routes(grpc::routes(&context, &probes))
             .serve_with_incoming_shutdown(clients, stop.clone().cancelled_owned());
@@ -116,7 +123,7 @@ impl Server {
             }
         });
         if let Some(incoming) = http_incoming {
-            tasks.spawn(http::serve(incoming, probes.clone(), stop.clone()));
+            tasks.spawn(http::serve(incoming, None, probes.clone(), stop.clone()));
         }
         tasks.close();
         Self { node, probes, stop, tasks, news, calls_that_wait }

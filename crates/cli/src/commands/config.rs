@@ -32,6 +32,7 @@ impl Config {
         let Command::Check { file, settings } = self.command;
         let config =
             settings.load(file.as_deref()).map_err(|error| Failure::Usage(error.to_string()))?;
+        config.tls.check().map_err(|error| Failure::Usage(error.to_string()))?;
         let rows = || config.effective.iter().map(|(name, found)| (*name, found));
         output.result(
             || {

@@ -4,6 +4,7 @@ pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod bus;
 pub(crate) mod cache;
+pub(crate) mod certs;
 pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod dev;
@@ -37,6 +38,7 @@ pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Backup(backup) => backup.run(output),
         Command::Doctor(doctor) => doctor.run(output),
         Command::Bench(bench) => bench.run(output),
+        Command::Certs(certs) => certs.run(output),
         Command::Config(config) => config.run(output),
         Command::Version => version::run(output),
     }

@@ -1,5 +1,6 @@
 //! Streams that only need to be opened, by a call of their own: lists, watches, subscriptions.
 
+use crate::dial::Channel;
 use super::{Engine, Plan};
 use crate::failure::Failure;
 use crate::incoming::Incoming;
@@ -16,7 +17,6 @@ use quorate_proto::v1::{
     LockWatchRequest, LockWatchResponse, WatchRequest, WatchResponse,
 };
 use std::sync::Arc;
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 impl Engine {

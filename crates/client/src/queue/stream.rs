@@ -1,5 +1,6 @@
 //! The stream behind a consumer: how it is opened, and what goes out on it.
 
+use crate::dial::Channel;
 use crate::incoming::Incoming;
 use crate::method::Method;
 use crate::pipe::MESSAGE_BYTES_MAX;
@@ -9,7 +10,6 @@ use quorate_proto::v1::consume_response::Response as Told;
 use quorate_proto::v1::queue_service_client::QueueServiceClient;
 use quorate_proto::v1::{ConsumeOpen, ConsumeOpened, ConsumeRequest, ConsumeResponse};
 use tokio::sync::{oneshot, watch};
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 /// What a consumer wants of its stream.

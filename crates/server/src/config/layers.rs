@@ -12,8 +12,17 @@ use toml::de::{DeTable, DeValue};
 /// Bytes of a config file that are read: far above any real one.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Variables with our prefix that belong to clients or choose the file.
-const OTHER_VARIABLES: &[&str] =
-    &["QUORATE_ENDPOINTS", "QUORATE_NAMESPACE", "QUORATE_TIMEOUT", "QUORATE_CONFIG"];
+const OTHER_VARIABLES: &[&str] = &[
+    "QUORATE_ENDPOINTS",
+    "QUORATE_NAMESPACE",
+    "QUORATE_TIMEOUT",
+    "QUORATE_CONFIG",
+    "QUORATE_CA_FILE",
+    "QUORATE_CERT_FILE",
+    "QUORATE_KEY_FILE",
+    "QUORATE_TOKEN",
+    "QUORATE_TOKEN_FILE",
+];
 /// How alike (1.0 is equal) an unknown name must be to be taken for a slip of the pen.
 const NEAR_MISS: f64 = 0.93;
 

@@ -9,6 +9,7 @@ pub use address::Address;
 pub use layers::{Found, Origin};
 pub use settings::{Kind, SETTINGS, Setting};
 
+use crate::tls::{ClientPort, PeerPort, TlsFiles};
 use layers::Layers;
 use quorate_state::NodeId;
 use quorate_state::limits::{KEY_BYTES_MAX, Limits, VALUE_BYTES_MAX};
@@ -111,6 +112,8 @@ pub struct Config {
     /// then it is a member of some cluster whose directory is lost or mistyped, and a new cluster
     /// of its own would take writes at the old one's address.
     pub may_found: bool,
+    /// Files for TLS; they are not read yet.
+    pub tls: TlsFiles,
     /// How log lines look.
     pub log_format: LogFormat,
     /// What is logged; a valid filter.
@@ -209,6 +212,7 @@ impl Resolver {
             node_id_said: self.said("node_id"),
             join: self.join()?,
             may_found: self.said("initial_cluster") || !self.said("node_id"),
+            tls: self.tls()?,
             log_format: self.read("log_format", |text| match text {
                 "text" => Ok(LogFormat::Text),
                 "json" => Ok(LogFormat::Json),
@@ -253,6 +257,49 @@ impl Resolver {
             "" => Err("it is empty; name a directory".to_owned()),
             text => Ok(PathBuf::from(text)),
         })
+    }
+
+    fn tls(&self) -> Result<TlsFiles, ConfigError> {
+        let file = |name: &str| {
+            self.optional(name, |text| match text {
+                "" => Err("it is empty; name a file".to_owned()),
+                text => Ok(PathBuf::from(text)),
+            })
+        };
+        let clients = match (file("tls.cert_file")?, file("tls.key_file")?) {
+            (Some(cert), Some(key)) => {
+                Some(ClientPort { cert, key, ca: file("tls.client_ca_file")? })
+            }
+            (None, None) if self.said("tls.client_ca_file") => {
+                let why = "there is no tls.cert_file: without TLS nobody can show a certificate";
+                return Err(self.wrong("tls.client_ca_file", why));
+            }
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(self.wrong("tls.cert_file", "there is no tls.key_file: give its key, too"));
+            }
+            (None, Some(_)) => {
+                let why = "there is no tls.cert_file: give the certificate of this key, too";
+                return Err(self.wrong("tls.key_file", why));
+            }
+        };
+        let names = ["tls.peer_cert_file", "tls.peer_key_file", "tls.peer_ca_file"];
+        let [cert, key, ca] = [file(names[0])?, file(names[1])?, file(names[2])?];
+        let peers = match (cert, key, ca) {
+            (None, None, None) => None,
+            (Some(cert), Some(key), Some(ca)) => Some(PeerPort { cert, key, ca }),
+            _ => {
+                let (said, missing): (Vec<&str>, Vec<&str>) =
+                    names.iter().partition(|name| self.said(name));
+                let why = format!("nodes believe each other with all three files: {} is missing", missing.join(" and "));
+                return Err(self.wrong(said[0], &why));
+            }
+        };
+        let join_ca = file("join_ca_file")?;
+        if join_ca.is_some() && !self.said("join") {
+            return Err(self.wrong("join_ca_file", "there is no join, so nobody to believe"));
+        }
+        Ok(TlsFiles { clients, peers, join_ca })
     }
 
     fn limits(&self) -> Result<Limits, ConfigError> {

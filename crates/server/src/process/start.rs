@@ -3,21 +3,29 @@
 use super::Error;
 use crate::config::Config;
 use crate::join;
-use quorate_consensus::io::{Incoming, TcpDialer};
+use quorate_consensus::io::{Dialer, Incoming};
 use quorate_consensus::{Node, NodeOptions, SnapshotRule, StartError, SystemClock, Timing};
 use quorate_state::{FeatureLevel, GroupId};
 use quorate_storage::identity::{Directory, Opener};
 use quorate_storage::{Stores, Tuning};
+use quorate_tls::{ClientFiles, Reloading};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// How a node reaches others and is reached.
+pub(super) struct Network {
+    pub(super) client_addr: String,
+    pub(super) http_addr: String,
+    /// Connections of other nodes.
+    pub(super) incoming: Incoming,
+    pub(super) dialer: Arc<dyn Dialer>,
+    /// Whom to believe when asking to join; none: that is done plainly.
+    pub(super) join: Option<Arc<Reloading<ClientFiles>>>,
+}
+
 /// Opens the data directory and starts consensus on it; runs on the threads for consensus.
-pub(super) async fn start_node(
-    config: Config,
-    client_addr: String,
-    http_addr: String,
-    incoming: Incoming,
-) -> Result<Node, Error> {
+pub(super) async fn start_node(config: Config, network: Network) -> Result<Node, Error> {
+    let Network { client_addr, http_addr, incoming, dialer, join: believed } = network;
     let tuning = Tuning {
         log_memtable_bytes: config.storage.log_memtable_bytes,
         state_memtable_bytes: config.storage.state_memtable_bytes,
@@ -51,7 +59,7 @@ pub(super) async fn start_node(
         }
         // What it was given once is not asked for again: the cluster may need this node to answer.
         if identity.joining.is_none() {
-            let given = join::ask(join, identity, &config, &client_addr).await?;
+            let given = join::ask(join, believed.as_ref(), identity, &config, &client_addr).await?;
             let set = move || directory.set_node(given.node, &given.cluster_id).map(|()| directory);
             directory = task(set).await?;
         }
@@ -90,7 +98,7 @@ pub(super) async fn start_node(
         client_addr: client_addr.clone(),
         http_addr,
         stores,
-        dialer: Arc::new(TcpDialer),
+        dialer,
         incoming,
         timing: Timing {
             heartbeat_ms: config.raft.heartbeat_ms,
@@ -112,7 +120,7 @@ pub(super) async fn start_node(
         left: Box::new(move || leaving.lock().unwrap_or_else(PoisonError::into_inner).set_left()),
     };
     let waiting = match (&config.join, identity.cluster_id.is_none()) {
-        (Some(join), true) => Some(join::refused(join, &identity, &config, &client_addr)),
+        (Some(join), true) => Some(join::refused(join, believed.as_ref(), &identity, &config, &client_addr)),
         _ => None,
     };
     let node = tokio::select! {

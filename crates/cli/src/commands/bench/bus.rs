@@ -147,11 +147,9 @@ impl Bus {
 
     /// A client of any node, led to the leader; or of one node only.
     fn client(&self, only: Option<&str>) -> Result<Client, Failure> {
-        let options = Client::builder()
-            .namespace(self.connect.namespace())
-            .request_timeout(self.connect.timeout());
+        let options = self.connect.options()?.namespace(self.connect.namespace());
         let options = match only {
-            None => options.endpoints(self.connect.endpoints()),
+            None => options,
             Some(node) => options.endpoints([node]).routing(Routing::Endpoints),
         };
         Ok(options.connect()?)

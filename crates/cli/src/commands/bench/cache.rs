@@ -128,7 +128,7 @@ impl Cache {
     }
 
     async fn measure(&self, op: Op) -> Result<Measured, Failure> {
-        let watcher = self.options().routing(Routing::AnyNode).connect()?;
+        let watcher = self.options()?.routing(Routing::AnyNode).connect()?;
         let nodes = watcher.cluster().members().await?.members;
         let clients = self.clients()?;
         let span = Span::start(&self.timing)?;
@@ -153,11 +153,8 @@ impl Cache {
         Ok(span.measure(&watcher, &nodes, workers).await?)
     }
 
-    fn options(&self) -> Options {
-        Client::builder()
-            .endpoints(self.connect.endpoints())
-            .request_timeout(self.connect.timeout())
-            .unary(self.unary)
+    fn options(&self) -> Result<Options, Failure> {
+        Ok(self.connect.options()?.unary(self.unary))
     }
 
     fn clients(&self) -> Result<Vec<Client>, Failure> {
@@ -165,10 +162,10 @@ impl Cache {
         (0..self.clients)
             .map(|number| {
                 let options = match self.via {
-                    Via::Leader => self.options().routing(Routing::Leader),
+                    Via::Leader => self.options()?.routing(Routing::Leader),
                     Via::Any => {
                         let turn = usize::try_from(number).unwrap_or(0) % endpoints.len();
-                        self.options().endpoints([endpoints[turn]]).routing(Routing::Endpoints)
+                        self.options()?.endpoints([endpoints[turn]]).routing(Routing::Endpoints)
                     }
                 };
                 Ok(options.connect()?)
@@ -183,7 +180,7 @@ impl Cache {
     /// Writes every key once, so that there is something to read.
     async fn fill(&self) -> Result<(), Failure> {
         let bar = progress(self.keys, "filling");
-        let client = self.options().connect()?;
+        let client = self.options()?.connect()?;
         let cache = client.cache_in(self.connect.namespace());
         let sets = (0..self.keys).map(|number| {
             let (cache, value, bar) = (cache.clone(), self.value(), bar.clone());

@@ -99,7 +99,7 @@ impl Kv {
     }
 
     async fn measure(&self) -> Result<Measured, Failure> {
-        let watcher = self.options().routing(Routing::AnyNode).connect()?;
+        let watcher = self.options()?.routing(Routing::AnyNode).connect()?;
         let nodes = watcher.cluster().members().await?.members;
         if self.op != Op::Put && !self.no_fill {
             self.fill(&watcher).await?;
@@ -127,11 +127,8 @@ impl Kv {
         Ok(span.measure(&watcher, &nodes, workers).await?)
     }
 
-    fn options(&self) -> Options {
-        Client::builder()
-            .endpoints(self.connect.endpoints())
-            .request_timeout(self.connect.timeout())
-            .unary(self.unary)
+    fn options(&self) -> Result<Options, Failure> {
+        Ok(self.connect.options()?.unary(self.unary))
     }
 
     fn clients(&self) -> Result<Vec<Client>, Failure> {
@@ -139,10 +136,10 @@ impl Kv {
         (0..self.clients)
             .map(|number| {
                 let options = match self.via {
-                    Via::Leader => self.options().routing(Routing::Leader),
+                    Via::Leader => self.options()?.routing(Routing::Leader),
                     Via::Any => {
                         let turn = usize::try_from(number).unwrap_or(0) % endpoints.len();
-                        self.options().endpoints([endpoints[turn]]).routing(Routing::Endpoints)
+                        self.options()?.endpoints([endpoints[turn]]).routing(Routing::Endpoints)
                     }
                 };
                 Ok(options.connect()?)

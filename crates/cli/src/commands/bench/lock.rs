@@ -111,11 +111,7 @@ impl Lock {
     }
 
     fn client(&self, routing: Routing) -> Result<Client, Failure> {
-        let options = Client::builder()
-            .endpoints(self.connect.endpoints())
-            .namespace(self.connect.namespace())
-            .request_timeout(self.connect.timeout())
-            .routing(routing);
+        let options = self.connect.options()?.namespace(self.connect.namespace()).routing(routing);
         Ok(options.connect()?)
     }
 

@@ -87,10 +87,7 @@ impl Reply {
             Some(text) => With::Text(text),
             None => With::Command {
                 command,
-                environment: vec![
-                    ("QUORATE_ENDPOINTS", connect.endpoints().collect::<Vec<_>>().join(",")),
-                    ("QUORATE_NAMESPACE", connect.namespace().to_owned()),
-                ],
+                environment: connect.environment(),
             },
         };
         let subscribe = client.bus().subscribe([pattern.clone()]);

@@ -98,11 +98,12 @@ impl GetOrBuild {
             }
             let what = What {
                 command: self.command.clone(),
-                environment: vec![
-                    ("QUORATE_CACHE_KEY", self.key.clone()),
-                    ("QUORATE_ENDPOINTS", connect.endpoints().collect::<Vec<_>>().join(",").into()),
-                    ("QUORATE_NAMESPACE", connect.namespace().into()),
-                ],
+                environment: connect
+                    .environment()
+                    .into_iter()
+                    .map(|(name, value)| (name, value.into()))
+                    .chain([("QUORATE_CACHE_KEY", self.key.clone())])
+                    .collect(),
             };
             let build = move || what.clone().build();
             let got = client.cache().get_or_build(self.key.as_bytes(), options, build).await;

@@ -110,8 +110,7 @@ impl Run {
             .args(self.command.iter().skip(1))
             .env("QUORATE_FENCING_TOKEN", token.to_string())
             .env("QUORATE_LOCK_NAME", &self.name)
-            .env("QUORATE_ENDPOINTS", connect.endpoints().collect::<Vec<_>>().join(","))
-            .env("QUORATE_NAMESPACE", connect.namespace());
+            .envs(connect.environment());
         command
     }
 

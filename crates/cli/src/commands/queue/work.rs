@@ -100,11 +100,11 @@ impl Work {
         let Self { queue, parallel, max_jobs, grace, command, .. } = self;
         let bench = Arc::new(Bench {
             command,
-            environment: vec![
-                ("QUORATE_QUEUE", queue.clone()),
-                ("QUORATE_ENDPOINTS", connect.endpoints().collect::<Vec<_>>().join(",")),
-                ("QUORATE_NAMESPACE", connect.namespace().to_owned()),
-            ],
+            environment: connect
+                .environment()
+                .into_iter()
+                .chain([("QUORATE_QUEUE", queue.clone())])
+                .collect(),
             places: Arc::new(Semaphore::new(parallel as usize)),
             ending: Mutex::default(),
             cut: watch::Sender::new(false),

@@ -19,6 +19,7 @@ use crate::{
 };
 use bytes::Bytes;
 
+mod access;
 mod cache;
 mod member;
 mod queue;
@@ -135,6 +136,7 @@ pub(super) fn commands() -> Vec<(String, Command)> {
     ];
     let all = all.into_iter().chain(queue::commands()).chain([queue::transaction()]);
     let all = all.chain(cache::commands()).chain([cache::transaction()]).chain(member::commands());
+    let all = all.chain(access::commands());
     numbered(all, name_of_command)
 }
 
@@ -194,6 +196,12 @@ fn name_of_command(command: &Command) -> &'static str {
         Command::MemberChange(_) => "member_change",
         Command::MemberSettle(_) => "member_settle",
         Command::FeatureLevelRaise(_) => "feature_level_raise",
+        Command::AccessTokenCreate(_)
+        | Command::AccessTokenRevoke(_)
+        | Command::AccessRolePut(_)
+        | Command::AccessRoleDelete(_)
+        | Command::AccessSubjectPut(_)
+        | Command::AccessSubjectDelete(_) => access::name_of_command(command),
     }
 }
 
@@ -288,7 +296,7 @@ pub(super) fn outcomes() -> Vec<(String, Outcome)> {
     ];
     let all = all.into_iter().chain(queue::outcomes()).chain([queue::transacted()]);
     let all = all.chain(cache::outcomes()).chain([cache::transacted()]);
-    let all = all.chain([Outcome::MemberJoin { node: NodeId(4) }]);
+    let all = all.chain([Outcome::MemberJoin { node: NodeId(4) }]).chain(access::outcomes());
     numbered(all, |outcome| match outcome {
         Outcome::Rejected(_) => "rejected",
         Outcome::Done => "done",
@@ -332,6 +340,7 @@ pub(super) fn outcomes() -> Vec<(String, Outcome)> {
         | Outcome::CacheEvict { .. }
         | Outcome::CacheResize { .. } => cache::name_of_outcome(outcome),
         Outcome::MemberJoin { .. } => "member_join",
+        Outcome::AccessDelete { .. } => "access_delete",
     })
 }
 
@@ -355,6 +364,7 @@ pub(super) fn rejections() -> Vec<(String, Rejection)> {
     ];
     let all = all.into_iter().chain(queue::rejections()).chain(cache::rejections());
     let all = all.chain([Rejection::TokenUnknown, Rejection::MemberConflict("why".to_owned())]);
+    let all = all.chain(access::rejections());
     numbered(all, |rejection| match rejection {
         Rejection::LimitExceeded { .. } => "limit_exceeded",
         Rejection::Invalid(_) => "invalid",
@@ -377,6 +387,8 @@ pub(super) fn rejections() -> Vec<(String, Rejection)> {
         Rejection::CacheFull { .. } => "cache_full",
         Rejection::TokenUnknown => "token_unknown",
         Rejection::MemberConflict(_) => "member_conflict",
+        Rejection::AccessRoleUnknown { .. } => "access_role_unknown",
+        Rejection::AccessConflict(_) => "access_conflict",
     })
 }
 
@@ -484,7 +496,7 @@ pub(super) fn rows() -> Vec<(String, Vec<u8>, Vec<u8>)> {
         ("member_addr", keys::member_addr(group, NodeId(3)), codec::encode(&addr)),
     ];
     let all = all.into_iter().chain(queue::rows(group)).chain(cache::rows(group));
-    let all = all.chain(member::rows(group));
+    let all = all.chain(member::rows(group)).chain(access::rows(group));
     all.map(|(name, key, value)| (name.to_owned(), key, value)).collect()
 }
 

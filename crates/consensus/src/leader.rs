@@ -216,7 +216,8 @@ impl LeaderTask {
                 | Event::CachePatternDeleted { .. }
                 | Event::CacheBuildEnded { .. }
                 | Event::Published { .. }
-                | Event::PullChanged { .. } => {}
+                | Event::PullChanged { .. }
+                | Event::AccessChanged => {}
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use quorate_state::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
 use quorate_state::{
-    Caller, Command, DeadLetters, Envelope, HeldLock, KeySelector, NewJob, Operation, Redriven,
-    Transaction,
+    AccessRule, Caller, Command, DeadLetters, Envelope, HeldLock, KeySelector, NewJob, Operation,
+    Redriven, Transaction,
 };
 
 /// Bytes an envelope takes besides its key and value.
@@ -119,9 +119,17 @@ fn written(envelope: &Envelope) -> usize {
             let token = join.token_hash.as_ref().map_or(0, |hash| hash.len());
             join.peer_addr.len() + join.client_addr.len() + token
         }
+        Command::AccessTokenCreate(create) => {
+            create.hash.len() + create.name.len() + texts(&create.roles)
+        }
+        Command::AccessRolePut(put) => put.name.len() + put.rules.iter().map(rule).sum::<usize>(),
+        Command::AccessRoleDelete(delete) => delete.name.len(),
+        Command::AccessSubjectPut(put) => put.subject.len() + texts(&put.roles),
+        Command::AccessSubjectDelete(delete) => delete.subject.len(),
         Command::MemberChange(_)
         | Command::MemberSettle(_)
         | Command::FeatureLevelRaise(_)
+        | Command::AccessTokenRevoke(_)
         | Command::CacheResize(_)
         | Command::Tick
         | Command::SessionOpen(_)
@@ -147,6 +155,12 @@ fn texts(texts: &[String]) -> usize {
     texts.iter().map(|text| size_of::<String>() + text.len()).sum()
 }
 
+/// Bytes of a rule of a role, and of its place in the list.
+fn rule(rule: &AccessRule) -> usize {
+    let AccessRule { service: _, actions, namespace, pattern } = rule;
+    size_of::<AccessRule>() + size_of_val(&actions[..]) + namespace.len() + pattern.len()
+}
+
 /// What a command takes while it is held, and what it counts for in an entry, beside what is written.
 fn beside(command: &Command) -> (usize, usize) {
     match command {
@@ -163,6 +177,9 @@ fn beside(command: &Command) -> (usize, usize) {
         Command::CacheSet(set) => (0, set.tags.len() * STEP_BYTES),
         Command::CacheFill(fill) => (0, fill.tags.len() * STEP_BYTES),
         Command::CacheInvalidateTags(invalidate) => (0, invalidate.tags.len() * STEP_BYTES),
+        // A row for each role.
+        Command::AccessTokenCreate(create) => (0, create.roles.len() * STEP_BYTES),
+        Command::AccessSubjectPut(put) => (0, put.roles.len() * STEP_BYTES),
         // Each has an entry to itself: it goes through many keys or jobs, or all consumers there are.
         Command::KvDeletePattern(_)
         | Command::CacheDeletePattern(_)
@@ -233,7 +250,10 @@ pub(crate) fn grows(command: &Command) -> bool {
         | Command::SchedulePut(_)
         | Command::CacheSet(_)
         | Command::CacheBuild(_)
-        | Command::CacheFill(_) => true,
+        | Command::CacheFill(_)
+        | Command::AccessTokenCreate(_)
+        | Command::AccessRolePut(_)
+        | Command::AccessSubjectPut(_) => true,
         Command::Tick
         | Command::CacheDelete(_)
         | Command::CacheDeletePattern(_)
@@ -260,6 +280,9 @@ pub(crate) fn grows(command: &Command) -> bool {
         | Command::MemberChange(_)
         | Command::MemberSettle(_)
         | Command::FeatureLevelRaise(_)
+        | Command::AccessTokenRevoke(_)
+        | Command::AccessRoleDelete(_)
+        | Command::AccessSubjectDelete(_)
         // Whoever takes jobs and is done with them frees room, and what that takes is small.
         | Command::QueuePull(_)
         | Command::ConsumerAttach(_)

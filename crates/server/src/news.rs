@@ -140,7 +140,8 @@ impl News {
                 | Event::CacheTagsInvalidated { .. }
                 | Event::CachePatternDeleted { .. }
                 | Event::CacheBuildEnded { .. }
-                | Event::Published { .. } => {}
+                | Event::Published { .. }
+                | Event::AccessChanged => {}
             }
         }
     }

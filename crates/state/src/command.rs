@@ -8,6 +8,7 @@ use crate::{Float, KeySelector, Sequence, SessionId, bounded};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+mod access;
 mod bus;
 mod cache;
 mod level;
@@ -16,6 +17,7 @@ mod member;
 mod queue;
 mod transaction;
 
+pub use access::*;
 pub use bus::*;
 pub use cache::*;
 pub use lock::*;
@@ -189,6 +191,18 @@ pub enum Command {
     MemberSettle(MemberSettle),
     /// Raises the feature level of the cluster.
     FeatureLevelRaise(FeatureLevelRaise),
+    /// Makes an access token.
+    AccessTokenCreate(AccessTokenCreate),
+    /// Ends an access token.
+    AccessTokenRevoke(AccessTokenRevoke),
+    /// Makes or replaces a role.
+    AccessRolePut(AccessRolePut),
+    /// Deletes a role that nobody has.
+    AccessRoleDelete(AccessRoleDelete),
+    /// Gives roles to a client that is known by its certificate.
+    AccessSubjectPut(AccessSubjectPut),
+    /// Takes them from it.
+    AccessSubjectDelete(AccessSubjectDelete),
 }
 
 /// What a write expects of the key.

@@ -112,6 +112,7 @@ fn bounded(outcome: &Outcome) -> Outcome {
         | Outcome::CacheEvict { .. }
         | Outcome::CacheResize { .. }
         | Outcome::MemberJoin { .. }
+        | Outcome::AccessDelete { .. }
         | Outcome::AppliedResultDropped => outcome.clone(),
         Outcome::Rejected(_)
         | Outcome::Transaction { .. }

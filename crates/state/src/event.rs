@@ -146,6 +146,9 @@ pub enum Event {
         /// When.
         revision: Revision,
     },
+    /// An access token, a role or a subject appeared, changed or went, also by its time; whoever keeps
+    /// them reads them anew. One stands for all changes in a row of an entry.
+    AccessChanged,
 }
 
 /// What became of a build of an entry of the cache.

@@ -9,7 +9,7 @@ use crate::dedupe::idempotency;
 use crate::keys::{self, Clock, DeadlineKind};
 use crate::limits::EXPIRE_PER_ENTRY_MAX;
 use crate::scope::Scope;
-use crate::{Fatal, GroupId, Read, Txn, cache, kv, lock, member, queue, schedule};
+use crate::{Fatal, GroupId, Read, Txn, access, cache, kv, lock, member, queue, schedule};
 use std::ops::{ControlFlow, RangeInclusive};
 
 /// Makes something become of the row at `expiring_key` at `deadline_ms`.
@@ -121,6 +121,7 @@ fn sweep_clock(scope: &mut Scope<'_>, clock: Clock, items_max: usize) -> Result<
             DeadlineKind::CacheBuild => cache::lapse::apply(scope, &expiring)?,
             DeadlineKind::CacheTag => cache::tags::due(scope, &expiring)?,
             DeadlineKind::Invitation => member::expire::apply(scope, &expiring),
+            DeadlineKind::AccessToken => access::expire::apply(scope, &expiring)?,
         }
     }
     Ok(left)

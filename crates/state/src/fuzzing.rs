@@ -2,12 +2,12 @@
 //! must hold of what it accepted, and says whether it did.
 
 use crate::float::Float;
-use crate::glob::Pattern;
+use crate::glob::{Pattern, covers};
 use crate::limits::KEY_BYTES_MAX;
 use crate::query::{KvList, KvShow};
 use crate::{
-    Envelope, GroupId, KeySelector, Machine, Membership, MemoryTables, NodeId, Outcome,
-    StoredMembership, Txn, codec, invariants, keys, query, restore,
+    AccessTokenId, Envelope, GroupId, KeySelector, Machine, Membership, MemoryTables, NodeId,
+    Outcome, StoredMembership, Txn, codec, invariants, keys, query, restore,
 };
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -76,6 +76,10 @@ pub fn tables(bytes: &[u8]) -> bool {
     let _ = query::sessions(&tables, GROUP);
     let _ = query::member_addresses(&tables, GROUP, NodeId(1));
     let _ = query::member_plans(&tables, GROUP);
+    let _ = query::access_token(&tables, GROUP, AccessTokenId(7));
+    let _ = query::access_tokens(&tables, GROUP);
+    let _ = query::access_roles(&tables, GROUP);
+    let _ = query::access_subjects(&tables, GROUP);
     let _ = query::next_deadline_ms(&tables, GROUP, 0..=u64::MAX);
     let all = KeySelector::Prefix(Bytes::new()).select().expect("an empty prefix selects all");
     let list =
@@ -115,6 +119,7 @@ pub fn pattern(bytes: &[u8]) -> bool {
             assert_eq!(matched, name.starts_with(pattern.literal_prefix()), "it is a beginning");
         }
     }
+    assert!(covers(text, text) && covers(b"*", text), "it covers itself, and `*` covers all");
     let selection = KeySelector::Pattern(Bytes::copy_from_slice(text)).select();
     assert!(selection.is_ok(), "a pattern selects keys");
     true

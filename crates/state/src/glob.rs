@@ -31,6 +31,10 @@ use crate::scope::within;
 use std::iter::Peekable;
 use std::slice::Iter;
 
+mod covers;
+
+pub use covers::covers;
+
 /// A pattern, ready to be matched.
 ///
 /// ```
@@ -134,22 +138,31 @@ impl Pattern {
     /// As [`Pattern::matches`]; adds to `steps` how many bytes it compared.
     #[must_use]
     pub fn matches_counting(&self, name: &[u8], steps: &mut usize) -> bool {
+        self.takes_whole(name, &mut |token, byte| {
+            *steps += 1;
+            token.takes(*byte)
+        })
+    }
+
+    /// Whether all of `name` is matched, where `takes` says what a token does: bytes, or, when globs are
+    /// compared, what another one is made of.
+    fn takes_whole<T>(&self, name: &[T], takes: &mut impl FnMut(&Token, &T) -> bool) -> bool {
         if name.len() < self.shortest {
             return false;
         }
         let (begin, rest) = name.split_at(self.head.len());
-        if !fits(&self.head, begin, steps) {
+        if !fits(&self.head, begin, takes) {
             return false;
         }
         let Some(tail) = &self.tail else { return rest.is_empty() };
         let (mut between, end) = rest.split_at(rest.len() - tail.len());
-        if !fits(tail, end, steps) {
+        if !fits(tail, end, takes) {
             return false;
         }
         for part in &self.middle {
             // The first place is the best: it leaves the most to the parts that follow.
             let mut places = between.windows(part.len());
-            let Some(at) = places.position(|place| fits(part, place, steps)) else { return false };
+            let Some(at) = places.position(|place| fits(part, place, takes)) else { return false };
             between = &between[at + part.len()..];
         }
         true
@@ -183,12 +196,9 @@ impl Class {
     }
 }
 
-/// Whether tokens match as many bytes, one each.
-fn fits(tokens: &[Token], bytes: &[u8], steps: &mut usize) -> bool {
-    tokens.iter().zip(bytes).all(|(token, byte)| {
-        *steps += 1;
-        token.takes(*byte)
-    })
+/// Whether tokens match as many bytes, or what stands for them, one each.
+fn fits<T>(tokens: &[Token], name: &[T], takes: &mut impl FnMut(&Token, &T) -> bool) -> bool {
+    tokens.iter().zip(name).all(|(token, one)| takes(token, one))
 }
 
 /// Reads a class whose `[` was the byte number `at`.

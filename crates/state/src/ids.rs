@@ -91,6 +91,20 @@ id! {
     FeatureLevel(u8)
 }
 
+/// An access token. Chosen at random by whoever proposes it, so it tells nothing, and is no secret:
+/// what is secret is beside it. Shown as 16 hexadecimal digits.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct AccessTokenId(pub u64);
+
+impl fmt::Display for AccessTokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 impl FeatureLevel {
     /// What every build knows.
     pub const FIRST: Self = Self(1);

@@ -35,6 +35,10 @@
 //!     counts them. Tags without entries were invalidated.
 //! 17. An entry that is older than an invalidation of one of its tags lies ahead of that tag's sweep.
 //! 18. A feature level that has a row is above the first.
+//! 19. The counters in META's row of the access tables equal the rows of ACCESS_TOKEN, ACCESS_ROLE and
+//!     ACCESS_SUBJECT, and are within their bounds. Every token has a hash of 32 bytes.
+//! 20. Every role that a token or subject has is in ACCESS_ROLE, or is built in and is not. The rows of
+//!     ACCESS_HOLDER are exactly the roles that somebody has.
 //!
 //! What the machine keeps in memory equals what the tables say: [`crate::Machine::check`].
 
@@ -52,6 +56,7 @@ use crate::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
+mod access;
 mod cache;
 mod queues;
 
@@ -104,6 +109,7 @@ struct Seen {
     waiting: BTreeMap<Vec<u8>, Vec<TicketRow>>,
     queues: queues::Queues,
     cache: cache::Cache,
+    access: access::Access,
 }
 
 impl Seen {
@@ -256,6 +262,13 @@ impl Seen {
                 let due = &mut self.deadlines_due;
                 self.cache.row(group, &self.meta, key, parsed, value, due)?;
             }
+            Key::AccessMeta
+            | Key::AccessToken(_)
+            | Key::AccessRole(_)
+            | Key::AccessSubject(_)
+            | Key::AccessHolder { .. } => {
+                self.access.row(group, key, parsed, value, &mut self.deadlines_due)?;
+            }
         }
         Ok(())
     }
@@ -378,6 +391,7 @@ impl Seen {
         }
         self.lock_queues()?;
         self.cache.whole()?;
+        self.access.whole()?;
         self.queues.whole(&self.meta, self.sessions.keys())
     }
 

@@ -6,7 +6,7 @@
 //!
 //! | no. | table          | rest of the key                                | value                    |
 //! |-----|----------------|------------------------------------------------|--------------------------|
-//! | 1   | META           | `[item: u8]` (1 meta, 2 digest, 3 history, 4 queues, 5 cache, 6 feature level) | `MetaRow`, `u64`, `HistoryMetaRow`, `QueuesMetaRow`, `CacheMetaRow`, `FeatureLevel` |
+//! | 1   | META           | `[item: u8]` (1 meta, 2 digest, 3 history, 4 queues, 5 cache, 6 feature level, 7 access) | `MetaRow`, `u64`, `HistoryMetaRow`, `QueuesMetaRow`, `CacheMetaRow`, `FeatureLevel`, `AccessMetaRow` |
 //! | 2   | KV             | `[len: u8][namespace][key]`                    | `KvRow`                  |
 //! | 3   | DEADLINE       | `[deadline_ms: u64 BE][kind: u8][id]`          | empty                    |
 //! | 4   | SESSION        | `[session: u64 BE]`                            | `SessionRow`             |
@@ -33,21 +33,34 @@
 //! | 25  | CACHE_BUILD    | `[len: u8][namespace][key]`                    | `CacheBuildRow`          |
 //! | 26  | MEMBER         | `[node: u64 BE]`                               | `MemberRow`              |
 //! | 27  | INVITATION     | `[hash of the token: 32 bytes]`                | `InvitationRow`          |
+//! | 28  | ACCESS_TOKEN   | `[token: u64 BE]`                              | `AccessTokenRow`         |
+//! | 29  | ACCESS_ROLE    | `[name]`                                       | `AccessRoleRow`          |
+//! | 30  | ACCESS_SUBJECT | `[subject]`                                    | `AccessSubjectRow`       |
+//! | 31  | ACCESS_HOLDER  | `[len: u8][role]` and `[1][token: u64 BE]` or `[2][subject]` | empty      |
 //!
 //! The id of a deadline is the rest of the key of the row that expires, in the table that its kind
 //! names: 1 KV, 2 IDEMPOTENCY, 3 TICKET, 4 JOB, 5 CONSUMER, 6 DEDUPE, 7 QUEUE, 8 OLD_ERA,
 //! 9 SCHEDULE, 10 CACHE, 11 CACHE_BUILD, 12 CACHE_TAG,
-//! 13 INVITATION. Deadlines in lease time are in DEADLINE, those in wall time in WALL_DEADLINE. The id in a row of HISTORY is
+//! 13 INVITATION, 14 ACCESS_TOKEN. Deadlines in lease time are in DEADLINE, those in wall time in WALL_DEADLINE. The id in a row of HISTORY is
 //! the rest of the key of the row of KV that changed. The events of one revision count from 0.
 
 use crate::{
-    ConsumerId, Era, GroupId, HistoryPosition, JobId, LogIndex, NodeId, QueueId, SessionId,
-    TicketId,
+    AccessTokenId, ConsumerId, Era, GroupId, HistoryPosition, JobId, LogIndex, NodeId, QueueId,
+    SessionId, TicketId,
 };
 
+mod access;
+mod cache;
 mod member;
 mod parse;
 
+pub(crate) use access::{
+    AccessHolder, access_holder, access_holders, access_meta, access_role, access_subject,
+    access_token,
+};
+pub(crate) use cache::{
+    cache, cache_build, cache_meta, cache_tag, cache_tagged, cache_tagged_range,
+};
 pub(crate) use member::{feature_level, invitation, member, member_addr};
 pub(crate) use parse::{parse, parse_id};
 
@@ -83,6 +96,10 @@ pub(crate) mod table {
     pub(crate) const CACHE_BUILD: u8 = 25;
     pub(crate) const MEMBER: u8 = 26;
     pub(crate) const INVITATION: u8 = 27;
+    pub(crate) const ACCESS_TOKEN: u8 = 28;
+    pub(crate) const ACCESS_ROLE: u8 = 29;
+    pub(crate) const ACCESS_SUBJECT: u8 = 30;
+    pub(crate) const ACCESS_HOLDER: u8 = 31;
     pub(crate) const NONE: u8 = 0xFF;
 }
 
@@ -92,6 +109,7 @@ const META_HISTORY: u8 = 3;
 const META_QUEUES: u8 = 4;
 const META_CACHE: u8 = 5;
 const META_FEATURE_LEVEL: u8 = 6;
+const META_ACCESS: u8 = 7;
 
 /// What a deadline ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,6 +127,7 @@ pub(crate) enum DeadlineKind {
     CacheBuild = 11,
     CacheTag = 12,
     Invitation = 13,
+    AccessToken = 14,
 }
 
 /// Which of the replicated clocks a deadline goes by.
@@ -145,6 +164,7 @@ impl DeadlineKind {
             Self::CacheBuild => table::CACHE_BUILD,
             Self::CacheTag => table::CACHE_TAG,
             Self::Invitation => table::INVITATION,
+            Self::AccessToken => table::ACCESS_TOKEN,
         }
     }
 }
@@ -217,6 +237,14 @@ pub(crate) enum Key<'a> {
     Member(NodeId),
     Invitation(&'a [u8]),
     FeatureLevel,
+    AccessMeta,
+    AccessToken(AccessTokenId),
+    AccessRole(&'a str),
+    AccessSubject(&'a str),
+    AccessHolder {
+        role: &'a str,
+        holder: AccessHolder<'a>,
+    },
 }
 
 fn start(group: GroupId, table: u8, rest_bytes: usize) -> Vec<u8> {
@@ -443,50 +471,6 @@ pub(crate) fn old_era(group: GroupId, era: Era) -> Vec<u8> {
 /// `namespace` must be within its limit.
 pub(crate) fn schedule(group: GroupId, namespace: &str, name: &str) -> Vec<u8> {
     named(group, table::SCHEDULE, namespace, name.as_bytes())
-}
-
-pub(crate) fn cache_meta(group: GroupId) -> Vec<u8> {
-    let mut key = start(group, table::META, 1);
-    key.push(META_CACHE);
-    key
-}
-
-/// `namespace` must be within its limit.
-pub(crate) fn cache(group: GroupId, namespace: &str, key: &[u8]) -> Vec<u8> {
-    named(group, table::CACHE, namespace, key)
-}
-
-/// `namespace` must be within its limit.
-pub(crate) fn cache_tag(group: GroupId, namespace: &str, tag: &str) -> Vec<u8> {
-    named(group, table::CACHE_TAG, namespace, tag.as_bytes())
-}
-
-/// `namespace` and `tag` must be within their limits.
-pub(crate) fn cache_tagged(group: GroupId, namespace: &str, tag: &str, key: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(tag.len())
-        .expect("tags are checked against CACHE_TAG_BYTES_MAX before keys are made of them");
-    let mut row = named(group, table::CACHE_TAGGED, namespace, &[]);
-    row.reserve_exact(1 + tag.len() + key.len());
-    row.push(length);
-    row.extend(tag.as_bytes());
-    row.extend(key);
-    row
-}
-
-/// `[from, to)` around the entries of a tag whose keys come behind one; no key is empty.
-pub(crate) fn cache_tagged_range(
-    group: GroupId,
-    namespace: &str,
-    tag: &str,
-    behind: &[u8],
-) -> (Vec<u8>, Vec<u8>) {
-    let (_, to) = above(cache_tagged(group, namespace, tag, &[]));
-    (successor(cache_tagged(group, namespace, tag, behind)), to)
-}
-
-/// `namespace` must be within its limit.
-pub(crate) fn cache_build(group: GroupId, namespace: &str, key: &[u8]) -> Vec<u8> {
-    named(group, table::CACHE_BUILD, namespace, key)
 }
 
 /// `[from, to)` around all keys of a table.

@@ -75,6 +75,7 @@
 // Each ban and its reason are in this crate's clippy.toml.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods, clippy::float_arithmetic)]
 
+mod access;
 mod bounded;
 mod bus;
 mod cache;

@@ -244,7 +244,7 @@ pub const PUBLICATION_HEADERS_MAX: usize = 32;
 pub const PUBLICATION_HEADER_BYTES_MAX: u64 = 8 << 10;
 /// Bytes of an address of a member.
 pub const ADDRESS_BYTES_MAX: u64 = 255;
-/// Bytes of the hash of a join token: SHA-256.
+/// Bytes of the hash of a join token, and of an access token: SHA-256.
 pub const TOKEN_HASH_BYTES: usize = 32;
 /// The shortest time a join token holds: somebody has to carry it to another machine.
 pub const INVITATION_TTL_MS_MIN: u64 = 1_000;
@@ -257,6 +257,28 @@ pub const MEMBER_PLANS_MAX: u64 = 16;
 /// Nodes that a cluster remembers; their rows are scanned when one joins. One that replaces a node a
 /// day comes there in ten years.
 pub const MEMBERS_EVER_MAX: u64 = 4_096;
+
+/// Bytes of the name of an access token, a role, or the subject of a certificate: they are for people,
+/// and a role's stands in the key of a row of each of its holders, with a length of one byte.
+pub const ACCESS_NAME_BYTES_MAX: u64 = 128;
+/// Access tokens per group, those that ran out and are not yet swept included: all of them are listed
+/// at once, in about 3 MiB with usual names.
+pub const ACCESS_TOKENS_MAX: u64 = 10_000;
+/// Roles per group besides those built in; all of them may be in memory on every node, ready to be held
+/// against requests.
+pub const ACCESS_ROLES_MAX: u64 = 1_000;
+/// Subjects of certificates that have roles, per group, as tokens.
+pub const ACCESS_SUBJECTS_MAX: u64 = 10_000;
+/// Rules of a role: each request of who has it is held against them one by one.
+pub const ACCESS_RULES_PER_ROLE_MAX: usize = 64;
+/// Roles of a token or a subject, likewise; and each costs a row.
+pub const ACCESS_ROLES_PER_HOLDER_MAX: usize = 16;
+/// Actions of a rule: there are no more, and each is named once.
+pub const ACCESS_ACTIONS_PER_RULE_MAX: usize = 5;
+/// Milliseconds an access token holds at least: it has to reach whoever uses it.
+pub const ACCESS_TOKEN_TTL_MS_MIN: u64 = 1_000;
+/// Milliseconds an access token holds, ten years, as keys live: what is to hold longer has no ttl.
+pub const ACCESS_TOKEN_TTL_MS_MAX: u64 = TTL_MS_MAX;
 
 /// The bounds checked at the door.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -335,6 +357,13 @@ impl Limits {
             ("publication_payload_bytes_max", PUBLICATION_PAYLOAD_BYTES_MAX),
             ("publication_headers_max", PUBLICATION_HEADERS_MAX as u64),
             ("publication_header_bytes_max", PUBLICATION_HEADER_BYTES_MAX),
+            ("access_name_bytes_max", ACCESS_NAME_BYTES_MAX),
+            ("access_tokens_max", ACCESS_TOKENS_MAX),
+            ("access_roles_max", ACCESS_ROLES_MAX),
+            ("access_subjects_max", ACCESS_SUBJECTS_MAX),
+            ("access_rules_per_role_max", ACCESS_RULES_PER_ROLE_MAX as u64),
+            ("access_roles_per_holder_max", ACCESS_ROLES_PER_HOLDER_MAX as u64),
+            ("access_token_ttl_ms_max", ACCESS_TOKEN_TTL_MS_MAX),
             ("transaction_steps_max", TRANSACTION_STEPS_MAX as u64),
             ("transaction_bytes_max", TRANSACTION_BYTES_MAX),
             ("transaction_read_bytes_max", TRANSACTION_READ_BYTES_MAX),

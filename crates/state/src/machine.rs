@@ -12,7 +12,7 @@ use crate::scope::{Failure, Scope, within};
 use crate::session::Sessions;
 use crate::{
     Batch, Command, Envelope, Event, FeatureLevel, GroupId, LogIndex, Outcome, Read, Revision,
-    TableError, Txn, cache, expiry, kv, member, schedule, session, transaction,
+    TableError, Txn, access, cache, expiry, kv, member, schedule, session, transaction,
 };
 
 /// A failure that is not the user's: the node must stop.
@@ -345,5 +345,11 @@ fn execute(scope: &mut Scope<'_>, envelope: &Envelope) -> Result<Outcome, Failur
         Command::MemberChange(change) => member::change::apply(scope, *change),
         Command::MemberSettle(settle) => member::settle::apply(scope, *settle),
         Command::FeatureLevelRaise(raise) => member::raise::apply(scope, *raise),
+        Command::AccessTokenCreate(create) => access::token_create::apply(scope, create),
+        Command::AccessTokenRevoke(revoke) => access::token_revoke::apply(scope, *revoke),
+        Command::AccessRolePut(put) => access::role_put::apply(scope, put),
+        Command::AccessRoleDelete(delete) => access::role_delete::apply(scope, delete),
+        Command::AccessSubjectPut(put) => access::subject_put::apply(scope, put),
+        Command::AccessSubjectDelete(delete) => access::subject_delete::apply(scope, delete),
     }
 }

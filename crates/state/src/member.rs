@@ -72,11 +72,12 @@ fn check_uuid(member: MemberIdentity, row: &MemberRow) -> Result<(), Failure> {
     Err(conflict(format!("node {node} has another data directory than the one that is meant")))
 }
 
-fn check_token_hash(hash: &[u8]) -> Result<(), Failure> {
+/// Of a join token, or of an access token.
+pub(crate) fn check_token_hash(hash: &[u8]) -> Result<(), Rejection> {
     if hash.len() == TOKEN_HASH_BYTES {
         return Ok(());
     }
     let bytes = hash.len();
     let why = format!("the token's hash has {bytes} bytes instead of {TOKEN_HASH_BYTES}");
-    Err(Failure::Rejected(Rejection::Invalid(why)))
+    Err(Rejection::Invalid(why))
 }

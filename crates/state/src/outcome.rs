@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub enum Outcome {
     /// Refused; no effect, now or later.
     Rejected(Rejection),
-    /// A `Tick` or an address was taken in.
+    /// A `Tick`, an address, a plan, or a token, role or subject was taken in.
     Done,
     /// `KvSet` happened.
     KvSet {
@@ -291,6 +291,13 @@ pub enum Outcome {
     MemberJoin {
         /// The node's id.
         node: NodeId,
+    },
+    /// `AccessTokenRevoke`, `AccessRoleDelete` or `AccessSubjectDelete` happened.
+    AccessDelete {
+        /// Whether there was one.
+        deleted: bool,
+        /// When.
+        revision: Revision,
     },
 }
 

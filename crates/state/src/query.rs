@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::ops::{ControlFlow, RangeInclusive};
 use xxhash_rust::xxh3::Xxh3;
 
+mod access;
 mod cache;
 mod consumer;
 mod export;
@@ -26,6 +27,7 @@ mod queue;
 mod schedule;
 mod transaction;
 
+pub use access::*;
 pub use cache::*;
 pub use consumer::*;
 pub use export::*;

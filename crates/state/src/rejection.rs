@@ -154,4 +154,13 @@ pub enum Rejection {
     /// What is planned for a member already, or has become of it, does not go with what was asked.
     #[error("{0}")]
     MemberConflict(String),
+    /// A token or subject is to have a role that does not exist.
+    #[error("there is no role {role:?}; put it first, or name one of those that there are")]
+    AccessRoleUnknown {
+        /// The role.
+        role: String,
+    },
+    /// The token was given out already, or the role is to go while somebody has it.
+    #[error("{0}")]
+    AccessConflict(String),
 }

@@ -8,10 +8,12 @@ use crate::{
 };
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 
+mod access;
 mod cache;
 mod member;
 mod queue;
 
+pub(crate) use access::*;
 pub(crate) use cache::*;
 pub(crate) use member::*;
 pub use queue::*;

@@ -1,5 +1,6 @@
 //! Tests of the crate as a whole; what belongs to one file is tested there.
 
+mod access;
 mod bounds;
 mod codec;
 mod fatal;

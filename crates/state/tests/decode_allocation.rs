@@ -2,7 +2,9 @@
 //!
 //! A test program of its own, because it counts what the whole process allocates.
 
-use quorate_state::{Batch, Command, Outcome, codec};
+use quorate_state::{
+    AccessRolePut, AccessTokenCreate, AccessTokenId, Batch, Command, Outcome, codec,
+};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -62,9 +64,31 @@ fn encoding(parts: &[&[u8]]) -> Vec<u8> {
     [&[codec::FORMAT, codec::FEATURE_LEVEL][..], &parts.concat()].concat()
 }
 
+fn token_create() -> Command {
+    Command::AccessTokenCreate(AccessTokenCreate {
+        id: AccessTokenId(7),
+        hash: Default::default(),
+        name: String::new(),
+        roles: Vec::new(),
+        ttl_ms: None,
+    })
+}
+
+fn role_put() -> Command {
+    Command::AccessRolePut(AccessRolePut { name: String::new(), rules: Vec::new() })
+}
+
+/// A variant's place in the enum, of those that are written as one byte.
+fn place(command: &Command) -> u8 {
+    codec::encode(command)[2]
+}
+
 // One test, so that no other one allocates meanwhile.
 #[test]
 fn length_prefixes_are_not_believed() {
+    // Where the lists of access commands are: an id, a hash and a name come before a token's, a name
+    // before a role's, and a service before a rule's.
+    let (token, role) = (place(&token_create()), place(&role_put()));
     const LENGTHS: [u64; 6] = [1 << 25, 1 << 32, 1 << 40, 1 << 62, u64::MAX - 1, u64::MAX];
     for length in LENGTHS {
         let prefix = number(length);
@@ -75,6 +99,9 @@ fn length_prefixes_are_not_believed() {
         let conditions = encoding(&[&[10], &prefix, b"\x01\x01k"]);
         let then = encoding(&[&[10, 0], &prefix, b"\x00\x01k"]);
         let otherwise = encoding(&[&[10, 0, 0], &prefix, b"\x00\x01k"]);
+        let roles = encoding(&[&[token, 7, 0, 0], &prefix, b"\x01r"]);
+        let rules = encoding(&[&[role, 0], &prefix, b"\x00\x00\x00\x00"]);
+        let actions = encoding(&[&[role, 0, 1, 0], &prefix, b"\x00\x00"]);
         // Two clocks, then the commands.
         let commands = encoding(&[&[0, 0], &prefix, b"\x00\x00\x00"]);
         // Two clocks, one command, then its namespace.
@@ -87,6 +114,9 @@ fn length_prefixes_are_not_believed() {
             codec::decode::<Command>(&conditions).unwrap_err();
             codec::decode::<Command>(&then).unwrap_err();
             codec::decode::<Command>(&otherwise).unwrap_err();
+            codec::decode::<Command>(&roles).unwrap_err();
+            codec::decode::<Command>(&rules).unwrap_err();
+            codec::decode::<Command>(&actions).unwrap_err();
             codec::decode_batch(&commands).unwrap_err();
             codec::decode_batch(&namespace).unwrap_err();
             codec::decode::<Outcome>(&text).unwrap_err();

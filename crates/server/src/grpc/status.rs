@@ -270,6 +270,8 @@ fn rejected(rejection: &Rejection) -> Row {
         Rejection::ConsumerGone(_) => (Code::NotFound, "CONSUMER_GONE", NOT_APPLIED),
         Rejection::TokenUnknown => (Code::PermissionDenied, "JOIN_TOKEN_UNKNOWN", NOT_APPLIED),
         Rejection::MemberConflict(_) => (Code::FailedPrecondition, "MEMBER_CONFLICT", NOT_APPLIED),
+        Rejection::AccessRoleUnknown { .. } => (Code::NotFound, "ACCESS_ROLE_UNKNOWN", NOT_APPLIED),
+        Rejection::AccessConflict(_) => (Code::FailedPrecondition, "ACCESS_CONFLICT", NOT_APPLIED),
     };
     Row { code, reason, outcome, message: rejection.to_string(), version }
 }

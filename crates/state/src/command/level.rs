@@ -85,7 +85,13 @@ impl Command {
             | Self::MemberJoin(_)
             | Self::MemberChange(_)
             | Self::MemberSettle(_)
-            | Self::FeatureLevelRaise(_) => FeatureLevel::FIRST,
+            | Self::FeatureLevelRaise(_)
+            | Self::AccessTokenCreate(_)
+            | Self::AccessTokenRevoke(_)
+            | Self::AccessRolePut(_)
+            | Self::AccessRoleDelete(_)
+            | Self::AccessSubjectPut(_)
+            | Self::AccessSubjectDelete(_) => FeatureLevel::FIRST,
         }
     }
 }

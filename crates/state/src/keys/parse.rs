@@ -1,13 +1,14 @@
 //! Keys taken apart.
 
+use super::access::{HOLDER_SUBJECT, HOLDER_TOKEN};
 use super::{
-    Clock, DeadlineKind, Key, META_CACHE, META_DIGEST, META_FEATURE_LEVEL, META_HISTORY,
-    META_QUEUES, META_ROW, table,
+    AccessHolder, Clock, DeadlineKind, Key, META_ACCESS, META_CACHE, META_DIGEST,
+    META_FEATURE_LEVEL, META_HISTORY, META_QUEUES, META_ROW, table,
 };
 use crate::limits::TOKEN_HASH_BYTES;
 use crate::{
-    ConsumerId, Era, GroupId, HistoryPosition, JobId, LogIndex, NodeId, QueueId, Revision,
-    SessionId, TicketId,
+    AccessTokenId, ConsumerId, Era, GroupId, HistoryPosition, JobId, LogIndex, NodeId, QueueId,
+    Revision, SessionId, TicketId,
 };
 
 /// Takes a key of `group` apart; none when no function here makes such a key.
@@ -22,6 +23,7 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
             [META_QUEUES] => Key::QueuesMeta,
             [META_CACHE] => Key::CacheMeta,
             [META_FEATURE_LEVEL] => Key::FeatureLevel,
+            [META_ACCESS] => Key::AccessMeta,
             _ => return None,
         },
         table::KV => {
@@ -46,6 +48,7 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
                 11 => DeadlineKind::CacheBuild,
                 12 => DeadlineKind::CacheTag,
                 13 => DeadlineKind::Invitation,
+                14 => DeadlineKind::AccessToken,
                 _ => return None,
             };
             Key::Deadline { clock, deadline_ms, kind, id }
@@ -127,6 +130,20 @@ pub(crate) fn parse(group: GroupId, key: &[u8]) -> Option<Key<'_>> {
             _ => return None,
         },
         table::INVITATION if rest.len() == TOKEN_HASH_BYTES => Key::Invitation(rest),
+        table::ACCESS_TOKEN => Key::AccessToken(AccessTokenId(parse_whole_u64(rest)?)),
+        table::ACCESS_ROLE => Key::AccessRole(std::str::from_utf8(rest).ok()?),
+        table::ACCESS_SUBJECT => Key::AccessSubject(std::str::from_utf8(rest).ok()?),
+        table::ACCESS_HOLDER => {
+            let (role, rest) = parse_named(rest)?;
+            let holder = match rest.split_first()? {
+                (&HOLDER_TOKEN, id) => AccessHolder::Token(AccessTokenId(parse_whole_u64(id)?)),
+                (&HOLDER_SUBJECT, subject) => {
+                    AccessHolder::Subject(std::str::from_utf8(subject).ok()?)
+                }
+                _ => return None,
+            };
+            Key::AccessHolder { role, holder }
+        }
         _ => return None,
     })
 }

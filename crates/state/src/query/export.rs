@@ -1,6 +1,7 @@
 //! Everything that users have stored, one thing after the other: what an export writes down.
 //!
-//! Not in it: sessions, who waits, what was answered, the history; those belong to the cluster.
+//! Not in it: sessions, who waits, what was answered, the history, and who may do what; those belong to
+//! the cluster.
 
 use super::cache::cache_item;
 use super::job::job_item;

@@ -6,7 +6,7 @@
 //!
 //! Words, beside one for each command of the machine (`set`, `del`, `del-pattern`, `incr`,
 //! `incr-float`, `txn`, `lock`, `queue`, `consumer`, `schedule`, `cache`, `session`, `checkpoint`,
-//! `publish`, `tick`; see
+//! `publish`, `cluster`, `access`, `tick`; see
 //! `script.rs`), each of which is an entry of its own:
 //!
 //! | word | what it does |
@@ -16,12 +16,13 @@
 //! | `batch` ... `apply` | makes one entry of the commands between |
 //! | `apply-again` | applies the commands of the last entry once more, as a new entry |
 //! | `set-many 1500 ttl=..` | sets so many keys, 500 to an entry |
-//! | `pretend sessions=.. idempotency-keys=.. jobs=.. schedules=.. cache-builds=.. cache-tags=..` | changes the counters, to come near a limit |
+//! | `pretend sessions=.. idempotency-keys=.. jobs=.. schedules=.. cache-builds=.. cache-tags=.. access-tokens=.. access-roles=.. access-subjects=..` | changes the counters, to come near a limit |
 //! | `list "a*" after=.. items=.. bytes=.. show=keys` | a page, also by `prefix=`, `show=count` |
 //! | `history "a*" "b*" key=.. from=r1.0 bytes=.. values=no` | all pages of the changes of these keys |
 //! | `read-txn "exists a" "get a" else "get b"` | a transaction as a query |
 //! | `lock-info l`, `locks "a*" items=..`, `ticket r3.0`, `lock-leases` | queries of locks |
 //! | `queue-info q`, `queues "a*" items=..`, `job q 7`, `jobs q items=.. after=.. show=ready`, `peek q`, `pull-info 9` | queries of queues |
+//! | `access-token 7`, `access-role r`, `access-subject s`, `access-tokens`, `access-roles`, `access-subjects` | queries of who may do what |
 //! | `cache-get k`, `cache-build-info k`, `cache-usage`, `cache-candidates after=k max=..` | queries of the cache |
 //! | `get k`, `clocks`, `revision`, `next-deadline`, `sessions`, `member 1`, `level` | queries |
 //! | `dump` | all rows; `events`: all events so far |
@@ -37,7 +38,7 @@ use super::render::{self, Names};
 use super::script::{self, millis, positional};
 use super::{GROUP, Tables, read};
 use crate::limits::ENTRY_COMMANDS_MAX;
-use crate::rows::{CacheMetaRow, MetaRow, QueuesMetaRow};
+use crate::rows::{AccessMetaRow, CacheMetaRow, MetaRow, QueuesMetaRow};
 use crate::{
     Applied, Batch, Caller, Command, Envelope, Event, Expect, FeatureLevel, KvSet, LogIndex,
     Machine, Outcome, Read, SessionId, Stamp, TableError, Txn, codec, invariants, keys, query,
@@ -60,8 +61,8 @@ const KNOWN: FeatureLevel = FeatureLevel(3);
 type Text = Result<String, Box<dyn Error>>;
 
 /// The areas that have scripts.
-pub const AREAS: [&str; 9] =
-    ["cache", "clock", "cluster", "dedupe", "history", "kv", "lock", "queue", "session"];
+pub const AREAS: [&str; 10] =
+    ["access", "cache", "clock", "cluster", "dedupe", "history", "kv", "lock", "queue", "session"];
 
 /// Runs every script of an area over tables that `make` makes.
 ///
@@ -161,6 +162,7 @@ impl<T: Tables> goldenscript::Runner for Runner<T> {
                 let mut meta = read(&self.tables, |view| rows::meta(view, GROUP))?;
                 let mut queues = read(&self.tables, |view| rows::queues_meta(view, GROUP))?;
                 let mut cache = read(&self.tables, |view| rows::cache_meta(view, GROUP))?;
+                let mut access = read(&self.tables, |view| rows::access_meta(view, GROUP))?;
                 for (what, counter) in [
                     ("sessions", &mut meta.sessions),
                     ("idempotency-keys", &mut meta.idempotency_keys),
@@ -168,12 +170,15 @@ impl<T: Tables> goldenscript::Runner for Runner<T> {
                     ("schedules", &mut queues.schedules),
                     ("cache-builds", &mut cache.builds),
                     ("cache-tags", &mut cache.tags),
+                    ("access-tokens", &mut access.tokens),
+                    ("access-roles", &mut access.roles),
+                    ("access-subjects", &mut access.subjects),
                 ] {
                     if let Some(said) = args.take_key(what) {
                         *counter = said.parse()?;
                     }
                 }
-                self.pretend(&meta, &queues, &cache)?
+                self.pretend(&meta, &queues, &cache, &access)?
             }
             "events" => self.events.iter().map(|e| render::event(e, &self.names) + "\n").collect(),
             "dump" => self.dump()?,
@@ -322,11 +327,18 @@ impl<T: Tables> Runner<T> {
         Ok(format!("{count} keys set in {entries} entries"))
     }
 
-    fn pretend(&mut self, meta: &MetaRow, queues: &QueuesMetaRow, cache: &CacheMetaRow) -> Text {
+    fn pretend(
+        &mut self,
+        meta: &MetaRow,
+        queues: &QueuesMetaRow,
+        cache: &CacheMetaRow,
+        access: &AccessMetaRow,
+    ) -> Text {
         self.tables.transact(&mut |txn| {
             txn.put(&keys::meta(GROUP), &codec::encode(meta));
             txn.put(&keys::queues_meta(GROUP), &codec::encode(queues));
             txn.put(&keys::cache_meta(GROUP), &codec::encode(cache));
+            txn.put(&keys::access_meta(GROUP), &codec::encode(access));
             true
         });
         self.machine = read(&self.tables, |view| Machine::open_knowing(GROUP, view, KNOWN))?;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::error::Error;
 
+pub(crate) mod access;
 mod cache;
 pub(crate) mod member;
 mod queue;
@@ -146,6 +147,9 @@ pub(crate) fn outcome(outcome: &Outcome, names: &Names) -> String {
         | Outcome::CacheEvict { .. }
         | Outcome::CacheResize { .. } => cache::outcome(outcome),
         Outcome::MemberJoin { node } => format!("joins as node {node}"),
+        Outcome::AccessDelete { deleted, revision: at } => {
+            format!("access deleted={deleted} at {}", revision(*at))
+        }
         Outcome::AppliedResultDropped => "applied before, result dropped".to_owned(),
         Outcome::Transaction { failed_condition, operated, revision: at } => {
             let branch = match failed_condition {
@@ -227,6 +231,8 @@ fn rejection(why: &Rejection, names: &Names) -> String {
         Rejection::CacheFull { .. } => "CacheFull",
         Rejection::TokenUnknown => "TokenUnknown",
         Rejection::MemberConflict(_) => "MemberConflict",
+        Rejection::AccessRoleUnknown { .. } => "AccessRoleUnknown",
+        Rejection::AccessConflict(_) => "AccessConflict",
     };
     format!("rejected {kind}: {why}")
 }
@@ -268,6 +274,7 @@ pub(crate) fn event(event: &Event, names: &Names) -> String {
             format!("event: schedule {} was due", named(namespace, name.as_bytes()))
         }
         Event::PullChanged { consumer } => format!("event: pull {consumer} changed"),
+        Event::AccessChanged => "event: access changed".to_owned(),
         Event::CacheChanged { .. }
         | Event::CacheTagsInvalidated { .. }
         | Event::CacheBuildEnded { .. }

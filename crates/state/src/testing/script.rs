@@ -14,6 +14,7 @@ use goldenscript::ArgumentConsumer;
 use std::collections::BTreeMap;
 use std::error::Error;
 
+mod access;
 mod cache;
 mod member;
 mod queue;
@@ -81,6 +82,7 @@ pub(crate) fn envelope(
         "queue" => queue::queue(&mut args)?,
         "cache" => cache::cache(&mut args)?,
         "cluster" => member::member(&mut args)?,
+        "access" => access::access(&mut args)?,
         "schedule" => queue::schedule(&mut args)?,
         "consumer" => queue::consumer(&mut args, sessions)?,
         "checkpoint" => {

@@ -1,5 +1,6 @@
 //! What one entry may do at most, where a command alone could do more.
 
+mod access;
 mod cache;
 mod queues;
 

@@ -1,7 +1,7 @@
 //! Patterns against a naive model of what they are made of.
 
 use super::property;
-use crate::glob::Pattern;
+use crate::glob::{Pattern, covers};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -116,6 +116,85 @@ fn any_bytes_are_a_pattern_or_are_not() {
     property("any_bytes_are_a_pattern_or_are_not", 5_000, &drawn, |(text, name)| {
         if let Ok(pattern) = Pattern::parse(&text) {
             let _ = pattern.matches(&name);
+        }
+        Ok(())
+    });
+}
+
+/// Few letters, so that all short names of them, and of one that no pattern names, can be tried.
+fn short_part() -> impl Strategy<Value = Part> {
+    let letter = || prop_oneof![Just(b'a'), Just(b'b')];
+    let ranges = vec((letter(), letter()), 1..3);
+    prop_oneof![
+        3 => Just(Part::Run),
+        2 => Just(Part::Any),
+        4 => letter().prop_map(Part::Byte),
+        2 => (any::<bool>(), ranges).prop_map(|(negated, ranges)| Part::Class { negated, ranges }),
+    ]
+}
+
+fn written(parts: &[Part]) -> Vec<u8> {
+    let mut text = Vec::new();
+    parts.iter().for_each(|part| part.write(&mut text));
+    text
+}
+
+/// All names of up to six of the letters `a`, `b` and `c`.
+fn short_names() -> Vec<Vec<u8>> {
+    let mut all = vec![Vec::new()];
+    let mut from = 0;
+    for _ in 0..6 {
+        let to = all.len();
+        for at in from..to {
+            all.extend([b'a', b'b', b'c'].map(|letter| [&all[at][..], &[letter]].concat()));
+        }
+        from = to;
+    }
+    all
+}
+
+/// True is never said wrongly. Half of what is asked lies along the rule, so that it has to be true.
+#[test]
+fn a_glob_that_covers_another_matches_all_that_it_does() {
+    let names = short_names();
+    let under = vec(vec(short_part(), 0..3), 5);
+    let drawn = (vec(short_part(), 1..6), vec(short_part(), 1..6), under, any::<[u8; 5]>());
+    let name = "a_glob_that_covers_another_matches_all_that_it_does";
+    property(name, 4_000, &drawn, |(rule, other, under, picks)| {
+        let mut along = Vec::new();
+        for ((part, under), pick) in rule.iter().zip(under).zip(picks) {
+            match (part, [b'a', b'b', b'c'].get(usize::from(pick % 4))) {
+                (Part::Run, _) => along.extend(under),
+                (part, Some(byte)) if part.takes(*byte) => along.push(Part::Byte(*byte)),
+                (part, _) => along.push(part.clone()),
+            }
+        }
+        let rule_text = written(&rule);
+        prop_assert!(covers(&rule_text, &rule_text));
+        prop_assert!(covers(b"*", &rule_text));
+        if !along.is_empty() {
+            prop_assert!(covers(&rule_text, &written(&along)), "{:?} {:?}", rule, along);
+        }
+        for asked in [along, other] {
+            if covers(&rule_text, &written(&asked)) {
+                let wrong = |name: &&Vec<u8>| naive(&asked, name) && !naive(&rule, name);
+                prop_assert_eq!(names.iter().find(wrong), None, "{:?} {:?}", rule, asked);
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_beginning_covers_what_begins_so() {
+    let drawn = (vec(byte(), 0..3), vec(part(), 1..6));
+    property("a_beginning_covers_what_begins_so", 2_000, &drawn, |(begin, asked)| {
+        let mut rule = Vec::new();
+        begin.iter().for_each(|byte| escape(*byte, &mut rule));
+        rule.push(b'*');
+        let asked = written(&asked);
+        if Pattern::parse(&asked).unwrap().literal_prefix().starts_with(&begin) {
+            prop_assert!(covers(&rule, &asked), "{:?} {:?}", rule, asked);
         }
         Ok(())
     });

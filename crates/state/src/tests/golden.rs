@@ -3,6 +3,11 @@
 use crate::testing::{InMemory, conformance, golden, seed};
 
 #[test]
+fn access_scripts() {
+    golden::run_area("access", InMemory::default);
+}
+
+#[test]
 fn cache_scripts() {
     golden::run_area("cache", InMemory::default);
 }

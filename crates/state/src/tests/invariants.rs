@@ -1,5 +1,6 @@
 //! The checker finds each relation broken: one planted fault each.
 
+mod access;
 mod cache;
 mod queues;
 

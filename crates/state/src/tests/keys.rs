@@ -1,10 +1,10 @@
 //! Keys come back as they were made, and lie in the order that scans rely on.
 
 use super::property;
-use crate::keys::{self, Clock, DeadlineKind, Key};
+use crate::keys::{self, AccessHolder, Clock, DeadlineKind, Key};
 use crate::{
-    ConsumerId, Era, GroupId, HistoryPosition, JobId, LogIndex, MemoryTables, NodeId, QueueId,
-    Read, Revision, SessionId, TicketId, Txn,
+    AccessTokenId, ConsumerId, Era, GroupId, HistoryPosition, JobId, LogIndex, MemoryTables,
+    NodeId, QueueId, Read, Revision, SessionId, TicketId, Txn,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -46,6 +46,12 @@ enum Made {
     CacheBuild(String, Vec<u8>),
     Member(u64),
     Invitation([u8; 32]),
+    AccessMeta,
+    AccessToken(u64),
+    AccessRole(String),
+    AccessSubject(String),
+    TokenHolder(String, u64),
+    SubjectHolder(String, String),
     /// Of a queue, or of what belongs to one, or of the cache; by the wall clock or not.
     QueueDeadline(bool, u64, Box<Made>),
 }
@@ -108,6 +114,16 @@ impl Made {
             Self::CacheBuild(namespace, key) => keys::cache_build(group, namespace, key),
             Self::Member(node) => keys::member(group, NodeId(*node)),
             Self::Invitation(hash) => keys::invitation(group, hash),
+            Self::AccessMeta => keys::access_meta(group),
+            Self::AccessToken(id) => keys::access_token(group, AccessTokenId(*id)),
+            Self::AccessRole(name) => keys::access_role(group, name),
+            Self::AccessSubject(subject) => keys::access_subject(group, subject),
+            Self::TokenHolder(role, id) => {
+                keys::access_holder(group, role, AccessHolder::Token(AccessTokenId(*id)))
+            }
+            Self::SubjectHolder(role, subject) => {
+                keys::access_holder(group, role, AccessHolder::Subject(subject))
+            }
             Self::QueueDeadline(wall, at_ms, of) => {
                 let clock = if *wall { Clock::Wall } else { Clock::Lease };
                 let kind = match **of {
@@ -121,6 +137,7 @@ impl Made {
                     Self::CacheTag(..) => DeadlineKind::CacheTag,
                     Self::CacheBuild(..) => DeadlineKind::CacheBuild,
                     Self::Invitation(_) => DeadlineKind::Invitation,
+                    Self::AccessToken(_) => DeadlineKind::AccessToken,
                     _ => panic!("{of:?} has no deadline of these"),
                 };
                 keys::deadline(group, clock, *at_ms, kind, &of.bytes(group))
@@ -145,7 +162,8 @@ impl Made {
                     | Self::Cache(..)
                     | Self::CacheTag(..)
                     | Self::CacheBuild(..)
-                    | Self::Invitation(_)) => Self::QueueDeadline(wall, deadline_ms, Box::new(of)),
+                    | Self::Invitation(_)
+                    | Self::AccessToken(_)) => Self::QueueDeadline(wall, deadline_ms, Box::new(of)),
                     _ if wall => return None,
                     Self::Kv(namespace, key) => Self::KvDeadline(deadline_ms, namespace, key),
                     Self::Idempotency(namespace, key) => {
@@ -195,13 +213,23 @@ impl Made {
             }
             Key::Member(node) => Self::Member(node.0),
             Key::Invitation(hash) => Self::Invitation(hash.try_into().ok()?),
+            Key::AccessMeta => Self::AccessMeta,
+            Key::AccessToken(id) => Self::AccessToken(id.0),
+            Key::AccessRole(name) => Self::AccessRole(name.to_owned()),
+            Key::AccessSubject(subject) => Self::AccessSubject(subject.to_owned()),
+            Key::AccessHolder { role, holder } => match holder {
+                AccessHolder::Token(id) => Self::TokenHolder(role.to_owned(), id.0),
+                AccessHolder::Subject(subject) => {
+                    Self::SubjectHolder(role.to_owned(), subject.to_owned())
+                }
+            },
         })
     }
 
     fn table(&self) -> u8 {
         match self {
             Self::Meta | Self::Digest | Self::HistoryMeta | Self::QueuesMeta => keys::table::META,
-            Self::CacheMeta | Self::FeatureLevel => keys::table::META,
+            Self::CacheMeta | Self::FeatureLevel | Self::AccessMeta => keys::table::META,
             Self::Kv(..) => keys::table::KV,
             Self::KvDeadline(..) | Self::IdempotencyDeadline(..) | Self::TicketDeadline(..) => {
                 keys::table::DEADLINE
@@ -229,6 +257,10 @@ impl Made {
             Self::CacheBuild(..) => keys::table::CACHE_BUILD,
             Self::Member(_) => keys::table::MEMBER,
             Self::Invitation(_) => keys::table::INVITATION,
+            Self::AccessToken(_) => keys::table::ACCESS_TOKEN,
+            Self::AccessRole(_) => keys::table::ACCESS_ROLE,
+            Self::AccessSubject(_) => keys::table::ACCESS_SUBJECT,
+            Self::TokenHolder(..) | Self::SubjectHolder(..) => keys::table::ACCESS_HOLDER,
             Self::QueueDeadline(false, ..) => keys::table::DEADLINE,
             Self::QueueDeadline(true, ..) => keys::table::WALL_DEADLINE,
         }
@@ -277,6 +309,7 @@ fn made() -> impl Strategy<Value = Made> {
         number().prop_map(Made::JobNote),
         Just(Made::CacheMeta),
         Just(Made::FeatureLevel),
+        has_access(),
         ("[ab]{0,3}", "[ab\u{e9}]{0,3}", name()).prop_map(|(n, t, k)| Made::CacheTagged(n, t, k)),
         has_queue_deadline(),
         (any::<bool>(), number(), has_queue_deadline())
@@ -296,6 +329,18 @@ fn has_queue_deadline() -> impl Strategy<Value = Made> {
         ("[ab]{0,3}", "[ab\u{e9}]{0,3}").prop_map(|(n, t)| Made::CacheTag(n, t)),
         ("[ab]{0,3}", name()).prop_map(|(n, k)| Made::CacheBuild(n, k)),
         any::<[u8; 32]>().prop_map(Made::Invitation),
+        number().prop_map(Made::AccessToken),
+    ]
+}
+
+fn has_access() -> impl Strategy<Value = Made> {
+    let name = || "[ab\u{e9}]{0,3}";
+    prop_oneof![
+        Just(Made::AccessMeta),
+        name().prop_map(Made::AccessRole),
+        name().prop_map(Made::AccessSubject),
+        (name(), number()).prop_map(|(role, id)| Made::TokenHolder(role, id)),
+        (name(), name()).prop_map(|(role, subject)| Made::SubjectHolder(role, subject)),
     ]
 }
 
@@ -311,7 +356,7 @@ fn keys_parse_to_what_they_were_made_of() {
 
 #[test]
 fn any_bytes_parse_or_do_not() {
-    let bytes = (0..29u8, vec(any::<u8>(), 0..40));
+    let bytes = (0..34u8, vec(any::<u8>(), 0..40));
     property("any_bytes_parse_or_do_not", 2_000, &bytes, |(table, rest)| {
         let key: Vec<u8> = [0, 0, 0, 1, table].into_iter().chain(rest).collect();
         // What parses is made of what it parses to: no two keys mean the same.
@@ -378,6 +423,21 @@ fn ranges_of_keys_hold_one_namespace_and_prefix() {
         let next = keys::successor(made.clone());
         prop_assert!(made < next);
         prop_assert_eq!(from < next, from <= made, "nothing lies between");
+        Ok(())
+    });
+}
+
+/// Those who have a role lie together, apart from those of roles whose names begin alike.
+#[test]
+fn ranges_of_holders_hold_those_of_one_role() {
+    let drawn = (group(), "[ab]{0,2}", "[ab]{0,2}", "[ab]{0,2}", number());
+    let name = "ranges_of_holders_hold_those_of_one_role";
+    property(name, 2_000, &drawn, |(group, role, other, subject, id)| {
+        let (from, to) = keys::access_holders(group, &role);
+        for holder in [AccessHolder::Subject(&subject), AccessHolder::Token(AccessTokenId(id))] {
+            let made = keys::access_holder(group, &other, holder);
+            prop_assert_eq!(from <= made && made < to, role == other);
+        }
         Ok(())
     });
 }

@@ -5,8 +5,9 @@ use super::{property, requests};
 use crate::restore::{RESTORE_NUMBERS, RESTORE_REVISIONS, begin_anew, is_row_key};
 use crate::testing::GROUP;
 use crate::{
-    Caller, Command, HistoryPosition, JobId, JobLease, KeySelector, KvSet, LogIndex, Machine,
-    MemberInvite, MemoryTables, NodeId, Outcome, Read, Revision, Txn as _, invariants, query, rows,
+    AccessRolePut, AccessSubjectPut, AccessTokenCreate, AccessTokenId, Caller, Command, Event,
+    HistoryPosition, JobId, JobLease, KeySelector, KvSet, LogIndex, Machine, MemberInvite,
+    MemoryTables, NodeId, Outcome, Read, Revision, Txn as _, invariants, query, rows,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -198,6 +199,50 @@ fn invitations_and_members_stay_behind() {
     };
     group.tables.scan(&from, &to, &mut see).unwrap();
     assert_eq!(tables.into_iter().collect::<Vec<_>>(), [crate::keys::table::META]);
+}
+
+/// Who may do what is as it was; what ended by the wall clock meanwhile is gone with the first entry.
+#[test]
+fn tokens_roles_and_subjects_come_along() {
+    let mut group = Group::new();
+    let roles = vec!["r".to_owned()];
+    let token = |id, ttl_ms| {
+        Command::AccessTokenCreate(AccessTokenCreate {
+            id: AccessTokenId(id),
+            hash: vec![7; 32].into(),
+            name: "ci".to_owned(),
+            roles: roles.clone(),
+            ttl_ms,
+        })
+    };
+    let subject = AccessSubjectPut { subject: "s".to_owned(), roles: roles.clone() };
+    let commands = vec![
+        Command::AccessRolePut(AccessRolePut { name: "r".to_owned(), rules: Vec::new() }),
+        token(1, None),
+        token(2, Some(10_000)),
+        token(3, Some(20_000)),
+        Command::AccessSubjectPut(subject),
+    ];
+    for outcome in group.own(commands).outcomes {
+        assert_eq!(outcome, Outcome::Done);
+    }
+    let before = group.tables.clone();
+    let end = begin_anew(&mut group.tables, GROUP, group.index, 10_000).unwrap();
+    invariants::check(&group.tables, GROUP).unwrap();
+    let roles = |tables: &MemoryTables| query::access_roles(tables, GROUP).unwrap();
+    let subjects = |tables: &MemoryTables| query::access_subjects(tables, GROUP).unwrap();
+    assert_eq!(roles(&group.tables), roles(&before));
+    assert_eq!(subjects(&group.tables), subjects(&before));
+    let left = |tables: &MemoryTables| -> Vec<u64> {
+        query::access_tokens(tables, GROUP).unwrap().iter().map(|token| token.id.0).collect()
+    };
+    assert_eq!((left(&before), left(&group.tables)), (vec![1, 2, 3], vec![1, 3]));
+    group.machine = Machine::open(GROUP, &group.tables).unwrap();
+    group.index = end;
+    group.stamp.wall_ms = 10_000;
+    assert_eq!(group.own(vec![Command::Tick]).events, [Event::AccessChanged]);
+    assert_eq!(left(&group.tables), [1, 3]);
+    group.check();
 }
 
 /// Restores of restores come to an end before the numbers do, and say what to do.

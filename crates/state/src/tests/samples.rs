@@ -19,9 +19,13 @@ use crate::{
 };
 use bytes::Bytes;
 
+mod access;
 mod cache;
 mod member;
 mod queue;
+mod rejection;
+
+pub(super) use rejection::rejections;
 
 pub(super) fn commands() -> Vec<(String, Command)> {
     let set = |ttl_ms: Option<u64>, expect| {
@@ -135,6 +139,7 @@ pub(super) fn commands() -> Vec<(String, Command)> {
     ];
     let all = all.into_iter().chain(queue::commands()).chain([queue::transaction()]);
     let all = all.chain(cache::commands()).chain([cache::transaction()]).chain(member::commands());
+    let all = all.chain(access::commands());
     numbered(all, name_of_command)
 }
 
@@ -194,6 +199,12 @@ fn name_of_command(command: &Command) -> &'static str {
         Command::MemberChange(_) => "member_change",
         Command::MemberSettle(_) => "member_settle",
         Command::FeatureLevelRaise(_) => "feature_level_raise",
+        Command::AccessTokenCreate(_)
+        | Command::AccessTokenRevoke(_)
+        | Command::AccessRolePut(_)
+        | Command::AccessRoleDelete(_)
+        | Command::AccessSubjectPut(_)
+        | Command::AccessSubjectDelete(_) => access::name_of_command(command),
     }
 }
 
@@ -288,7 +299,7 @@ pub(super) fn outcomes() -> Vec<(String, Outcome)> {
     ];
     let all = all.into_iter().chain(queue::outcomes()).chain([queue::transacted()]);
     let all = all.chain(cache::outcomes()).chain([cache::transacted()]);
-    let all = all.chain([Outcome::MemberJoin { node: NodeId(4) }]);
+    let all = all.chain([Outcome::MemberJoin { node: NodeId(4) }]).chain(access::outcomes());
     numbered(all, |outcome| match outcome {
         Outcome::Rejected(_) => "rejected",
         Outcome::Done => "done",
@@ -332,51 +343,7 @@ pub(super) fn outcomes() -> Vec<(String, Outcome)> {
         | Outcome::CacheEvict { .. }
         | Outcome::CacheResize { .. } => cache::name_of_outcome(outcome),
         Outcome::MemberJoin { .. } => "member_join",
-    })
-}
-
-pub(super) fn rejections() -> Vec<(String, Rejection)> {
-    let (sequence, floor) = (Sequence(2_000), Sequence(3));
-    let all = [
-        Rejection::LimitExceeded { what: "key bytes".to_owned(), actual: 1_025, limit: 1_024 },
-        Rejection::Invalid("the key is empty".to_owned()),
-        Rejection::ConditionFailed { version: None },
-        Rejection::ConditionFailed { version: Some(9) },
-        Rejection::NotANumber,
-        Rejection::Overflow,
-        Rejection::SessionExpired(SessionId(4096)),
-        Rejection::SequenceTooOld { sequence: Sequence(1), floor },
-        Rejection::SequenceTooFar { sequence, floor, window: 1_024 },
-        Rejection::RequestMismatch("sequence".to_owned()),
-        Rejection::LockLost { name: "lock".to_owned(), token: FencingToken(33) },
-        Rejection::LockHeld { name: "lock".to_owned(), token: Some(FencingToken(33)) },
-        Rejection::LockHeld { name: "lock".to_owned(), token: None },
-        Rejection::Cancelled,
-    ];
-    let all = all.into_iter().chain(queue::rejections()).chain(cache::rejections());
-    let all = all.chain([Rejection::TokenUnknown, Rejection::MemberConflict("why".to_owned())]);
-    numbered(all, |rejection| match rejection {
-        Rejection::LimitExceeded { .. } => "limit_exceeded",
-        Rejection::Invalid(_) => "invalid",
-        Rejection::ConditionFailed { .. } => "condition_failed",
-        Rejection::NotANumber => "not_a_number",
-        Rejection::Overflow => "overflow",
-        Rejection::SessionExpired(_) => "session_expired",
-        Rejection::SequenceTooOld { .. } => "sequence_too_old",
-        Rejection::SequenceTooFar { .. } => "sequence_too_far",
-        Rejection::RequestMismatch(_) => "request_mismatch",
-        Rejection::LockLost { .. } => "lock_lost",
-        Rejection::LockHeld { .. } => "lock_held",
-        Rejection::Cancelled => "cancelled",
-        Rejection::QueueFull { .. } => "queue_full",
-        Rejection::QueueUnknown { .. } => "queue_unknown",
-        Rejection::JobUnknown { .. } => "job_unknown",
-        Rejection::JobLeaseLost { .. } => "job_lease_lost",
-        Rejection::ConsumerGone(_) => "consumer_gone",
-        Rejection::BuildLeaseLost { .. } => "build_lease_lost",
-        Rejection::CacheFull { .. } => "cache_full",
-        Rejection::TokenUnknown => "token_unknown",
-        Rejection::MemberConflict(_) => "member_conflict",
+        Outcome::AccessDelete { .. } => "access_delete",
     })
 }
 
@@ -484,7 +451,7 @@ pub(super) fn rows() -> Vec<(String, Vec<u8>, Vec<u8>)> {
         ("member_addr", keys::member_addr(group, NodeId(3)), codec::encode(&addr)),
     ];
     let all = all.into_iter().chain(queue::rows(group)).chain(cache::rows(group));
-    let all = all.chain(member::rows(group));
+    let all = all.chain(member::rows(group)).chain(access::rows(group));
     all.map(|(name, key, value)| (name.to_owned(), key, value)).collect()
 }
 

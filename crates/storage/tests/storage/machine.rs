@@ -150,6 +150,11 @@ fn cluster_scripts() {
 }
 
 #[test]
+fn access_scripts() {
+    golden_scripts("access");
+}
+
+#[test]
 fn golden_scripts_of_repeated_requests() {
     golden_scripts("dedupe");
 }
@@ -186,7 +191,9 @@ fn queue_scripts() {
 
 #[test]
 fn no_area_of_golden_scripts_is_left_out() {
-    let areas =
-        ["cache", "clock", "cluster", "dedupe", "history", "kv", "lock", "queue", "session"];
+    let areas = [
+        "access", "cache", "clock", "cluster", "dedupe", "history", "kv", "lock", "queue",
+        "session",
+    ];
     assert_eq!(golden::AREAS, areas);
 }

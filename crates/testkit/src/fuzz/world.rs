@@ -5,11 +5,13 @@ use super::messages::message;
 use super::rng::Rng;
 use quorate_server::fuzzing::{UNARY, envelope_of};
 use quorate_state::{
-    Attachment, Batch, Caller, Command, ConsumerAttach, ConsumerDetachNode, Envelope, FeatureLevel,
-    FeatureLevelRaise, FencingToken, GroupId, HeldLock, LeaseCheckpoint, LockDetachNode,
-    LockExpire, LogIndex, Machine, MemberAim, MemberChange, MemberIdentity, MemberInvite,
-    MemberJoin, MemberPublish, MemberSettle, MemoryTables, NodeId, Outcome, Read, Sequence,
-    SessionExpire, SessionId, SessionOpen, Stamp, codec, query,
+    AccessAction, AccessRoleDelete, AccessRolePut, AccessRule, AccessService, AccessSubjectDelete,
+    AccessSubjectPut, AccessTokenCreate, AccessTokenId, AccessTokenRevoke, Attachment, Batch,
+    Caller, Command, ConsumerAttach, ConsumerDetachNode, Envelope, FeatureLevel, FeatureLevelRaise,
+    FencingToken, GroupId, HeldLock, LeaseCheckpoint, LockDetachNode, LockExpire, LogIndex,
+    Machine, MemberAim, MemberChange, MemberIdentity, MemberInvite, MemberJoin, MemberPublish,
+    MemberSettle, MemoryTables, NodeId, Outcome, Read, Sequence, SessionExpire, SessionId,
+    SessionOpen, Stamp, codec, query,
 };
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
@@ -186,6 +188,22 @@ fn own_commands() -> Vec<Envelope> {
         sessions: vec![(SessionId(9), Some(1_000))],
         locks: vec![(held.clone(), None)],
     };
+    let rule = AccessRule {
+        service: AccessService::Kv,
+        actions: vec![AccessAction::Read, AccessAction::Write],
+        namespace: "shop".to_owned(),
+        pattern: "user:*".into(),
+    };
+    let role = AccessRolePut { name: "reader".to_owned(), rules: vec![rule] };
+    let roles = vec!["reader".to_owned(), "admin".to_owned()];
+    let subject = AccessSubjectPut { subject: "ann".to_owned(), roles: roles.clone() };
+    let token = AccessTokenCreate {
+        id: AccessTokenId(7),
+        hash: vec![9; 32].into(),
+        name: "ci".to_owned(),
+        roles,
+        ttl_ms: Some(3_600_000),
+    };
     let commands = [
         Command::Tick,
         Command::MemberInvite(invite),
@@ -194,6 +212,12 @@ fn own_commands() -> Vec<Envelope> {
         Command::MemberChange(MemberChange { member, aim: MemberAim::Gone }),
         Command::MemberSettle(MemberSettle { member, gone: true }),
         Command::FeatureLevelRaise(FeatureLevelRaise { level: FeatureLevel::FIRST }),
+        Command::AccessRolePut(role),
+        Command::AccessTokenCreate(token),
+        Command::AccessTokenRevoke(AccessTokenRevoke { id: AccessTokenId(8) }),
+        Command::AccessSubjectPut(subject),
+        Command::AccessSubjectDelete(AccessSubjectDelete { subject: "bob".to_owned() }),
+        Command::AccessRoleDelete(AccessRoleDelete { name: "reader".to_owned() }),
         Command::ConsumerAttach(attach),
         Command::ConsumerDetachNode(ConsumerDetachNode { node: NodeId(7) }),
         Command::LockDetachNode(LockDetachNode { node }),

@@ -5,7 +5,8 @@ use super::super::{GROUP, Tables, read, render, script};
 use super::{Runner, Text};
 use crate::query::{JobFilter, JobList, KvHistory, KvList, KvShow, KvWatched};
 use crate::{
-    ConsumerId, HistoryPosition, JobId, KeySelector, MemberIdentity, NodeId, Revision, query,
+    AccessTokenId, ConsumerId, HistoryPosition, JobId, KeySelector, MemberIdentity, NodeId,
+    Revision, query,
 };
 use std::fmt::Write as _;
 
@@ -173,6 +174,41 @@ impl<T: Tables> Runner<T> {
         }
     }
 
+    fn query_access(&self, word: &str, args: &mut goldenscript::ArgumentConsumer<'_>) -> Text {
+        use render::access::{role, subject, token};
+        let whom = args.next_pos().unwrap_or_default();
+        let absent = || "absent".to_owned();
+        read(&self.tables, |view| {
+            Ok(match word {
+                "access-token" => {
+                    let found = query::access_token(view, GROUP, AccessTokenId(whom.parse()?))?;
+                    found.as_ref().map_or_else(absent, token)
+                }
+                "access-tokens" => {
+                    let all = query::access_tokens(view, GROUP)?;
+                    all.iter().map(|one| token(one) + "\n").collect()
+                }
+                "access-role" => {
+                    let found = query::access_role(view, GROUP, &script::string(whom)?)?;
+                    found.as_ref().map_or_else(absent, role)
+                }
+                "access-roles" => {
+                    let all = query::access_roles(view, GROUP)?;
+                    all.iter().map(|one| role(one) + "\n").collect()
+                }
+                "access-subject" => {
+                    let found = query::access_subject(view, GROUP, &script::string(whom)?)?;
+                    found.as_ref().map_or_else(absent, subject)
+                }
+                "access-subjects" => {
+                    let all = query::access_subjects(view, GROUP)?;
+                    all.iter().map(|one| subject(one) + "\n").collect()
+                }
+                other => return Err(format!("no such word: {other}").into()),
+            })
+        })
+    }
+
     pub(super) fn query(
         &self,
         line: &goldenscript::Command,
@@ -189,6 +225,9 @@ impl<T: Tables> Runner<T> {
         }
         if line.name.starts_with("cache-") {
             return self.query_cache(&line.name, &namespace, args);
+        }
+        if line.name.starts_with("access-") {
+            return self.query_access(&line.name, args);
         }
         if line.name == "read-txn" {
             let asked = script::transaction(args)?;

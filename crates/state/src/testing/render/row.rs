@@ -1,10 +1,10 @@
 //! Rows, and the keys they stand under.
 
 use super::{
-    Names, Rendered, attachment, bytes, cache, deleted, member, named, outcome, position, queue,
-    remaining, revision, session, set, share, ticket,
+    Names, Rendered, access, attachment, bytes, cache, deleted, member, named, outcome, position,
+    queue, remaining, revision, session, set, share, ticket,
 };
-use crate::keys::{Clock, DeadlineKind, Key};
+use crate::keys::{AccessHolder, Clock, DeadlineKind, Key};
 use crate::rows::{
     Answer, AnswerRow, CacheRow, DedupeRow, HistoryChange, HistoryMetaRow, HistoryRow, Holder,
     IdempotencyRow, InvitationRow, JobBodyRow, KvRow, LockRow, MemberAddrRow, MemberRow, MetaRow,
@@ -44,6 +44,11 @@ pub(crate) fn table(group: GroupId, key: &[u8]) -> &'static str {
         Some(Key::CacheBuild { .. }) => "cache-build",
         Some(Key::Member(_)) => "plan",
         Some(Key::Invitation(_)) => "invitation",
+        Some(Key::AccessMeta) => "access-meta",
+        Some(Key::AccessToken(_)) => "access-token",
+        Some(Key::AccessRole(_)) => "access-role",
+        Some(Key::AccessSubject(_)) => "access-subject",
+        Some(Key::AccessHolder { .. }) => "access-holder",
         None => "unknown",
     }
 }
@@ -107,6 +112,19 @@ pub(crate) fn key(group: GroupId, key: &[u8], names: &Names) -> String {
         Some(Key::Member(node)) => format!("plan {node}"),
         Some(Key::Invitation(hash)) => format!("invitation {:02x}", hash[0]),
         Some(Key::FeatureLevel) => "feature-level".to_owned(),
+        Some(Key::AccessMeta) => "access-meta".to_owned(),
+        Some(Key::AccessToken(id)) => format!("access-token {id}"),
+        Some(Key::AccessRole(name)) => format!("access-role {}", bytes(name.as_bytes())),
+        Some(Key::AccessSubject(subject)) => {
+            format!("access-subject {}", bytes(subject.as_bytes()))
+        }
+        Some(Key::AccessHolder { role, holder }) => {
+            let holder = match holder {
+                AccessHolder::Token(id) => format!("token {id}"),
+                AccessHolder::Subject(subject) => format!("subject {}", bytes(subject.as_bytes())),
+            };
+            format!("access-holder {} {holder}", bytes(role.as_bytes()))
+        }
         None => format!("unknown {}", bytes(key)),
     }
 }
@@ -263,9 +281,19 @@ pub(crate) fn row(group: GroupId, row_key: &[u8], value: &[u8], names: &Names) -
             let level: FeatureLevel = rows::decode("feature level row", value)?;
             format!(" {level}")
         }
-        Some(Key::Owned(..) | Key::Deadline { .. } | Key::CacheTagged { .. }) | None => {
-            String::new()
+        Some(Key::AccessMeta) => access::meta_row(&rows::decode("access meta row", value)?),
+        Some(Key::AccessToken(_)) => access::token_row(&rows::decode("access token row", value)?),
+        Some(Key::AccessRole(_)) => access::role_row(&rows::decode("access role row", value)?),
+        Some(Key::AccessSubject(_)) => {
+            access::subject_row(&rows::decode("access subject row", value)?)
         }
+        Some(
+            Key::Owned(..)
+            | Key::Deadline { .. }
+            | Key::CacheTagged { .. }
+            | Key::AccessHolder { .. },
+        )
+        | None => String::new(),
     };
     Ok(format!("{}{contents}", key(group, row_key, names)))
 }

@@ -111,7 +111,8 @@ impl Witness {
             | Event::CacheTagsInvalidated { .. }
             | Event::CachePatternDeleted { .. }
             | Event::CacheBuildEnded { .. }
-            | Event::Published { .. } => {}
+            | Event::Published { .. }
+            | Event::AccessChanged => {}
         }
     }
 

@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "quorate/v1/cache.proto",
         "quorate/v1/bus.proto",
         "quorate/v1/cluster.proto",
+        "quorate/v1/auth.proto",
         "quorate/v1/txn.proto",
         "quorate/v1/pipeline.proto",
         "quorate/peer/v1/peer.proto",

@@ -1,7 +1,7 @@
 //! The command line's own grammar: the top level; each command has its arguments in its file.
 
 use crate::commands::{
-    backup, bench, bus, cache, certs, cluster, config, dev, doctor, kv, lock, queue, serve, session, txn,
+    auth, backup, bench, bus, cache, certs, cluster, config, dev, doctor, health, kv, lock, queue, serve, session, txn,
 };
 use crate::output::Format;
 use clap::{Parser, Subcommand};
@@ -43,10 +43,14 @@ pub(crate) enum Command {
     Session(session::Session),
     /// The cluster: status, members, leadership.
     Cluster(cluster::Cluster),
+    /// Who may do what: tokens, roles, names in certificates.
+    Auth(auth::Auth),
     /// Everything in one file, and a new cluster from it.
     Backup(backup::Backup),
     /// What is wrong with a cluster or a machine, and what to do about it.
     Doctor(doctor::Doctor),
+    /// Whether a node lives and serves, as its HTTP port says.
+    Health(health::Health),
     /// Certificates for nodes and clients.
     Certs(certs::Certs),
     /// Configuration of a node.
@@ -90,6 +94,15 @@ mod tests {
             "quorate certs create --dir d --node 1=node-1,10.0.0.1 --node 2=b --client ann --days 30 --renew",
             "quorate kv get k --ca-file ca.pem --cert-file c.pem --key-file k.pem --token-file t",
             "quorate kv get k --tls",
+            "quorate auth token create ci --role writer --ttl 90d -o json",
+            "quorate auth token list",
+            "quorate auth token revoke 0123456789abcdef",
+            "quorate auth role put writer --allow kv:read,write:user.* --allow bus:publish:* --in-namespace shop",
+            "quorate auth role list -o json",
+            "quorate auth role delete writer",
+            "quorate auth subject put ann --role writer",
+            "quorate auth whoami",
+            "quorate health --http https://127.0.0.1:8813 --ca-file ca.pem --live",
             "quorate cluster members -o table",
             "quorate kv list user.*",
             "quorate kv list --prefix user. --keys-only --limit 5",

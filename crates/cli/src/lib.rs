@@ -24,6 +24,7 @@ mod commands;
 mod connect;
 mod duration;
 mod exit;
+mod http;
 mod output;
 mod size;
 mod when;

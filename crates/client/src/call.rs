@@ -19,7 +19,7 @@ use quorate_proto::v1::MembersRequest;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 mod history;
 mod openings;
@@ -279,6 +279,10 @@ impl Engine {
             self.pool.discard(addr, connected);
             nodes.failed(addr, Instant::now());
             return;
+        }
+        if failure.code == Code::Unauthenticated {
+            // What was shown may be known later; the pipeline of this connection stays refused.
+            self.pool.discard(addr, connected);
         }
         if failure.is_worth_retrying() && failure.reason != "OVERLOADED" {
             // It lives, but serves nothing now; a leader of this kind is about to be none, whatever

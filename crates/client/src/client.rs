@@ -7,7 +7,7 @@ use crate::lock::LockGuard;
 use crate::method::Method;
 use crate::options::REQUEST_TIMEOUT_MAX;
 use crate::session::SessionCell;
-use crate::{Bus, Cache, Cluster, Error, KeyValue, Locks, Options, Queue, Sessions, Transaction};
+use crate::{Auth, Bus, Cache, Cluster, Error, KeyValue, Locks, Options, Queue, Sessions, Transaction};
 use bytes::Bytes;
 use quorate_proto::v1::Origin;
 use std::collections::BTreeMap;
@@ -130,6 +130,12 @@ impl Client {
     #[must_use]
     pub fn bus_in(&self, namespace: impl Into<String>) -> Bus {
         Bus::new(Arc::clone(&self.inner), namespace.into().into())
+    }
+
+    /// Who may do what in the cluster: tokens, roles, and names in certificates.
+    #[must_use]
+    pub fn auth(&self) -> Auth {
+        Auth::new(Arc::clone(&self.inner))
     }
 
     /// Sessions of the client's namespace, of this client and of others.

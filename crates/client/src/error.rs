@@ -29,6 +29,15 @@ pub enum Error {
         /// The text.
         message: String,
     },
+    /// The cluster does not know who asks, or he may not do this; nothing was changed. The reason is
+    /// `UNAUTHENTICATED`: show another token or certificate; or `FORBIDDEN`: ask for a role.
+    #[error("{message}")]
+    Denied {
+        /// The stable word.
+        reason: String,
+        /// The text.
+        message: String,
+    },
     /// What the request names does not exist; nothing was changed. (A missing key is not an error.)
     #[error("{message}")]
     NotFound {
@@ -187,6 +196,7 @@ impl Error {
             Self::ConditionFailed { reason, message, .. }
             | Self::Compacted { reason, message, .. }
             | Self::InvalidArgument { reason, message }
+            | Self::Denied { reason, message }
             | Self::NotFound { reason, message }
             | Self::ResourceExhausted { reason, message }
             | Self::Unavailable { reason, message }
@@ -266,9 +276,8 @@ impl From<Failure> for Error {
             Code::InvalidArgument
             | Code::FailedPrecondition
             | Code::OutOfRange
-            | Code::AlreadyExists
-            | Code::PermissionDenied
-            | Code::Unauthenticated => Self::InvalidArgument { reason, message },
+            | Code::AlreadyExists => Self::InvalidArgument { reason, message },
+            Code::PermissionDenied | Code::Unauthenticated => Self::Denied { reason, message },
             Code::Unavailable if reason == "NO_SUBSCRIBERS" => {
                 Self::NoSubscribers { reason, message }
             }

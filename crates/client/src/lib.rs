@@ -85,6 +85,7 @@
 //!
 //! TLS and authentication, and the `Broker` trait with its Redis implementation.
 
+mod auth;
 mod backup;
 pub mod bus;
 pub mod cache;
@@ -124,6 +125,10 @@ pub use client::Client;
 pub use cluster::{
     ClockOffset, Cluster, FsyncTimes, Member, MemberAim, MemberPlan, Members, NodeStatus, Role,
     StateHash, Status,
+};
+pub use auth::{
+    Action as AuthAction, Auth, Identity, NewToken, Role as AuthRole, Rule as AuthRule,
+    Scope as AuthScope, Subject, TokenInfo,
 };
 pub use credentials::Tls;
 pub use dial::{Dial, Io, Tcp};

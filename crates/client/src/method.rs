@@ -2,6 +2,7 @@
 
 use crate::dial::Channel;
 use quorate_proto::v1;
+use quorate_proto::v1::auth_service_client::AuthServiceClient;
 use quorate_proto::v1::bus_service_client::BusServiceClient;
 use quorate_proto::v1::cache_service_client::CacheServiceClient;
 use quorate_proto::v1::cluster_service_client::ClusterServiceClient;
@@ -46,6 +47,41 @@ pub(crate) trait Method: Send + Sized + 'static {
         channel: Channel,
         request: Request<Self>,
     ) -> impl Future<Output = Result<Response<Self::Answer>, Status>> + Send;
+}
+
+/// Methods that are always calls of their own.
+macro_rules! apart {
+    ($($request:ident => $answer:ident by $client:ident::$method:ident;)*) => {$(
+        impl Method for v1::$request {
+            type Answer = v1::$answer;
+
+            async fn unary(
+                channel: Channel,
+                request: Request<Self>,
+            ) -> Result<Response<Self::Answer>, Status> {
+                $client::new(channel)
+                    .max_decoding_message_size(LISTS_BYTES_MAX)
+                    .$method(request)
+                    .await
+            }
+        }
+    )*};
+}
+
+/// Bytes of all tokens, roles or names that there may be.
+const LISTS_BYTES_MAX: usize = 128 << 20;
+
+apart! {
+    CreateTokenRequest => CreateTokenResponse by AuthServiceClient::create_token;
+    RevokeTokenRequest => RevokeTokenResponse by AuthServiceClient::revoke_token;
+    ListTokensRequest => ListTokensResponse by AuthServiceClient::list_tokens;
+    PutRoleRequest => PutRoleResponse by AuthServiceClient::put_role;
+    DeleteRoleRequest => DeleteRoleResponse by AuthServiceClient::delete_role;
+    ListRolesRequest => ListRolesResponse by AuthServiceClient::list_roles;
+    PutSubjectRequest => PutSubjectResponse by AuthServiceClient::put_subject;
+    DeleteSubjectRequest => DeleteSubjectResponse by AuthServiceClient::delete_subject;
+    ListSubjectsRequest => ListSubjectsResponse by AuthServiceClient::list_subjects;
+    WhoAmIRequest => WhoAmIResponse by AuthServiceClient::who_am_i;
 }
 
 /// One line each; `revised` are those whose answers tell of a revision and its group. Those that are

@@ -12,6 +12,7 @@ use quorate_proto::v1::pipeline_answer::Answer;
 use quorate_proto::v1::pipeline_call::Request as Call;
 use quorate_proto::v1::pipeline_service_client::PipelineServiceClient;
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -77,6 +78,8 @@ enum Closed {
     Broken(String),
     /// There never was one: the other side does not know the method, so nothing was done.
     Unknown,
+    /// There never was one: the node does not let this client have it.
+    Refused(Status),
 }
 
 struct Pending {
@@ -186,6 +189,7 @@ impl Shared {
         match self.waiting().closed.clone() {
             Some(Closed::Broken(why)) => Failed::Unsent(why),
             Some(Closed::Unknown) => Failed::Alone,
+            Some(Closed::Refused(status)) => Failed::Refused(status),
             None => Failed::Unsent("the stream has ended".to_owned()),
         }
     }
@@ -225,6 +229,7 @@ impl Shared {
         for pending in calls.into_values() {
             let _ = pending.reply.send(Err(match closed {
                 Closed::Unknown => Failed::Alone,
+                Closed::Refused(status) => Failed::Refused(status.clone()),
                 Closed::Broken(why) if pending.sent => Failed::Lost(why.clone()),
                 Closed::Broken(why) => Failed::Unsent(why.clone()),
             }));
@@ -271,6 +276,13 @@ async fn run(channel: Channel, outgoing: Outgoing, shared: Arc<Shared>) {
         }
         // By the rules of gRPC nothing has run then.
         Err(status) if status.code() == Code::Unimplemented => Closed::Unknown,
+        // The node says so before it looks at anything in the stream.
+        Err(status)
+            if matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied)
+                && status.source().is_none() =>
+        {
+            Closed::Refused(status)
+        }
         Err(status) => Closed::Broken(words(&status)),
     };
     shared.close(&ended);

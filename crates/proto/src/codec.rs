@@ -3,6 +3,7 @@
 //! A field of a few bytes can become a struct of a few hundred in memory. The bound on a message's
 //! bytes alone would let two megabytes grow to two hundred.
 
+use crate::inspect;
 use crate::v1::{
     BusPublishAllRequest, BusPublishRequest, BusReplyRequest, BusRequestRequest, CacheFillRequest,
     CacheSetRequest, PipelineRequest, PushRequest, PutScheduleRequest, TxnRequest,
@@ -169,7 +170,11 @@ impl<U: Message + Default + 'static> Decoder for BoundedDecoder<U> {
             return Err(Status::internal("a message came in pieces"));
         }
         check::<U>(buffer.chunk())?;
-        self.0.decode(buffer)
+        let message = self.0.decode(buffer)?;
+        if let Some(message) = &message {
+            inspect::see(message)?;
+        }
+        Ok(message)
     }
 
     fn buffer_settings(&self) -> BufferSettings {

@@ -4,6 +4,7 @@
 //! types of `quorate-state` are spoken.
 
 pub mod codec;
+pub mod inspect;
 
 /// Descriptions of all messages and services, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

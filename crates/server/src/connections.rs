@@ -2,13 +2,14 @@
 //! and for its first bytes.
 
 use crate::metrics::Port;
-use crate::tls::Shown;
+use crate::access::{Grant, Shown};
+use crate::tls;
 use futures::{StreamExt, stream};
 use quorate_consensus::io::{Connection, Incoming};
 use quorate_consensus::{Origin, Replica};
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -34,7 +35,7 @@ pub(crate) struct Door {
     /// Where they are counted.
     pub(crate) counted: Arc<Port>,
     /// What it shows, if it speaks TLS.
-    pub(crate) tls: Option<Shown>,
+    pub(crate) tls: Option<tls::Shown>,
 }
 
 impl Door {
@@ -145,12 +146,13 @@ impl Served {
 }
 
 /// What the calls of one connection share.
-#[derive(Debug)]
 pub(crate) struct ConnectionState {
     /// Whose the commands of its calls are, from its first call on.
     origin: OnceLock<Origin>,
     /// Whose certificate it showed, if it showed one.
     pub(crate) subject: Option<Arc<str>>,
+    /// Who its last caller was, and what he may do.
+    admitted: Mutex<Option<(Shown, Arc<Grant>)>>,
     /// Turns to stream a list.
     pub(crate) lists: Arc<Semaphore>,
     /// Turns to watch keys.
@@ -167,6 +169,19 @@ impl ConnectionState {
     /// Whose the commands of its calls are: theirs have turns together, whatever they are of.
     pub(crate) fn origin(&self, replica: &Replica) -> Origin {
         self.origin.get_or_init(|| replica.origin()).clone()
+    }
+
+    /// What was found out of a caller who shows this, when he called last.
+    pub(crate) fn admitted(&self, shown: &Shown) -> Option<Arc<Grant>> {
+        let admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, grant) = admitted.as_ref()?;
+        (before == shown).then(|| Arc::clone(grant))
+    }
+
+    /// Remembers it.
+    pub(crate) fn admit(&self, shown: Shown, grant: Arc<Grant>) {
+        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        *admitted = Some((shown, grant));
     }
 
     /// Lists streamed at once: each keeps a snapshot.
@@ -194,6 +209,7 @@ impl Connected for Served {
         Arc::new(ConnectionState {
             origin,
             subject,
+            admitted: Mutex::default(),
             lists,
             watches,
             consumers,

@@ -1,14 +1,16 @@
-//! The HTTP port: `/livez` (the process runs), `/readyz` (it can serve: a linearizable read came back
-//! in time, and it is not stopping) and `/metrics`.
+//! The HTTP port: `/livez` (the process runs), `/startupz` (it is part of its cluster), `/readyz` (it can
+//! serve: a linearizable read came back in time, and it is not stopping) and `/metrics`.
 
+use crate::access::touches::{Touch, What};
+use crate::access::{Access, Denied, Shown};
 use crate::connections::Door;
 use crate::exposition::{self, Exposition, Scraped};
 use crate::metrics::Counters;
-use crate::tls::Shown;
+use crate::tls;
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::StreamExt;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -16,6 +18,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use quorate_consensus::Replica;
 use quorate_consensus::io::Incoming;
+use quorate_state::{AccessAction, AccessService};
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -45,17 +48,22 @@ struct Known {
     stopping: CancellationToken,
     counters: Arc<Counters>,
     exposition: Exposition,
+    /// Set once it is known that, and how, callers are asked who they are.
+    access: OnceLock<Access>,
+    /// Whether they are.
+    asks: bool,
 }
 
 impl Default for Probes {
     fn default() -> Self {
-        Self::new(None)
+        Self::new(None, false)
     }
 }
 
 impl Probes {
-    /// Of a node that is starting; `dropped_lines` counts those of this process's log.
-    pub(crate) fn new(dropped_lines: Option<ErrorCounter>) -> Self {
+    /// Of a node that is starting; `dropped_lines` counts those of this process's log. If it `asks` callers
+    /// who they are, there are no metrics before it can.
+    pub(crate) fn new(dropped_lines: Option<ErrorCounter>, asks: bool) -> Self {
         let (replica, counters) = (Arc::<OnceLock<Replica>>::default(), Arc::default());
         let exposition = Exposition::new(Scraped {
             counters: Arc::clone(&counters),
@@ -63,7 +71,8 @@ impl Probes {
             dropped_lines,
         });
         let stopping = CancellationToken::new();
-        Self(Arc::new(Known { replica, stopping, counters, exposition }))
+        let access = OnceLock::new();
+        Self(Arc::new(Known { replica, stopping, counters, exposition, access, asks }))
     }
 
     /// What this node counts.
@@ -75,6 +84,12 @@ impl Probes {
     pub(crate) fn started(&self, replica: Replica) {
         // A node starts once, so there is no other replica in there.
         let _ = self.0.replica.set(replica);
+    }
+
+    /// How callers are asked who they are.
+    pub(crate) fn asks(&self, access: Access) {
+        // As above.
+        drop(self.0.access.set(access));
     }
 
     /// The node begins to stop.
@@ -89,6 +104,36 @@ impl Probes {
     /// Resolves when the node begins to stop.
     pub(crate) async fn stopped(&self) {
         self.0.stopping.cancelled().await;
+    }
+
+    /// Whether a caller may see how the node is, beyond whether it lives: names are told there.
+    fn may_look(&self, headers: &HeaderMap) -> Result<(), Box<Response>> {
+        if !self.0.asks {
+            return Ok(());
+        }
+        let Some(access) = self.0.access.get() else {
+            let why = "the node is starting, and can't ask yet who you are\n";
+            return Err(Box::new((StatusCode::SERVICE_UNAVAILABLE, why).into_response()));
+        };
+        let touch = Touch {
+            service: AccessService::Cluster,
+            action: AccessAction::Read,
+            namespace: "",
+            what: What::All,
+        };
+        let (status, why) = match access.admit(&Shown::of(headers, None)) {
+            Ok(grant) if grant.allows(&touch) => return Ok(()),
+            Ok(grant) => {
+                let name = &grant.name;
+                let why = format!("{name} may not see this; it needs a role with read for cluster\n");
+                (StatusCode::FORBIDDEN, why)
+            }
+            Err(Denied::Unknown(why)) => (StatusCode::UNAUTHORIZED, format!("{why}\n")),
+            Err(Denied::Forbidden(why) | Denied::Unable(why)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
+            }
+        };
+        Err(Box::new((status, [(header::WWW_AUTHENTICATE, "Bearer")], why).into_response()))
     }
 
     /// Whether the node can serve now, as far as that can be told `within` this time; the error
@@ -110,16 +155,17 @@ impl Probes {
 /// Serves until `stop`; what is under way then is finished.
 pub(crate) async fn serve(
     incoming: Incoming,
-    tls: Option<Shown>,
+    tls: Option<tls::Shown>,
     probes: Probes,
     stop: CancellationToken,
 ) {
     let router = Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .route("/startupz", get(started))
         .route("/metrics", get(metrics))
         .fallback(async || {
-            (StatusCode::NOT_FOUND, "not found; there are /livez, /readyz and /metrics\n")
+            (StatusCode::NOT_FOUND, "not found; there are /livez, /readyz, /startupz and /metrics\n")
         })
         .with_state(probes.clone());
     let service = TowerToHyperService::new(router);
@@ -168,8 +214,20 @@ async fn ready(State(probes): State<Probes>) -> (StatusCode, String) {
     }
 }
 
-async fn metrics(State(probes): State<Probes>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], probes.0.exposition.text())
+async fn started(State(probes): State<Probes>) -> (StatusCode, &'static str) {
+    match probes.0.replica.get() {
+        Some(_) => (StatusCode::OK, "ok\n"),
+        None => {
+            (StatusCode::SERVICE_UNAVAILABLE, "starting; the node's log says what it waits for\n")
+        }
+    }
+}
+
+async fn metrics(State(probes): State<Probes>, headers: HeaderMap) -> Response {
+    if let Err(refusal) = probes.may_look(&headers) {
+        return *refusal;
+    }
+    ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], probes.0.exposition.text()).into_response()
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@
 //! # Deliberately absent
 //! - TLS and authentication. Without them a node listens on loopback only, unless told otherwise.
 
+mod access;
 pub mod backup;
 mod bus;
 mod cache;
@@ -47,5 +48,5 @@ pub use quorate_consensus::{ELECTIONS_MAX, FREE_BYTES_MIN};
 pub use quorate_state::HAS_PLANTED_FAULTS;
 #[cfg(feature = "planted-faults")]
 pub use quorate_state::planted;
-pub use server::{Server, ServerOptions};
-pub use tls::{ClientPort, PeerPort, TlsFiles};
+pub use server::{Auth, Server, ServerOptions};
+pub use tls::{AuthFiles, ClientPort, PeerPort, TlsFiles};

@@ -214,10 +214,16 @@ async fn serve(
         peer: peer.address,
         http: http.address,
     };
-    let probes = Probes::new(Some(logging.dropped()));
-    let files = config.tls.clone();
-    let tls = tokio::task::spawn_blocking(move || files.read()).await;
-    let tls = tls.map_err(|panic| Error::Failed(format!("reading certificates panicked: {panic}")))??;
+    let probes = Probes::new(Some(logging.dropped()), config.auth.is_some());
+    let (files, auth) = (config.tls.clone(), config.auth.clone());
+    let read = tokio::task::spawn_blocking(move || {
+        let mut tls = files.read()?;
+        let auth = auth.map(|auth| tls.auth(auth)).transpose()?;
+        Ok::<_, quorate_tls::Error>((tls, auth))
+    });
+    let read = read.await;
+    let (tls, auth) =
+        read.map_err(|panic| Error::Failed(format!("reading certificates panicked: {panic}")))??;
     let (tasks, token) = (TaskTracker::new(), CancellationToken::new());
     let shown = tls.http.clone();
     tasks.spawn(http::serve(tcp_incoming(http.open()?), shown, probes.clone(), token.clone()));
@@ -255,7 +261,8 @@ async fn serve(
         connections_max: config.connections_max,
         streams_per_connection_max: config.streams_per_connection_max,
         slow_reader_max: SLOW_READER_MAX,
-        joins_without_token: config.client_listen.is_loopback(),
+        joins_without_token: config.client_listen.is_loopback() && config.auth.is_none(),
+        auth,
     };
     let beside = Beside { probes, tasks, stop: token, tls: tls.client.clone() };
     let server = Server::start_beside(options, beside);

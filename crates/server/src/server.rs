@@ -1,14 +1,16 @@
 //! The services of one node over given connections: what a real process and a simulation share.
 
+use crate::access::{Access, AdminTokenFile};
 use crate::connections::Door;
 use crate::grpc::{self, Context};
 use crate::http::{self, Probes};
 use crate::news::News;
 use crate::schedules;
-use crate::tls::Shown;
+use crate::tls::{AuthFiles, Shown};
 use quorate_consensus::io::Incoming;
 use quorate_consensus::{Ended, Node, Replica};
 use quorate_state::limits::Limits;
+use quorate_tls::Reloading;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -38,6 +40,8 @@ pub struct ServerOptions {
     pub slow_reader_max: Duration,
     /// Whether nodes may join without a token: whoever reaches the port is on this machine.
     pub joins_without_token: bool,
+    /// How callers are asked who they are; none: they are not.
+    pub auth: Option<Auth>,
 }
 
 impl ServerOptions {
@@ -53,6 +57,7 @@ impl ServerOptions {
             streams_per_connection_max: 1_024,
             slow_reader_max: Duration::from_secs(30),
             joins_without_token: false,
+            auth: None,
         }
     }
 }
@@ -80,6 +85,24 @@ pub(crate) struct Beside {
     pub(crate) tls: Option<Shown>,
 }
 
+/// How callers are asked who they are.
+#[derive(Clone)]
+pub struct Auth {
+    pub(crate) admin_token: Option<Arc<Reloading<AdminTokenFile>>>,
+}
+
+impl Auth {
+    /// Reads the files; nobody looks whether they change. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When one can't be used.
+    pub fn read(files: AuthFiles) -> Result<Self, quorate_tls::Error> {
+        let admin_token = files.admin_token.map(AdminTokenFile);
+        let admin_token = admin_token.map(Reloading::new).transpose()?.map(Arc::new);
+        Ok(Self { admin_token })
+    }
+}
+
 impl Server {
     /// Starts the services as tasks of the current runtime. Opens no socket, file or thread.
     ///
@@ -88,19 +111,27 @@ impl Server {
     #[must_use]
     pub fn start(options: ServerOptions) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        Self::start_beside(options, Beside { probes: Probes::default(), tasks, stop, tls: None })
+        let probes = Probes::new(None, options.auth.is_some());
+        Self::start_beside(options, Beside { probes, tasks, stop, tls: None })
     }
 
     /// As [`Server::start`], with an HTTP port that was opened before the node was there.
     pub(crate) fn start_beside(options: ServerOptions, beside: Beside) -> Self {
         let Beside { probes, tasks, stop, tls } = beside;
-        let ServerOptions { node, client_incoming, http_incoming, limits, .. } = options;
+        let ServerOptions { node, client_incoming, http_incoming, limits, auth, .. } = options;
+        let access = auth.map(|auth| Access::new(node.replica().clone(), auth.admin_token));
+        if let Some(access) = &access {
+            let told = node.replica().follow();
+            tokio::spawn(access.clone().follow(told, stop.clone()));
+            probes.asks(access.clone());
+        }
         let (context, strays) = Context::new(
             node.replica().clone(),
             limits,
             Arc::clone(probes.counters()),
             options.slow_reader_max,
             options.joins_without_token,
+            access,
             stop.clone(),
         );
         let news = Arc::clone(context.news());

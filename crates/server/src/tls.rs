@@ -1,6 +1,8 @@
 //! TLS of a node: what each port shows, how other nodes are dialled, and the files it all comes from.
 
+use crate::access::AdminTokenFile;
 use crate::connections::Placed;
+use crate::server::Auth;
 use futures::future::BoxFuture;
 use quorate_consensus::io::{Connection, Dialer, TcpDialer};
 use quorate_tls::{ClientFiles, Error, HTTP_1, HTTP_2, Reload, Reloading, ServerFiles};
@@ -50,6 +52,13 @@ pub struct PeerPort {
     pub key: PathBuf,
     /// Who signs the certificates of the nodes. Whoever has one from there is taken for a node.
     pub ca: PathBuf,
+}
+
+/// How callers are asked who they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthFiles {
+    /// The file with a token that may do everything.
+    pub admin_token: Option<PathBuf>,
 }
 
 /// What was read of them.
@@ -120,6 +129,13 @@ impl TlsFiles {
 }
 
 impl Tls {
+    /// Reads what else there is to be read, and looked at again.
+    pub(crate) fn auth(&mut self, auth: AuthFiles) -> Result<Auth, Error> {
+        let admin_token = auth.admin_token.map(AdminTokenFile);
+        let admin_token = admin_token.map(|file| self.keep("admin token", file)).transpose()?;
+        Ok(Auth { admin_token })
+    }
+
     fn keep<F>(&mut self, purpose: &'static str, files: F) -> Result<Arc<Reloading<F>>, Error>
     where
         F: Reload<Config: Send + Sync> + Send + Sync + 'static,
@@ -142,12 +158,12 @@ impl Tls {
                 let looked = tokio::task::spawn_blocking(move || look()).await;
                 match looked {
                     Ok(Ok(true)) => {
-                        tracing::info!(purpose, "certificates have changed; new connections use them");
+                        tracing::info!(purpose, "files have changed, and are in force");
                         told.clear();
                     }
                     Ok(Ok(false)) => {
                         if asked {
-                            tracing::info!(purpose, "certificates have not changed");
+                            tracing::info!(purpose, "files have not changed");
                         }
                     }
                     Ok(Err(error)) => {
@@ -156,13 +172,13 @@ impl Tls {
                             tracing::error!(
                                 purpose,
                                 why,
-                                "certificates have changed and can't be used; those from before are \
+                                "files have changed and can't be used; what was in them before is \
                                  still in force"
                             );
                             *told = why;
                         }
                     }
-                    Err(panic) => tracing::error!(purpose, %panic, "looking at certificates failed"),
+                    Err(panic) => tracing::error!(purpose, %panic, "looking at files failed"),
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! The commands, one file per group.
 
+pub(crate) mod auth;
 pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod bus;
@@ -9,6 +10,7 @@ pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod dev;
 pub(crate) mod doctor;
+pub(crate) mod health;
 pub(crate) mod kv;
 pub(crate) mod lock;
 pub(crate) mod queue;
@@ -35,6 +37,8 @@ pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Bus(bus) => bus.run(output),
         Command::Session(session) => session.run(output),
         Command::Cluster(cluster) => cluster.run(output),
+        Command::Auth(auth) => auth.run(output),
+        Command::Health(health) => health.run(output),
         Command::Backup(backup) => backup.run(output),
         Command::Doctor(doctor) => doctor.run(output),
         Command::Bench(bench) => bench.run(output),

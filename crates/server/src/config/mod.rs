@@ -9,7 +9,7 @@ pub use address::Address;
 pub use layers::{Found, Origin};
 pub use settings::{Kind, SETTINGS, Setting};
 
-use crate::tls::{ClientPort, PeerPort, TlsFiles};
+use crate::tls::{AuthFiles, ClientPort, PeerPort, TlsFiles};
 use layers::Layers;
 use quorate_state::NodeId;
 use quorate_state::limits::{KEY_BYTES_MAX, Limits, VALUE_BYTES_MAX};
@@ -114,6 +114,10 @@ pub struct Config {
     pub may_found: bool,
     /// Files for TLS; they are not read yet.
     pub tls: TlsFiles,
+    /// How callers are asked who they are; none: they are not.
+    pub auth: Option<AuthFiles>,
+    /// Whether the node may be reached from other machines although something of that is missing.
+    pub insecure: bool,
     /// How log lines look.
     pub log_format: LogFormat,
     /// What is logged; a valid filter.
@@ -185,10 +189,22 @@ impl Resolver {
         let client_listen: Address = self.parse("client_listen")?;
         let peer_listen: Address = self.parse("peer_listen")?;
         let http_listen: Address = self.parse("http_listen")?;
+        let (tls, auth) = (self.tls()?, self.auth()?);
+        let missing_of_clients = match (&tls.clients, &auth) {
+            (Some(_), Some(_)) => None,
+            (None, Some(_)) => Some("there is no TLS (tls.cert_file and tls.key_file)"),
+            (Some(_), None) => Some("nobody is asked who he is (auth.enabled)"),
+            (None, None) => {
+                Some("there is no TLS (tls.cert_file and tls.key_file), and nobody is asked who he is (auth.enabled)")
+            }
+        };
+        let missing_of_peers = tls.peers.is_none().then_some(
+            "there is no TLS between nodes (tls.peer_cert_file, tls.peer_key_file and tls.peer_ca_file)",
+        );
         self.check_exposure(&[
-            ("client_listen", &client_listen),
-            ("peer_listen", &peer_listen),
-            ("http_listen", &http_listen),
+            ("client_listen", &client_listen, missing_of_clients),
+            ("peer_listen", &peer_listen, missing_of_peers),
+            ("http_listen", &http_listen, missing_of_clients),
         ])?;
         if peer_listen.port == 0 {
             return Err(self.wrong(
@@ -212,7 +228,9 @@ impl Resolver {
             node_id_said: self.said("node_id"),
             join: self.join()?,
             may_found: self.said("initial_cluster") || !self.said("node_id"),
-            tls: self.tls()?,
+            tls,
+            auth,
+            insecure: self.parse("insecure")?,
             log_format: self.read("log_format", |text| match text {
                 "text" => Ok(LogFormat::Text),
                 "json" => Ok(LogFormat::Json),
@@ -334,19 +352,41 @@ impl Resolver {
         Ok(RaftTiming { heartbeat_ms, election_timeout_min_ms: min, election_timeout_max_ms: max })
     }
 
-    /// There is no TLS and no authentication yet, so whoever reaches a port may do everything.
-    fn check_exposure(&self, listens: &[(&str, &Address)]) -> Result<(), ConfigError> {
+    /// Whoever reaches a port that is not secured may read and change everything.
+    fn check_exposure(
+        &self,
+        listens: &[(&str, &Address, Option<&str>)],
+    ) -> Result<(), ConfigError> {
         if self.parse::<bool>("insecure")? {
             return Ok(());
         }
-        for (name, address) in listens {
-            if !address.is_loopback() {
+        for (name, address, missing) in listens {
+            if let Some(missing) = missing
+                && !address.is_loopback()
+            {
                 return Err(self.wrong(name, &format!(
-                    "{address} is reachable from other machines, and this version has neither TLS nor authentication: whoever reaches the port can read and change everything. Listen on 127.0.0.1, or accept that with --insecure on a network you trust"
+                    "{address} is reachable from other machines, and {missing}: whoever reaches the port could read and change everything. Secure it (docs/security.md), listen on 127.0.0.1, or accept that with --insecure on a network you trust"
                 )));
             }
         }
         Ok(())
+    }
+
+    fn auth(&self) -> Result<Option<AuthFiles>, ConfigError> {
+        let admin_token = self.optional("auth.admin_token_file", |text| match text {
+            "" => Err("it is empty; name a file".to_owned()),
+            text => Ok(PathBuf::from(text)),
+        })?;
+        if self.parse("auth.enabled")? {
+            return Ok(Some(AuthFiles { admin_token }));
+        }
+        match admin_token {
+            Some(_) => Err(self.wrong(
+                "auth.admin_token_file",
+                "auth.enabled is false, so nobody is asked for a token; set it to true",
+            )),
+            None => Ok(None),
+        }
     }
 
     fn advertise(&self, port: &str, listen: &Address) -> Result<Option<Address>, ConfigError> {

@@ -143,7 +143,7 @@ pub static SETTINGS: &[Setting] = &[
         kind: Kind::Switch,
         default: Some("false"),
         placeholder: "BOOL",
-        help: "Allow listening beyond loopback although there is no TLS and no authentication in this version",
+        help: "Allow listening beyond loopback without TLS, or without asking callers who they are",
     },
     text("log_format", Some("text"), "text|json", "How log lines look"),
     text(
@@ -177,6 +177,19 @@ pub static SETTINGS: &[Setting] = &[
         None,
         "FILE",
         "The cluster's own authority (PEM): whoever has a certificate from it is taken for a node, so nobody else may",
+    ),
+    Setting {
+        name: "auth.enabled",
+        kind: Kind::Switch,
+        default: Some("false"),
+        placeholder: "BOOL",
+        help: "Serve only callers that show a token or a certificate, as far as their roles allow",
+    },
+    text(
+        "auth.admin_token_file",
+        None,
+        "FILE",
+        "A file with a token that may do everything, to make the first roles and tokens with; read again when it changes",
     ),
     number("limits.key_bytes_max", "1024", "Bytes of a key, at most 1024"),
     number("limits.value_bytes_max", "1048576", "Bytes of a value, at most 1048576"),

@@ -4,6 +4,8 @@
 use prost::Message as _;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use quorate_proto::DESCRIPTORS;
+use std::collections::HashSet;
+use std::sync::LazyLock;
 
 /// The package of the public API. The nodes' own service is in another one, and on another port.
 pub(super) const PACKAGE: &str = "quorate.v1";
@@ -31,6 +33,21 @@ pub(crate) fn public_methods() -> Vec<String> {
             methods.map(|method| format!("{}/{}", service.name(), method.name()))
         })
         .collect()
+}
+
+/// Whether the answers of a method, such as `quorate.v1.KvService/Watch`, are a stream.
+pub(super) fn answers_in_a_stream(path: &str) -> bool {
+    static STREAMS: LazyLock<HashSet<String>> = LazyLock::new(|| {
+        let files = files();
+        let services = files.iter().flat_map(|file| &file.service);
+        services
+            .flat_map(|service| {
+                let streams = service.method.iter().filter(|method| method.server_streaming());
+                streams.map(|method| format!("{PACKAGE}.{}/{}", service.name(), method.name()))
+            })
+            .collect()
+    });
+    STREAMS.contains(path)
 }
 
 #[cfg(test)]

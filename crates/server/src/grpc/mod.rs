@@ -1,6 +1,7 @@
 //! The public gRPC services: each method decodes through `wire`, asks the replica, and answers
 //! before its caller's deadline. What went wrong is told through the one table in `status`.
 
+mod auth;
 mod backup;
 mod bus;
 mod bus_subscribe;
@@ -34,8 +35,10 @@ mod watch_stream;
 
 pub(crate) use descriptors::public_methods;
 pub(crate) use queue_consume::look_after;
-pub(crate) use status::Refused;
+pub(crate) use status::{Refused, denied_now};
 
+use crate::access::Access;
+use crate::access::audit::Denials;
 use crate::bus::{Bus, Leading};
 use crate::cache::{Accesses, Cache};
 use crate::http::Probes;
@@ -48,6 +51,7 @@ use ending::Ending;
 use leader::LeaderAddress;
 use prost_types::FileDescriptorSet;
 use quorate_consensus::{Origin, Replica, runtime};
+use quorate_proto::v1::auth_service_server::AuthServiceServer;
 use quorate_proto::v1::bus_service_server::BusServiceServer;
 use quorate_proto::v1::cache_service_server::CacheServiceServer;
 use quorate_proto::v1::cluster_service_server::ClusterServiceServer;
@@ -85,6 +89,8 @@ const HEADER_BYTES_MAX: u32 = 16 << 10;
 const ANSWER_BYTES_EXTRA: usize = 64 << 10;
 /// Bytes of answers with jobs beyond what is in those: 128 of them with 64 headers and a group each.
 const JOBS_BYTES_EXTRA: usize = 128 << 10;
+/// Bytes of an answer with all tokens, roles or subjects.
+const LISTS_BYTES_MAX: usize = 128 << 20;
 /// Bytes of a request for health or reflection: a name.
 const NAME_BYTES_MAX: usize = 16 << 10;
 /// Streams that a client reset before we took them up; beyond it the connection is closed
@@ -102,6 +108,9 @@ pub(crate) struct Context {
     counters: Arc<Counters>,
     slow_reader_max: Duration,
     joins_without_token: bool,
+    /// None: nobody is asked who he is.
+    access: Option<Access>,
+    denials: Arc<Denials>,
     watches: Watches,
     bus: Bus,
     cache: Cache,
@@ -131,6 +140,7 @@ impl Context {
         counters: Arc<Counters>,
         slow_reader_max: Duration,
         joins_without_token: bool,
+        access: Option<Access>,
         stop: CancellationToken,
     ) -> (Self, mpsc::Receiver<Stray>) {
         let watches = Watches::new(replica.clone(), Arc::clone(&counters), stop.clone());
@@ -144,6 +154,8 @@ impl Context {
             counters,
             slow_reader_max,
             joins_without_token,
+            access,
+            denials: Arc::default(),
             watches,
             bus,
             cache,
@@ -287,6 +299,11 @@ pub(crate) fn routes(context: &Context, probes: &Probes) -> Routes {
         ClusterServiceServer::new(cluster::Service(context.clone()))
             .max_decoding_message_size(request_max)
             .max_encoding_message_size(answer_max),
+    )
+    .add_service(
+        AuthServiceServer::new(auth::Service(context.clone()))
+            .max_decoding_message_size(request_max)
+            .max_encoding_message_size(LISTS_BYTES_MAX),
     )
     .add_service(
         HealthServer::new(health::Service::new(probes.clone()))

@@ -11,6 +11,7 @@ mod reads;
 mod work;
 
 use super::Context;
+use crate::access::guard::Guard;
 use futures::Stream;
 use quorate_proto::v1::pipeline_service_server::PipelineService;
 use quorate_proto::v1::{PipelineRequest, PipelineResponse};
@@ -32,7 +33,8 @@ impl PipelineService for Service {
         &self,
         request: Request<Streaming<PipelineRequest>>,
     ) -> Result<Response<Pipeline>, Status> {
-        Ok(Response::new(Pipeline::start(self.0.of_caller(), request.into_inner())))
+        let guard = request.extensions().get::<Arc<Guard>>().cloned();
+        Ok(Response::new(Pipeline::start(self.0.of_caller(), request.into_inner(), guard)))
     }
 }
 
@@ -52,9 +54,13 @@ struct Watched {
 }
 
 impl Pipeline {
-    fn start(context: Context, requests: Streaming<PipelineRequest>) -> Self {
+    fn start(
+        context: Context,
+        requests: Streaming<PipelineRequest>,
+        guard: Option<Arc<Guard>>,
+    ) -> Self {
         let slow_reader_max = context.slow_reader_max;
-        let work = Some(Work::new(context, requests));
+        let work = Some(Work::new(context, requests, guard));
         let shared = Arc::new(Mutex::new(Watched { work, handed_over: None }));
         let watched = Arc::downgrade(&shared);
         // Ends a round after the stream is gone.

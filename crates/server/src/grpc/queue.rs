@@ -2,10 +2,12 @@
 //! may be stale; jobs are handed out by `queue_pull` and `queue_consume`.
 
 use super::{Context, Deadline, Refused, blocking, queue_consume, queue_pull};
+use crate::access::guard::Guard;
 use crate::wire;
 use quorate_proto::v1;
 use quorate_proto::v1::queue_service_server::QueueService;
 use quorate_state::{Rejection, query};
+use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Bytes of what is in the jobs of a peek.
@@ -48,7 +50,8 @@ impl QueueService for Service {
         request: Request<Streaming<v1::ConsumeRequest>>,
     ) -> Result<Response<queue_consume::Deliveries>, Status> {
         let places = queue_consume::places(&self.0.consumers, request.extensions())?;
-        Ok(Response::new(queue_consume::start(&self.0, request.into_inner(), places)))
+        let guard = request.extensions().get::<Arc<Guard>>().cloned();
+        Ok(Response::new(queue_consume::start(&self.0, request.into_inner(), places, guard)))
     }
 
     async fn pull(

@@ -28,6 +28,7 @@ pub(crate) use strays::look_after;
 use super::slow_reader::Watched;
 use super::status::not_applied;
 use super::{Context, Deadline, Refused, say};
+use crate::access::guard::Guard;
 use consumer::Consumer;
 use futures::StreamExt as _;
 use opening::New;
@@ -53,9 +54,10 @@ pub(super) fn start(
     context: &Context,
     requests: Streaming<v1::ConsumeRequest>,
     places: Places,
+    guard: Option<Arc<Guard>>,
 ) -> Deliveries {
     let counted = Counted::new(&context.counters);
-    let new = New { context: context.of_caller(), requests, places, counted };
+    let new = New { context: context.of_caller(), requests, places, counted, guard };
     let new = Stage::New(Box::new(new));
     let counters = Arc::clone(&context.counters);
     let cut = move || counters.consumers.slow_readers_cut.count();

@@ -5,17 +5,25 @@
 //! made by the library, before any service saw the request.
 
 use super::status::{NOT_APPLIED, not_applied};
-use super::{Context, caller, descriptors};
+use super::{Context, Refused, caller, descriptors};
+use crate::access::guard::{Guard, Guarded};
+use crate::access::{Denied, Grant, Shown, audit};
 use crate::connections::ConnectionState;
 use crate::metrics::{Method, Outcome, Requests};
 use http::{HeaderMap, Request, Response};
+use quorate_consensus::Origin;
+use quorate_proto::inspect::inspected;
 use quorate_proto::metadata::{LEADER, OUTCOME};
 use quorate_state::limits::Limits;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 use tonic::{Code, Status};
+
+/// How long a node that does not know a token waits until it has applied what was acknowledged before.
+const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// Wraps the services.
 #[derive(Clone)]
@@ -44,12 +52,15 @@ pub(crate) struct Service<S> {
 
 impl<S, Q, A> tower::Service<Request<Q>> for Service<S>
 where
-    S: tower::Service<Request<Q>, Response = Response<A>>,
+    S: tower::Service<Request<Q>, Response = Response<A>> + Clone + Send + 'static,
     S::Future: Send + 'static,
+    S::Error: Send,
+    Q: Send + 'static,
+    A: Default + 'static,
 {
-    type Response = S::Response;
+    type Response = Response<Guarded<A>>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<A>, S::Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -60,17 +71,107 @@ where
         let method = method(request.uri().path(), &context.counters.requests);
         let connection = request.extensions().get::<Arc<ConnectionState>>();
         let origin = connection.map(|connection| connection.origin(&context.replica));
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            let mut answer = caller::on_behalf(origin, answer).await?;
-            let headers = answer.headers_mut();
-            explain(headers, &context.limits);
-            context.counters.requests.answered(method, outcome(headers));
-            if let Some(address) = context.leader.header(&context.replica) {
-                headers.insert(LEADER, address);
-            }
-            Ok(answer)
-        })
+        if context.access.is_none() || is_open(request.uri().path()) {
+            let answer = self.inner.call(request);
+            return Box::pin(async move {
+                let mut answer = caller::on_behalf(origin, answer).await?;
+                finish(answer.headers_mut(), &context, method);
+                Ok(answer.map(Guarded::free))
+            });
+        }
+        // The one that was asked whether it is ready takes the call; its copy stays.
+        let copy = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, copy);
+        Box::pin(guarded(inner, request, context, origin, method))
+    }
+}
+
+/// Makes a call for a caller who is known, and only as far as he may make it.
+async fn guarded<S, Q, A>(
+    mut inner: S,
+    mut request: Request<Q>,
+    context: Context,
+    origin: Option<Origin>,
+    method: Method,
+) -> Result<Response<Guarded<A>>, S::Error>
+where
+    S: tower::Service<Request<Q>, Response = Response<A>>,
+    A: Default,
+{
+    let connection = request.extensions().get::<Arc<ConnectionState>>().cloned();
+    let shown = Shown::of(request.headers(), connection.as_deref());
+    let name = request.uri().path().trim_start_matches('/').to_owned();
+    let guard = match admit(&context, connection.as_deref(), &shown).await {
+        Ok(grant) => {
+            let access = context.access.clone().expect("only called with it");
+            let denials = Arc::clone(&context.denials);
+            Arc::new(Guard::new(access, shown, grant, &name, denials))
+        }
+        Err(denied) => {
+            context.denials.tell("somebody", &name, &denied);
+            let mut answer = Status::from(Refused::from(denied)).into_http();
+            finish(answer.headers_mut(), &context, method);
+            return Ok(answer.map(Guarded::free));
+        }
+    };
+    request.extensions_mut().insert(Arc::clone(&guard));
+    let call = inspected(guard.inspector(), inner.call(request));
+    let mut answer = caller::on_behalf(origin, call).await?;
+    finish(answer.headers_mut(), &context, method);
+    if let Some((grant, what)) = guard.administered() {
+        let outcome = outcome(answer.headers());
+        let word = Outcome::ALL.iter().find(|(one, _)| *one == outcome).map_or("", |(_, word)| word);
+        audit::done(&grant.name, &name, &what, word);
+    }
+    Ok(match descriptors::answers_in_a_stream(&name) {
+        true => answer.map(|body| Guarded::while_allowed(body, guard)),
+        false => answer.map(Guarded::free),
+    })
+}
+
+/// Who it is: as it was found out for the call before on this connection, if that holds.
+async fn admit(
+    context: &Context,
+    connection: Option<&ConnectionState>,
+    shown: &Shown,
+) -> Result<Arc<Grant>, Denied> {
+    let access = context.access.as_ref().expect("only called with it");
+    if let Some(grant) = connection.and_then(|connection| connection.admitted(shown))
+        && access.holds(&grant)
+    {
+        return Ok(grant);
+    }
+    let grant = match access.admit(shown) {
+        // It may have been made a moment ago, on another node.
+        Err(Denied::Unknown(_)) if matches!(shown, Shown::Token(_)) => {
+            let caught_up = context.replica.read(CATCH_UP).await;
+            caught_up.map_err(|failure| {
+                Denied::Unable(format!(
+                    "this node does not know the token, and can't find out whether others do: {failure}"
+                ))
+            })?;
+            access.admit(shown)?
+        }
+        admitted => admitted?,
+    };
+    if let Some(connection) = connection {
+        connection.admit(shown.clone(), Arc::clone(&grant));
+    }
+    Ok(grant)
+}
+
+/// Whether whoever can connect may make a call: probes, and nodes that join, which have a token of their
+/// own kind.
+fn is_open(path: &str) -> bool {
+    path.starts_with("/grpc.health.v1.Health/") || path == "/quorate.v1.ClusterService/Join"
+}
+
+/// What each answer is given on its way.
+fn finish(headers: &mut HeaderMap, context: &Context, method: Method) {
+    explain(headers, &context.limits);
+    context.counters.requests.answered(method, outcome(headers));
+    if let Some(address) = context.leader.header(&context.replica) {
+        headers.insert(LEADER, address);
     }
 }
 

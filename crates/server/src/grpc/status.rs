@@ -5,6 +5,7 @@
 //! (session, sequence) or idempotency key before, and never had an answer, must take
 //! `SESSION_EXPIRED` as unknown: the earlier attempt may have been applied while the session lived.
 
+use crate::access::Denied;
 use crate::wire::Invalid;
 use quorate_consensus::{Failure, Reason};
 use quorate_proto::metadata::{OLDEST_REVISION, OUTCOME, REASON, VERSION};
@@ -53,6 +54,8 @@ pub(crate) enum Refused {
     BuildFailed(String),
     /// The call is over before the value was built.
     StillBuilding,
+    /// It is not known who asks, or he may not do this.
+    Denied(Denied),
     /// This node's tables can't be read.
     Unreadable(String),
     /// The replica answered with the outcome of another command; a bug that must be seen.
@@ -113,6 +116,10 @@ impl From<Refused> for Status {
                 version: None,
             },
             Refused::Compacted { oldest } => return compacted(oldest),
+            Refused::Denied(denied) => {
+                let (code, reason, message) = denied_as(denied);
+                Row { code, reason, outcome: NOT_APPLIED, message, version: None }
+            }
             Refused::WaitTimeout => Row {
                 code: Code::DeadlineExceeded,
                 reason: "LOCK_WAIT_TIMEOUT",
@@ -224,6 +231,20 @@ fn compacted(oldest: Revision) -> Status {
     let mut status = not_applied(Code::OutOfRange, "COMPACTED", message);
     status.metadata_mut().insert(OLDEST_REVISION, MetadataValue::from(oldest.0));
     status
+}
+
+fn denied_as(denied: Denied) -> (Code, &'static str, String) {
+    match denied {
+        Denied::Unknown(why) => (Code::Unauthenticated, "UNAUTHENTICATED", why),
+        Denied::Forbidden(why) => (Code::PermissionDenied, "FORBIDDEN", why),
+        Denied::Unable(why) => (Code::Unavailable, "ACCESS_UNKNOWN", why),
+    }
+}
+
+/// A stream that was ended because its caller may not have it any more.
+pub(crate) fn denied_now(denied: Denied) -> Status {
+    let (code, reason, message) = denied_as(denied);
+    ended(code, reason, message)
 }
 
 /// A stream that was ended, whatever its calls were at.

@@ -1,6 +1,7 @@
 //! Between protobuf and the domain: requests become commands, checked against the limits once;
 //! outcomes become answers. Nothing behind this door sees a wire type.
 
+pub(crate) mod auth;
 pub(crate) mod bus;
 pub(crate) mod cache;
 pub(crate) mod cluster;

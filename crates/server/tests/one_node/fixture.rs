@@ -110,9 +110,17 @@ impl Fixture {
 
     /// The answer to a GET on the HTTP port, head and body.
     pub(crate) async fn http(&self, path: &str) -> String {
+        self.http_as(path, None).await
+    }
+
+    /// The same, by somebody who shows a token.
+    pub(crate) async fn http_as(&self, path: &str, token: Option<&str>) -> String {
+        let shown = token.map(|token| format!("authorization: Bearer {token}\r\n"));
+        let shown = shown.unwrap_or_default();
         let (near, mut far) = tokio::io::duplex(256 << 10);
         self.connect_http.send(near).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: x\r\n{shown}connection: close\r\n\r\n");
         far.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         far.read_to_end(&mut answer).await.unwrap();

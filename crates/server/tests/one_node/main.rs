@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy exempts test functions, not their fixture")]
 
+mod access;
 mod bus;
 mod cache;
 mod consumers;

@@ -6,6 +6,7 @@ use super::calls::{
     too_many_waits, unknown_call,
 };
 use super::reads::{Readable, Reads};
+use crate::access::guard::Guard;
 use crate::grpc::{Context, Deadline, Refused, queue_pull, refusals};
 use crate::metrics::Method;
 use crate::wire;
@@ -41,6 +42,8 @@ pub(super) struct Work {
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     /// None once the client has sent everything.
     requests: Option<Streaming<PipelineRequest>>,
+    /// Whose calls these are; none where nobody is asked.
+    guard: Option<Arc<Guard>>,
     lane: Lane,
     /// The commands in the lane.
     commands: HashMap<u64, Commanded>,
@@ -88,7 +91,11 @@ impl From<PipelineAnswer> for Came {
 }
 
 impl Work {
-    pub(super) fn new(context: Context, requests: Streaming<PipelineRequest>) -> Self {
+    pub(super) fn new(
+        context: Context,
+        requests: Streaming<PipelineRequest>,
+        guard: Option<Arc<Guard>>,
+    ) -> Self {
         let lane = Lane::new(context.replica.clone(), context.origin(), 4 * CALLS_MAX);
         let counters = Arc::clone(&context.counters);
         counters.pipelines.enter();
@@ -97,6 +104,7 @@ impl Work {
             context,
             stopping,
             requests: Some(requests),
+            guard,
             lane,
             commands: HashMap::new(),
             get: counters.requests.method(GET),
@@ -223,6 +231,12 @@ impl Work {
                 continue;
             }
             room -= 1;
+            if let (Some(guard), Some(call)) = (&self.guard, &request)
+                && let Err(denied) = guard.call(call)
+            {
+                self.answers.push(method, refused(id, Refused::from(denied).into()));
+                continue;
+            }
             let limits = &self.context.limits;
             let mut answers: calls::Answers = mutated;
             let command = match request {

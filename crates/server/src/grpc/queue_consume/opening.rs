@@ -4,6 +4,7 @@ use super::consumer::Consumer;
 use super::places::{Counted, Places};
 use super::presence::{Presence, Who};
 use super::{ATTACH_WITHIN, attach_by, stopping, unknown_request};
+use crate::access::guard::Guard;
 use crate::grpc::status::not_applied;
 use crate::grpc::{Context, Deadline, Refused, refusals};
 use crate::news::Mailbox;
@@ -13,6 +14,7 @@ use quorate_proto::v1;
 use quorate_proto::v1::consume_request::Request as Asked;
 use quorate_state::{Caller, Command, ConsumerAttach, Envelope, JobLease, Outcome};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tonic::{Code, Status, Streaming};
@@ -26,13 +28,15 @@ pub(super) struct New {
     pub(super) requests: Streaming<v1::ConsumeRequest>,
     pub(super) places: Places,
     pub(super) counted: Counted,
+    /// Whose stream it is; none where nobody is asked.
+    pub(super) guard: Option<Arc<Guard>>,
 }
 
 impl New {
     pub(super) async fn open(mut self: Box<Self>) -> Result<Box<Consumer>, Status> {
         let asked = self.asked().await?;
         let deadline = Deadline::within(ATTACH_WITHIN);
-        let Self { context, requests, places, counted } = *self;
+        let Self { context, requests, places, counted, .. } = *self;
         let mailbox = Mailbox::open(&context.news, context.attachment());
         let attachment = mailbox.attachment();
         let wire::queue::Open { namespace, queue, session, consumer, window } = asked;
@@ -107,6 +111,9 @@ impl New {
         };
         match first {
             Ok(Some(Ok(v1::ConsumeRequest { request: Some(Asked::Open(open)) }))) => {
+                if let Some(guard) = &self.guard {
+                    guard.message(&open).map_err(Refused::from)?;
+                }
                 Ok(wire::queue::open(open).map_err(Refused::from)?)
             }
             Ok(Some(Ok(v1::ConsumeRequest { request: Some(Asked::Window(_)) }))) => {

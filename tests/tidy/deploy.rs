@@ -18,6 +18,7 @@ fn yaml(path: &str) -> Value {
 #[test]
 fn rules_and_dashboards_are_well_formed() {
     let rules = yaml("deploy/prometheus/rules.yaml");
+    let handbook = read("docs/operations.md");
     let mut names = BTreeSet::new();
     for group in rules["groups"].as_array().expect("there are groups") {
         for rule in group["rules"].as_array().expect("a group has rules") {
@@ -29,16 +30,17 @@ fn rules_and_dashboards_are_well_formed() {
                 continue;
             }
             assert!(rule["labels"]["severity"].is_string(), "{name} has no severity");
+            assert!(handbook.contains(&format!("`{name}`")), "the handbook does not have {name}");
             assert!(rule["annotations"]["summary"].is_string(), "{name} says nothing");
-            let handbook = rule["annotations"]["handbook"].as_str().expect("it names a handbook");
-            let (path, section) = handbook.split_once('#').expect("it names a section");
+            let named = rule["annotations"]["handbook"].as_str().expect("it names a handbook");
+            let (path, section) = named.split_once('#').expect("it names a section");
             let headings = read(path);
             let anchor = |line: &str| {
                 let heading = line.strip_prefix("## ").unwrap_or_default().to_lowercase();
                 let kept = |c: &char| c.is_alphanumeric() || *c == ' ' || *c == '-';
                 heading.chars().filter(kept).collect::<String>().replace(' ', "-")
             };
-            assert!(headings.lines().any(|line| anchor(line) == section), "{handbook} of {name}");
+            assert!(headings.lines().any(|line| anchor(line) == section), "{named} of {name}");
         }
     }
     let tried = read("deploy/prometheus/rules_test.yaml");

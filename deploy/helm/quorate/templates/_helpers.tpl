@@ -37,6 +37,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ include "quorate.fullname" . }}-peers
 {{- end }}
 
+{{/* What the cluster is called in Prometheus; rules.yaml wants "quorate" in it. */}}
+{{- define "quorate.job" -}}
+{{- $name := include "quorate.fullname" . }}
+{{- ternary $name (printf "quorate-%s" $name) (contains "quorate" $name) }}
+{{- end }}
+
 {{/* What follows the name of a pod. */}}
 {{- define "quorate.peersDomain" -}}
 {{ include "quorate.peers" . }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}

@@ -8,6 +8,7 @@ use quorate_testkit::process::{NodeId, ProcessCluster, find_binary};
 use quorate_testkit::repeat;
 use rand::RngExt as _;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -221,6 +222,14 @@ impl Quorate {
     /// The command line for a whole cluster.
     pub fn of(cluster: &ProcessCluster) -> Self {
         Self::at(&cluster.endpoints())
+    }
+
+    /// The same with these variables in its environment as well.
+    #[must_use]
+    pub fn with(mut self, variables: &BTreeMap<String, String>) -> Self {
+        let variables = variables.iter().map(|(name, text)| (name.clone(), text.into()));
+        self.environment.extend(variables);
+        self
     }
 
     /// A process that was not started yet.

@@ -4,12 +4,14 @@
 use nix::sys::signal::Signal;
 use quorate_testkit::process::PortLease;
 use quorate_tests::processes::{Ended, Quorate, alone, http_get, send, wait_until};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::net::{TcpStream, UnixDatagram};
+use tempfile::TempDir;
+use tokio::net::UnixDatagram;
 use tokio::process::{Child, Command};
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
@@ -34,18 +36,6 @@ fn directive<'a>(unit: &'a str, name: &str) -> &'a str {
     let value = said.next().unwrap_or_else(|| panic!("the unit says nothing of {name}"));
     assert_eq!(said.next(), None, "{name} is there twice");
     value
-}
-
-/// The JSON arrays of strings that follow a key in a YAML file.
-fn arrays(yaml: &str, key: &str) -> Vec<Vec<String>> {
-    let begin = format!("{key}: [");
-    let found = yaml.match_indices(&begin).map(|(at, _)| &yaml[at + begin.len() - 1..]);
-    found
-        .map(|rest| {
-            let end = rest.find(']').expect("an array has an end");
-            serde_json::from_str(&rest[..=end]).expect("it is an array of strings")
-        })
-        .collect()
 }
 
 /// The status of a process that is asked to end, once it has.
@@ -140,10 +130,10 @@ async fn the_unit_has_room_for_as_many_clients_as_the_config_allows() {
 struct Moved(BTreeMap<u16, PortLease>);
 
 impl Moved {
-    /// An argument with its addresses moved: `HOST:PORT`, or `ID=HOST:PORT,…`.
+    /// An argument with its addresses moved: `HOST:PORT`, `https://HOST:PORT`, or `ID=HOST:PORT,…`.
     fn argument(&mut self, argument: &str) -> String {
         let parts = argument.split(',').map(|part| {
-            let (prefix, address) = part.split_once('=').unwrap_or(("", part));
+            let (before, address) = part.split_at(part.rfind(['=', '/']).map_or(0, |at| at + 1));
             let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
             let Some(port) = port else { return part.to_owned() };
             let lease = self.0.entry(port).or_insert_with(|| {
@@ -151,61 +141,124 @@ impl Moved {
                 lease.release_socket();
                 lease
             });
-            let equals = if prefix.is_empty() { "" } else { "=" };
-            format!("{prefix}{equals}{}", lease.addr())
+            format!("{before}{}", lease.addr())
         });
         parts.collect::<Vec<_>>().join(",")
     }
+}
 
-    fn arguments(&mut self, arguments: &[String]) -> Vec<String> {
-        arguments.iter().map(|argument| self.argument(argument)).collect()
+/// A compose file with directories and addresses of this machine in the place of its own.
+struct Composed {
+    services: Value,
+    directory: TempDir,
+    moved: Moved,
+}
+
+impl Composed {
+    /// Reads it, and makes the secret that it wants.
+    fn read() -> Self {
+        let compose: Value =
+            serde_saphyr::from_str(&read("deploy/compose.yaml")).expect("it is YAML");
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        std::fs::create_dir(directory.path().join("tls")).expect("a directory can be made");
+        std::fs::write(directory.path().join("admin-token"), "d0a1f6c2".repeat(8))
+            .expect("a file can be written");
+        let services = compose["services"].clone();
+        Self { services, directory, moved: Moved::default() }
+    }
+
+    fn placed(&mut self, word: &str) -> String {
+        let path = |name| self.directory.path().join(name).to_string_lossy().into_owned();
+        let word = word
+            .replace("/etc/quorate/tls", &path("tls"))
+            .replace("/run/secrets/admin-token", &path("admin-token"));
+        self.moved.argument(&word)
+    }
+
+    /// The words of a list of a service.
+    fn words(&mut self, service: &str, list: &str) -> Vec<String> {
+        let list = self.services[service].pointer(list).expect("the service has the list").clone();
+        let list: Vec<String> = serde_json::from_value(list).expect("it is a list of texts");
+        list.iter().map(|word| self.placed(word)).collect()
+    }
+
+    /// The variables of a service.
+    fn variables(&mut self, service: &str) -> BTreeMap<String, String> {
+        let variables = self.services[service]["environment"].clone();
+        let variables: BTreeMap<String, String> =
+            serde_json::from_value(variables).expect("they are texts");
+        variables.into_iter().map(|(name, text)| (name, self.placed(&text))).collect()
+    }
+
+    /// Has the service for it make certificates, as its script says.
+    async fn certify(&self) -> bool {
+        let script = self.services["certificates"]["command"][0].as_str();
+        let directory = self.directory.path().join("tls");
+        let script = script
+            .expect("it is a script")
+            .replace("/etc/quorate/tls", &directory.to_string_lossy());
+        let quorate = Quorate::bare().command();
+        let program = Path::new(quorate.as_std().get_program()).parent();
+        let program = program.expect("the binary is in a directory").display();
+        let path = format!("{program}:{}", std::env::var("PATH").unwrap_or_default());
+        let shell = Command::new("sh").args(["-euc", &script]).env("PATH", path).status().await;
+        shell.expect("there is a shell").success()
     }
 }
 
-/// `quorate config check` with the arguments of a `quorate serve`.
-async fn checked(serve: &[String]) -> Ended {
+/// `quorate config check` with the arguments of a `quorate serve` and these variables.
+async fn checked(serve: &[String], variables: &BTreeMap<String, String>) -> Ended {
     assert_eq!(serve.first().map(String::as_str), Some("serve"));
     let check = ["config", "check"].into_iter().chain(serve[1..].iter().map(String::as_str));
-    Quorate::bare().run_with(&check.map(OsString::from).collect::<Vec<_>>(), None).await
+    let check: Vec<OsString> = check.map(OsString::from).collect();
+    Quorate::bare().with(variables).run_with(&check, None).await
 }
 
 #[tokio::test]
-async fn the_commands_of_the_compose_file_are_three_nodes_of_one_cluster() {
+async fn the_services_of_the_compose_file_are_three_nodes_of_one_cluster() {
     let _alone = alone().await;
-    let compose = read("deploy/compose.yaml");
-    let (commands, healthchecks) = (arrays(&compose, "command"), arrays(&compose, "test"));
-    assert_eq!((commands.len(), healthchecks.len()), (3, 3));
-    let directory = tempfile::tempdir().expect("a directory can be made");
-    let mut moved = Moved::default();
+    let mut composed = Composed::read();
+    assert!(composed.certify().await, "it makes certificates");
+    assert!(composed.certify().await, "the second time they are there");
     let mut nodes = Vec::new();
-    for (command, name) in commands.iter().zip(["node-1", "node-2", "node-3"]) {
-        checked(command).await.expect(0);
-        // What its head says: without this word no node listens where others reach it.
-        let secure: Vec<_> = command.iter().filter(|word| *word != "--insecure").cloned().collect();
-        checked(&secure).await.expect(2).expect_stderr("--insecure");
+    let names = ["node-1", "node-2", "node-3"];
+    for name in names {
+        // As they stand there, and beyond loopback.
+        let listed = composed.services[name]["command"].clone();
+        let listed: Vec<String> = serde_json::from_value(listed).expect("it is a list of texts");
+        let tls = composed.directory.path().join("tls").to_string_lossy().into_owned();
+        let listed: Vec<_> =
+            listed.iter().map(|word| word.replace("/etc/quorate/tls", &tls)).collect();
+        let variables = composed.variables(name);
+        checked(&listed, &variables).await.expect(0);
+        // Without authentication no node listens where others reach it.
+        let mut open = variables.clone();
+        open.retain(|name, _| !name.starts_with("QUORATE_AUTH_"));
+        checked(&listed, &open).await.expect(2);
 
-        let mut node: Command = Quorate::bare().command();
-        node.args(moved.arguments(command)).stdout(Stdio::null()).stderr(Stdio::null());
-        node.env("QUORATE_DATA_DIR", directory.path().join(name));
+        let mut node: Command = Quorate::bare().with(&variables).command();
+        node.args(composed.words(name, "/command")).stdout(Stdio::null()).stderr(Stdio::null());
+        node.env("QUORATE_DATA_DIR", composed.directory.path().join(name));
         nodes.push(node.spawn().expect("it can be started"));
     }
-    for healthcheck in healthchecks {
-        let healthcheck = moved.arguments(&healthcheck);
+    for name in names {
+        let healthcheck = composed.words(name, "/healthcheck/test");
         assert_eq!(healthcheck[..2], ["CMD", "quorate"]);
         let asked: Vec<OsString> = healthcheck[2..].iter().map(OsString::from).collect();
-        let client = moved.0.values().map(PortLease::addr);
-        let client = client.into_iter().find(|addr| healthcheck.contains(&addr.to_string()));
-        let client = client.expect("it asks one of the nodes");
-        let open = async || TcpStream::connect(client).await.is_ok();
-        wait_until("it takes clients", START_MAX, open).await;
-        Quorate::bare().run_with(&asked, None).await.expect(0);
+        let healthy = async || Quorate::bare().run_with(&asked, None).await.status == Some(0);
+        wait_until("it is healthy", START_MAX, healthy).await;
     }
-    let clients = [8811, 8821, 8831].map(|port| moved.0[&port].addr().to_string());
-    Quorate::at(&clients[..1]).run("kv set greeting hello").await.expect(0);
-    let through_another = Quorate::at(&clients[2..]).run("kv get greeting").await.expect(0);
+    let clients = [8811, 8821, 8831].map(|port| composed.moved.0[&port].addr().to_string());
+    // With what the environment of a node's container has for commands that are run in it.
+    let mut at = composed.variables("node-1");
+    at.retain(|name, _| ["QUORATE_CA_FILE", "QUORATE_TOKEN_FILE"].contains(&name.as_str()));
+    assert_eq!(at.len(), 2);
+    let through = |clients: &[String]| Quorate::at(clients).with(&at);
+    through(&clients[..1]).run("kv set greeting hello").await.expect(0);
+    let through_another = through(&clients[2..]).run("kv get greeting").await.expect(0);
     assert_eq!(through_another.stdout, b"hello");
     // Clients are told addresses that they can go to.
-    let members = Quorate::at(&clients).run("cluster members -o json").await.expect(0).json();
+    let members = through(&clients).run("cluster members -o json").await.expect(0).json();
     let members = members["members"].as_array().expect("members are a list");
     let told: Vec<_> = members.iter().map(|member| member["client_addr"].as_str()).collect();
     assert_eq!(told, clients.each_ref().map(|client| Some(client.as_str())));

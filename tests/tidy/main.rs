@@ -3,8 +3,11 @@
 //! Every rule is a function from text to breaches. It is tested twice: on the repository, where it
 //! must find none, and on a planted breach, which it must find.
 
+mod chart;
+mod deploy;
 mod documents;
 mod layers;
+mod metrics;
 mod planted;
 mod protos;
 mod sources;

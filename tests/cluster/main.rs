@@ -20,6 +20,8 @@ mod quorum;
 mod refusals;
 mod running;
 mod schedules;
+mod secured_handbook;
+mod security;
 mod shutdown;
 mod single;
 mod stuck_log;

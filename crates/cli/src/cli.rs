@@ -1,7 +1,7 @@
 //! The command line's own grammar: the top level; each command has its arguments in its file.
 
 use crate::commands::{
-    auth, backup, bench, bus, cache, certs, cluster, config, dev, doctor, health, kv, lock, queue, serve, session, txn,
+    auth, backup, bench, bus, cache, certs, cluster, config, dev, doctor, health, kv, lock, queue, serve, session, shell, txn,
 };
 use crate::output::Format;
 use clap::{Parser, Subcommand};
@@ -57,6 +57,10 @@ pub(crate) enum Command {
     Config(config::Config),
     /// Measure a running cluster.
     Bench(bench::Bench),
+    /// What a shell needs to complete command lines.
+    Completions(shell::Completions),
+    /// Pages for man.
+    Man(shell::Man),
     /// The version of this binary.
     Version,
 }
@@ -94,6 +98,9 @@ mod tests {
             "quorate certs create --dir d --node 1=node-1,10.0.0.1 --node 2=b --client ann --days 30 --renew",
             "quorate kv get k --ca-file ca.pem --cert-file c.pem --key-file k.pem --token-file t",
             "quorate kv get k --tls",
+            "quorate completions zsh",
+            "quorate man --dir d",
+            "quorate config check --skip-files",
             "quorate auth token create ci --role writer --ttl 90d -o json",
             "quorate auth token list",
             "quorate auth token revoke 0123456789abcdef",

@@ -132,6 +132,12 @@ impl Client {
         Bus::new(Arc::clone(&self.inner), namespace.into().into())
     }
 
+    /// Whether its connections are encrypted, and nodes show who they are.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.inner.engine.is_encrypted()
+    }
+
     /// Who may do what in the cluster: tokens, roles, and names in certificates.
     #[must_use]
     pub fn auth(&self) -> Auth {

@@ -76,6 +76,11 @@ impl Pool {
         Self { dial, secure, credentials, connect_timeout, slots: Mutex::default() }
     }
 
+    /// Whether its connections are encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.secure
+    }
+
     /// How long a dial may take that nobody has reason to wait longer for.
     pub(crate) fn connect_timeout(&self) -> Duration {
         self.connect_timeout

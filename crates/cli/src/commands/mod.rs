@@ -16,6 +16,7 @@ pub(crate) mod lock;
 pub(crate) mod queue;
 pub(crate) mod serve;
 pub(crate) mod session;
+pub(crate) mod shell;
 pub(crate) mod txn;
 mod version;
 mod watch;
@@ -43,6 +44,8 @@ pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Doctor(doctor) => doctor.run(output),
         Command::Bench(bench) => bench.run(output),
         Command::Certs(certs) => certs.run(output),
+        Command::Completions(completions) => completions.run(output),
+        Command::Man(man) => man.run(output),
         Command::Config(config) => config.run(output),
         Command::Version => version::run(output),
     }

@@ -20,6 +20,8 @@ pub(crate) mod touches;
 
 pub(crate) use admin_token::AdminTokenFile;
 pub(crate) use grant::Grant;
+#[cfg(feature = "fuzzing")]
+pub(crate) use shown::parse_token;
 pub(crate) use shown::{Shown, new_token, parse_token_id};
 
 use crate::grpc::Refused;

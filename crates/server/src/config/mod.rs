@@ -158,6 +158,16 @@ impl Config {
         Resolver { layers: Layers::of_text(Path::new("quorate.toml"), text)? }.resolve()
     }
 
+    /// Reads the files that it names, as a node does when it starts. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The first that can't be used.
+    pub fn check_files(&self) -> Result<(), quorate_tls::Error> {
+        self.tls.check()?;
+        self.auth.clone().map(crate::Auth::read).transpose()?;
+        Ok(())
+    }
+
     /// What clients are told to come to, given the port that was bound.
     #[must_use]
     pub fn client_address(&self, bound_port: u16) -> Address {

@@ -5,10 +5,12 @@
 //! be under a checksum that fits.
 
 mod aside;
+mod auth;
 mod requests;
 
 pub use crate::backup::fuzzing::{backup, backup_of};
 pub use aside::{aside_down, aside_up, reply_to};
+pub use auth::{AUTH, auth_request, authorization};
 pub use requests::{STREAMS, UNARY, envelope_of, pipeline_frame, stream_request, unary_request};
 
 use crate::config::Config;

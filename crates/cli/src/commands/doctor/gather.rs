@@ -51,8 +51,8 @@ pub(super) async fn look(client: &Client) -> Result<Seen, Failure> {
         answered_by: last.answered_by,
         leader: last.leader_id,
         terms: (first_term, last.term),
-        // This version has no TLS.
-        encrypted: false,
+        // Nodes don't tell of their own port; one that encrypts for clients does so for peers.
+        encrypted: client.is_encrypted(),
         nodes: after.members.into_iter().zip(reached).map(node).collect(),
         plans: plans.map(plan).collect(),
     })

@@ -28,7 +28,7 @@ pub(super) struct Configured {
     pub(super) node_id: Option<u64>,
     /// Whether it is to join a cluster, rather than found one.
     pub(super) joins: bool,
-    /// Where it listens: clients, peers, HTTP.
+    /// Where it listens without TLS.
     pub(super) listens: Vec<String>,
     /// The nodes that found the cluster, with their peer addresses.
     pub(super) founders: Vec<(u64, String)>,
@@ -56,13 +56,19 @@ pub(super) fn look(file: Option<&Path>, data_dir: Option<&str>) -> Machine {
 }
 
 fn configured(config: &Config, file: Option<&Path>) -> Configured {
-    let listens = [&config.client_listen, &config.peer_listen, &config.http_listen];
+    let (clients, peers) = (config.tls.clients.is_some(), config.tls.peers.is_some());
+    let listens = [
+        (&config.client_listen, clients),
+        (&config.peer_listen, peers),
+        (&config.http_listen, clients),
+    ];
+    let plain = listens.into_iter().filter(|(_, encrypted)| !encrypted);
     let founders = config.initial_cluster.iter().map(|(id, addr)| (id.0, addr.to_string()));
     Configured {
         file: file.map(Path::to_owned),
         node_id: config.node_id_said.then_some(config.node_id.0),
         joins: config.join.is_some(),
-        listens: listens.map(ToString::to_string).into(),
+        listens: plain.map(|(address, _)| address.to_string()).collect(),
         founders: founders.collect(),
         files_wanted: OpenFiles::wanted(config.connections_max),
     }

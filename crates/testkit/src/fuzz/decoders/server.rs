@@ -4,7 +4,7 @@
 use crate::fuzz::messages::message;
 use crate::fuzz::world::world;
 use crate::fuzz::{Decoder, Memory, Rng};
-use quorate_server::fuzzing::{self, STREAMS, UNARY};
+use quorate_server::fuzzing::{self, AUTH, STREAMS, UNARY};
 
 pub(super) const DECODERS: &[Decoder] = &[
     Decoder {
@@ -20,6 +20,20 @@ pub(super) const DECODERS: &[Decoder] = &[
         example: |rng| kinds(rng, STREAMS),
         words: REQUEST_WORDS,
         memory: Memory::PROTOBUF,
+    },
+    Decoder {
+        name: "auth-request",
+        decode: fuzzing::auth_request,
+        example: |rng| kinds(rng, AUTH),
+        words: REQUEST_WORDS,
+        memory: Memory::PROTOBUF,
+    },
+    Decoder {
+        name: "authorization",
+        decode: fuzzing::authorization,
+        example: |rng| format!("Bearer qt_{:016x}_{:x}", rng.next_u64(), rng.next_u64()).into_bytes(),
+        words: &["Bearer ", "bearer", "Basic ", "qt_", "_", " ", "+", "-", "0x"],
+        memory: Memory::USUAL,
     },
     Decoder {
         name: "pipeline-frame",

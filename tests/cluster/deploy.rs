@@ -278,8 +278,7 @@ async fn the_configs_in_the_handbook_are_valid() {
         let path = directory.path().join("quorate.toml");
         std::fs::write(&path, config).expect("a file can be written");
         // It names files of another machine.
-        let check =
-            ["config".into(), "check".into(), "--skip-files".into(), path.into_os_string()];
+        let check = ["config".into(), "check".into(), "--skip-files".into(), path.into_os_string()];
         Quorate::bare().run_with(&check, None).await.expect(0);
     }
 }

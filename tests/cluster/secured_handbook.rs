@@ -25,7 +25,8 @@ fn blocks(language: &str) -> Vec<String> {
 
 /// A block with these words in it, of which there is one.
 fn block(language: &str, words: &str) -> String {
-    let found: Vec<_> = blocks(language).into_iter().filter(|block| block.contains(words)).collect();
+    let found: Vec<_> =
+        blocks(language).into_iter().filter(|block| block.contains(words)).collect();
     assert_eq!(found.len(), 1, "blocks with {words}: {found:?}");
     found.into_iter().next().expect("there is one")
 }
@@ -71,7 +72,10 @@ async fn three_machines_are_set_up_as_the_handbook_says() {
     for n in 1..=3 {
         // There is no user quorate here, and nobody else either.
         let placed = for_machine(&placed, n).replace("-g quorate ", "").replace("chown", ": chown");
-        script += &format!("{placed}\ncat >etc-{n}/quorate.toml <<'TOML'\n{}\nTOML\n", for_machine(&config, n));
+        script += &format!(
+            "{placed}\ncat >etc-{n}/quorate.toml <<'TOML'\n{}\nTOML\n",
+            for_machine(&config, n)
+        );
         script += &format!("quorate config check etc-{n}/quorate.toml >/dev/null\n");
         script += &format!(
             "quorate serve --config etc-{n}/quorate.toml --data-dir data-{n} >node-{n}.out 2>node-{n}.log &\n\

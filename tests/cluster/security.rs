@@ -59,7 +59,10 @@ impl Secured {
             let file = |name: &str| secured.file(name).display().to_string();
             let settings = [
                 ("node-id", id.to_string()),
-                ("data-dir", secured.directory.path().join(format!("data-{id}")).display().to_string()),
+                (
+                    "data-dir",
+                    secured.directory.path().join(format!("data-{id}")).display().to_string(),
+                ),
                 ("client-listen", client),
                 ("peer-listen", peer),
                 ("http-listen", http),
@@ -70,7 +73,10 @@ impl Secured {
                 ("tls-peer-cert-file", file(&format!("peer-{id}.pem"))),
                 ("tls-peer-key-file", file(&format!("peer-{id}-key.pem"))),
                 ("tls-peer-ca-file", file("peer-ca.pem")),
-                ("auth-admin-token-file", secured.directory.path().join("admin.token").display().to_string()),
+                (
+                    "auth-admin-token-file",
+                    secured.directory.path().join("admin.token").display().to_string(),
+                ),
             ];
             let mut command = Quorate::bare().command();
             command.arg("serve").arg("--auth-enabled").stdout(Stdio::null());
@@ -82,9 +88,11 @@ impl Secured {
             secured.nodes.push(Node { child, ports, log });
         }
         let admin = secured.client(ADMIN);
-        let up = async || admin.cluster().status().await.is_ok_and(|status| {
-            status.nodes.len() == 3 && status.nodes.iter().all(|node| node.healthy)
-        });
+        let up = async || {
+            admin.cluster().status().await.is_ok_and(|status| {
+                status.nodes.len() == 3 && status.nodes.iter().all(|node| node.healthy)
+            })
+        };
         wait_until("three nodes are healthy", START_MAX, up).await;
         secured
     }
@@ -210,7 +218,8 @@ async fn certificates_are_replaced_under_load_and_no_connection_is_dropped() {
     let load = Load::start(&secured.client(ADMIN), "k");
     load.some_more().await;
     let counted = |text: &str| -> u64 {
-        let line = text.lines().find(|line| line.starts_with("quorate_connections{port=\"client\"}"));
+        let line =
+            text.lines().find(|line| line.starts_with("quorate_connections{port=\"client\"}"));
         let number = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
         number.unwrap_or_else(|| panic!("it is not counted:\n{text}"))
     };
@@ -234,7 +243,8 @@ async fn certificates_are_replaced_under_load_and_no_connection_is_dropped() {
 
     // Half of a pair is not taken, and said once.
     let old = std::fs::read(secured.file("node-1.pem")).expect("it is there");
-    std::fs::copy(secured.file("node-2.pem"), secured.file("node-1.pem")).expect("it can be copied");
+    std::fs::copy(secured.file("node-2.pem"), secured.file("node-1.pem"))
+        .expect("it can be copied");
     let complains = async || {
         let log = std::fs::read_to_string(&secured.nodes[0].log).unwrap_or_default();
         log.contains("is not the certificate of the key in")
@@ -302,7 +312,10 @@ async fn who_is_not_known_or_speaks_plainly_gets_in_nowhere() {
     let secured = Secured::start().await;
     let refused = secured.options().connect().expect("the options are good").kv().get("k").await;
     let error = refused.expect_err("nothing was shown");
-    assert!(matches!(&error, Error::Denied { reason, .. } if reason == "UNAUTHENTICATED"), "{error:?}");
+    assert!(
+        matches!(&error, Error::Denied { reason, .. } if reason == "UNAUTHENTICATED"),
+        "{error:?}"
+    );
 
     // A client believes nobody but the authority that it was given.
     let other = Tls::new().ca_file(secured.file("peer-ca.pem"));

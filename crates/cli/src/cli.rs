@@ -1,7 +1,8 @@
 //! The command line's own grammar: the top level; each command has its arguments in its file.
 
 use crate::commands::{
-    auth, backup, bench, bus, cache, certs, cluster, config, dev, doctor, health, kv, lock, queue, serve, session, shell, txn,
+    auth, backup, bench, bus, cache, certs, cluster, config, dev, doctor, health, kv, lock, queue,
+    serve, session, shell, txn,
 };
 use crate::output::Format;
 use clap::{Parser, Subcommand};

@@ -90,8 +90,7 @@ impl Connect {
 
     /// The settings of a client that connects as was asked for.
     pub(crate) fn options(&self) -> Result<Options, Failure> {
-        let options =
-            Client::builder().endpoints(self.endpoints()).request_timeout(self.timeout());
+        let options = Client::builder().endpoints(self.endpoints()).request_timeout(self.timeout());
         let options = match self.tls_said()? {
             Some(tls) => options.tls(tls),
             None => options,

@@ -95,7 +95,9 @@ mod tests {
 
     #[test]
     fn what_is_no_url_is_refused() {
-        for wrong in ["127.0.0.1:8813", "http://a", "ftp://a:1", "http://a:x", "http://:1", "http://a:1/x"] {
+        for wrong in
+            ["127.0.0.1:8813", "http://a", "ftp://a:1", "http://a:x", "http://:1", "http://a:1/x"]
+        {
             assert!(Port::of(wrong, None).is_err(), "{wrong}");
         }
         assert_eq!(Port::of("http://[::1]:8813/", None).unwrap().address, "[::1]:8813");

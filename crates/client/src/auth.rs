@@ -264,8 +264,7 @@ impl Auth {
     pub async fn subjects(&self) -> Result<Vec<Subject>, Error> {
         let plan = self.plan("auth list-subjects", Effect::Read);
         let answer = self.inner.read(&plan, || v1::ListSubjectsRequest {}).await?;
-        let subject =
-            |of: v1::AuthSubject| Subject { subject: of.subject, roles: of.roles };
+        let subject = |of: v1::AuthSubject| Subject { subject: of.subject, roles: of.roles };
         Ok(answer.subjects.into_iter().map(subject).collect())
     }
 

@@ -7,7 +7,9 @@ use crate::lock::LockGuard;
 use crate::method::Method;
 use crate::options::REQUEST_TIMEOUT_MAX;
 use crate::session::SessionCell;
-use crate::{Auth, Bus, Cache, Cluster, Error, KeyValue, Locks, Options, Queue, Sessions, Transaction};
+use crate::{
+    Auth, Bus, Cache, Cluster, Error, KeyValue, Locks, Options, Queue, Sessions, Transaction,
+};
 use bytes::Bytes;
 use quorate_proto::v1::Origin;
 use std::collections::BTreeMap;

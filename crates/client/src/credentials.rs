@@ -151,7 +151,9 @@ impl Credentials {
             return refused("is empty");
         }
         if token.len() > TOKEN_BYTES_MAX || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return refused("has characters that no token has; was it copied as a whole, and alone?");
+            return refused(
+                "has characters that no token has; was it copied as a whole, and alone?",
+            );
         }
         let mut value: MetadataValue<Ascii> = match format!("Bearer {token}").parse() {
             Ok(value) => value,
@@ -188,7 +190,9 @@ mod tests {
 
     #[test]
     fn names_are_those_of_addresses() {
-        for (addr, name) in [("10.0.0.1:8811", "10.0.0.1"), ("n-1.example:1", "n-1.example"), ("[::1]:8811", "::1")] {
+        for (addr, name) in
+            [("10.0.0.1:8811", "10.0.0.1"), ("n-1.example:1", "n-1.example"), ("[::1]:8811", "::1")]
+        {
             assert_eq!(server_name(addr).unwrap().to_str(), name, "{addr}");
         }
         assert!(server_name("a b:1").is_err());

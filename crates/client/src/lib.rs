@@ -118,6 +118,10 @@ mod sessions;
 pub mod txn;
 mod window;
 
+pub use auth::{
+    Action as AuthAction, Auth, Identity, NewToken, Role as AuthRole, Rule as AuthRule,
+    Scope as AuthScope, Subject, TokenInfo,
+};
 pub use backup::{BackupFormat, BackupPiece};
 pub use bus::{Bus, BusEvent, Content, Message, Subscription};
 pub use cache::{Cache, CacheEntry};
@@ -125,10 +129,6 @@ pub use client::Client;
 pub use cluster::{
     ClockOffset, Cluster, FsyncTimes, Member, MemberAim, MemberPlan, Members, NodeStatus, Role,
     StateHash, Status,
-};
-pub use auth::{
-    Action as AuthAction, Auth, Identity, NewToken, Role as AuthRole, Rule as AuthRule,
-    Scope as AuthScope, Subject, TokenInfo,
 };
 pub use credentials::Tls;
 pub use dial::{Dial, Io, Tcp};

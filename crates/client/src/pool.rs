@@ -153,7 +153,9 @@ impl Pool {
                 .initial_connection_window_size(2 * WINDOW_BYTES)
                 .http2_keep_alive_interval(PING_AFTER)
                 .keep_alive_timeout(PING_AFTER);
-            match tokio::time::timeout(timeout, dial::channel(dial, &addr, &endpoint, credentials)).await {
+            match tokio::time::timeout(timeout, dial::channel(dial, &addr, &endpoint, credentials))
+                .await
+            {
                 Ok(connected) => connected.map_err(Arc::from),
                 Err(_) => Err(Arc::from(format!("no connection within {timeout:?}"))),
             }

@@ -1,8 +1,8 @@
 //! Bounds on what comes in: how many connections at once, and how long one may take to say who it is
 //! and for its first bytes.
 
-use crate::metrics::Port;
 use crate::access::{Grant, Shown};
+use crate::metrics::Port;
 use crate::tls;
 use futures::{StreamExt, stream};
 use quorate_consensus::io::{Connection, Incoming};

@@ -125,7 +125,8 @@ impl Probes {
             Ok(grant) if grant.allows(&touch) => return Ok(()),
             Ok(grant) => {
                 let name = &grant.name;
-                let why = format!("{name} may not see this; it needs a role with read for cluster\n");
+                let why =
+                    format!("{name} may not see this; it needs a role with read for cluster\n");
                 (StatusCode::FORBIDDEN, why)
             }
             Err(Denied::Unknown(why)) => (StatusCode::UNAUTHORIZED, format!("{why}\n")),
@@ -165,7 +166,10 @@ pub(crate) async fn serve(
         .route("/startupz", get(started))
         .route("/metrics", get(metrics))
         .fallback(async || {
-            (StatusCode::NOT_FOUND, "not found; there are /livez, /readyz, /startupz and /metrics\n")
+            (
+                StatusCode::NOT_FOUND,
+                "not found; there are /livez, /readyz, /startupz and /metrics\n",
+            )
         })
         .with_state(probes.clone());
     let service = TowerToHyperService::new(router);

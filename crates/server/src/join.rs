@@ -2,21 +2,21 @@
 
 use crate::config::{Config, Join};
 use crate::process::Error;
+use hyper_util::rt::TokioIo;
 use quorate_consensus::StartError;
+use quorate_consensus::io::{Connection, Dialer as _, TcpDialer};
 use quorate_proto::v1;
 use quorate_proto::v1::cluster_service_client::ClusterServiceClient;
 use quorate_state::{FeatureLevel, NodeId};
 use quorate_storage::identity::Identity;
-use quorate_consensus::io::{Connection, Dialer as _, TcpDialer};
 use quorate_tls::{ClientFiles, Reloading};
-use hyper_util::rt::TokioIo;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Endpoint, Uri};
-use tower::service_fn;
 use tonic::{Code, Request, Status};
+use tower::service_fn;
 
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(5);

@@ -194,7 +194,8 @@ impl Shown {
     pub(crate) fn shake(
         &self,
         placed: Placed,
-    ) -> impl Future<Output = io::Result<(TlsStream<Placed>, Option<Arc<str>>)>> + Send + 'static {
+    ) -> impl Future<Output = io::Result<(TlsStream<Placed>, Option<Arc<str>>)>> + Send + 'static
+    {
         let accepting = TlsAcceptor::from(self.0.current()).accept(placed);
         async move {
             let stream = accepting.await?;
@@ -217,9 +218,10 @@ impl Dialer for PeerDialer {
             let name = server_name(&addr)?;
             let connection = TcpDialer.dial(addr).await?;
             let shaking = connector.connect(name, connection);
-            let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking)
-                .await
-                .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake timed out"))??;
+            let stream =
+                tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await.map_err(|_| {
+                    io::Error::new(io::ErrorKind::TimedOut, "TLS handshake timed out")
+                })??;
             Ok(Connection::new(stream))
         })
     }

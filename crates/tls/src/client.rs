@@ -69,7 +69,8 @@ fn of_this_system() -> Result<RootCertStore, Error> {
     // Some of a system's authorities are of kinds that nobody needs any more.
     let (good, _) = roots.add_parsable_certificates(found.certs);
     if good == 0 {
-        let why = found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
+        let why =
+            found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
         return Err(Error::NoAuthorities(why));
     }
     Ok(roots)

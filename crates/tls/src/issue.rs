@@ -122,10 +122,7 @@ impl Authority {
 
 fn params(name: &str, hosts: &[String], days: u32) -> Result<CertificateParams, IssueError> {
     let mut params = CertificateParams::new(hosts).map_err(|_| {
-        IssueError(format!(
-            "{} is not a list of host names and IP addresses",
-            hosts.join(",")
-        ))
+        IssueError(format!("{} is not a list of host names and IP addresses", hosts.join(",")))
     })?;
     let mut subject = DistinguishedName::new();
     subject.push(DnType::CommonName, name);

@@ -24,7 +24,9 @@ pub fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
         .read_to_end(&mut bytes)
         .map_err(|error| failed(error.to_string()))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(failed(format!("it has more than {FILE_BYTES_MAX} bytes; is it the right file?")));
+        return Err(failed(format!(
+            "it has more than {FILE_BYTES_MAX} bytes; is it the right file?"
+        )));
     }
     Ok(bytes)
 }
@@ -38,7 +40,8 @@ pub(crate) fn certificates(
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
     let found = found.map_err(|error| Error::content(what, path, not_pem(&error)))?;
     if found.is_empty() {
-        let problem = "there is no certificate in it (a block that begins with -----BEGIN CERTIFICATE-----)";
+        let problem =
+            "there is no certificate in it (a block that begins with -----BEGIN CERTIFICATE-----)";
         return Err(Error::content(what, path, problem.to_owned()));
     }
     Ok(found)
@@ -72,7 +75,11 @@ pub(crate) fn authorities(
     let mut roots = RootCertStore::empty();
     for certificate in certificates(what, path, bytes)? {
         roots.add(certificate).map_err(|error| {
-            Error::content(what, path, format!("a certificate in it can't be an authority: {error}"))
+            Error::content(
+                what,
+                path,
+                format!("a certificate in it can't be an authority: {error}"),
+            )
         })?;
     }
     Ok(roots)

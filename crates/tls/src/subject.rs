@@ -14,8 +14,7 @@ pub fn subject(certificate: &[u8]) -> Option<String> {
     let name = names.next()?.as_str().ok()?;
     // Two names would leave it to us whose it is.
     let one = names.next().is_none();
-    let usable = !name.is_empty()
-        && name.len() <= SUBJECT_BYTES_MAX
-        && !name.chars().any(char::is_control);
+    let usable =
+        !name.is_empty() && name.len() <= SUBJECT_BYTES_MAX && !name.chars().any(char::is_control);
     (one && usable).then(|| name.to_owned())
 }

@@ -123,13 +123,24 @@ impl Create {
             files.must_be_free(&name)?;
         }
         let clients = files.authority("ca", "clients", "Quorate CA", self.ca_days)?;
-        let peers = files.authority("peer-ca", "nodes among themselves", "Quorate peer CA", self.ca_days)?;
+        let peers = files.authority(
+            "peer-ca",
+            "nodes among themselves",
+            "Quorate peer CA",
+            self.ca_days,
+        )?;
         for Node { id, hosts } in &self.nodes {
             let name = format!("node-{id}");
             let issue = |authority: &Authority, kind| {
-                authority.issue(&name, kind, hosts, self.days).map_err(|error| Failure::Usage(error.to_string()))
+                authority
+                    .issue(&name, kind, hosts, self.days)
+                    .map_err(|error| Failure::Usage(error.to_string()))
             };
-            files.pair(&name, &issue(&clients, Kind::Server)?, &format!("node {id}, to clients"))?;
+            files.pair(
+                &name,
+                &issue(&clients, Kind::Server)?,
+                &format!("node {id}, to clients"),
+            )?;
             let peer = issue(&peers, Kind::Peer)?;
             files.pair(&format!("peer-{id}"), &peer, &format!("node {id}, to other nodes"))?;
         }
@@ -142,9 +153,10 @@ impl Create {
     }
 
     fn names(&self) -> Vec<String> {
-        let nodes = self.nodes.iter().flat_map(|Node { id, .. }| {
-            [format!("node-{id}"), format!("peer-{id}")]
-        });
+        let nodes = self
+            .nodes
+            .iter()
+            .flat_map(|Node { id, .. }| [format!("node-{id}"), format!("peer-{id}")]);
         nodes.chain(self.clients.iter().map(|name| format!("client-{name}"))).collect()
     }
 }
@@ -192,8 +204,7 @@ impl Files<'_> {
             }
             (false, false) => {
                 let authority = Authority::create(title, days).map_err(anyhow::Error::new)?;
-                let issued =
-                    Issued { cert: authority.cert().to_owned(), key: authority.key() };
+                let issued = Issued { cert: authority.cert().to_owned(), key: authority.key() };
                 self.pair(name, &issued, &format!("authority of {whose}"))?;
                 Ok(authority)
             }
@@ -210,7 +221,8 @@ impl Files<'_> {
     fn pair(&mut self, name: &str, issued: &Issued, what: &str) -> Result<(), Failure> {
         self.write(&format!("{name}-key.pem"), &issued.key, 0o600)?;
         self.write(&format!("{name}.pem"), &issued.cert, 0o644)?;
-        self.made.push((self.dir.join(format!("{name}.pem")).display().to_string(), what.to_owned()));
+        self.made
+            .push((self.dir.join(format!("{name}.pem")).display().to_string(), what.to_owned()));
         let key = self.dir.join(format!("{name}-key.pem"));
         self.made.push((key.display().to_string(), format!("its key: a secret of {what}")));
         Ok(())
@@ -224,7 +236,8 @@ impl Files<'_> {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&part)?;
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(mode).open(&part)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             std::fs::rename(&part, &path)?;

@@ -45,9 +45,6 @@ impl Man {
         std::fs::create_dir_all(&dir).with_context(|| format!("can't make {}", dir.display()))?;
         clap_mangen::generate_to(command, &dir)
             .with_context(|| format!("can't write pages to {}", dir.display()))?;
-        output.done(
-            || json!({ "dir": dir }),
-            || format!("the pages are in {}", dir.display()),
-        )
+        output.done(|| json!({ "dir": dir }), || format!("the pages are in {}", dir.display()))
     }
 }

@@ -1,7 +1,7 @@
 //! Streams that only need to be opened, by a call of their own: lists, watches, subscriptions.
 
-use crate::dial::Channel;
 use super::{Engine, Plan};
+use crate::dial::Channel;
 use crate::failure::Failure;
 use crate::incoming::Incoming;
 use crate::method::Method;

@@ -37,7 +37,8 @@ impl Reload for AdminTokenFile {
     fn config(&self, source: &Source) -> Result<AdminToken, Error> {
         let wrong = |problem: String| Error::content(WHAT, &self.0, problem);
         let bytes = source.files().first().map(Vec::as_slice).unwrap_or_default();
-        let text = std::str::from_utf8(bytes).map_err(|_| wrong("it is no text".to_owned()))?.trim();
+        let text =
+            std::str::from_utf8(bytes).map_err(|_| wrong("it is no text".to_owned()))?.trim();
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(wrong("it has more in it than one word of printable ASCII".to_owned()));
         }

@@ -142,7 +142,11 @@ mod tests {
         ] {
             assert!(!grant.allows(&other), "{other:?}");
         }
-        assert!(!Grant::of_rules(String::new(), Vec::new(), &[], 0).unwrap().allows(&touch(Kv, Read, "", name)));
+        assert!(
+            !Grant::of_rules(String::new(), Vec::new(), &[], 0)
+                .unwrap()
+                .allows(&touch(Kv, Read, "", name))
+        );
         assert!(Grant::everything(String::new(), 0).allows(&touch(Kv, Write, "any", What::All)));
     }
 

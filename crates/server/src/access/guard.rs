@@ -60,7 +60,8 @@ impl Owned {
             What::All => OwnedWhat::All,
             What::Some => OwnedWhat::Some,
         };
-        let (service, action, namespace) = (touch.service, touch.action, touch.namespace.to_owned());
+        let (service, action, namespace) =
+            (touch.service, touch.action, touch.namespace.to_owned());
         Self { service, action, namespace, what }
     }
 

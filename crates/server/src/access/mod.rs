@@ -83,7 +83,11 @@ impl Access {
     }
 
     /// Follows what changes who may do what, until the node stops.
-    pub(crate) async fn follow(self, mut applied: broadcast::Receiver<Applied>, stop: CancellationToken) {
+    pub(crate) async fn follow(
+        self,
+        mut applied: broadcast::Receiver<Applied>,
+        stop: CancellationToken,
+    ) {
         let mut file = self.0.admin_token.as_ref().map(|file| file.current());
         let mut looks = tokio::time::interval(FILE_EVERY);
         loop {
@@ -194,12 +198,7 @@ impl Access {
         self.with_roles(format!("certificate {subject}"), &roles, generation)
     }
 
-    fn with_roles(
-        &self,
-        name: String,
-        roles: &[String],
-        generation: u64,
-    ) -> Result<Grant, Denied> {
+    fn with_roles(&self, name: String, roles: &[String], generation: u64) -> Result<Grant, Denied> {
         if roles.iter().any(|role| role == ACCESS_ROLE_ADMIN) {
             let mut grant = Grant::everything(name, generation);
             grant.roles = roles.to_vec();

@@ -106,10 +106,19 @@ mod tests {
 
     #[test]
     fn what_is_no_token_is_none() {
-        for wrong in ["", "qt_", "qt_12_x", "qt_00000000000000zz_x", "00000000000000aa_x", "qt_+000000000000aaa_x"] {
+        for wrong in [
+            "",
+            "qt_",
+            "qt_12_x",
+            "qt_00000000000000zz_x",
+            "00000000000000aa_x",
+            "qt_+000000000000aaa_x",
+        ] {
             assert_eq!(parse_token(wrong), None, "{wrong}");
         }
-        for wrong in ["x", "Basic abc", "Bearer ", "Bearer", &format!("Bearer {}", "x".repeat(2000))] {
+        for wrong in
+            ["x", "Basic abc", "Bearer ", "Bearer", &format!("Bearer {}", "x".repeat(2000))]
+        {
             assert_eq!(shown(wrong), Shown::Malformed, "{wrong}");
         }
         assert_eq!(Shown::of(&HeaderMap::new(), None), Shown::Nothing);

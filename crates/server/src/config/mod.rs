@@ -204,9 +204,9 @@ impl Resolver {
             (Some(_), Some(_)) => None,
             (None, Some(_)) => Some("there is no TLS (tls.cert_file and tls.key_file)"),
             (Some(_), None) => Some("nobody is asked who he is (auth.enabled)"),
-            (None, None) => {
-                Some("there is no TLS (tls.cert_file and tls.key_file), and nobody is asked who he is (auth.enabled)")
-            }
+            (None, None) => Some(
+                "there is no TLS (tls.cert_file and tls.key_file), and nobody is asked who he is (auth.enabled)",
+            ),
         };
         let missing_of_peers = tls.peers.is_none().then_some(
             "there is no TLS between nodes (tls.peer_cert_file, tls.peer_key_file and tls.peer_ca_file)",
@@ -304,7 +304,9 @@ impl Resolver {
             }
             (None, None) => None,
             (Some(_), None) => {
-                return Err(self.wrong("tls.cert_file", "there is no tls.key_file: give its key, too"));
+                return Err(
+                    self.wrong("tls.cert_file", "there is no tls.key_file: give its key, too")
+                );
             }
             (None, Some(_)) => {
                 let why = "there is no tls.cert_file: give the certificate of this key, too";
@@ -319,7 +321,10 @@ impl Resolver {
             _ => {
                 let (said, missing): (Vec<&str>, Vec<&str>) =
                     names.iter().partition(|name| self.said(name));
-                let why = format!("nodes believe each other with all three files: {} is missing", missing.join(" and "));
+                let why = format!(
+                    "nodes believe each other with all three files: {} is missing",
+                    missing.join(" and ")
+                );
                 return Err(self.wrong(said[0], &why));
             }
         };

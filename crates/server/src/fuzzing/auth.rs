@@ -45,7 +45,11 @@ pub fn authorization(bytes: &[u8]) -> bool {
     match crate::access::parse_token(&token) {
         None => false,
         Some((id, secret)) => {
-            assert_eq!(parse_token_id(&id.to_string()), Some(id), "an id is not what it is written as");
+            assert_eq!(
+                parse_token_id(&id.to_string()),
+                Some(id),
+                "an id is not what it is written as"
+            );
             assert!(token.ends_with(secret), "a secret that is not in the token");
             true
         }

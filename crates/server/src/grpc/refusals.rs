@@ -120,7 +120,8 @@ where
     finish(answer.headers_mut(), &context, method);
     if let Some((grant, what)) = guard.administered() {
         let outcome = outcome(answer.headers());
-        let word = Outcome::ALL.iter().find(|(one, _)| *one == outcome).map_or("", |(_, word)| word);
+        let word =
+            Outcome::ALL.iter().find(|(one, _)| *one == outcome).map_or("", |(_, word)| word);
         audit::done(&grant.name, &name, &what, word);
     }
     Ok(match descriptors::answers_in_a_stream(&name) {

@@ -120,7 +120,9 @@ pub(super) async fn start_node(config: Config, network: Network) -> Result<Node,
         left: Box::new(move || leaving.lock().unwrap_or_else(PoisonError::into_inner).set_left()),
     };
     let waiting = match (&config.join, identity.cluster_id.is_none()) {
-        (Some(join), true) => Some(join::refused(join, believed.as_ref(), &identity, &config, &client_addr)),
+        (Some(join), true) => {
+            Some(join::refused(join, believed.as_ref(), &identity, &config, &client_addr))
+        }
         _ => None,
     };
     let node = tokio::select! {

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use quorate_proto::v1;
 use quorate_state::query::{AccessRole, AccessSubject, AccessToken};
 use quorate_state::{
-    AccessAction, AccessTokenCreate, AccessRoleDelete, AccessRolePut, AccessRule, AccessService, AccessSubjectDelete,
-    AccessSubjectPut, AccessTokenId, AccessTokenRevoke, Command, Outcome, Rejection,
+    AccessAction, AccessRoleDelete, AccessRolePut, AccessRule, AccessService, AccessSubjectDelete,
+    AccessSubjectPut, AccessTokenCreate, AccessTokenId, AccessTokenRevoke, Command, Outcome,
+    Rejection,
 };
 
 /// What would be rejected must not come into the log: lists beyond their bounds do not decode.
@@ -40,7 +41,8 @@ pub(crate) fn revoke_token(request: &v1::RevokeTokenRequest) -> Result<Command, 
 }
 
 pub(crate) fn put_role(request: v1::PutRoleRequest) -> Result<Command, Refused> {
-    let missing = || invalid("ROLE_MISSING", "the request has no role; give its name and its rules");
+    let missing =
+        || invalid("ROLE_MISSING", "the request has no role; give its name and its rules");
     let v1::AuthRole { name, rules } = request.role.ok_or_else(missing)?;
     let rules: Result<_, Invalid> = rules.into_iter().map(rule).collect();
     let put = AccessRolePut { name, rules: rules? };

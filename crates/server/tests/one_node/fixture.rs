@@ -119,8 +119,7 @@ impl Fixture {
         let shown = shown.unwrap_or_default();
         let (near, mut far) = tokio::io::duplex(256 << 10);
         self.connect_http.send(near).await.unwrap();
-        let request =
-            format!("GET {path} HTTP/1.1\r\nhost: x\r\n{shown}connection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{shown}connection: close\r\n\r\n");
         far.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         far.read_to_end(&mut answer).await.unwrap();

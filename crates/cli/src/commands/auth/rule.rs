@@ -23,7 +23,8 @@ const ACTIONS: [(&str, AuthAction); 5] = [
 /// Reads a rule of the default namespace. What follows the second colon is the pattern, colons included.
 pub(super) fn parse(text: &str) -> Result<AuthRule, String> {
     let wrong = || {
-        "write it as SERVICE:ACTIONS:PATTERN, such as kv:read,write:user.* or bus:publish:*".to_owned()
+        "write it as SERVICE:ACTIONS:PATTERN, such as kv:read,write:user.* or bus:publish:*"
+            .to_owned()
     };
     let mut parts = text.splitn(3, ':');
     let (Some(scope), Some(actions), Some(pattern)) = (parts.next(), parts.next(), parts.next())
@@ -31,7 +32,8 @@ pub(super) fn parse(text: &str) -> Result<AuthRule, String> {
         return Err(wrong());
     };
     let scope = SCOPES.iter().find(|(name, _)| *name == scope).map(|(_, scope)| *scope);
-    let scope = scope.ok_or_else(|| format!("there is no such service; one of {}", names(&SCOPES)))?;
+    let scope =
+        scope.ok_or_else(|| format!("there is no such service; one of {}", names(&SCOPES)))?;
     let actions = actions
         .split(',')
         .map(|action| {

@@ -63,7 +63,10 @@ impl Subject {
                 if !deleted {
                     return Err(Failure::NotFound(format!("{subject} has no roles")));
                 }
-                output.done(|| json!({ "deleted": true }), || format!("{subject} has no roles any more"))
+                output.done(
+                    || json!({ "deleted": true }),
+                    || format!("{subject} has no roles any more"),
+                )
             }
         }
     }

@@ -75,7 +75,9 @@ impl Token {
                 let revoked =
                     connect.run(async |client| Ok(client.auth().revoke_token(id).await?))?;
                 if !revoked {
-                    return Err(Failure::NotFound(format!("there is no token {token_id}, or no more")));
+                    return Err(Failure::NotFound(format!(
+                        "there is no token {token_id}, or no more"
+                    )));
                 }
                 output.done(|| json!({ "revoked": true }), || format!("token {token_id} has ended"))
             }

@@ -85,10 +85,7 @@ impl Reply {
         let Self { pattern, queue_group, count, parallel, with, command } = self;
         let with = match with {
             Some(text) => With::Text(text),
-            None => With::Command {
-                command,
-                environment: connect.environment(),
-            },
+            None => With::Command { command, environment: connect.environment() },
         };
         let subscribe = client.bus().subscribe([pattern.clone()]);
         let subscribe = match queue_group {

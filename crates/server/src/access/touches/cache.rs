@@ -19,7 +19,12 @@ wide! { Cache:
 }
 
 /// An entry that is written under tags: whoever invalidates one of those ends it.
-pub(super) fn set(namespace: &str, key: &[u8], policy: Option<&v1::CachePolicy>, see: &mut See<'_>) {
+pub(super) fn set(
+    namespace: &str,
+    key: &[u8],
+    policy: Option<&v1::CachePolicy>,
+    see: &mut See<'_>,
+) {
     let mut one = |name| {
         let (service, action) = (Service::Cache, Action::Write);
         see(Touch { service, action, namespace, what: What::Name(name) });

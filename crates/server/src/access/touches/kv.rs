@@ -19,7 +19,12 @@ wide! { Kv:
 impl Touches for v1::WatchRequest {
     fn touches(&self, see: &mut See<'_>) {
         let mut one = |what: What<'_>| {
-            see(Touch { service: Service::Kv, action: Action::Read, namespace: &self.namespace, what });
+            see(Touch {
+                service: Service::Kv,
+                action: Action::Read,
+                namespace: &self.namespace,
+                what,
+            });
         };
         for selector in &self.selectors {
             one(selected(Some(selector)));

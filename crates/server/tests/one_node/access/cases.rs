@@ -90,7 +90,11 @@ fn kv() -> Vec<Case> {
             of!(DeletePatternRequest { selector: selector() }),
             Needs::Own(&[(Kv, Write)]),
         ),
-        case("KvService/List", of!(ListRequest { selector: selector() }), Needs::Own(&[(Kv, Read)])),
+        case(
+            "KvService/List",
+            of!(ListRequest { selector: selector() }),
+            Needs::Own(&[(Kv, Read)]),
+        ),
         case(
             "KvService/ListStream",
             of!(ListRequest { selector: selector() }),
@@ -101,17 +105,21 @@ fn kv() -> Vec<Case> {
             of!(WatchRequest { selectors: selector().into_iter().collect() }),
             Needs::Own(&[(Kv, Read)]),
         ),
-        case("TxnService/Commit", &txn(), Needs::Own(&[
-            (Kv, Read),
-            (Kv, Write),
-            (Lock, Read),
-            (Lock, Write),
-            (Queue, Read),
-            (Queue, Publish),
-            (Queue, Consume),
-            (Cache, Write),
-            (Bus, Publish),
-        ])),
+        case(
+            "TxnService/Commit",
+            &txn(),
+            Needs::Own(&[
+                (Kv, Read),
+                (Kv, Write),
+                (Lock, Read),
+                (Lock, Write),
+                (Queue, Read),
+                (Queue, Publish),
+                (Queue, Consume),
+                (Cache, Write),
+                (Bus, Publish),
+            ]),
+        ),
     ]
 }
 
@@ -146,11 +154,7 @@ fn cache() -> Vec<Case> {
     let write = || Needs::Own(&[(Cache, Write)]);
     vec![
         case("CacheService/Get", of!(CacheGetRequest { key: key() }), Needs::Own(&[(Cache, Read)])),
-        case(
-            "CacheService/Set",
-            of!(CacheSetRequest { key: key(), policy: policy() }),
-            write(),
-        ),
+        case("CacheService/Set", of!(CacheSetRequest { key: key(), policy: policy() }), write()),
         case("CacheService/Delete", of!(CacheDeleteRequest { key: key() }), write()),
         case(
             "CacheService/DeletePattern",
@@ -206,11 +210,7 @@ fn queue() -> Vec<Case> {
         case("QueueService/GetJob", of!(GetJobRequest { queue: name() }), read()),
         case("QueueService/ListJobs", of!(ListJobsRequest { queue: name() }), read()),
         case("QueueService/Stats", of!(StatsRequest { queue: name() }), read()),
-        case(
-            "QueueService/ListQueues",
-            of!(ListQueuesRequest { selector: selector() }),
-            read(),
-        ),
+        case("QueueService/ListQueues", of!(ListQueuesRequest { selector: selector() }), read()),
         case(
             "QueueService/ListSchedules",
             of!(ListSchedulesRequest { selector: selector() }),

@@ -41,7 +41,9 @@ async fn end<T>(mut stream: Streaming<T>) -> Status {
 
 async fn revoke(admin: &mut AuthClient, made: &v1::CreateTokenResponse) {
     let token_id = made.token_id.clone();
-    assert!(admin.revoke_token(v1::RevokeTokenRequest { token_id }).await.unwrap().into_inner().revoked);
+    assert!(
+        admin.revoke_token(v1::RevokeTokenRequest { token_id }).await.unwrap().into_inner().revoked
+    );
 }
 
 #[tokio::test]
@@ -56,7 +58,8 @@ async fn a_stream_ends_when_its_token_is_revoked_and_no_other_does() {
     revoke(&mut admin, &going).await;
     let status = end(gone).await;
     assert_eq!(seen(&status), (Code::Unauthenticated, "UNAUTHENTICATED", "unknown"));
-    let mut kv = KvServiceClient::with_interceptor(fixture.channel().await, Bearer(ADMIN.to_owned()));
+    let mut kv =
+        KvServiceClient::with_interceptor(fixture.channel().await, Bearer(ADMIN.to_owned()));
     kv.set(set(b"own/a", b"1")).await.unwrap();
     loop {
         if !stays.message().await.unwrap().expect("it goes on").events.is_empty() {
@@ -75,7 +78,8 @@ async fn a_stream_ends_when_its_role_does_not_allow_it_any_more() {
     token(&mut admin, "reader", vec![rule(Any, Read, "own/*"), rule(Kv, Write, "x")]).await;
     let mut bus =
         BusServiceClient::with_interceptor(fixture.channel().await, Bearer(reader.clone()));
-    let asked = v1::BusSubscribeRequest { patterns: vec!["own/*".to_owned()], ..Default::default() };
+    let asked =
+        v1::BusSubscribeRequest { patterns: vec!["own/*".to_owned()], ..Default::default() };
     let status = bus.subscribe(asked.clone()).await.unwrap_err();
     assert_eq!(seen(&status), (Code::PermissionDenied, "FORBIDDEN", "not_applied"));
     assert!(status.message().contains("consume in bus"), "{}", status.message());
@@ -112,7 +116,9 @@ async fn metrics_are_for_those_who_may_look_and_probes_for_everybody() {
     for path in ["/livez", "/readyz", "/startupz"] {
         assert!(fixture.http(path).await.starts_with("HTTP/1.1 200"), "{path}");
     }
-    for (token, status) in [(None, "401"), (Some("x"), "401"), (Some(&*other), "403"), (Some(&*looks), "200")] {
+    for (token, status) in
+        [(None, "401"), (Some("x"), "401"), (Some(&*other), "403"), (Some(&*looks), "200")]
+    {
         let answer = fixture.http_as("/metrics", token).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{token:?}: {answer}");
     }

@@ -40,8 +40,8 @@ fn api() -> Api {
     let mut messages = files.iter().flat_map(|file| &file.message_type);
     let call = messages.find(|message| message.name() == "PipelineCall").unwrap();
     let calls = call.field.iter().filter(|field| field.oneof_index.is_some());
-    let calls = calls
-        .map(|field| (field.type_name().to_owned(), u32::try_from(field.number()).unwrap()));
+    let calls =
+        calls.map(|field| (field.type_name().to_owned(), u32::try_from(field.number()).unwrap()));
     Api { methods: methods.collect(), calls: calls.collect() }
 }
 
@@ -145,7 +145,9 @@ async fn every_method_by_everybody() {
     let mut piped_calls = 0;
     for (name, method) in &api.methods {
         let Some(case) = rows.remove(name.as_str()) else {
-            panic!("{name} is new: say in access/touches what it touches, and here who may call it");
+            panic!(
+                "{name} is new: say in access/touches what it touches, and here who may call it"
+            );
         };
         let asked = Asked { channel: &channel, case: &case, streams: method.client_streaming() };
         asked.passes("the admin", Some(ADMIN)).await;

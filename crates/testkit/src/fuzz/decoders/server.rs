@@ -31,7 +31,9 @@ pub(super) const DECODERS: &[Decoder] = &[
     Decoder {
         name: "authorization",
         decode: fuzzing::authorization,
-        example: |rng| format!("Bearer qt_{:016x}_{:x}", rng.next_u64(), rng.next_u64()).into_bytes(),
+        example: |rng| {
+            format!("Bearer qt_{:016x}_{:x}", rng.next_u64(), rng.next_u64()).into_bytes()
+        },
         words: &["Bearer ", "bearer", "Basic ", "qt_", "_", " ", "+", "-", "0x"],
         memory: Memory::USUAL,
     },

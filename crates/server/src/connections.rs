@@ -336,7 +336,7 @@ mod tests {
     fn pairs(count: usize) -> (Incoming, Vec<tokio::io::DuplexStream>) {
         let (near, far): (Vec<_>, Vec<_>) = (0..count).map(|_| tokio::io::duplex(64)).unzip();
         let near = near.into_iter().map(|io| Ok(Connection::new(io)));
-        (futures::stream::iter(near).boxed(), far)
+        (stream::iter(near).boxed(), far)
     }
 
     fn door(max: usize, port: &Arc<Port>) -> Door {

@@ -20,9 +20,7 @@ pub(crate) mod touches;
 
 pub(crate) use admin_token::AdminTokenFile;
 pub(crate) use grant::Grant;
-#[cfg(feature = "fuzzing")]
-pub(crate) use shown::parse_token;
-pub(crate) use shown::{Shown, new_token, parse_token_id};
+pub(crate) use shown::{Shown, new_token, parse_token, parse_token_id};
 
 use crate::grpc::Refused;
 use quorate_consensus::{Applied, Replica};
@@ -173,7 +171,7 @@ impl Access {
                     .to_owned(),
             )
         };
-        let (id, secret) = shown::parse_token(token).ok_or_else(unknown)?;
+        let (id, secret) = parse_token(token).ok_or_else(unknown)?;
         let view = self.0.replica.stale();
         let group = self.0.replica.group();
         let found = query::access_token(&*view.tables, group, id)?.ok_or_else(unknown)?;

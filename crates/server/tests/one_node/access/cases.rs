@@ -28,7 +28,7 @@ pub(super) struct Case {
     pub(super) needs: Needs,
 }
 
-fn case(method: &'static str, request: &impl Message, needs: Needs) -> Case {
+fn case(method: &'static str, request: impl Message, needs: Needs) -> Case {
     Case { method, body: request.encode_to_vec().into(), needs }
 }
 
@@ -56,9 +56,11 @@ fn policy() -> Option<v1::CachePolicy> {
 
 /// A message of this kind with these fields.
 macro_rules! of {
-    ($kind:ident { $($field:ident: $value:expr),* $(,)? }) => {
-        &v1::$kind { $($field: $value,)* ..Default::default() }
-    };
+    ($kind:ident { $($field:ident: $value:expr),* $(,)? }) => {{
+        #[allow(clippy::needless_update, reason = "some have no other fields")]
+        let message = v1::$kind { $($field: $value,)* ..Default::default() };
+        message
+    }};
 }
 
 pub(super) fn cases() -> Vec<Case> {
@@ -107,7 +109,7 @@ fn kv() -> Vec<Case> {
         ),
         case(
             "TxnService/Commit",
-            &txn(),
+            txn(),
             Needs::Own(&[
                 (Kv, Read),
                 (Kv, Write),
@@ -200,7 +202,7 @@ fn queue() -> Vec<Case> {
             of!(PushRequest { queue: name(), jobs: vec![v1::NewJob::default()] }),
             Needs::Own(&[(Queue, Publish)]),
         ),
-        case("QueueService/Consume", &v1::ConsumeRequest { request: Some(open) }, consume()),
+        case("QueueService/Consume", v1::ConsumeRequest { request: Some(open) }, consume()),
         case("QueueService/Pull", of!(PullRequest { queue: name(), count: 1 }), consume()),
         case("QueueService/Ack", of!(AckRequest { queue: name() }), consume()),
         case("QueueService/Nack", of!(NackRequest { queue: name() }), consume()),
@@ -303,7 +305,7 @@ fn rest() -> Vec<Case> {
     let subject =
         Some(v1::AuthSubject { subject: "made".to_owned(), roles: vec!["admin".to_owned()] });
     vec![
-        case("PipelineService/Open", &v1::PipelineRequest::default(), Needs::Anybody),
+        case("PipelineService/Open", v1::PipelineRequest::default(), Needs::Anybody),
         case("SessionService/Open", of!(OpenRequest { ttl_ms: 5_000 }), Needs::Anybody),
         case("SessionService/KeepAlive", of!(KeepAliveRequest { session_id: 1 }), Needs::Anybody),
         case(
@@ -333,10 +335,10 @@ fn rest() -> Vec<Case> {
             admin(),
         ),
         case("AuthService/ListTokens", of!(ListTokensRequest {}), admin()),
-        case("AuthService/PutRole", &v1::PutRoleRequest { role }, admin()),
+        case("AuthService/PutRole", v1::PutRoleRequest { role }, admin()),
         case("AuthService/DeleteRole", of!(DeleteRoleRequest { name: "none".to_owned() }), admin()),
         case("AuthService/ListRoles", of!(ListRolesRequest {}), admin()),
-        case("AuthService/PutSubject", &v1::PutSubjectRequest { subject }, admin()),
+        case("AuthService/PutSubject", v1::PutSubjectRequest { subject }, admin()),
         case(
             "AuthService/DeleteSubject",
             of!(DeleteSubjectRequest { subject: "none".to_owned() }),

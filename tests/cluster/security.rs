@@ -36,56 +36,29 @@ struct Secured {
     nodes: Vec<Node>,
 }
 
+/// Three ports that are free.
+fn leased() -> [PortLease; 3] {
+    [(); 3].map(|()| {
+        let mut lease = PortLease::take().expect("there is a free port");
+        lease.release_socket();
+        lease
+    })
+}
+
 impl Secured {
     async fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory can be made");
         std::fs::write(directory.path().join("admin.token"), ADMIN).expect("it can be written");
         let mut secured = Self { directory, nodes: Vec::new() };
         secured.certify("--client ann").await;
-        let leased = || {
-            let mut lease = PortLease::take().expect("there is a free port");
-            lease.release_socket();
-            lease
-        };
-        let ports: Vec<[PortLease; 3]> = (0..3).map(|_| [(); 3].map(|()| leased())).collect();
+        let ports: Vec<[PortLease; 3]> = (0..3).map(|_| leased()).collect();
         let founders: Vec<String> = ports
             .iter()
             .zip(1..)
             .map(|([_, peer, _], id): (&[PortLease; 3], u64)| format!("{id}={}", peer.addr()))
             .collect();
         for (ports, id) in ports.into_iter().zip(1_u64..) {
-            let log = secured.directory.path().join(format!("node-{id}.log"));
-            let [client, peer, http] = ports.each_ref().map(|lease| lease.addr().to_string());
-            let file = |name: &str| secured.file(name).display().to_string();
-            let settings = [
-                ("node-id", id.to_string()),
-                (
-                    "data-dir",
-                    secured.directory.path().join(format!("data-{id}")).display().to_string(),
-                ),
-                ("client-listen", client),
-                ("peer-listen", peer),
-                ("http-listen", http),
-                ("initial-cluster", founders.join(",")),
-                ("tls-cert-file", file(&format!("node-{id}.pem"))),
-                ("tls-key-file", file(&format!("node-{id}-key.pem"))),
-                ("tls-client-ca-file", file("ca.pem")),
-                ("tls-peer-cert-file", file(&format!("peer-{id}.pem"))),
-                ("tls-peer-key-file", file(&format!("peer-{id}-key.pem"))),
-                ("tls-peer-ca-file", file("peer-ca.pem")),
-                (
-                    "auth-admin-token-file",
-                    secured.directory.path().join("admin.token").display().to_string(),
-                ),
-            ];
-            let mut command = Quorate::bare().command();
-            command.arg("serve").arg("--auth-enabled").stdout(Stdio::null());
-            for (name, text) in settings {
-                command.arg(format!("--{name}")).arg(text);
-            }
-            let written = std::fs::File::create(&log).expect("a file can be made");
-            let child = command.stderr(written).spawn().expect("it can be started");
-            secured.nodes.push(Node { child, ports, log });
+            secured.spawn(id, ports, &[("initial-cluster", founders.join(","))]);
         }
         let admin = secured.client(ADMIN);
         let up = async || {
@@ -95,6 +68,41 @@ impl Secured {
         };
         wait_until("three nodes are healthy", START_MAX, up).await;
         secured
+    }
+
+    /// Starts one more node, with these settings beside the usual ones.
+    fn add(&mut self, id: u64, more: &[(&str, String)]) {
+        self.spawn(id, leased(), more);
+    }
+
+    fn spawn(&mut self, id: u64, ports: [PortLease; 3], more: &[(&str, String)]) {
+        let log = self.directory.path().join(format!("node-{id}.log"));
+        let [client, peer, http] = ports.each_ref().map(|lease| lease.addr().to_string());
+        let file = |name: &str| self.file(name).display().to_string();
+        let beside = |name: &str| self.directory.path().join(name).display().to_string();
+        let settings = [
+            ("data-dir", beside(&format!("data-{id}"))),
+            ("client-listen", client),
+            ("peer-listen", peer),
+            ("http-listen", http),
+            ("tls-cert-file", file(&format!("node-{id}.pem"))),
+            ("tls-key-file", file(&format!("node-{id}-key.pem"))),
+            ("tls-client-ca-file", file("ca.pem")),
+            ("tls-peer-cert-file", file(&format!("peer-{id}.pem"))),
+            ("tls-peer-key-file", file(&format!("peer-{id}-key.pem"))),
+            ("tls-peer-ca-file", file("peer-ca.pem")),
+            ("auth-admin-token-file", beside("admin.token")),
+        ];
+        let mut command = Quorate::bare().command();
+        command.arg("serve").arg("--auth-enabled").stdout(Stdio::null());
+        let founds = more.iter().any(|(name, _)| *name == "initial-cluster");
+        let own = founds.then(|| ("node-id", id.to_string()));
+        for (name, text) in settings.iter().chain(more).chain(&own) {
+            command.arg(format!("--{name}")).arg(text);
+        }
+        let written = std::fs::File::create(&log).expect("a file can be made");
+        let child = command.stderr(written).spawn().expect("it can be started");
+        self.nodes.push(Node { child, ports, log });
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -357,6 +365,38 @@ async fn who_is_not_known_or_speaks_plainly_gets_in_nowhere() {
         let error = client.cluster().status().await.expect_err("it is for nodes");
         assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
     }
+    secured.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_joins_a_cluster_with_tls_and_tokens() {
+    let _alone = alone().await;
+    let mut secured = Secured::start().await;
+    let quorate = secured.quorate();
+    let line = format!(
+        "certs create --dir {} --node 4=127.0.0.1",
+        secured.directory.path().join("certs").display()
+    );
+    quorate.run(&line).await.expect(0);
+    let token = quorate.run("cluster add -o json").await.expect(0).json();
+    let token = token["token"].as_str().expect("it prints a token").to_owned();
+    let endpoints = secured.endpoints();
+    let join = |token: &str| {
+        let ca = secured.file("ca.pem").display().to_string();
+        [("join", endpoints.join(",")), ("join-token", token.to_owned()), ("join-ca-file", ca)]
+    };
+    let (join_without, join) = (join("0123456789abcdef0123456789abcdef"), join(&token));
+    secured.add(4, &join_without);
+    let refused = tokio::time::timeout(START_MAX, secured.nodes[3].child.wait()).await;
+    assert_ne!(refused.expect("it is refused").expect("it ends").code(), Some(0));
+    secured.nodes.pop();
+    secured.add(4, &join);
+    let admin = secured.client(ADMIN);
+    let votes = async || {
+        let members = admin.cluster().members().await;
+        members.is_ok_and(|of| of.members.iter().filter(|member| member.voter).count() == 4)
+    };
+    wait_until("the fourth node votes", START_MAX, votes).await;
     secured.end().await;
 }
 

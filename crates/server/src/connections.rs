@@ -3,6 +3,7 @@
 
 use crate::access::{Grant, Shown};
 use crate::metrics::Port;
+use crate::seldom::Seldom;
 use crate::tls;
 use futures::{StreamExt, stream};
 use quorate_consensus::io::{Connection, Incoming};
@@ -75,6 +76,7 @@ impl Door {
             }))
         };
         let shaken = placed.map(shaking).buffer_unordered(max.max(1));
+        let seldom = Seldom::default();
         let believed = shaken.filter_map(move |shaken| {
             let why: String = match shaken {
                 Ok(Ok(Ok((stream, subject)))) => {
@@ -86,7 +88,9 @@ impl Door {
                 Err(panic) => panic.to_string(),
             };
             port.handshakes_failed.count();
-            tracing::info!(port = name, why, "connection closed: no TLS handshake");
+            if let Some(untold) = seldom.turn() {
+                tracing::info!(port = name, why, untold, "connection closed: no TLS handshake");
+            }
             std::future::ready(None)
         });
         believed.boxed()

@@ -39,6 +39,7 @@ mod metrics;
 mod news;
 pub mod process;
 mod schedules;
+mod seldom;
 mod server;
 mod tls;
 mod watch;

@@ -3,14 +3,7 @@
 
 use super::Denied;
 use super::touches::{Touch, What};
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::time::Duration;
-use tokio::time::Instant;
-
-/// Denials told in one second at most; how many more there were is told with the next one. Whoever is
-/// denied a million times a second must not fill the disk.
-const DENIALS_PER_SECOND: u32 = 10;
+use crate::seldom::Seldom;
 
 /// Whoever did something of an administrator.
 pub(crate) fn done(who: &str, method: &str, what: &str, outcome: &str) {
@@ -19,31 +12,12 @@ pub(crate) fn done(who: &str, method: &str, what: &str, outcome: &str) {
 
 /// Tells denials, not too many.
 #[derive(Debug, Default)]
-pub(crate) struct Denials(Mutex<Window>);
-
-#[derive(Debug, Default)]
-struct Window {
-    began: Option<Instant>,
-    told: u32,
-    untold: u64,
-}
+pub(crate) struct Denials(Seldom);
 
 impl Denials {
     /// Somebody was not let do something.
     pub(crate) fn tell(&self, who: &str, method: &str, denied: &Denied) {
-        let untold = {
-            let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if window.began.is_none_or(|began| began.elapsed() >= Duration::from_secs(1)) {
-                window.began = Some(Instant::now());
-                window.told = 0;
-            }
-            if window.told >= DENIALS_PER_SECOND {
-                window.untold += 1;
-                return;
-            }
-            window.told += 1;
-            std::mem::take(&mut window.untold)
-        };
+        let Some(untold) = self.0.turn() else { return };
         let why = match denied {
             Denied::Unknown(why) | Denied::Forbidden(why) | Denied::Unable(why) => why,
         };

@@ -62,6 +62,13 @@ impl Shown {
     }
 }
 
+impl Shown {
+    /// Whether it has the form of a token of a cluster, which this node may not know yet.
+    pub(crate) fn may_be_a_token(&self) -> bool {
+        matches!(self, Self::Token(token) if parse_token(token).is_some())
+    }
+}
+
 /// A new token: its id, its secret, and both as its text.
 pub(crate) fn new_token() -> (AccessTokenId, String, String) {
     let id = AccessTokenId(runtime::random_u64());

@@ -144,7 +144,7 @@ async fn admit(
     }
     let grant = match access.admit(shown) {
         // It may have been made a moment ago, on another node.
-        Err(Denied::Unknown(_)) if matches!(shown, Shown::Token(_)) => {
+        Err(Denied::Unknown(_)) if shown.may_be_a_token() => {
             let caught_up = context.replica.read(CATCH_UP).await;
             caught_up.map_err(|failure| {
                 Denied::Unable(format!(

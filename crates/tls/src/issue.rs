@@ -15,6 +15,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose,
 };
+use rustls::pki_types::ServerName;
 use time::{Duration, OffsetDateTime};
 
 /// Why a certificate could not be made.
@@ -57,15 +58,18 @@ pub struct Authority {
 const BEFORE: Duration = Duration::hours(1);
 
 impl Authority {
-    /// A new one, which holds for so many days.
+    /// A new one, which holds for so many days. Its name gets a few digits of its key, so that two of
+    /// them are told apart, by people and by those who look for the one that signed a certificate.
     ///
     /// # Errors
     /// When the name can't stand in a certificate.
     pub fn create(name: &str, days: u32) -> Result<Self, IssueError> {
-        let mut params = params(name, &[], days)?;
+        let key = KeyPair::generate()?;
+        let digits: String =
+            key.public_key_raw().iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let mut params = params(&format!("{name} {digits}"), &[], days)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate()?;
         let cert = params.self_signed(&key)?.pem();
         Ok(Self { cert, issuer: Issuer::new(params, key) })
     }
@@ -121,9 +125,11 @@ impl Authority {
 }
 
 fn params(name: &str, hosts: &[String], days: u32) -> Result<CertificateParams, IssueError> {
-    let mut params = CertificateParams::new(hosts).map_err(|_| {
-        IssueError(format!("{} is not a list of host names and IP addresses", hosts.join(",")))
-    })?;
+    // Whoever connects compares with a name of this kind.
+    if let Some(wrong) = hosts.iter().find(|host| ServerName::try_from(host.as_str()).is_err()) {
+        return Err(IssueError(format!("{wrong:?} is no host name and no IP address")));
+    }
+    let mut params = CertificateParams::new(hosts)?;
     let mut subject = DistinguishedName::new();
     subject.push(DnType::CommonName, name);
     params.distinguished_name = subject;

@@ -144,13 +144,55 @@ fn a_misspelt_variable_is_refused_and_a_foreign_one_is_not() {
 }
 
 #[test]
-fn beyond_loopback_only_with_insecure() {
+fn beyond_loopback_only_with_insecure_or_secured() {
+    let tls = [("tls.cert_file", "c"), ("tls.key_file", "k")];
+    let auth = [("auth.enabled", "true"), ("auth.admin_token_file", "t")];
+    let peers =
+        [("tls.peer_cert_file", "c"), ("tls.peer_key_file", "k"), ("tls.peer_ca_file", "a")];
     for name in ["client_listen", "peer_listen", "http_listen"] {
-        let error = from_flags(&[(name, "10.0.0.1:9000")]).unwrap_err();
-        assert!(error.contains("neither TLS nor authentication"), "{error}");
-        assert!(error.contains("--insecure"), "{error}");
-        from_flags(&[(name, "10.0.0.1:9000"), ("insecure", "true")]).unwrap();
+        let listen = (name, "10.0.0.1:9000");
+        let with = |more: &[&[(&'static str, &str)]]| {
+            from_flags(
+                &[&[listen][..]]
+                    .iter()
+                    .chain(more)
+                    .flat_map(|some| some.iter().copied())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let error = with(&[]).unwrap_err();
+        assert!(error.contains("there is no TLS") && error.contains("--insecure"), "{error}");
+        with(&[&[("insecure", "true")]]).unwrap();
+        let needs: [&[(&str, &str)]; 2] = match name {
+            "peer_listen" => [&peers, &[]],
+            _ => [&tls, &auth],
+        };
+        with(&needs).unwrap();
+        if name != "peer_listen" {
+            assert!(with(&[&tls]).unwrap_err().contains("nobody is asked who he is"));
+            assert!(with(&[&auth]).unwrap_err().contains("there is no TLS"));
+            with(&[&peers]).unwrap_err();
+        }
     }
+}
+
+#[test]
+fn files_that_belong_together_are_given_together() {
+    for (flags, missing) in [
+        (&[("tls.cert_file", "c")][..], "tls.key_file"),
+        (&[("tls.key_file", "c")], "tls.cert_file"),
+        (&[("tls.client_ca_file", "c")], "tls.cert_file"),
+        (&[("tls.peer_cert_file", "c")], "tls.peer_key_file and tls.peer_ca_file is missing"),
+        (&[("join_ca_file", "c")], "there is no join"),
+        (&[("auth.admin_token_file", "c")], "auth.enabled is false"),
+        (&[("tls.cert_file", ""), ("tls.key_file", "k")], "it is empty"),
+    ] {
+        let error = from_flags(flags).unwrap_err();
+        assert!(error.contains(missing), "{error}");
+    }
+    // They are not read before the node starts, or is asked to.
+    let config = from_flags(&[("tls.cert_file", "/none"), ("tls.key_file", "/none")]).unwrap();
+    assert!(config.check_files().unwrap_err().to_string().contains("/none"));
 }
 
 #[test]
@@ -218,11 +260,21 @@ fn the_example_file_says_what_the_defaults_are() {
     }
     // And the commented lines are right once the comment sign is gone; a node founds or joins.
     let active = |but: &[&str]| -> String {
-        let names = |key: &str| Setting::named(key).is_some() && !but.contains(&key);
+        let mut section = String::new();
+        let mut names = |line: &str| {
+            if let Some(begun) = line.strip_prefix('[') {
+                section = format!("{}.", begun.trim_end_matches(']'));
+            }
+            let key = line.strip_prefix("# ")?.split(" = ").next()?;
+            let name = format!("{section}{key}");
+            (Setting::named(&name).is_some() && !but.contains(&&*name)).then_some(())
+        };
         text.lines()
-            .map(|line| match line.strip_prefix("# ") {
-                Some(rest) if rest.split(" = ").next().is_some_and(names) => format!("{rest}\n"),
-                _ => format!("{line}\n"),
+            .map(|line| match names(line) {
+                Some(()) => format!("{}\n", line.trim_start_matches("# ")),
+                // The token's file is of use only when somebody is asked for a token.
+                None if line == "enabled = false" => "enabled = true\n".to_owned(),
+                None => format!("{line}\n"),
             })
             .collect()
     };
@@ -236,7 +288,7 @@ fn the_example_file_says_what_the_defaults_are() {
     let (_dir, path) = file(&active(&[]));
     let error = Config::load(&[], [], Some(&path)).unwrap_err().to_string();
     assert!(error.contains("joins one that is there"), "{error}");
-    let (_dir, path) = file(&active(&["join", "join_token"]));
+    let (_dir, path) = file(&active(&["join", "join_token", "join_ca_file"]));
     let config = Config::load(&[], [], Some(&path)).unwrap();
     assert_eq!(config.initial_cluster.len(), 3);
 }

@@ -12,7 +12,7 @@ pub(super) const DECODERS: &[Decoder] = &[
         decode: fuzzing::unary_request,
         example: |rng| kinds(rng, UNARY),
         words: REQUEST_WORDS,
-        memory: Memory::PROTOBUF,
+        memory: REQUEST,
     },
     Decoder {
         name: "stream-request",
@@ -42,7 +42,7 @@ pub(super) const DECODERS: &[Decoder] = &[
         decode: fuzzing::pipeline_frame,
         example: |rng| message(rng, "quorate.v1.PipelineRequest"),
         words: REQUEST_WORDS,
-        memory: Memory::PROTOBUF,
+        memory: REQUEST,
     },
     Decoder {
         name: "aside-up",
@@ -161,6 +161,8 @@ const BACKUP: Memory = Memory { bytes: (9 + 8 + 1) << 20, ..Memory::USUAL };
 const CONFIG: Memory = Memory { bytes: 16 << 20, for_each: 1_024 };
 /// Tables of time zones are read when they are first named.
 const CRON: Memory = Memory { bytes: 1 << 20, ..Memory::USUAL };
+/// A request may have a schedule in it, and that a time zone.
+const REQUEST: Memory = Memory { bytes: CRON.bytes, ..Memory::PROTOBUF };
 
 /// A message of one of these kinds, behind the number of the kind.
 fn kinds(rng: &mut Rng, kinds: &[&str]) -> Vec<u8> {

@@ -80,15 +80,15 @@ export async function get(path, query, signal) {
 }
 
 // Hexadecimal digits by getRandomValues: randomUUID is not there without TLS.
-function pressed() {
+export function newKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 // Sends a change. One whose answer was lost is sent once more under the same key, which has one effect.
-export async function post(path, name, body = {}) {
+export async function post(path, name, body = {}, key = newKey()) {
   const options = {
     method: "POST",
-    headers: headers({ "content-type": "application/json", "x-quorate-confirm": encodeURIComponent(name), "idempotency-key": pressed() }),
+    headers: headers({ "content-type": "application/json", "x-quorate-confirm": encodeURIComponent(name), "idempotency-key": key }),
     body: JSON.stringify(body),
   };
   try {
@@ -137,12 +137,18 @@ export function poll(path, query, everyMs, tell, signal) {
   let since = null;
   let failed = 0;
   let asking = false;
+  let isQueued = false;
   const again = (waitMs) => {
     clearTimeout(timer);
     if (!signal.aborted) timer = setTimeout(ask, waitMs);
   };
   async function ask() {
-    if (asking || signal.aborted || document.hidden) return;
+    if (signal.aborted || document.hidden) return;
+    if (asking) {
+      // Something else is wanted than what is under way.
+      isQueued = true;
+      return;
+    }
     asking = true;
     clearTimeout(timer);
     let wait = everyMs;
@@ -159,7 +165,8 @@ export function poll(path, query, everyMs, tell, signal) {
       if (failure.status !== 401) tell({ data: null, failure, since, query: wanted });
     } finally {
       asking = false;
-      again(wait);
+      again(isQueued ? 0 : wait);
+      isQueued = false;
     }
   }
   const wake = () => again(0);

@@ -49,7 +49,7 @@ export function chart({ title, note, lines, format, base = 10, least = 1, signal
       el("table", null, caption, el("thead", null, el("tr", null, ["Time", ...lines.map((line) => line.label)].map((label, at) =>
         el("th", { scope: "col", class: at ? "numeric" : null }, label)))), rows)));
   const node = el("figure", { class: "chart" },
-    el("figcaption", null, el("h3", null, title), time, note ? el("p", { class: "note" }, note) : null), legend, plot, details);
+    el("figcaption", null, el("h2", null, title), time, note ? el("p", { class: "note" }, note) : null), legend, plot, details);
 
   let data = null;
   let width = 0;

@@ -42,11 +42,17 @@ export function attribute(node, name, value) {
 // Makes the children of `parent` one for each item, by key, in the items' order. What exists is updated in place.
 export function keyed(parent, items, keyOf, create, update) {
   const known = (parent.quorateRows ??= new Map());
-  const wanted = new Set();
+  // What is gone goes first: else all that follows would be moved, and a node that is moved loses the focus.
+  const wanted = new Set(items.map(keyOf));
+  for (const [key, node] of known) {
+    if (!wanted.has(key)) {
+      node.remove();
+      known.delete(key);
+    }
+  }
   let at = parent.firstChild;
   for (const item of items) {
     const key = keyOf(item);
-    wanted.add(key);
     let node = known.get(key);
     if (!node) {
       node = create(item);
@@ -56,12 +62,13 @@ export function keyed(parent, items, keyOf, create, update) {
     if (node === at) at = at.nextSibling;
     else parent.insertBefore(node, at);
   }
-  for (const [key, node] of known) {
-    if (!wanted.has(key)) {
-      node.remove();
-      known.delete(key);
-    }
-  }
+}
+
+// Other children, unless they are the same: what somebody marks to copy it stays marked.
+export function replace(parent, children) {
+  const now = parent.childNodes;
+  if (now.length === children.length && children.every((child, at) => now[at].isEqualNode(child))) return;
+  parent.replaceChildren(...children);
 }
 
 export function button(label, action, attributes) {

@@ -39,7 +39,8 @@ export function jobList({ path, signal, isAdmin, redrive }) {
       turn.show(cursor, plural(jobs.length, "job"));
     } catch (failure) {
       if (signal.aborted || mine !== asked || failure.status === 401) return;
-      said.say(`${sentence(failure.message)}.`, "problem");
+      said.say(`${sentence(failure.message)}.`, failure.isPassing ? "warning" : "problem");
+      if (failure.isPassing) setTimeout(() => { if (!signal.aborted && mine === asked) ask(); }, 3000);
     }
   }
 

@@ -63,7 +63,7 @@ export function mount(page, { signal, query }) {
         lock.waiters ? `The next of ${count(lock.waiters)} who wait gets it at once.` : "Nobody waits for it.",
         "The holder may go on working: only writes that carry the token are refused.",
       ],
-      act: async () => `Taken from ${plural((await post(`locks/${segment(lock.name)}/force-release`, lock.name)).released, "holder")}.`,
+      act: async (key) => `Taken from ${plural((await post(`locks/${segment(lock.name)}/force-release`, lock.name, {}, key)).released, "holder")}.`,
     });
     ask();
   }

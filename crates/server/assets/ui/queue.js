@@ -3,11 +3,11 @@
 import { post, segment } from "./api.js";
 import { chart } from "./chart.js";
 import { confirm } from "./confirm.js";
-import { badge, button, el, heading, notice, reading, readings, section, set } from "./dom.js";
+import { badge, button, el, heading, notice, reading, readings, replace, section, set } from "./dom.js";
 import { bytes, count, millis, plural, rate } from "./format.js";
 import { jobList } from "./jobs.js";
 import { follow } from "./page.js";
-import { href } from "./router.js";
+import { href, refine } from "./router.js";
 import { rates, remembered, trouble } from "./queues.js";
 
 const TABS = [["next", "Next"], ["ready", "Ready"], ["delayed", "Delayed"], ["leased", "Leased"], ["done", "Done"], ["dead", "Dead letters"]];
@@ -38,6 +38,7 @@ export function mount(page, { args: [name = ""], query, signal }) {
     for (const tab of tabs.children) set(tab, { "aria-pressed": String(tab.dataset.key === key) });
     all.hidden = !(key === "dead" && isAdmin);
     jobs.show(key);
+    refine({ state: key === "next" ? "" : key });
   }
   const all = button("Redrive all dead letters", () => redrive(null), { hidden: true });
 
@@ -58,7 +59,7 @@ export function mount(page, { args: [name = ""], query, signal }) {
     ready.show(count(queue.ready), of ? `${rate(of.pushed)} in` : "");
     leased.show(count(queue.leased), of ? `${rate(of.acked)} done` : "");
     delayed.show(count(queue.delayed), "wait for their time");
-    dead.show(count(queue.dead), of?.died ? `${rate(of.died)} given up` : "given up", queue.dead ? "problem" : null);
+    dead.show(count(queue.dead), of?.died ? `${rate(of.died)} given up` : "given up", queue.dead ? "warning" : null);
     oldest.show(millis(queue.oldest_ready_ms), queue.oldest_ready_ms === null ? "none is ready" : "has been ready");
     consumers.show(count(queue.consumers), queue.consumers === null ? "not told" : "on all nodes", queue.consumers === 0 && queue.ready ? "warning" : null);
     const points = remembered(queue);
@@ -88,7 +89,7 @@ export function mount(page, { args: [name = ""], query, signal }) {
     await confirm({
       title: `Pause ${name}`, label: "Pause",
       words: ["Nothing more is delivered until it is resumed. Pushes are taken, and what is being worked on goes on."],
-      act: async () => { await post(`${path}/pause`, name); return "It is paused."; },
+      act: async (key) => { await post(`${path}/pause`, name, {}, key); return "It is paused."; },
     });
     ask();
   }
@@ -96,7 +97,7 @@ export function mount(page, { args: [name = ""], query, signal }) {
   async function resume() {
     await confirm({
       title: `Resume ${name}`, label: "Resume", words: ["Deliveries go on at once."],
-      act: async () => { await post(`${path}/resume`, name); return "It delivers again."; },
+      act: async (key) => { await post(`${path}/resume`, name, {}, key); return "It delivers again."; },
     });
     ask();
   }
@@ -105,7 +106,7 @@ export function mount(page, { args: [name = ""], query, signal }) {
     await confirm({
       title: `Purge ${name}`, label: "Purge", danger: true, typed: name,
       words: ["All its jobs are gone for good, those that are worked on, too. Its dead letters stay, and so does the queue."],
-      act: async () => `${plural((await post(`${path}/purge`, name)).purged, "job")} purged.`,
+      act: async (key) => `${plural((await post(`${path}/purge`, name, {}, key)).purged, "job")} purged.`,
     });
     ask();
     jobs.show(current);
@@ -118,8 +119,9 @@ export function mount(page, { args: [name = ""], query, signal }) {
       words: [job
         ? `It is ready in ${name} again, with all its attempts before it.`
         : "All of them are ready again, with all their attempts before them. What made them fail should be mended by now."],
-      act: async (report) => {
-        if (job) return `${plural((await post(`${path}/redrive`, name, { job_ids: [job.job_id] })).moved, "job")} put back.`;
+      act: async (key, report) => {
+        if (job) return `${plural((await post(`${path}/redrive`, name, { job_ids: [job.job_id] }, key)).moved, "job")} put back.`;
+        // Each step is a change of its own. Those that are back are no dead letters any more, so beginning again is safe.
         let moved = 0;
         let cursor = null;
         do {
@@ -137,7 +139,7 @@ export function mount(page, { args: [name = ""], query, signal }) {
 }
 
 function facts(list, rows) {
-  list.replaceChildren(...rows.flatMap(([name, value]) => [el("dt", null, name), el("dd", null, value)]));
+  replace(list, rows.flatMap(([name, value]) => [el("dt", null, name), el("dd", null, value)]));
 }
 
 function totals({ totals: of, body_bytes: held }) {

@@ -64,7 +64,7 @@ export function mount(page, { signal, query }) {
       { label: "Ready", numeric: true, cell: (queue) => count(queue.ready) },
       { label: "Delayed", numeric: true, cell: (queue) => count(queue.delayed) },
       { label: "Leased", numeric: true, cell: (queue) => count(queue.leased) },
-      { label: "Dead", numeric: true, cell: (queue) => count(queue.dead), state: (queue) => (queue.dead ? "problem" : null) },
+      { label: "Dead", numeric: true, cell: (queue) => count(queue.dead), state: (queue) => (queue.dead ? "warning" : null) },
       { label: "Oldest ready", numeric: true, cell: (queue) => millis(queue.oldest_ready_ms) },
       { label: "In", numeric: true, cell: (queue) => rate(rateOf(queue)?.pushed ?? null) },
       { label: "Done", numeric: true, cell: (queue) => rate(rateOf(queue)?.acked ?? null) },

@@ -1,7 +1,7 @@
 // Tables whose rows are changed in place. On a narrow screen each row is a card; the roles are said explicitly, because
 // a table that is laid out otherwise is no table to a screen reader.
 
-import { attribute, el, keyed, text } from "./dom.js";
+import { attribute, el, keyed, replace, text } from "./dom.js";
 
 // Columns: {label, cell(item) → text or node, numeric, once, state(item), minor}. The first one heads its row. A cell
 // that is made `once` is kept as it is while its row exists: for links and buttons, which must not lose the focus.
@@ -37,7 +37,7 @@ export function table({ label, columns, key, empty }) {
       }
       const content = column.cell(item);
       if (content instanceof Node) {
-        if (cell.firstChild !== content) cell.replaceChildren(content);
+        replace(cell, [content]);
       } else {
         text(cell, content);
       }

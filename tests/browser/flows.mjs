@@ -129,6 +129,8 @@ export function flows(browser, mock, shots) {
       await until(page, "Nobody knows whether it happened");
       await page.click("dialog button.danger");
       await until(page, "Taken from 1 holder.");
+      const [first, second] = mock.state.pressed.filter((one) => one.path.includes("force-release"));
+      assert.equal(first.key, second.key, "a press that may have happened is repeated, not made anew");
       await page.click("dialog button.primary");
       await page.waitForSelector(release, { state: "detached" });
       at.forgive();

@@ -36,7 +36,7 @@ const NOBODY_ASKED = { name: "", roles: [], may: { ...ALL, admin: true }, admins
 export async function startMock({ port = 0, asks = true } = {}) {
   const world = new World();
   const tokens = new Map(TOKENS);
-  const state = { world, tokens, asks, failures: [], streams: new Set(), posts: [], asked: new Map() };
+  const state = { world, tokens, asks, failures: [], streams: new Set(), posts: [], pressed: [], asked: new Map() };
   const server = createServer((request, response) => serve(state, request, response));
   const sockets = new Set();
   server.on("connection", (socket) => {
@@ -115,6 +115,7 @@ async function api(state, request, response, target) {
   const path = target.pathname.slice("/api/v1/".length);
   state.asked.set(path, (state.asked.get(path) ?? 0) + 1);
   const [name, ...rest] = path.split("/").map(decodeURIComponent);
+  if (request.method === "POST") state.pressed.push({ path, key: request.headers["idempotency-key"] });
   const failure = state.failures.find((one) => path.startsWith(one.path));
   if (failure) {
     failure.times -= 1;
@@ -193,6 +194,10 @@ const READERS = {
     quorum(context);
     const { space, query, world, viewer } = context;
     const leads = world.leader === "1";
+    if (context.rest.length) {
+      const lock = space.locks.find((one) => one.name === context.rest[0]) ?? { name: context.rest[0], waiters: 0, holders: [] };
+      return { lock: { ...lock, may_admin: viewer.admins(lock.name) }, revision: String(world.revision) };
+    }
     const view = ({ hangs, ...lock }) => ({ ...lock, may_admin: viewer.admins(lock.name), holders: lock.holders.map((holder) => ({ ...holder, remaining_ms: leads ? Math.round(holder.remaining_ms) : null })) });
     const [locks, cursor] = page(space.locks.filter((one) => one.name.startsWith(query.prefix ?? "")), query, 200);
     return { locks: locks.map(view), cursor, revision: String(world.revision) };
@@ -256,8 +261,10 @@ async function change({ state, world, viewer, space, rest }, request, name) {
   const revision = String((world.revision += 1n));
   if (path === "locks/force-release") {
     const lock = space.locks.find((one) => one.name === rest[0]);
-    const released = lock?.holders.length ?? 0;
-    if (lock) lock.holders = [];
+    if (!Array.isArray(body.fencing_tokens)) throw new Refusal(400, "INVALID", "fencing_tokens is missing", "not_applied");
+    const stay = (lock?.holders ?? []).filter((holder) => !body.fencing_tokens.includes(holder.fencing_token));
+    const released = (lock?.holders.length ?? 0) - stay.length;
+    if (lock) lock.holders = stay;
     return { released, revision };
   }
   const queue = queueNamed({ space, rest });

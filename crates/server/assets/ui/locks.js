@@ -1,6 +1,6 @@
 // Locks: who holds them under which fencing token, how many wait, and what is left of the lease.
 
-import { post, segment } from "./api.js";
+import { get, post, segment } from "./api.js";
 import { confirm } from "./confirm.js";
 import { button, el, heading, notice, text } from "./dom.js";
 import { count, millis, plural } from "./format.js";
@@ -55,15 +55,24 @@ export function mount(page, { signal, query }) {
     cell.replaceChildren(...(wanted ? [button("Force release", () => release(cell.lock), { class: "danger", "aria-label": `Force release of ${lock.name}` })] : []));
   }
 
-  async function release(lock) {
+  // Asks once more who holds it: the row may be two seconds old.
+  async function release(row) {
+    const path = `locks/${segment(row.name)}`;
+    const lock = await get(path, {}, signal).then((answer) => answer.lock, () => row);
+    if (signal.aborted) return;
+    // Only those who are named here lose it, not who may have got it meanwhile.
+    const body = { fencing_tokens: lock.holders.map((holder) => holder.fencing_token) };
     await confirm({
       title: `Force release of ${lock.name}`, label: "Force release", danger: true,
       words: [
-        `It is taken from ${lock.holders.length === 1 ? `session ${lock.holders[0].session_id}, which holds it under token ${lock.holders[0].fencing_token}` : `its ${count(lock.holders.length)} holders`}.`,
+        lock.holders.length === 0 ? "Nobody holds it any more." : `It is taken from ${lock.holders.length === 1 ? `session ${lock.holders[0].session_id}, which holds it under token ${lock.holders[0].fencing_token}` : `its ${count(lock.holders.length)} holders`}.`,
         lock.waiters ? `The next of ${count(lock.waiters)} who wait gets it at once.` : "Nobody waits for it.",
         "The holder may go on working: only writes that carry the token are refused.",
       ],
-      act: async (key) => `Taken from ${plural((await post(`locks/${segment(lock.name)}/force-release`, lock.name, {}, key)).released, "holder")}.`,
+      act: async (key) => {
+        const { released } = await post(`${path}/force-release`, lock.name, body, key);
+        return released ? `Taken from ${plural(released, "holder")}.` : "Those who held it had lost it already.";
+      },
     });
     ask();
   }

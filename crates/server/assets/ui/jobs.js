@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { button, el, notice } from "./dom.js";
-import { bytes, count, millis, named, plural, when } from "./format.js";
+import { bytes, clock, count, millis, named, plural, when } from "./format.js";
 import { now } from "./live.js";
 import { pages } from "./table.js";
 import { sentence } from "./page.js";
@@ -35,7 +35,7 @@ export function jobList({ path, signal, isAdmin, redrive }) {
       list.replaceChildren(...jobs.map(jobItem));
       empty.hidden = jobs.length > 0;
       empty.textContent = cursor ? "None on this page; there may be some on the next." : EMPTY[state];
-      at.textContent = `${plural(jobs.length, "job")}, as of ${new Date(now()).toLocaleTimeString("en-GB")}`;
+      at.textContent = `${plural(jobs.length, "job")}, as of ${clock(now())}`;
       turn.show(cursor, plural(jobs.length, "job"));
     } catch (failure) {
       if (signal.aborted || mine !== asked || failure.status === 401) return;

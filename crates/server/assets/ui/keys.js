@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { button, el, heading, notice, set } from "./dom.js";
-import { bytes, count, fromBase64url, millis, named, plural } from "./format.js";
+import { bytes, clock, count, fromBase64url, millis, named, plural } from "./format.js";
 import { now } from "./live.js";
 import { sentence, typing } from "./page.js";
 import { refine } from "./router.js";
@@ -62,7 +62,7 @@ export function mount(page, { signal, query }) {
       grid.setEmpty(cursor ? "None on this page; there may be some on the next." : what.value ? "No key is like that." : "There are no keys here.");
       grid.show(keys);
       turn.show(cursor, plural(keys.length, "key"));
-      at.textContent = `${plural(keys.length, "key")}${cursor ? ", and there are more" : ""}, at revision ${revision}, ${new Date(now()).toLocaleTimeString("en-GB")}`;
+      at.textContent = `${plural(keys.length, "key")}${cursor ? ", and there are more" : ""}, at revision ${revision}, ${clock(now())}`;
     } catch (failure) {
       if (signal.aborted || mine !== asked || failure.status === 401) return;
       said.say(failure.status === 403 ? `You may not see this: ${failure.message}.` : `${sentence(failure.message)}.`, failure.isPassing ? "warning" : "problem");

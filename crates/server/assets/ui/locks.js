@@ -60,12 +60,13 @@ export function mount(page, { signal, query }) {
     const path = `locks/${segment(row.name)}`;
     const lock = await get(path, {}, signal).then((answer) => answer.lock, () => row);
     if (signal.aborted) return;
+    if (!lock.holders.length) return ask();
     // Only those who are named here lose it, not who may have got it meanwhile.
     const body = { fencing_tokens: lock.holders.map((holder) => holder.fencing_token) };
     await confirm({
       title: `Force release of ${lock.name}`, label: "Force release", danger: true,
       words: [
-        lock.holders.length === 0 ? "Nobody holds it any more." : `It is taken from ${lock.holders.length === 1 ? `session ${lock.holders[0].session_id}, which holds it under token ${lock.holders[0].fencing_token}` : `its ${count(lock.holders.length)} holders`}.`,
+        `It is taken from ${lock.holders.length === 1 ? `session ${lock.holders[0].session_id}, which holds it under token ${lock.holders[0].fencing_token}` : `its ${count(lock.holders.length)} holders`}.`,
         lock.waiters ? `The next of ${count(lock.waiters)} who wait gets it at once.` : "Nobody waits for it.",
         "The holder may go on working: only writes that carry the token are refused.",
       ],

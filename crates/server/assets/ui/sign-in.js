@@ -76,6 +76,7 @@ function form(main) {
     el("form", { submit: signIn },
       el("label", { class: "field", for: "token" }, "Token", input),
       el("div", { class: "actions" }, submit)),
+    globalThis.isSecureContext ? null : el("p", { class: "notice", "data-state": "warning" }, "This page came without TLS. Whoever is between you and the node can read the token."),
     el("p", { class: "hint" }, "This node asks who you are. A token is made with ", el("code", null, "quorate auth token create"),
       ". It stays in this tab, and is gone when you close it."),
     el("p", { class: "hint" }, "To see everything here it needs a role with read for each service, and for the cluster.")));

@@ -291,7 +291,7 @@ function events({ state, world, viewer }, response) {
   const write = (event, data) => response.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
   let ticks = 0;
   const send = () => {
-    write("tick", { now_unix_ms: world.nowMs, sample: world.samples.at(-1) });
+    write("tick", { node_id: "1", now_unix_ms: world.nowMs, sample: world.samples.at(-1) });
     if (ticks++ % 2 === 0) write("overview", world.overview());
   };
   write("overview", world.overview());

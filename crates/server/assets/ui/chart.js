@@ -7,8 +7,6 @@ import { clock } from "./format.js";
 const SPAN_MS = 300_000;
 const HEIGHT = 148;
 const EDGE = { top: 8, right: 8, bottom: 20, left: 62 };
-// Two samples further apart than this are not joined: nothing is known of what was between.
-const GAP_MS = 2500;
 
 // The moment that the pointer is at, for all charts.
 const pointer = Object.assign(new EventTarget(), { at: null });
@@ -25,8 +23,9 @@ function roundUp(value, base) {
   return [1, 2, 5, 10].find((step) => step * power >= value) * power;
 }
 
-// Lines: [{column, label, tone}]. `format` makes text with a unit. `least` is the smallest end of the axis.
-export function chart({ title, note, lines, format, base = 10, least = 1, signal }) {
+// Lines: [{column, label, tone}]. `format` makes text with a unit. `least` is the smallest end of the axis. Two
+// samples further apart than `gapMs` are not joined: nothing is known of what was between.
+export function chart({ title, note, lines, format, base = 10, least = 1, gapMs = 2500, signal }) {
   const plot = svg("svg", { class: "plot", role: "img", height: HEIGHT });
   const axis = svg("g", { class: "axis" });
   const marks = svg("g", { class: "marks" });
@@ -89,7 +88,7 @@ export function chart({ title, note, lines, format, base = 10, least = 1, signal
       let before = null;
       (data[line.column] ?? []).forEach((value, at) => {
         if (value === null || end - times[at] > SPAN_MS) return;
-        const joined = before !== null && times[at] - before <= GAP_MS;
+        const joined = before !== null && times[at] - before <= gapMs;
         // A point alone is drawn as a line of no length, whose round end is a dot.
         d += `${joined ? "L" : "M"}${x(times[at]).toFixed(1)} ${y(value).toFixed(1)}${joined ? "" : "h0"}`;
         before = times[at];

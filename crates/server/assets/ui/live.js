@@ -128,7 +128,7 @@ async function follow(signal) {
     if (document.hidden || Date.now() - last > SILENCE_MS) until.abort();
   }, 1000);
   try {
-    const { columns } = await get("series", {}, both);
+    const { columns, node_id: nodeId } = await get("series", {}, both);
     live.series = columns;
     tell("tick");
     last = Date.now();
@@ -137,13 +137,15 @@ async function follow(signal) {
       if (event === "overview") {
         take(data);
       } else if (event === "tick") {
+        // Behind a balancer another node may answer: its samples don't go on from those.
+        if (data.node_id !== nodeId) return until.abort();
         append(data.sample);
         heard(data.now_unix_ms);
         tell("tick");
       }
     }, both);
   } catch (failure) {
-    if (until.signal.aborted && !signal.aborted) throw new Failure(0, { error: "the node sent nothing for 5 s" });
+    if (until.signal.aborted && !signal.aborted) throw new Failure(0, { error: "the stream broke off or fell silent" });
     throw failure;
   } finally {
     clearInterval(watch);

@@ -25,7 +25,7 @@ export function mount(page, { args: [name = ""], query, signal }) {
   const consumers = reading("Consumers");
   const flow = el("dl", { class: "facts" });
   const options = el("dl", { class: "facts" });
-  const depth = chart({ title: "Depth", note: "Ready, delayed and leased together, since this queue was first shown here.", signal, format: count, least: 10, lines: [{ column: "depth", label: "jobs", tone: "1" }] });
+  const depth = chart({ title: "Depth", note: "Ready, delayed and leased together, since this queue was first shown here.", signal, format: count, least: 10, gapMs: 9000, lines: [{ column: "depth", label: "jobs", tone: "1" }] });
   const rateOf = rates();
 
   let current = query.get("state") ?? "next";

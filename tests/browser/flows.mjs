@@ -84,7 +84,7 @@ export function flows(browser, mock, shots) {
       await until(page, "1 job put back.");
       await page.click("dialog button.primary");
       await page.waitForFunction((count) => document.querySelectorAll(".job").length === count, before - 1);
-      await page.click("text=Redrive all dead letters");
+      await page.click("text=Redrive all");
       await page.click("dialog button.primary");
       await until(page, "6 jobs put back.");
       await page.click("dialog button.primary");

@@ -50,7 +50,7 @@ export class World {
   tick(nowMs) {
     this.nowMs = nowMs;
     this.seconds += 1;
-    if (this.seconds % 170 === 140) this.killLeader();
+    if (!this.isCalm && this.seconds % 170 === 140) this.killLeader();
     for (const [node, until] of this.down) if (until <= nowMs) this.down.delete(node);
     if (this.leader === null && this.hasQuorum && nowMs >= (this.electAtMs ?? 0)) {
       this.term += 1;

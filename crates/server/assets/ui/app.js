@@ -141,8 +141,7 @@ const theme = document.getElementById("theme");
 const NEXT = { auto: "light", light: "dark", dark: "auto" };
 function showTheme() {
   const choice = globalThis.quorateTheme.get();
-  text(theme, { auto: "Auto", light: "Light", dark: "Dark" }[choice]);
-  attribute(theme, "aria-label", `Colours: ${{ auto: "as the system has them", light: "light", dark: "dark" }[choice]}. Change.`);
+  text(theme, `Theme: ${choice}`);
 }
 theme.addEventListener("click", () => {
   globalThis.quorateTheme.set(NEXT[globalThis.quorateTheme.get()]);

@@ -27,7 +27,7 @@ export function mount(page, { signal, query }) {
   });
   const readers = chart({
     title: "Slow readers", note: "Subscriptions that ended because their client did not read fast enough.", signal, format: rate, least: 1,
-    lines: [{ column: "bus_slow_cut", label: "cut", tone: "problem" }],
+    lines: [{ column: "bus_slow_cut", label: "cut", tone: "warning" }],
   });
   const filter = el("input", { id: "pattern", type: "search", autocomplete: "off", spellcheck: "false", placeholder: "user.*", value: query.get("pattern") ?? "" });
   const turn = pages(() => ask());
@@ -59,7 +59,7 @@ export function mount(page, { signal, query }) {
     grid.show(channels);
     turn.show(cursor, plural(channels.length, "channel"));
     subscribers.show(count(node.subscriptions), "on this node");
-    slow.show(count(node.slow_cut), live.series ? `${count(sum("bus_slow_cut"))} in 5 minutes` : "since it started", sum("bus_slow_cut") ? "problem" : null);
+    slow.show(count(node.slow_cut), live.series ? `${count(sum("bus_slow_cut"))} in 5 minutes` : "since it started", sum("bus_slow_cut") ? "warning" : null);
     gaps.show(count(node.gaps), node.gaps === null ? "not counted by this node" : "since it started");
     waiting.show(count(node.requests_waiting), "for an answer");
     if (!live.series) {

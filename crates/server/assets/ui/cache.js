@@ -35,7 +35,7 @@ export function mount(page, { signal }) {
     lines: [{ column: "cache_evicted", label: "evicted", tone: "warning" }],
   });
   page.append(heading("Cache", of), said, readings(ratio, entries, used, evicted, builds, waits),
-    section("Room", null, bar, full), el("div", { class: "charts" }, hits, reads, evictions));
+    el("div", { class: "charts" }, hits, reads, evictions, el("div", { class: "chart" }, section("Room", null, bar, full))));
 
   follow("cache", {}, said, (cache) => {
     text(of, `reads are those of node ${cache.node_id}; entries are the same on all`);
@@ -48,7 +48,7 @@ export function mount(page, { signal }) {
     text(full, `${bytes(cache.bytes)} of ${bytes(cache.bytes_max)}: keys, values and tags, and 128 B for each entry.${share > 0.98 ? " It is full: what was not read for long goes first." : ""}`);
     const all = cache.hits + cache.stale_hits + cache.misses;
     if (!live.series) ratio.show(percent(cache.hits + cache.stale_hits, all), "since this node started");
-    evicted.show(count(cache.evicted), "by this node, as the leader");
+    evicted.show(count(cache.evicted), "by this node");
   }, signal);
 
   function show() {

@@ -123,7 +123,7 @@ export function chart({ title, note, lines, format, base = 10, least = 1, gapMs 
     attribute(cross, "visibility", pointer.at === null || at < 0 ? "hidden" : "visible");
     lines.forEach((line, index) => text(values[index].value, format(data?.[line.column]?.[at] ?? null)));
     const election = pointer.at !== null && at > 0 && data.term?.[at] > data.term?.[at - 1];
-    text(time, pointer.at === null || at < 0 ? "now" : `${clock(times[at])}${election ? `, term ${data.term[at]} began` : ""}`);
+    text(time, pointer.at === null || at < 0 ? "" : `${clock(times[at])}${election ? `, term ${data.term[at]} began` : ""}`);
   }
 
   // One row in ten seconds: what an ear can follow. It stands still until it is opened again.
@@ -162,17 +162,19 @@ export function chart({ title, note, lines, format, base = 10, least = 1, gapMs 
   return node;
 }
 
-// A small line without axes, for a table. `points` are [unix ms, value].
-export function sparkline(label, width = 120, height = 24) {
+// A small line without axes, for a table, from 0 up. `points` are [unix ms, value].
+export function sparkline(label, width = 88, height = 24) {
   const path = svg("path", { class: "line tone-1" });
   const dot = svg("circle", { r: 2, class: "tip", visibility: "hidden" });
   const node = svg("svg", { class: "spark", role: "img", width, height, viewBox: `0 0 ${width} ${height}` }, path, dot);
   node.show = (points, format) => {
     const last = points.at(-1);
     if (!last) return;
+    // As wide as what there is, from half a minute on, until it has its five.
+    const span = Math.min(SPAN_MS, Math.max(30_000, last[0] - points[0][0]));
     const highest = Math.max(1, ...points.map(([, value]) => value));
     const lowest = Math.min(...points.map(([, value]) => value));
-    const x = (at) => 2 + (width - 5) * (1 - (last[0] - at) / SPAN_MS);
+    const x = (at) => 2 + (width - 5) * (1 - (last[0] - at) / span);
     const y = (value) => height - 3 - ((height - 6) * value) / highest;
     attribute(path, "d", points.map(([at, value], index) => `${index ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}`).join(""));
     attribute(dot, "cx", x(last[0]).toFixed(1));

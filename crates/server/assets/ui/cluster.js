@@ -40,10 +40,10 @@ export function mount(page, { signal }) {
     leads.show(leader ? `node ${leader.node_id}` : "none", `term ${count(overview.term)}`, leader ? null : "problem");
     healthy.show(`${count(alive.length)} of ${count(voters.length)}`, `${count(needed)} are needed`, alive.length < needed ? "problem" : alive.length < voters.length ? "warning" : null);
     const lags = nodes.filter((node) => node.healthy && node !== leader).map((node) => [node, lagOf(node, overview)]);
-    worst(behind, lags, (value) => plural(value, "entry", "entries"));
-    worst(slowest, nodes.map((node) => [node, node.fsync_p99_us]), micros);
-    worst(disk, nodes.map((node) => [node, node.disk_free_bytes]), bytes, -1);
-    worst(elections, nodes.map((node) => [node, node.healthy ? node.elections_hour : null]), (value) => (value >= 64 ? "64 or more" : count(value)));
+    worst(behind, lags, (value) => plural(value, "entry", "entries"), (value) => value > 10_000);
+    worst(slowest, nodes.map((node) => [node, node.fsync_p99_us]), micros, (value) => value > 100_000);
+    worst(disk, nodes.map((node) => [node, node.disk_free_bytes]), bytes, (value) => value < 1 << 30, -1);
+    worst(elections, nodes.map((node) => [node, node.healthy ? node.elections_hour : null]), (value) => (value >= 64 ? "64 or more" : count(value)), (value) => value > 5);
     grid.show(nodes);
     showFacts(facts, overview);
   }
@@ -59,11 +59,11 @@ function lagOf(node, overview = live.overview) {
 }
 
 // The worst value among the nodes, and whose it is.
-function worst(box, pairs, format, sign = 1) {
+function worst(box, pairs, format, isBad, sign = 1) {
   const known = pairs.filter(([, value]) => value !== null && value !== undefined);
   if (!known.length) return box.show(dash, "not known");
   const [node, value] = known.reduce((one, other) => (sign * other[1] > sign * one[1] ? other : one));
-  box.show(format(value), `node ${node.node_id}`);
+  box.show(format(value), `node ${node.node_id}`, isBad(value) ? "warning" : null);
 }
 
 function showFindings(list, found) {

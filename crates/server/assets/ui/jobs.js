@@ -15,15 +15,17 @@ const EMPTY = {
 const CAUSES = { attempts: "failed as often as it may", rejected: "its worker said so", expired: "its ttl ran out" };
 
 // It does not move by itself: somebody reads it. "Look again" does.
-export function jobList({ path, signal, isAdmin, redrive }) {
+export function jobList({ path, name, signal, isAdmin, redrive }) {
   const said = notice();
   const list = el("ul", { class: "jobs" });
   const empty = el("p", { class: "empty", hidden: true });
   const at = el("span", { class: "hint" });
+  const tools = el("span", { class: "actions" });
   let state = "next";
   let asked = 0;
   const turn = pages(() => ask());
-  const node = el("div", null, said, list, empty, el("div", { class: "pages" }, button("Look again", () => ask()), at), turn);
+  const node = el("div", null, el("div", { class: "pages" }, button("Look again", () => ask()), at, tools), said, list, empty, turn);
+  node.tools = tools;
 
   async function ask() {
     const mine = ++asked;
@@ -51,7 +53,7 @@ export function jobList({ path, signal, isAdmin, redrive }) {
       job.priority ? `priority ${job.priority}` : null,
       job.group_b64 ? `group ${named(job.group, job.group_b64)}` : null,
       job.remaining_ttl_ms === null ? null : `given up in ${millis(job.remaining_ttl_ms)}`,
-      job.from_queue ? `from ${job.from_queue}` : null,
+      job.from_queue && job.from_queue !== name ? `from ${job.from_queue}` : null,
       job.payload_bytes === null ? null : `${bytes(job.payload_bytes)}${job.content_type ? ` of ${job.content_type}` : ""}`,
     ].filter(Boolean);
     return el("li", { class: "job" },
@@ -84,10 +86,11 @@ function failures(job) {
   if (!job.failures.length) return null;
   const line = (one) => el("li", { value: one.attempt }, el("span", { class: "why" }, one.error || "the lease ran out"), el("span", { class: "hint" }, ` ${when(one.unix_ms, now())}`));
   const last = job.failures.at(-1);
-  if (job.failures.length === 1) return el("ol", { class: "failures" }, line(last));
-  return el("details", null,
-    el("summary", null, `${plural(job.failures.length, "failure")}, the last: ${last.error || "the lease ran out"}`),
-    el("ol", { class: "failures" }, job.failures.map(line)));
+  const newest = el("p", { class: "failure" }, el("span", { class: "why" }, last.error || "the lease ran out"), el("span", { class: "hint" }, ` attempt ${last.attempt}, ${when(last.unix_ms, now())}`));
+  if (job.failures.length === 1) return newest;
+  return [newest, el("details", null,
+    el("summary", null, `${plural(job.failures.length - 1, "earlier failure")}`),
+    el("ol", { class: "failures" }, job.failures.slice(0, -1).reverse().map(line)))];
 }
 
 // What is in it is drawn when somebody opens it.

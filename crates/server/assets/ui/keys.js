@@ -17,7 +17,7 @@ export function mount(page, { signal, query }) {
   const by = el("select", { id: "by" }, el("option", { value: "prefix" }, "begin with"), el("option", { value: "pattern" }, "match"));
   by.value = query.has("pattern") ? "pattern" : "prefix";
   const what = el("input", { id: "what", type: "search", autocomplete: "off", autocapitalize: "off", spellcheck: "false", value: query.get(by.value) ?? "" });
-  const panel = el("section", { class: "value-panel", "aria-label": "Value" }, el("p", { class: "empty" }, "Choose a key to see what it has."));
+  const panel = el("div", { class: "value-panel" }, el("p", { class: "empty" }, "Choose a key to see what it has."));
   const turn = pages(() => ask());
   let chosen = null;
   let asked = 0;
@@ -31,6 +31,7 @@ export function mount(page, { signal, query }) {
       { label: "Ttl", numeric: true, cell: (entry) => (entry.remaining_ttl_ms === null ? "—" : millis(entry.remaining_ttl_ms)) },
     ],
   });
+  grid.classList.add("keys");
   page.append(
     heading("Keys", at),
     el("form", { class: "tools", submit: (event) => { event.preventDefault(); again(); } },
@@ -56,7 +57,7 @@ export function mount(page, { signal, query }) {
   async function ask() {
     const mine = ++asked;
     try {
-      const { keys, cursor, revision } = await get("keys", { [by.value]: what.value, cursor: turn.cursor(), limit: 100 }, signal);
+      const { keys, cursor, revision } = await get("keys", { [by.value]: what.value, cursor: turn.cursor(), limit: 50 }, signal);
       if (mine !== asked) return;
       said.say(null);
       grid.setEmpty(cursor ? "None on this page; there may be some on the next." : what.value ? "No key is like that." : "There are no keys here.");

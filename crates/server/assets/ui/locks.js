@@ -15,7 +15,7 @@ export function mount(page, { signal, query }) {
   const remaining = el("p", { class: "note" });
   const turn = pages(() => ask());
 
-  const stack = (lock, show) => (lock.holders.length ? el("span", null, lock.holders.map((holder) => el("div", null, show(holder)))) : "—");
+  const stack = (lock, show) => (lock.holders.length ? el("div", { class: "stack" }, lock.holders.map((holder) => el("div", null, show(holder)))) : "—");
   const grid = table({
     label: "Locks",
     key: (lock) => lock.name,
@@ -23,13 +23,12 @@ export function mount(page, { signal, query }) {
     columns: [
       { label: "Lock", cell: (lock) => el("span", { class: "mono" }, lock.name) },
       { label: "Fencing token", numeric: true, cell: (lock) => stack(lock, (holder) => String(holder.fencing_token)) },
-      { label: "Held by session", minor: "wide", once: true, cell: () => el("span"), refresh: holders },
+      { label: "Held by session", minor: "wide", once: true, cell: () => el("div", { class: "stack" }), refresh: holders },
       { label: "Mode", cell: (lock) => stack(lock, mode) },
       { label: "Held for", numeric: true, cell: (lock) => stack(lock, (holder) => millis(holder.held_ms)) },
-      { label: "Lease left", numeric: true, cell: (lock) => stack(lock, (holder) => millis(holder.remaining_ms)), state: (lock) => (lock.holders.some((holder) => holder.remaining_ms !== null && holder.remaining_ms < holder.ttl_ms / 4) ? "warning" : null) },
-      { label: "Of", numeric: true, cell: (lock) => stack(lock, (holder) => millis(holder.ttl_ms)) },
+      { label: "Lease left", numeric: true, cell: (lock) => stack(lock, (holder) => `${millis(holder.remaining_ms)} of ${millis(holder.ttl_ms)}`), state: (lock) => (lock.holders.some((holder) => holder.remaining_ms !== null && holder.remaining_ms < holder.ttl_ms / 4) ? "warning" : null) },
       { label: "Waiting", numeric: true, cell: (lock) => count(lock.waiters) },
-      { label: "", once: true, cell: () => el("span"), refresh: actions },
+      { label: "Action", minor: "wide", once: true, cell: () => el("span"), refresh: actions },
     ],
   });
   page.append(

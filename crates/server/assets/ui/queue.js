@@ -8,7 +8,7 @@ import { bytes, count, millis, plural, rate } from "./format.js";
 import { jobList } from "./jobs.js";
 import { follow } from "./page.js";
 import { href, refine } from "./router.js";
-import { rates, remembered, trouble } from "./queues.js";
+import { isUnattended, rates, remembered, trouble } from "./queues.js";
 
 const TABS = [["next", "Next"], ["ready", "Ready"], ["delayed", "Delayed"], ["leased", "Leased"], ["done", "Done"], ["dead", "Dead letters"]];
 
@@ -30,23 +30,28 @@ export function mount(page, { args: [name = ""], query, signal }) {
 
   let current = query.get("state") ?? "next";
   let isAdmin = false;
-  const jobs = jobList({ path, signal, isAdmin: () => isAdmin, redrive });
+  const jobs = jobList({ path, name, signal, isAdmin: () => isAdmin, redrive });
   const tabs = el("div", { class: "tabs", role: "group", "aria-label": "Which jobs" }, TABS.map(([key, label]) =>
     button(label, () => choose(key), { "data-key": key })));
   function choose(key) {
     current = key;
     for (const tab of tabs.children) set(tab, { "aria-pressed": String(tab.dataset.key === key) });
-    all.hidden = !(key === "dead" && isAdmin);
+    offerAll(false);
     jobs.show(key);
     refine({ state: key === "next" ? "" : key });
   }
-  const all = button("Redrive all dead letters", () => redrive(null), { hidden: true });
+  const all = button("Redrive all", () => redrive(null));
+  // What one may not do is not in the page.
+  function offerAll(offered) {
+    if (offered && !all.isConnected) jobs.tools.append(all);
+    if (!offered) all.remove();
+  }
 
   page.append(
     el("p", null, el("a", { href: href("queues") }, "Queues")),
     heading(name, state, actions), said,
     readings(ready, leased, delayed, dead, oldest, consumers),
-    section("Jobs", null, tabs, el("div", { class: "tools" }, all), jobs),
+    section("Jobs", null, tabs, jobs),
     el("div", { class: "charts" }, depth, section("Since it was made", null, flow)),
     el("details", null, el("summary", null, "How it works"), options),
   );
@@ -61,7 +66,7 @@ export function mount(page, { args: [name = ""], query, signal }) {
     delayed.show(count(queue.delayed), "wait for their time");
     dead.show(count(queue.dead), of?.died ? `${rate(of.died)} given up` : "given up", queue.dead ? "warning" : null);
     oldest.show(millis(queue.oldest_ready_ms), queue.oldest_ready_ms === null ? "none is ready" : "has been ready");
-    consumers.show(count(queue.consumers), queue.consumers === null ? "not told" : "on all nodes", queue.consumers === 0 && queue.ready ? "warning" : null);
+    consumers.show(count(queue.consumers), queue.consumers === null ? "not told" : "on all nodes", isUnattended(queue) ? "warning" : null);
     const points = remembered(queue);
     depth.show({ at_unix_ms: points.map(([at]) => at), depth: points.map(([, value]) => value) });
     facts(flow, totals(queue));
@@ -70,7 +75,7 @@ export function mount(page, { args: [name = ""], query, signal }) {
       isAdmin = queue.may_admin;
       choose(current);
     }
-    all.hidden = !(current === "dead" && isAdmin && queue.dead > 0);
+    offerAll(current === "dead" && isAdmin && queue.dead > 0);
     showActions(queue);
   }, signal);
 

@@ -38,10 +38,13 @@ export function remembered(queue) {
   return remember(`queue ${namespace()} ${queue.queue}`, Math.round(now() / 1000) * 1000, depthOf(queue));
 }
 
+export const isUnattended = (queue) => queue.consumers === 0 && queue.ready > 0 && !queue.queue.endsWith(".dead");
+
 // Why somebody should look at a queue, or null.
 export function trouble(queue) {
   if (queue.paused) return ["paused", "warning"];
-  if (queue.consumers === 0 && queue.ready > 0) return ["no consumers", "warning"];
+  // Nobody is expected to work on dead letters.
+  if (isUnattended(queue)) return ["no consumers", "warning"];
   return null;
 }
 
@@ -58,8 +61,7 @@ export function mount(page, { signal, query }) {
     columns: [
       { label: "Queue", once: true, cell: (queue) => nameCell(queue), refresh: (cell, queue) => cell.refresh(queue) },
       {
-        label: "Depth", minor: "wide", once: true, cell: (queue) => sparkline(`Depth of ${queue.queue}`),
-        refresh: (line, queue) => line.show(remembered(queue), count),
+        label: "Depth", minor: "depth", once: true, cell: depthCell, refresh: (cell, queue) => cell.refresh(queue),
       },
       { label: "Ready", numeric: true, cell: (queue) => count(queue.ready) },
       { label: "Delayed", numeric: true, cell: (queue) => count(queue.delayed) },
@@ -73,7 +75,7 @@ export function mount(page, { signal, query }) {
         cell: (queue) => { const of = rateOf(queue); return rate(of ? of.nacked + of.lapsed : null); },
         state: (queue) => { const of = rateOf(queue); return of && of.nacked + of.lapsed > 0 ? "warning" : null; },
       },
-      { label: "Consumers", numeric: true, cell: (queue) => count(queue.consumers), state: (queue) => (queue.consumers === 0 && queue.ready ? "warning" : null) },
+      { label: "Consumers", numeric: true, minor: "phone", cell: (queue) => count(queue.consumers), state: (queue) => (isUnattended(queue) ? "warning" : null) },
     ],
   });
   page.append(
@@ -91,6 +93,17 @@ export function mount(page, { signal, query }) {
     const dead = queues.reduce((all, queue) => all + queue.dead, 0);
     text(total, `${count(queues.length)} shown, ${count(jobs)} jobs in them, ${count(dead)} dead`);
   }, signal);
+}
+
+function depthCell({ queue: name }) {
+  const line = sparkline(`Depth of ${name}`);
+  const figure = el("span");
+  const cell = el("span", { class: "depth" }, line, figure);
+  cell.refresh = (queue) => {
+    line.show(remembered(queue), count);
+    text(figure, count(depthOf(queue)));
+  };
+  return cell;
 }
 
 function nameCell(queue) {

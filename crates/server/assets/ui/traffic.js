@@ -32,7 +32,7 @@ export function mount(page, { signal }) {
       lines: [{ column: "fsync_p99_us", label: "p99", tone: "1" }, { column: "fsync_p50_us", label: "p50", tone: "2" }],
     }),
     chart({
-      title: "Refused or late, because there was too much", note: "door: this node is full. proposer: the leader is. deadline: had its turn too late.", signal, format: rate, least: 1,
+      title: "Refused: too much at once", note: "door: this node is full. proposer: the leader is. deadline: its turn came too late.", signal, format: rate, least: 1,
       lines: [
         { column: "overload_door", label: "door", tone: "1" },
         { column: "overload_proposer", label: "proposer", tone: "2" },
@@ -60,7 +60,7 @@ export function mount(page, { signal }) {
     if (!live.maySeeSeries) said.say("You may not see this: it needs a role with read for cluster.", "problem");
     if (!series) return;
     const node = live.overview?.answered_by;
-    text(of, `of ${node ? `node ${node}` : "this node"} alone, over ${plural(Math.min(5, Math.ceil(series.at_unix_ms.length / 60)), "minute")}`);
+    text(of, `of ${node ? `node ${node}` : "this node"} alone, over ${plural(Math.min(5, Math.ceil(series.at_unix_ms.length / 60)), "minute")}. A dotted line: a new term began.`);
     for (const one of charts) one.show(series);
     const now = newest("requests_ok") + newest("requests_not_applied") + newest("requests_unknown");
     requests.show(rate(now), `${percent(newest("requests_ok"), now)} ok`);

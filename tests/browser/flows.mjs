@@ -187,6 +187,7 @@ export function flows(browser, mock, shots) {
       await tabs[2].page.waitForTimeout(3500);
       assert.match(await tabs[2].page.textContent(".notice:not([hidden])"), /Not current/);
       assert.match(await tabs[0].page.textContent("#live"), /not live since \d\d:\d\d:\d\d/);
+      assert.match(await tabs[0].page.textContent(".notice:not([hidden])"), /Not live/);
       await shot(tabs[2].page, "not-live-queues");
       await shot(tabs[0].page, "not-live-cluster");
       // A page that was not looked at yet is there all the same.

@@ -141,7 +141,8 @@ const theme = document.getElementById("theme");
 const NEXT = { auto: "light", light: "dark", dark: "auto" };
 function showTheme() {
   const choice = globalThis.quorateTheme.get();
-  text(theme, `Theme: ${choice}`);
+  theme.replaceChildren(el("span", { class: "wide" }, "Theme: "), choice);
+  attribute(theme, "aria-label", `Theme: ${choice}`);
 }
 theme.addEventListener("click", () => {
   globalThis.quorateTheme.set(NEXT[globalThis.quorateTheme.get()]);

@@ -46,6 +46,7 @@ export function mount(page, { signal, query }) {
       { label: "Nodes", numeric: true, cell: (channel) => count(channel.nodes) },
     ],
   });
+  grid.classList.add("roomy");
   page.append(heading("Bus", of), said, readings(subscribers, delivered, published, slow, gaps, waiting),
     el("div", { class: "charts" }, messages, readers),
     section("Channels", "As the leader knows them. Numbers begin anew with each leader.",

@@ -163,7 +163,7 @@ export function chart({ title, note, lines, format, base = 10, least = 1, gapMs 
 }
 
 // A small line without axes, for a table, from 0 up. `points` are [unix ms, value].
-export function sparkline(label, width = 88, height = 24) {
+export function sparkline(label, width = 88, height = 20) {
   const path = svg("path", { class: "line tone-1" });
   const dot = svg("circle", { r: 2, class: "tip", visibility: "hidden" });
   const node = svg("svg", { class: "spark", role: "img", width, height, viewBox: `0 0 ${width} ${height}` }, path, dot);

@@ -3,7 +3,8 @@
 import { attribute, badge, el, heading, keyed, reading, readings, section, text } from "./dom.js";
 import { ago, bytes, count, micros, millis, moment, plural } from "./format.js";
 import { live, newest, now } from "./live.js";
-import { problems } from "./problems.js";
+import { staleness } from "./page.js";
+import { answers, problems } from "./problems.js";
 import { table } from "./table.js";
 
 const dash = "—";
@@ -20,6 +21,7 @@ export function mount(page, { signal }) {
   const facts = el("dl", { class: "facts" });
   page.append(
     heading("Cluster"),
+    staleness(signal),
     section("Findings", null, findings),
     readings(leads, healthy, behind, slowest, disk, elections),
     section("Nodes", null, grid,
@@ -34,7 +36,7 @@ export function mount(page, { signal }) {
     showFindings(findings, found);
     const { nodes } = overview;
     const voters = nodes.filter((node) => node.voter);
-    const alive = voters.filter((node) => node.healthy);
+    const alive = voters.filter(answers);
     const needed = Math.floor(voters.length / 2) + 1;
     const leader = nodes.find((node) => node.node_id === overview.leader_id);
     leads.show(leader ? `node ${leader.node_id}` : "none", `term ${count(overview.term)}`, leader ? null : "problem");

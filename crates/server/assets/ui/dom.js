@@ -71,6 +71,11 @@ export function replace(parent, children) {
   parent.replaceChildren(...children);
 }
 
+// A name that may be broken after the signs that people put between its parts, and not just anywhere.
+export function breakable(name) {
+  return name.split(/(?<=[./:_-])/).flatMap((part, at) => (at ? [el("wbr"), part] : [part]));
+}
+
 export function button(label, action, attributes) {
   return el("button", { type: "button", click: action, ...attributes }, label);
 }

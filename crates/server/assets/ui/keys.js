@@ -1,7 +1,7 @@
 // Keys, to be looked at: by prefix or pattern, page by page, and the value of one of them. Nothing here writes.
 
 import { get } from "./api.js";
-import { button, el, heading, notice, set } from "./dom.js";
+import { breakable, button, el, heading, notice, set } from "./dom.js";
 import { bytes, clock, count, fromBase64url, millis, named, plural } from "./format.js";
 import { now } from "./live.js";
 import { sentence, typing } from "./page.js";
@@ -45,7 +45,7 @@ export function mount(page, { signal, query }) {
 
   function keyButton(entry) {
     const name = named(entry.key, entry.key_b64);
-    return button(el("span", { class: "mono" }, name), () => choose(entry.key_b64), { class: "quiet key", "aria-pressed": "false" });
+    return button(el("span", { class: "mono" }, breakable(name)), () => choose(entry.key_b64), { class: "quiet key", "aria-pressed": "false" });
   }
 
   function again() {

@@ -2,7 +2,7 @@
 
 import { get, post, segment } from "./api.js";
 import { confirm } from "./confirm.js";
-import { button, el, heading, notice, text } from "./dom.js";
+import { breakable, button, el, heading, notice, text } from "./dom.js";
 import { count, millis, plural } from "./format.js";
 import { follow, typing } from "./page.js";
 import { href, refine } from "./router.js";
@@ -21,14 +21,14 @@ export function mount(page, { signal, query }) {
     key: (lock) => lock.name,
     empty: "No lock is held or waited for.",
     columns: [
-      { label: "Lock", cell: (lock) => el("span", { class: "mono" }, lock.name) },
+      { label: "Lock", cell: (lock) => el("span", { class: "mono" }, breakable(lock.name)) },
       { label: "Fencing token", numeric: true, cell: (lock) => stack(lock, (holder) => String(holder.fencing_token)) },
-      { label: "Held by session", minor: "wide", once: true, cell: () => el("div", { class: "stack" }), refresh: holders },
+      { label: "Held by session", minor: "double", once: true, cell: () => el("div", { class: "stack" }), refresh: holders },
       { label: "Mode", cell: (lock) => stack(lock, mode) },
       { label: "Held for", numeric: true, cell: (lock) => stack(lock, (holder) => millis(holder.held_ms)) },
       { label: "Lease left", numeric: true, cell: (lock) => stack(lock, (holder) => `${millis(holder.remaining_ms)} of ${millis(holder.ttl_ms)}`), state: (lock) => (lock.holders.some((holder) => holder.remaining_ms !== null && holder.remaining_ms < holder.ttl_ms / 4) ? "warning" : null) },
       { label: "Waiting", numeric: true, cell: (lock) => count(lock.waiters) },
-      { label: "Action", minor: "wide", once: true, cell: () => el("span"), refresh: actions },
+      { label: "Action", minor: "action", once: true, cell: () => el("span"), refresh: actions },
     ],
   });
   page.append(

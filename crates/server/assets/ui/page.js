@@ -1,7 +1,9 @@
 // What all pages do alike: ask every two seconds, show the answer, and say when it is not current or not allowed.
 
 import { poll } from "./api.js";
+import { notice } from "./dom.js";
 import { ago, clock } from "./format.js";
+import { live } from "./live.js";
 
 export const EVERY_MS = 2000;
 
@@ -21,6 +23,15 @@ function why(failure, since) {
   if (failure.status === 403) return `You may not see this: ${failure.message}.`;
   const words = failure.isPassing ? `Not current: ${failure.message}.` : `${sentence(failure.message)}.`;
   return since && failure.isPassing ? `${words} What you see is from ${clock(since)}, ${ago(since)}. It is asked again by itself.` : words;
+}
+
+// For pages that live on the stream alone: says since when it is gone.
+export function staleness(signal) {
+  const said = notice();
+  const show = () => said.say(live.state === "lost" ? `Not live: ${live.why}. ${live.heardAt ? `What you see is from ${clock(live.heardAt)}. ` : ""}It is tried again by itself.` : null);
+  live.addEventListener("state", show, { signal });
+  show();
+  return said;
 }
 
 export function sentence(words) {

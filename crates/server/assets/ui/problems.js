@@ -12,12 +12,15 @@ const CLOCK_MAX_MS = 500;
 
 const ORDER = { problem: 0, warning: 1, note: 2 };
 
+// A node may answer and be unhealthy all the same: because it knows no leader.
+export const answers = (node) => node.role !== "unknown";
+
 export function problems(overview) {
   const found = [];
   const add = (severity, subject, what, means, act) => found.push({ severity, subject, found: what, means, act });
   const { nodes, leader_id: leaderId } = overview;
   const voters = nodes.filter((node) => node.voter);
-  const alive = voters.filter((node) => node.healthy);
+  const alive = voters.filter(answers);
   const needed = Math.floor(voters.length / 2) + 1;
   const leader = nodes.find((node) => node.node_id === leaderId);
 
@@ -26,8 +29,10 @@ export function problems(overview) {
       alive.length < needed ? "Start the nodes that do not answer." : "An election takes about a second. If this stays, look at the network between the nodes.");
   }
   for (const node of nodes) {
-    if (!node.healthy) {
-      add("problem", `Node ${node.node_id}`, node.problem || "It does not answer.", "The cluster goes on without it while a majority answers.", "Look at its log, and start it if it is not running.");
+    if (!answers(node)) {
+      add("problem", `Node ${node.node_id}`, `It does not answer: ${node.problem || "nobody knows why"}.`, "The cluster goes on without it while a majority answers.", "Look at its log, and start it if it is not running.");
+    } else if (!node.healthy && leaderId !== null) {
+      add("problem", `Node ${node.node_id}`, `It is not healthy: ${node.problem}.`, "It answers, and takes no part.", "Look at its log, and at the network between it and the leader.");
     }
   }
   if (voters.length === 1) {

@@ -1,7 +1,7 @@
 // All queues of a namespace: how deep, how old, how fast, and whether anybody works on them.
 
 import { remember, sparkline } from "./chart.js";
-import { badge, el, heading, notice, text } from "./dom.js";
+import { badge, breakable, el, heading, notice, text } from "./dom.js";
 import { count, millis, rate } from "./format.js";
 import { now } from "./live.js";
 import { follow, typing } from "./page.js";
@@ -108,7 +108,7 @@ function depthCell({ queue: name }) {
 
 function nameCell(queue) {
   const mark = badge("", null);
-  const cell = el("span", { class: "name" }, el("a", { class: "mono", href: href("queue", [queue.queue]) }, queue.queue), " ", mark);
+  const cell = el("span", { class: "name" }, el("a", { class: "mono", href: href("queue", [queue.queue]) }, breakable(queue.queue)), " ", mark);
   cell.refresh = (now) => {
     const wrong = trouble(now);
     mark.hidden = !wrong;

@@ -24,6 +24,7 @@ export function mount(page, { args: [wanted = null], signal }) {
     ],
   });
   const only = wanted ? el("p", null, `Beginning with session ${wanted}. `, el("a", { href: href("sessions") }, "All sessions")) : null;
+  grid.classList.add("roomy");
   page.append(heading("Sessions", total), only ?? "", said, grid, turn, note);
 
   const ask = follow("sessions", () => ({ after: turn.cursor() ?? before(wanted), limit: 100 }), said, ({ sessions, more }) => {

@@ -4,6 +4,7 @@ import { chart } from "./chart.js";
 import { el, heading, notice, reading, readings, text } from "./dom.js";
 import { bytes, count, micros, percent, plural, rate } from "./format.js";
 import { live, newest, sum } from "./live.js";
+import { staleness } from "./page.js";
 
 export function mount(page, { signal }) {
   const said = notice();
@@ -53,7 +54,7 @@ export function mount(page, { signal }) {
       lines: [{ column: "log_bytes", label: "appended", tone: "1" }],
     }),
   ];
-  page.append(heading("Traffic", of), said, readings(requests, unknown, commit, fsync, connections, refused), el("div", { class: "charts" }, charts));
+  page.append(heading("Traffic", of), staleness(signal), said, readings(requests, unknown, commit, fsync, connections, refused), el("div", { class: "charts" }, charts));
 
   function show() {
     const { series } = live;

@@ -27,8 +27,8 @@ export function mount(page, { signal, query }) {
     empty: "There are no keys here.",
     columns: [
       { label: "Key", once: true, cell: (entry) => keyButton(entry), refresh: (cell, entry) => set(cell, { "aria-pressed": String(chosen === entry.key_b64) }) },
-      { label: "Version", numeric: true, cell: (entry) => count(entry.version) },
-      { label: "Ttl", numeric: true, cell: (entry) => (entry.remaining_ttl_ms === null ? "—" : millis(entry.remaining_ttl_ms)) },
+      { label: "Version", numeric: true, minor: "phone", cell: (entry) => count(entry.version) },
+      { label: "Ttl ", numeric: true, cell: (entry) => (entry.remaining_ttl_ms === null ? "—" : millis(entry.remaining_ttl_ms)) },
     ],
   });
   grid.classList.add("keys");
@@ -82,7 +82,7 @@ export function mount(page, { signal, query }) {
       panel.replaceChildren(el("p", { class: "empty" }, failure.status === 404 ? "The key is gone." : `${sentence(failure.message)}.`));
     }
     // On a phone the value is below the list.
-    if (matchMedia("(max-width: 1000px)").matches) panel.scrollIntoView({ block: "start" });
+    if (matchMedia("(max-width: 760px)").matches) panel.scrollIntoView({ block: "start" });
   }
 
   const rowOf = (encoded) => grid.querySelector("tbody").quorateRows.get(encoded);

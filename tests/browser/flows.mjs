@@ -246,6 +246,41 @@ export function flows(browser, mock, shots) {
       return at.end();
     }],
 
+    ["flow: a tab that nobody looks at asks for nothing", async () => {
+      const at = await tab({ token: "qt_admin", hash: "#/queues" });
+      const { page } = at;
+      await page.waitForSelector('#live[data-state="live"]');
+      await page.waitForTimeout(500);
+      const look = (hidden) => page.evaluate((value) => {
+        Object.defineProperty(document, "hidden", { configurable: true, get: () => value });
+        document.dispatchEvent(new Event("visibilitychange"));
+      }, hidden);
+      assert.equal(mock.state.streams.size, 1);
+      await look(true);
+      await page.waitForTimeout(2500);
+      assert.equal(mock.state.streams.size, 0, "its stream is closed");
+      const before = mock.state.asked.get("queues");
+      await page.waitForTimeout(4500);
+      assert.equal(mock.state.asked.get("queues"), before, "and nothing is asked");
+      await look(false);
+      await page.waitForTimeout(1500);
+      assert.equal(mock.state.streams.size, 1, "until somebody looks");
+      assert.ok(mock.state.asked.get("queues") > before);
+      return at.end();
+    }],
+
+    ["flow: nobody is asked where authentication is off", async () => {
+      mock.state.asks = false;
+      try {
+        const at = await tab({ hash: "#/locks" });
+        await at.page.waitForSelector("text=no sign-in");
+        await at.page.waitForSelector("text=Force release");
+        return await at.end();
+      } finally {
+        mock.state.asks = true;
+      }
+    }],
+
     ["flow: the keyboard is enough, and the theme is kept", async () => {
       const at = await tab({ token: "qt_admin", hash: "#/cluster" });
       const { page } = at;

@@ -171,8 +171,8 @@ export function sparkline(label, width = 88, height = 20) {
   node.show = (points, format) => {
     const last = points.at(-1);
     if (!last) return;
-    // As wide as what there is, from half a minute on, until it has its five.
-    const span = Math.min(SPAN_MS, Math.max(30_000, last[0] - points[0][0]));
+    // As wide as what there is, until that has its five minutes.
+    const span = Math.min(SPAN_MS, Math.max(4000, last[0] - points[0][0]));
     const highest = Math.max(1, ...points.map(([, value]) => value));
     const lowest = Math.min(...points.map(([, value]) => value));
     const x = (at) => 2 + (width - 5) * (1 - (last[0] - at) / span);

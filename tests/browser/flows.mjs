@@ -226,6 +226,11 @@ export function flows(browser, mock, shots) {
       mock.state.world.leader = null;
       await until(page, "it may be old");
       await shot(page, "no-quorum");
+      await at.go("#/keys");
+      await page.waitForSelector(".table tbody tr");
+      await until(page, "it may be old");
+      await at.go("#/queues");
+      await page.waitForSelector(".table tbody tr");
       mock.state.world.hasQuorum = true;
       await page.waitForSelector(".notice", { state: "hidden" });
       at.forgive();

@@ -1,10 +1,10 @@
 // Keys, to be looked at: by prefix or pattern, page by page, and the value of one of them. Nothing here writes.
 
-import { get } from "./api.js";
+import { fresh } from "./api.js";
 import { breakable, button, el, heading, notice, set } from "./dom.js";
 import { bytes, clock, count, fromBase64url, millis, named, plural } from "./format.js";
 import { now } from "./live.js";
-import { sentence, typing } from "./page.js";
+import { OLD, sentence, typing } from "./page.js";
 import { refine } from "./router.js";
 import { pages, table } from "./table.js";
 import { valueView } from "./values.js";
@@ -40,7 +40,7 @@ export function mount(page, { signal, query }) {
       el("button", { type: "submit" }, "Look")),
     said,
     el("div", { class: "split" }, el("div", null, grid, turn), panel),
-    el("p", { class: "note" }, "In a pattern * is any run of bytes, ? one, [a-c] a class, and \\ takes the next byte as it is. Reads are linearizable; this page does not move by itself."),
+    el("p", { class: "note" }, "In a pattern * is any run of bytes, ? one, [a-c] a class, and \\ takes the next byte as it is. This page does not move by itself."),
   );
 
   function keyButton(entry) {
@@ -57,9 +57,9 @@ export function mount(page, { signal, query }) {
   async function ask() {
     const mine = ++asked;
     try {
-      const { keys, cursor, revision } = await get("keys", { [by.value]: what.value, cursor: turn.cursor(), limit: 50 }, signal);
+      const { data: { keys, cursor, revision }, isStale } = await fresh("keys", { [by.value]: what.value, cursor: turn.cursor(), limit: 50 }, signal);
       if (mine !== asked) return;
-      said.say(null);
+      said.say(isStale ? OLD : null);
       grid.setEmpty(cursor ? "None on this page; there may be some on the next." : what.value ? "No key is like that." : "There are no keys here.");
       grid.show(keys);
       turn.show(cursor, plural(keys.length, "key"));
@@ -75,7 +75,7 @@ export function mount(page, { signal, query }) {
     chosen = encoded;
     for (const one of grid.querySelectorAll(".key")) set(one, { "aria-pressed": String(one.closest("tr") === rowOf(encoded)) });
     try {
-      const entry = await get(`keys/${encoded}`, { bytes_max: most }, signal);
+      const { data: entry } = await fresh(`keys/${encoded}`, { bytes_max: most }, signal);
       if (chosen === encoded) panel.replaceChildren(...entryView(entry));
     } catch (failure) {
       if (signal.aborted || chosen !== encoded || failure.status === 401) return;

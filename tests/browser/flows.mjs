@@ -27,6 +27,9 @@ export function flows(browser, mock, shots) {
       await until(page, "Who you are here");
       await shot(page, "who");
       assert.deepEqual(await accessibility(page), []);
+      await page.click("dialog >> text=Close");
+      await page.waitForSelector("dialog", { state: "detached" });
+      await page.click(".who button");
       await page.click("text=Sign out");
       await page.waitForSelector("#token");
       assert.equal(await page.evaluate(() => sessionStorage.getItem("quorate.token")), null);

@@ -98,7 +98,7 @@ export function whoBar(corner) {
 
 function whoDialog() {
   const { may } = known;
-  const list = (action) => Object.keys(SERVICES).filter((service) => may[service]?.[action]).map((service) => SERVICES[service]).join(", ") || "nothing of all names";
+  const list = (action) => Object.keys(SERVICES).filter((service) => may[service]?.[action]).map((service) => SERVICES[service]).join(", ") || "nothing";
   const facts = el("dl", { class: "facts" },
     [["Who", known.name], ["Roles", known.roles.join(", ") || "none"], ["Looks at", list("read")],
       ["Administers", may.admin ? "everything" : list("admin")],

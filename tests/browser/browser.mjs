@@ -3,7 +3,7 @@
 import { readFile } from "node:fs/promises";
 import { chromium } from "playwright-core";
 
-export const SIZES = { desktop: { width: 1280, height: 900 }, phone: { width: 360, height: 740 } };
+export const SIZES = { desktop: { width: 1280, height: 900 }, tablet: { width: 820, height: 1100 }, phone: { width: 360, height: 740 } };
 
 // Debian's, unless CHROMIUM names another one. In a container root can't have the sandbox.
 export async function launch() {

@@ -27,6 +27,9 @@ export function flows(browser, mock, shots) {
       await until(page, "Who you are here");
       await shot(page, "who");
       assert.deepEqual(await accessibility(page), []);
+      await page.click("dialog >> text=Close");
+      await page.waitForSelector("dialog", { state: "detached" });
+      await page.click(".who button");
       await page.click("text=Sign out");
       await page.waitForSelector("#token");
       assert.equal(await page.evaluate(() => sessionStorage.getItem("quorate.token")), null);
@@ -226,6 +229,11 @@ export function flows(browser, mock, shots) {
       mock.state.world.leader = null;
       await until(page, "it may be old");
       await shot(page, "no-quorum");
+      await at.go("#/keys");
+      await page.waitForSelector(".table tbody tr");
+      await until(page, "it may be old");
+      await at.go("#/queues");
+      await page.waitForSelector(".table tbody tr");
       mock.state.world.hasQuorum = true;
       await page.waitForSelector(".notice", { state: "hidden" });
       at.forgive();
@@ -244,6 +252,41 @@ export function flows(browser, mock, shots) {
       await page.waitForSelector(".table tbody tr");
       at.forgive();
       return at.end();
+    }],
+
+    ["flow: a tab that nobody looks at asks for nothing", async () => {
+      const at = await tab({ token: "qt_admin", hash: "#/queues" });
+      const { page } = at;
+      await page.waitForSelector('#live[data-state="live"]');
+      await page.waitForTimeout(500);
+      const look = (hidden) => page.evaluate((value) => {
+        Object.defineProperty(document, "hidden", { configurable: true, get: () => value });
+        document.dispatchEvent(new Event("visibilitychange"));
+      }, hidden);
+      assert.equal(mock.state.streams.size, 1);
+      await look(true);
+      await page.waitForTimeout(2500);
+      assert.equal(mock.state.streams.size, 0, "its stream is closed");
+      const before = mock.state.asked.get("queues");
+      await page.waitForTimeout(4500);
+      assert.equal(mock.state.asked.get("queues"), before, "and nothing is asked");
+      await look(false);
+      await page.waitForTimeout(1500);
+      assert.equal(mock.state.streams.size, 1, "until somebody looks");
+      assert.ok(mock.state.asked.get("queues") > before);
+      return at.end();
+    }],
+
+    ["flow: nobody is asked where authentication is off", async () => {
+      mock.state.asks = false;
+      try {
+        const at = await tab({ hash: "#/locks" });
+        await at.page.waitForSelector("text=no sign-in");
+        await at.page.waitForSelector("text=Force release");
+        return await at.end();
+      } finally {
+        mock.state.asks = true;
+      }
     }],
 
     ["flow: the keyboard is enough, and the theme is kept", async () => {

@@ -179,7 +179,7 @@ export function poll(path, query, everyMs, tell, signal) {
 }
 
 // Without a quorum nothing current can be read; something old is better than nothing, if it is called old.
-async function fresh(path, query, signal) {
+export async function fresh(path, query, signal) {
   try {
     return { data: await get(path, query, signal), isStale: false };
   } catch (failure) {

@@ -39,7 +39,7 @@ export function mount(page, { signal, query }) {
     columns: [
       { label: "Channel or pattern", once: true, cell: (channel) => el("span", null, el("span", { class: "mono" }, channel.pattern), " ", channel.is_pattern ? badge("pattern", "note") : null) },
       { label: "Messages", numeric: true, cell: (channel) => (channel.is_pattern ? "—" : rate(rateOf(channel))) },
-      { label: "Number of the newest", numeric: true, cell: (channel) => (channel.is_pattern ? "—" : count(channel.last_sequence)) },
+      { label: "Newest number", numeric: true, cell: (channel) => (channel.is_pattern ? "—" : count(channel.last_sequence)) },
       { label: "Subscribers", numeric: true, cell: (channel) => count(channel.subscribers) },
       { label: "Queue groups", numeric: true, cell: (channel) => count(channel.queue_groups) },
       { label: "In groups", numeric: true, cell: (channel) => count(channel.members) },

@@ -165,18 +165,21 @@ export function chart({ title, note, lines, format, base = 10, least = 1, gapMs 
 // A small line without axes, for a table, from 0 up. `points` are [unix ms, value].
 export function sparkline(label, width = 88, height = 20) {
   const path = svg("path", { class: "line tone-1" });
+  const area = svg("path", { class: "area" });
   const dot = svg("circle", { r: 2, class: "tip", visibility: "hidden" });
-  const node = svg("svg", { class: "spark", role: "img", width, height, viewBox: `0 0 ${width} ${height}` }, path, dot);
+  const node = svg("svg", { class: "spark", role: "img", width, height, viewBox: `0 0 ${width} ${height}` }, area, path, dot);
   node.show = (points, format) => {
     const last = points.at(-1);
     if (!last) return;
-    // As wide as what there is, from half a minute on, until it has its five.
-    const span = Math.min(SPAN_MS, Math.max(30_000, last[0] - points[0][0]));
+    // As wide as what there is, until that has its five minutes.
+    const span = Math.min(SPAN_MS, Math.max(4000, last[0] - points[0][0]));
     const highest = Math.max(1, ...points.map(([, value]) => value));
     const lowest = Math.min(...points.map(([, value]) => value));
     const x = (at) => 2 + (width - 5) * (1 - (last[0] - at) / span);
     const y = (value) => height - 3 - ((height - 6) * value) / highest;
-    attribute(path, "d", points.map(([at, value], index) => `${index ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}`).join(""));
+    const line = points.map(([at, value], index) => `${index ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+    attribute(path, "d", line);
+    attribute(area, "d", `${line}V${height}H${x(points[0][0]).toFixed(1)}Z`);
     attribute(dot, "cx", x(last[0]).toFixed(1));
     attribute(dot, "cy", y(last[1]).toFixed(1));
     attribute(dot, "visibility", "visible");

@@ -56,13 +56,15 @@ export function millis(value) {
   const seconds = Math.floor(value / 1000);
   if (seconds < 60) return `${seconds} s`;
   const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return `${minutes} min ${pad(seconds % 60)} s`;
+  if (minutes < 60) return two(`${minutes} min`, seconds % 60, "s");
   const hours = Math.floor(minutes / 60);
-  if (hours < 48) return `${hours} h ${pad(minutes % 60)} min`;
+  if (hours < 48) return two(`${hours} h`, minutes % 60, "min");
   const days = Math.floor(hours / 24);
   return days < 730 ? `${count(days)} d ${hours % 24} h` : `${count(Math.floor(days / 365))} years`;
 }
 
+// A second unit that would be 0 says nothing.
+const two = (first, rest, unit) => (rest ? `${first} ${pad(rest)} ${unit}` : first);
 const pad = (number) => String(number).padStart(2, "0");
 
 // Local time, to the second: what one compares with a log.

@@ -1,11 +1,11 @@
 // The jobs of a queue in one of their states: what they are, how they failed, what is in them.
 
-import { get } from "./api.js";
+import { fresh } from "./api.js";
 import { button, el, notice } from "./dom.js";
 import { bytes, clock, count, millis, named, plural, when } from "./format.js";
 import { now } from "./live.js";
 import { pages } from "./table.js";
-import { sentence } from "./page.js";
+import { OLD, sentence } from "./page.js";
 import { valueView } from "./values.js";
 
 const EMPTY = {
@@ -30,10 +30,10 @@ export function jobList({ path, name, signal, isAdmin, redrive }) {
   async function ask() {
     const mine = ++asked;
     try {
-      const { jobs, cursor } = await get(`${path}/jobs`, { state, cursor: turn.cursor(), limit: 50 }, signal);
+      const { data: { jobs, cursor }, isStale } = await fresh(`${path}/jobs`, { state, cursor: turn.cursor(), limit: 50 }, signal);
       // Somebody was quicker to choose something else.
       if (mine !== asked) return;
-      said.say(null);
+      said.say(isStale ? OLD : null);
       list.replaceChildren(...jobs.map(jobItem));
       empty.hidden = jobs.length > 0;
       empty.textContent = cursor ? "None on this page; there may be some on the next." : EMPTY[state];

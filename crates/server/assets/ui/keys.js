@@ -1,10 +1,10 @@
 // Keys, to be looked at: by prefix or pattern, page by page, and the value of one of them. Nothing here writes.
 
-import { get } from "./api.js";
+import { fresh } from "./api.js";
 import { breakable, button, el, heading, notice, set } from "./dom.js";
 import { bytes, clock, count, fromBase64url, millis, named, plural } from "./format.js";
 import { now } from "./live.js";
-import { sentence, typing } from "./page.js";
+import { OLD, sentence, typing } from "./page.js";
 import { refine } from "./router.js";
 import { pages, table } from "./table.js";
 import { valueView } from "./values.js";
@@ -27,8 +27,8 @@ export function mount(page, { signal, query }) {
     empty: "There are no keys here.",
     columns: [
       { label: "Key", once: true, cell: (entry) => keyButton(entry), refresh: (cell, entry) => set(cell, { "aria-pressed": String(chosen === entry.key_b64) }) },
-      { label: "Version", numeric: true, cell: (entry) => count(entry.version) },
-      { label: "Ttl", numeric: true, cell: (entry) => (entry.remaining_ttl_ms === null ? "—" : millis(entry.remaining_ttl_ms)) },
+      { label: "Version", numeric: true, minor: "phone", cell: (entry) => count(entry.version) },
+      { label: "Ttl ", numeric: true, cell: (entry) => (entry.remaining_ttl_ms === null ? "—" : millis(entry.remaining_ttl_ms)) },
     ],
   });
   grid.classList.add("keys");
@@ -40,7 +40,7 @@ export function mount(page, { signal, query }) {
       el("button", { type: "submit" }, "Look")),
     said,
     el("div", { class: "split" }, el("div", null, grid, turn), panel),
-    el("p", { class: "note" }, "In a pattern * is any run of bytes, ? one, [a-c] a class, and \\ takes the next byte as it is. Reads are linearizable; this page does not move by itself."),
+    el("p", { class: "note" }, "In a pattern * is any run of bytes, ? one, [a-c] a class, and \\ takes the next byte as it is. This page does not move by itself."),
   );
 
   function keyButton(entry) {
@@ -57,9 +57,9 @@ export function mount(page, { signal, query }) {
   async function ask() {
     const mine = ++asked;
     try {
-      const { keys, cursor, revision } = await get("keys", { [by.value]: what.value, cursor: turn.cursor(), limit: 50 }, signal);
+      const { data: { keys, cursor, revision }, isStale } = await fresh("keys", { [by.value]: what.value, cursor: turn.cursor(), limit: 50 }, signal);
       if (mine !== asked) return;
-      said.say(null);
+      said.say(isStale ? OLD : null);
       grid.setEmpty(cursor ? "None on this page; there may be some on the next." : what.value ? "No key is like that." : "There are no keys here.");
       grid.show(keys);
       turn.show(cursor, plural(keys.length, "key"));
@@ -75,14 +75,14 @@ export function mount(page, { signal, query }) {
     chosen = encoded;
     for (const one of grid.querySelectorAll(".key")) set(one, { "aria-pressed": String(one.closest("tr") === rowOf(encoded)) });
     try {
-      const entry = await get(`keys/${encoded}`, { bytes_max: most }, signal);
+      const { data: entry } = await fresh(`keys/${encoded}`, { bytes_max: most }, signal);
       if (chosen === encoded) panel.replaceChildren(...entryView(entry));
     } catch (failure) {
       if (signal.aborted || chosen !== encoded || failure.status === 401) return;
       panel.replaceChildren(el("p", { class: "empty" }, failure.status === 404 ? "The key is gone." : `${sentence(failure.message)}.`));
     }
     // On a phone the value is below the list.
-    if (matchMedia("(max-width: 1000px)").matches) panel.scrollIntoView({ block: "start" });
+    if (matchMedia("(max-width: 760px)").matches) panel.scrollIntoView({ block: "start" });
   }
 
   const rowOf = (encoded) => grid.querySelector("tbody").quorateRows.get(encoded);

@@ -26,7 +26,7 @@ export function mount(page, { signal, query }) {
       { label: "Held by session", minor: "double", once: true, cell: () => el("div", { class: "stack" }), refresh: holders },
       { label: "Mode", cell: (lock) => stack(lock, mode) },
       { label: "Held for", numeric: true, cell: (lock) => stack(lock, (holder) => millis(holder.held_ms)) },
-      { label: "Lease left", numeric: true, cell: (lock) => stack(lock, (holder) => `${millis(holder.remaining_ms)} of ${millis(holder.ttl_ms)}`), state: (lock) => (lock.holders.some((holder) => holder.remaining_ms !== null && holder.remaining_ms < holder.ttl_ms / 4) ? "warning" : null) },
+      { label: "Lease left", numeric: true, cell: (lock) => stack(lock, (holder) => (holder.remaining_ms === null ? `≤ ${millis(holder.ttl_ms)}` : `${millis(holder.remaining_ms)} of ${millis(holder.ttl_ms)}`)), state: (lock) => (lock.holders.some((holder) => holder.remaining_ms !== null && holder.remaining_ms < holder.ttl_ms / 4) ? "warning" : null) },
       { label: "Waiting", numeric: true, cell: (lock) => count(lock.waiters) },
       { label: "Action", minor: "action", once: true, cell: () => el("span"), refresh: actions },
     ],

@@ -6,6 +6,7 @@ import { ago, clock } from "./format.js";
 import { live } from "./live.js";
 
 export const EVERY_MS = 2000;
+export const OLD = "There is no quorum. What you see is what this node has applied; it may be old.";
 
 // Shows what `path` answers, again and again; `said` is a notice. Answers a function that asks at once.
 export function follow(path, query, said, show, signal, everyMs = EVERY_MS) {
@@ -14,7 +15,7 @@ export function follow(path, query, said, show, signal, everyMs = EVERY_MS) {
       said.say(why(failure, since), failure.isPassing ? "warning" : "problem");
       return;
     }
-    said.say(isStale ? "There is no quorum. What you see is what this node has applied; it may be old." : null);
+    said.say(isStale ? OLD : null);
     show(data, { isStale, query: asked });
   }, signal);
 }

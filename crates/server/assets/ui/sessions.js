@@ -19,12 +19,12 @@ export function mount(page, { args: [wanted = null], signal }) {
       { label: "Session", once: true, cell: (session) => el("span", { class: "mono" }, session.session_id), refresh: (cell, session) => attribute(cell.closest("tr"), "aria-current", session.session_id === wanted) },
       { label: "Ttl", numeric: true, cell: (session) => millis(session.ttl_ms) },
       { label: "Left", numeric: true, cell: (session) => millis(session.remaining_ms), state: (session) => (session.remaining_ms !== null && session.remaining_ms < session.ttl_ms / 4 ? "warning" : null) },
-      { label: "Locks held or waited for", numeric: true, cell: (session) => count(session.locks) },
-      { label: "Keys that end with it", numeric: true, cell: (session) => count(session.keys) },
+      { label: "Locks", numeric: true, cell: (session) => count(session.locks) },
+      { label: "Keys", numeric: true, cell: (session) => count(session.keys) },
     ],
   });
   const only = wanted ? el("p", null, `Beginning with session ${wanted}. `, el("a", { href: href("sessions") }, "All sessions")) : null;
-  grid.classList.add("roomy");
+  grid.classList.add("roomy", "dense");
   page.append(heading("Sessions", total), only ?? "", said, grid, turn, note);
 
   const ask = follow("sessions", () => ({ after: turn.cursor() ?? before(wanted), limit: 100 }), said, ({ sessions, more }) => {
@@ -34,8 +34,8 @@ export function mount(page, { args: [wanted = null], signal }) {
     const owned = sessions.reduce((all, session) => all + session.locks + session.keys, 0);
     text(total, `${plural(sessions.length, "session")}${more ? ", and there are more" : ""}, with ${count(owned)} locks and keys`);
     text(note, sessions.some((session) => session.remaining_ms === null)
-      ? "Oldest first. What is left of a ttl is known to the leader alone."
-      : "Oldest first. A keep-alive begins the ttl anew; time without a quorum does not count.");
+      ? "Oldest first. Locks are held or waited for; keys end with the session. What is left of a ttl is known to the leader alone."
+      : "Oldest first. Locks are held or waited for; keys end with the session. A keep-alive begins the ttl anew; time without a quorum does not count.");
   }, signal);
 }
 

@@ -98,19 +98,19 @@ export function whoBar(corner) {
 
 function whoDialog() {
   const { may } = known;
-  const list = (action) => Object.keys(SERVICES).filter((service) => may[service]?.[action]).map((service) => SERVICES[service]).join(", ") || "nothing of all names";
+  const list = (action) => Object.keys(SERVICES).filter((service) => may[service]?.[action]).map((service) => SERVICES[service]).join(", ") || "nothing";
   const facts = el("dl", { class: "facts" },
     [["Who", known.name], ["Roles", known.roles.join(", ") || "none"], ["Looks at", list("read")],
       ["Administers", may.admin ? "everything" : list("admin")],
       ["Ends", known.expires_unix_ms ? when(known.expires_unix_ms) : "not by itself"]]
       .map(([name, value]) => [el("dt", null, name), el("dd", null, value)]));
   const dialog = el("dialog", { "aria-labelledby": "who-title", close: () => dialog.remove() },
-    el("form", { method: "dialog" },
+    el("div", { class: "question" },
       el("h2", { id: "who-title" }, "Who you are here"), facts,
       el("p", { class: "hint" }, "A role may allow more than this for some names."),
       el("div", { class: "actions" },
         button("Sign out", () => { dialog.close(); asked = "You are signed out."; forget(); changed(); }),
-        el("button", { class: "primary" }, "Close"))));
+        button("Close", () => dialog.close(), { class: "primary" }))));
   document.body.append(dialog);
   dialog.showModal();
 }

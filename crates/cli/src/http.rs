@@ -5,7 +5,7 @@ use anyhow::{Context as _, anyhow};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use quorate_tls::{ClientFiles, HTTP_1, Reloading};
+use quorate_tls::{ClientFiles, HTTP_1, Reloading, server_name};
 use std::path::PathBuf;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -44,8 +44,7 @@ impl Port {
                 let files = ClientFiles { ca: ca_file, identity: None, protocols };
                 let files =
                     Reloading::new(files).map_err(|error| Failure::Usage(error.to_string()))?;
-                let host = host.trim_start_matches('[').trim_end_matches(']');
-                let name = ServerName::try_from(host.to_owned()).map_err(|_| wrong())?;
+                let name = server_name(address).map_err(|_| wrong())?;
                 Some((TlsConnector::from(files.current()), name))
             }
             _ => return Err(wrong()),

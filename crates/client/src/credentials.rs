@@ -3,8 +3,7 @@
 use crate::Error;
 use crate::dial::{Dial, Io};
 use futures::future::BoxFuture;
-use quorate_tls::{ClientFiles, HTTP_2, Reloading};
-use rustls::pki_types::ServerName;
+use quorate_tls::{ClientFiles, HTTP_2, Reloading, server_name};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -120,18 +119,6 @@ impl Dial for TlsDial {
     }
 }
 
-/// What the certificate of `addr`, a `host:port`, has to be for.
-fn server_name(addr: &str) -> io::Result<ServerName<'static>> {
-    let host = addr.rsplit_once(':').map_or(addr, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    ServerName::try_from(host.to_owned()).map_err(|_| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{host} is no host that a certificate could be for"),
-        )
-    })
-}
-
 /// A token, as it is shown with each request.
 #[derive(Clone, Default)]
 pub(crate) struct Credentials(Option<MetadataValue<Ascii>>);
@@ -186,15 +173,5 @@ mod tests {
             let error = Credentials::token(wrong).expect_err("refused").to_string();
             assert!(!error.contains("two") && error.contains("token"), "{error}");
         }
-    }
-
-    #[test]
-    fn names_are_those_of_addresses() {
-        for (addr, name) in
-            [("10.0.0.1:8811", "10.0.0.1"), ("n-1.example:1", "n-1.example"), ("[::1]:8811", "::1")]
-        {
-            assert_eq!(server_name(addr).unwrap().to_str(), name, "{addr}");
-        }
-        assert!(server_name("a b:1").is_err());
     }
 }

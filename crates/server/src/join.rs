@@ -126,7 +126,7 @@ async fn one(
             let connection = match connector {
                 None => connection,
                 Some(tls) => {
-                    let name = crate::tls::server_name(&endpoint)?;
+                    let name = quorate_tls::server_name(&endpoint)?;
                     Connection::new(tls.connect(name, connection).await?)
                 }
             };

@@ -6,7 +6,6 @@ use crate::server::Auth;
 use futures::future::BoxFuture;
 use quorate_consensus::io::{Connection, Dialer, TcpDialer};
 use quorate_tls::{ClientFiles, Error, HTTP_1, HTTP_2, Reload, Reloading, ServerFiles};
-use rustls::pki_types::ServerName;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -215,7 +214,7 @@ impl Dialer for PeerDialer {
     fn dial(&self, addr: String) -> BoxFuture<'static, io::Result<Connection>> {
         let connector = TlsConnector::from(self.0.current());
         Box::pin(async move {
-            let name = server_name(&addr)?;
+            let name = quorate_tls::server_name(&addr)?;
             let connection = TcpDialer.dial(addr).await?;
             let shaking = connector.connect(name, connection);
             let stream =
@@ -225,16 +224,4 @@ impl Dialer for PeerDialer {
             Ok(Connection::new(stream))
         })
     }
-}
-
-/// What the certificate of `addr`, a `host:port`, has to be for.
-pub(crate) fn server_name(addr: &str) -> io::Result<ServerName<'static>> {
-    let host = addr.rsplit_once(':').map_or(addr, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    ServerName::try_from(host.to_owned()).map_err(|_| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{host} is no host that a certificate could be for"),
-        )
-    })
 }

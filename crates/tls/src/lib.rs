@@ -22,6 +22,7 @@ mod client;
 mod error;
 #[cfg(feature = "issue")]
 pub mod issue;
+mod name;
 mod pem;
 mod reload;
 mod server;
@@ -29,6 +30,7 @@ mod subject;
 
 pub use client::ClientFiles;
 pub use error::Error;
+pub use name::server_name;
 pub use pem::read as read_file;
 pub use reload::{Reload, Reloading, Source};
 pub use server::ServerFiles;

@@ -3,13 +3,14 @@
 
 mod address;
 mod layers;
+mod security;
 mod settings;
 
 pub use address::Address;
 pub use layers::{Found, Origin};
 pub use settings::{Kind, SETTINGS, Setting};
 
-use crate::tls::{AuthFiles, ClientPort, PeerPort, TlsFiles};
+use crate::tls::{AuthFiles, TlsFiles};
 use layers::Layers;
 use quorate_state::NodeId;
 use quorate_state::limits::{KEY_BYTES_MAX, Limits, VALUE_BYTES_MAX};
@@ -200,22 +201,7 @@ impl Resolver {
         let peer_listen: Address = self.parse("peer_listen")?;
         let http_listen: Address = self.parse("http_listen")?;
         let (tls, auth) = (self.tls()?, self.auth()?);
-        let missing_of_clients = match (&tls.clients, &auth) {
-            (Some(_), Some(_)) => None,
-            (None, Some(_)) => Some("there is no TLS (tls.cert_file and tls.key_file)"),
-            (Some(_), None) => Some("nobody is asked who he is (auth.enabled)"),
-            (None, None) => Some(
-                "there is no TLS (tls.cert_file and tls.key_file), and nobody is asked who he is (auth.enabled)",
-            ),
-        };
-        let missing_of_peers = tls.peers.is_none().then_some(
-            "there is no TLS between nodes (tls.peer_cert_file, tls.peer_key_file and tls.peer_ca_file)",
-        );
-        self.check_exposure(&[
-            ("client_listen", &client_listen, missing_of_clients),
-            ("peer_listen", &peer_listen, missing_of_peers),
-            ("http_listen", &http_listen, missing_of_clients),
-        ])?;
+        self.check_exposure([&client_listen, &peer_listen, &http_listen], &tls, auth.as_ref())?;
         if peer_listen.port == 0 {
             return Err(self.wrong(
                 "peer_listen",
@@ -287,54 +273,6 @@ impl Resolver {
         })
     }
 
-    fn tls(&self) -> Result<TlsFiles, ConfigError> {
-        let file = |name: &str| {
-            self.optional(name, |text| match text {
-                "" => Err("it is empty; name a file".to_owned()),
-                text => Ok(PathBuf::from(text)),
-            })
-        };
-        let clients = match (file("tls.cert_file")?, file("tls.key_file")?) {
-            (Some(cert), Some(key)) => {
-                Some(ClientPort { cert, key, ca: file("tls.client_ca_file")? })
-            }
-            (None, None) if self.said("tls.client_ca_file") => {
-                let why = "there is no tls.cert_file: without TLS nobody can show a certificate";
-                return Err(self.wrong("tls.client_ca_file", why));
-            }
-            (None, None) => None,
-            (Some(_), None) => {
-                return Err(
-                    self.wrong("tls.cert_file", "there is no tls.key_file: give its key, too")
-                );
-            }
-            (None, Some(_)) => {
-                let why = "there is no tls.cert_file: give the certificate of this key, too";
-                return Err(self.wrong("tls.key_file", why));
-            }
-        };
-        let names = ["tls.peer_cert_file", "tls.peer_key_file", "tls.peer_ca_file"];
-        let [cert, key, ca] = [file(names[0])?, file(names[1])?, file(names[2])?];
-        let peers = match (cert, key, ca) {
-            (None, None, None) => None,
-            (Some(cert), Some(key), Some(ca)) => Some(PeerPort { cert, key, ca }),
-            _ => {
-                let (said, missing): (Vec<&str>, Vec<&str>) =
-                    names.iter().partition(|name| self.said(name));
-                let why = format!(
-                    "nodes believe each other with all three files: {} is missing",
-                    missing.join(" and ")
-                );
-                return Err(self.wrong(said[0], &why));
-            }
-        };
-        let join_ca = file("join_ca_file")?;
-        if join_ca.is_some() && !self.said("join") {
-            return Err(self.wrong("join_ca_file", "there is no join, so nobody to believe"));
-        }
-        Ok(TlsFiles { clients, peers, join_ca })
-    }
-
     fn limits(&self) -> Result<Limits, ConfigError> {
         Ok(Limits {
             key_bytes_max: self.number("limits.key_bytes_max", 1, KEY_BYTES_MAX)?,
@@ -365,43 +303,6 @@ impl Resolver {
             ));
         }
         Ok(RaftTiming { heartbeat_ms, election_timeout_min_ms: min, election_timeout_max_ms: max })
-    }
-
-    /// Whoever reaches a port that is not secured may read and change everything.
-    fn check_exposure(
-        &self,
-        listens: &[(&str, &Address, Option<&str>)],
-    ) -> Result<(), ConfigError> {
-        if self.parse::<bool>("insecure")? {
-            return Ok(());
-        }
-        for (name, address, missing) in listens {
-            if let Some(missing) = missing
-                && !address.is_loopback()
-            {
-                return Err(self.wrong(name, &format!(
-                    "{address} is reachable from other machines, and {missing}: whoever reaches the port could read and change everything. Secure it (docs/security.md), listen on 127.0.0.1, or accept that with --insecure on a network you trust"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn auth(&self) -> Result<Option<AuthFiles>, ConfigError> {
-        let admin_token = self.optional("auth.admin_token_file", |text| match text {
-            "" => Err("it is empty; name a file".to_owned()),
-            text => Ok(PathBuf::from(text)),
-        })?;
-        if self.parse("auth.enabled")? {
-            return Ok(Some(AuthFiles { admin_token }));
-        }
-        match admin_token {
-            Some(_) => Err(self.wrong(
-                "auth.admin_token_file",
-                "auth.enabled is false, so nobody is asked for a token; set it to true",
-            )),
-            None => Ok(None),
-        }
     }
 
     fn advertise(&self, port: &str, listen: &Address) -> Result<Option<Address>, ConfigError> {

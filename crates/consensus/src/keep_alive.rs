@@ -113,6 +113,15 @@ impl Replica {
         }
     }
 
+    /// What is left of a lease, in milliseconds of lease time, as this node counts it if it leads. None
+    /// elsewhere, where nobody tells of renewals, and when there is no such lease.
+    #[must_use]
+    pub fn lease_remaining_ms(&self, id: LeaseId) -> Option<u64> {
+        let leading = self.0.leadership.borrow().clone()?;
+        let now = leading.clock.sample(quorum_acked(&self.0.raft), self.0.wall.now_ms());
+        self.0.leases.remaining_ms(id, now.lease_ms)
+    }
+
     /// A deposed leader extends nothing: behind a barrier that began after the call arrived.
     async fn leading_behind_barrier(&self, deadline: Instant) -> Result<Leadership, Failure> {
         let leading = self.leading_here(deadline).await?;

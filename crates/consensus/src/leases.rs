@@ -146,6 +146,11 @@ impl Leases {
         self.settle();
     }
 
+    /// What is left of one.
+    pub(crate) fn remaining_ms(&self, id: LeaseId, now_ms: u64) -> Option<u64> {
+        Some(self.lock().get(&id)?.until_ms.saturating_sub(now_ms))
+    }
+
     pub(crate) fn renew(&self, id: LeaseId, now_ms: u64) -> Renewal {
         let mut leases = self.lock();
         let Some(lease) = leases.get_mut(&id) else { return Renewal::Missing };

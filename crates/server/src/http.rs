@@ -1,29 +1,35 @@
 //! The HTTP port: `/livez` (the process runs), `/startupz` (it is part of its cluster), `/readyz` (it can
-//! serve: a linearizable read came back in time, and it is not stopping) and `/metrics`.
+//! serve: a linearizable read came back in time, and it is not stopping), `/metrics`, and the dashboard.
 
 use crate::access::touches::{Touch, What};
 use crate::access::{Access, Denied, Shown};
-use crate::connections::Door;
+use crate::connections::{ConnectionState, Door};
+use crate::dashboard::{self, Dashboard};
 use crate::exposition::{self, Exposition, Scraped};
 use crate::metrics::Counters;
 use crate::tls;
+use axum::Extension;
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::StreamExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use quorate_consensus::Replica;
-use quorate_consensus::io::Incoming;
+use quorate_consensus::io;
 use quorate_state::{AccessAction, AccessService};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::transport::server::Connected as _;
+use tower::ServiceExt as _;
 use tracing_appender::non_blocking::ErrorCounter;
 
 /// Probes and scrapers; each has a connection or two.
@@ -52,18 +58,23 @@ struct Known {
     access: OnceLock<Access>,
     /// Whether they are.
     asks: bool,
+    /// Names that this port is reached by, beside addresses in numbers and localhost.
+    hosts: Vec<String>,
+    /// Set once there are services for it to ask.
+    dashboard: OnceLock<Arc<Dashboard>>,
 }
 
 impl Default for Probes {
     fn default() -> Self {
-        Self::new(None, false)
+        Self::new(None, false, Vec::new())
     }
 }
 
 impl Probes {
     /// Of a node that is starting; `dropped_lines` counts those of this process's log. If it `asks` callers
-    /// who they are, there are no metrics before it can.
-    pub(crate) fn new(dropped_lines: Option<ErrorCounter>, asks: bool) -> Self {
+    /// who they are, there are no metrics before it can; if it does not, the dashboard is only for those
+    /// who reach it under one of these hosts, or by an address in numbers.
+    pub(crate) fn new(dropped_lines: Option<ErrorCounter>, asks: bool, hosts: Vec<String>) -> Self {
         let (replica, counters) = (Arc::<OnceLock<Replica>>::default(), Arc::default());
         let exposition = Exposition::new(Scraped {
             counters: Arc::clone(&counters),
@@ -71,8 +82,17 @@ impl Probes {
             dropped_lines,
         });
         let stopping = CancellationToken::new();
-        let access = OnceLock::new();
-        Self(Arc::new(Known { replica, stopping, counters, exposition, access, asks }))
+        let (access, dashboard) = (OnceLock::new(), OnceLock::new());
+        Self(Arc::new(Known {
+            replica,
+            stopping,
+            counters,
+            exposition,
+            access,
+            asks,
+            hosts,
+            dashboard,
+        }))
     }
 
     /// What this node counts.
@@ -92,6 +112,30 @@ impl Probes {
         drop(self.0.access.set(access));
     }
 
+    /// There are services for the dashboard to ask.
+    pub(crate) fn shows(&self, dashboard: Arc<Dashboard>) {
+        // As above.
+        drop(self.0.dashboard.set(dashboard));
+    }
+
+    pub(crate) fn dashboard(&self) -> Option<&Arc<Dashboard>> {
+        self.0.dashboard.get()
+    }
+
+    /// Whether a request is for this node by a name that no other site can have. Where callers are asked
+    /// who they are that is nothing to look at: what they show is kept by the browser for one name alone.
+    pub(crate) fn is_own_host(&self, host: Option<&HeaderValue>) -> bool {
+        let Some(host) = host.and_then(|host| host.to_str().ok()) else { return self.0.asks };
+        let name = match host.strip_prefix('[') {
+            Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
+            None => host.split(':').next().unwrap_or_default(),
+        };
+        self.0.asks
+            || name.eq_ignore_ascii_case("localhost")
+            || name.parse::<IpAddr>().is_ok()
+            || self.0.hosts.iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
+
     /// The node begins to stop.
     pub(crate) fn stopping(&self) {
         self.0.stopping.cancel();
@@ -107,7 +151,11 @@ impl Probes {
     }
 
     /// Whether a caller may see how the node is, beyond whether it lives: names are told there.
-    fn may_look(&self, headers: &HeaderMap) -> Result<(), Box<Response>> {
+    fn may_look(
+        &self,
+        headers: &HeaderMap,
+        connection: &ConnectionState,
+    ) -> Result<(), Box<Response>> {
         if !self.0.asks {
             return Ok(());
         }
@@ -121,7 +169,7 @@ impl Probes {
             namespace: "",
             what: What::All,
         };
-        let (status, why) = match access.admit(&Shown::of(headers, None)) {
+        let (status, why) = match access.admit(&Shown::of(headers, Some(connection))) {
             Ok(grant) if grant.allows(&touch) => return Ok(()),
             Ok(grant) => {
                 let name = &grant.name;
@@ -155,7 +203,7 @@ impl Probes {
 
 /// Serves until `stop`; what is under way then is finished.
 pub(crate) async fn serve(
-    incoming: Incoming,
+    incoming: io::Incoming,
     tls: Option<tls::Shown>,
     probes: Probes,
     stop: CancellationToken,
@@ -165,14 +213,14 @@ pub(crate) async fn serve(
         .route("/readyz", get(ready))
         .route("/startupz", get(started))
         .route("/metrics", get(metrics))
+        .merge(dashboard::router())
         .fallback(async || {
             (
                 StatusCode::NOT_FOUND,
-                "not found; there are /livez, /readyz, /startupz and /metrics\n",
+                "not found; there are /ui/, /livez, /readyz, /startupz and /metrics\n",
             )
         })
         .with_state(probes.clone());
-    let service = TowerToHyperService::new(router);
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()
@@ -192,7 +240,13 @@ pub(crate) async fn serve(
                 None => break,
             },
         };
-        let (builder, service, stop) = (builder.clone(), service.clone(), stop.clone());
+        let (builder, stop) = (builder.clone(), stop.clone());
+        let (router, state) = (router.clone(), connection.connect_info());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            // Whose connection it is, for who is asked who he is.
+            request.extensions_mut().insert(Arc::clone(&state));
+            router.clone().oneshot(request)
+        });
         tasks.spawn(async move {
             let mut served = pin!(builder.serve_connection(TokioIo::new(connection), service));
             let result = tokio::select! {
@@ -227,8 +281,12 @@ async fn started(State(probes): State<Probes>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn metrics(State(probes): State<Probes>, headers: HeaderMap) -> Response {
-    if let Err(refusal) = probes.may_look(&headers) {
+async fn metrics(
+    State(probes): State<Probes>,
+    Extension(connection): Extension<Arc<ConnectionState>>,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(refusal) = probes.may_look(&headers, &connection) {
         return *refusal;
     }
     ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], probes.0.exposition.text()).into_response()

@@ -26,6 +26,7 @@ mod bus;
 mod cache;
 pub mod config;
 mod connections;
+mod dashboard;
 mod exposition;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

@@ -196,6 +196,12 @@ impl Requests {
         self.counts[method.0][outcome as usize].count();
     }
 
+    /// How many were answered, whatever their methods, in the order of [`Outcome::ALL`].
+    pub(crate) fn by_outcome(&self) -> [u64; Outcome::ALL.len()] {
+        let of = |outcome: Outcome| self.counts.iter().map(|one| one[outcome as usize].get()).sum();
+        Outcome::ALL.map(|(outcome, _)| of(outcome))
+    }
+
     /// How many of each were answered, by name.
     pub(crate) fn all(&self) -> Vec<(&str, &'static str, u64)> {
         let mut names: Vec<_> =

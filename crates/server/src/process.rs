@@ -214,7 +214,9 @@ async fn serve(
         peer: peer.address,
         http: http.address,
     };
-    let probes = Probes::new(Some(logging.dropped()), config.auth.is_some());
+    let advertised = config.http_address(http.address.port()).host;
+    let hosts = vec![config.http_listen.host.clone(), advertised];
+    let probes = Probes::new(Some(logging.dropped()), config.auth.is_some(), hosts);
     let (files, auth) = (config.tls.clone(), config.auth.clone());
     let read = tokio::task::spawn_blocking(move || {
         let mut tls = files.read()?;

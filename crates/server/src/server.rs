@@ -2,6 +2,7 @@
 
 use crate::access::{Access, AdminTokenFile};
 use crate::connections::Door;
+use crate::dashboard::Dashboard;
 use crate::grpc::{self, Context};
 use crate::http::{self, Probes};
 use crate::news::News;
@@ -111,7 +112,7 @@ impl Server {
     #[must_use]
     pub fn start(options: ServerOptions) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let probes = Probes::new(None, options.auth.is_some());
+        let probes = Probes::new(None, options.auth.is_some(), Vec::new());
         Self::start_beside(options, Beside { probes, tasks, stop, tls: None })
     }
 
@@ -145,8 +146,10 @@ impl Server {
         let counted = Arc::clone(&probes.counters().client);
         let clients = Door { name: "client", max: options.connections_max, counted, tls }
             .open(client_incoming);
+        let routes = grpc::routes(&context, &probes);
+        probes.shows(Dashboard::start(context.clone(), routes.clone()));
         let serving = grpc::builder(&context, options.streams_per_connection_max)
-            .add_routes(grpc::routes(&context, &probes))
+            .add_routes(routes)
             .serve_with_incoming_shutdown(clients, stop.clone().cancelled_owned());
         tasks.spawn(async move {
             if let Err(error) = serving.await {

@@ -35,12 +35,14 @@ mod watch_stream;
 
 pub(crate) use descriptors::public_methods;
 pub(crate) use queue_consume::look_after;
+pub(crate) use refusals::Judged;
 pub(crate) use status::{Refused, denied_now};
 
-use crate::access::Access;
 use crate::access::audit::Denials;
+use crate::access::{Access, Denied, Grant, Shown};
 use crate::bus::{Bus, Leading};
 use crate::cache::{Accesses, Cache};
+use crate::connections::ConnectionState;
 use crate::http::Probes;
 use crate::metrics::Counters;
 use crate::news::{News, Stray};
@@ -193,6 +195,36 @@ impl Context {
     /// What a server that stops has to wait for: that others hear of the calls that end with it.
     pub(crate) fn calls_that_wait(&self) -> &TaskTracker {
         &self.calls_that_wait
+    }
+
+    /// The replica that the services ask.
+    pub(crate) fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// What they count.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// How callers are judged; none: they are not.
+    pub(crate) fn access(&self) -> Option<&Access> {
+        self.access.as_ref()
+    }
+
+    /// Cancelled when the server takes no new calls any more.
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// What somebody may do who shows this; none where nobody is asked.
+    pub(crate) async fn admit(
+        &self,
+        connection: Option<&ConnectionState>,
+        shown: &Shown,
+    ) -> Result<Option<Arc<Grant>>, Denied> {
+        let Some(access) = &self.access else { return Ok(None) };
+        refusals::admit(self, access, connection, shown).await.map(Some)
     }
 
     /// A place to wait at, for one call.

@@ -7,7 +7,7 @@
 use super::status::{NOT_APPLIED, not_applied};
 use super::{Context, Refused, caller, descriptors};
 use crate::access::guard::{Guard, Guarded};
-use crate::access::{Denied, Grant, Shown, audit};
+use crate::access::{Access, Denied, Grant, Shown, audit};
 use crate::connections::ConnectionState;
 use crate::metrics::{Method, Outcome, Requests};
 use http::{HeaderMap, Request, Response};
@@ -20,6 +20,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
+use tonic::service::Routes;
 use tonic::{Code, Status};
 
 /// How long a node that does not know a token waits until it has applied what was acknowledged before.
@@ -40,6 +41,15 @@ impl<S> tower::Layer<S> for Layer {
 
     fn layer(&self, inner: S) -> Service<S> {
         Service { inner, context: self.0.clone() }
+    }
+}
+
+/// All services, wrapped, for callers in this process.
+pub(crate) type Judged = Service<Routes>;
+
+impl Judged {
+    pub(crate) fn new(context: &Context, routes: Routes) -> Self {
+        Self { inner: routes, context: context.clone() }
     }
 }
 
@@ -101,9 +111,9 @@ where
     let connection = request.extensions().get::<Arc<ConnectionState>>().cloned();
     let shown = Shown::of(request.headers(), connection.as_deref());
     let name = request.uri().path().trim_start_matches('/').to_owned();
-    let guard = match admit(&context, connection.as_deref(), &shown).await {
+    let access = context.access.clone().expect("only called with it");
+    let guard = match admit(&context, &access, connection.as_deref(), &shown).await {
         Ok(grant) => {
-            let access = context.access.clone().expect("only called with it");
             let denials = Arc::clone(&context.denials);
             Arc::new(Guard::new(access, shown, grant, &name, denials))
         }
@@ -131,12 +141,12 @@ where
 }
 
 /// Who it is: as it was found out for the call before on this connection, if that holds.
-async fn admit(
+pub(super) async fn admit(
     context: &Context,
+    access: &Access,
     connection: Option<&ConnectionState>,
     shown: &Shown,
 ) -> Result<Arc<Grant>, Denied> {
-    let access = context.access.as_ref().expect("only called with it");
     if let Some(grant) = connection.and_then(|connection| connection.admitted(shown))
         && access.holds(&grant)
     {

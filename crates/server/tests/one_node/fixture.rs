@@ -117,13 +117,19 @@ impl Fixture {
     pub(crate) async fn http_as(&self, path: &str, token: Option<&str>) -> String {
         let shown = token.map(|token| format!("authorization: Bearer {token}\r\n"));
         let shown = shown.unwrap_or_default();
-        let (near, mut far) = tokio::io::duplex(256 << 10);
-        self.connect_http.send(near).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{shown}connection: close\r\n\r\n");
-        far.write_all(request.as_bytes()).await.unwrap();
+        let mut far = self.http_sent(&request).await;
         let mut answer = Vec::new();
         far.read_to_end(&mut answer).await.unwrap();
         String::from_utf8(answer).unwrap()
+    }
+
+    /// A connection to the HTTP port on which a request was sent.
+    pub(crate) async fn http_sent(&self, request: &str) -> DuplexStream {
+        let (near, mut far) = tokio::io::duplex(256 << 10);
+        self.connect_http.send(near).await.unwrap();
+        far.write_all(request.as_bytes()).await.unwrap();
+        far
     }
 
     pub(crate) async fn kv(&self) -> KvServiceClient<Channel> {

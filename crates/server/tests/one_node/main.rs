@@ -7,6 +7,7 @@ mod access;
 mod bus;
 mod cache;
 mod consumers;
+mod dashboard;
 mod fixture;
 mod lists;
 mod locks;

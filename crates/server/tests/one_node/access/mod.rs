@@ -16,11 +16,11 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 /// What stands in the file of the node.
-const ADMIN: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const ADMIN: &str = "0123456789abcdef0123456789abcdef";
 
 /// Shows a token.
 #[derive(Clone)]
-struct Bearer(String);
+pub(crate) struct Bearer(pub(crate) String);
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -31,7 +31,7 @@ impl Interceptor for Bearer {
 }
 
 /// A node that asks who calls.
-async fn asking() -> Fixture {
+pub(crate) async fn asking() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
     std::fs::write(&file, ADMIN).unwrap();
@@ -39,13 +39,13 @@ async fn asking() -> Fixture {
     Fixture::start_with(|options| options.auth = Some(auth)).await
 }
 
-type AuthClient = AuthServiceClient<InterceptedService<Channel, Bearer>>;
+pub(crate) type AuthClient = AuthServiceClient<InterceptedService<Channel, Bearer>>;
 
-async fn auth(fixture: &Fixture, token: &str) -> AuthClient {
+pub(crate) async fn auth(fixture: &Fixture, token: &str) -> AuthClient {
     AuthServiceClient::with_interceptor(fixture.channel().await, Bearer(token.to_owned()))
 }
 
-fn rule(scope: v1::AuthScope, action: v1::AuthAction, pattern: &str) -> v1::AuthRule {
+pub(crate) fn rule(scope: v1::AuthScope, action: v1::AuthAction, pattern: &str) -> v1::AuthRule {
     v1::AuthRule {
         scope: scope.into(),
         actions: vec![action.into()],
@@ -55,13 +55,17 @@ fn rule(scope: v1::AuthScope, action: v1::AuthAction, pattern: &str) -> v1::Auth
 }
 
 /// Makes a role of this name, and a token that has it.
-async fn token(admin: &mut AuthClient, name: &str, rules: Vec<v1::AuthRule>) -> String {
+pub(crate) async fn token(admin: &mut AuthClient, name: &str, rules: Vec<v1::AuthRule>) -> String {
     let role = v1::AuthRole { name: name.to_owned(), rules };
     admin.put_role(v1::PutRoleRequest { role: Some(role) }).await.unwrap();
     made(admin, name, None).await.token
 }
 
-async fn made(admin: &mut AuthClient, role: &str, ttl_ms: Option<u64>) -> v1::CreateTokenResponse {
+pub(crate) async fn made(
+    admin: &mut AuthClient,
+    role: &str,
+    ttl_ms: Option<u64>,
+) -> v1::CreateTokenResponse {
     let (name, roles) = (format!("for {role}"), vec![role.to_owned()]);
     let asked = v1::CreateTokenRequest { name, roles, ttl_ms };
     admin.create_token(asked).await.unwrap().into_inner()

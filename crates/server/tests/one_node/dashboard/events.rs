@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn follow(fixture: &Fixture, token: &str) -> DuplexStream {
     let request = format!(
-        "GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n"
+        "GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
     );
     fixture.http_sent(&request).await
 }

@@ -138,7 +138,7 @@ export class World {
         client_addr: `10.0.0.${id}:8811`, peer_addr: `10.0.0.${id}:${port}`, term: away ? 0 : this.term, applied, committed: away ? null : this.applied, last_log: away ? null : this.applied,
         snapshot: 900_000, purged: 890_000, digest: `d${applied}`, version: "0.1.0", feature_level: 7,
         recent_fsyncs: away ? 0 : 512, fsync_p50_us: away ? null : this.about(p50), fsync_p99_us: away ? null : this.about(p99),
-        disk_free_bytes: away ? null : free, writes_refused: false, elections_hour: away ? 0 : Math.min(64, this.elections),
+        disk_free_bytes: away ? null : free, writes_refused: false, insecure: false, elections_hour: away ? 0 : Math.min(64, this.elections),
         clock_offset_ms: away ? null : id === "1" ? 0 : id === "2" ? 3 : -11, clock_uncertainty_ms: 1,
       };
     };

@@ -1,6 +1,7 @@
 //! What is in `deploy/` runs: the command lines of the systemd unit and of the compose file are
 //! started as they stand there, only with other paths and ports.
 
+use crate::running::nodes;
 use nix::sys::signal::Signal;
 use quorate_testkit::process::PortLease;
 use quorate_tests::processes::{Ended, Quorate, alone, http_get, send, wait_until};
@@ -123,6 +124,47 @@ async fn the_unit_has_room_for_as_many_clients_as_the_config_allows() {
     let clients = &checked["settings"]["limits.connections_max"]["value"];
     let clients: u64 = clients.as_str().expect("it is a text").parse().expect("a number");
     assert!(files >= clients + 2_048, "{files} files for {clients} clients");
+}
+
+#[tokio::test]
+async fn the_backup_unit_saves_one_and_removes_old_ones_only_then() {
+    let _alone = alone().await;
+    let unit = read("deploy/quorate-backup.service");
+    let (cluster, _) = nodes(1).await;
+    let node = cluster.client_addr(cluster.ids()[0]).to_string();
+    let state = tempfile::tempdir().expect("a directory can be made");
+    let (old, newer) = (state.path().join("old.backup"), state.path().join("newer.backup"));
+    for (file, days) in [(&old, 16), (&newer, 3)] {
+        std::fs::write(file, "x").expect("a file can be written");
+        let at = std::time::SystemTime::now() - Duration::from_secs(days * 86_400);
+        let opened = std::fs::File::options().write(true).open(file).expect("it is there");
+        opened.set_modified(at).expect("its time can be set");
+    }
+    // As systemd reads it: a % is written twice, and what stands in quotes is one word.
+    let line = directive(&unit, "ExecStart").replace("%%", "%");
+    let line = line.strip_prefix("/bin/sh -ec '").and_then(|line| line.strip_suffix('\''));
+    let line = line.expect("it is one command of a shell");
+    let bin = Quorate::bare().command().as_std().get_program().to_owned();
+    let line = line.replace("/usr/local/bin/quorate", bin.to_str().expect("it is text"));
+    assert_eq!(directive(&unit, "StateDirectory"), "quorate-backup");
+    let run = async |endpoint: String| {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-ec", &line]).env("STATE_DIRECTORY", state.path());
+        shell.env("QUORATE_ENDPOINTS", endpoint).stdout(Stdio::null()).stderr(Stdio::null());
+        shell.status().await.expect("there is a shell").success()
+    };
+    let mut nobody = PortLease::take().expect("there is a free port");
+    nobody.release_socket();
+    assert!(!run(nobody.addr().to_string()).await, "it says that it failed");
+    assert!(old.exists(), "what there is stays when no other could be saved");
+    assert!(run(node).await);
+    assert!(!old.exists() && newer.exists());
+    let files = std::fs::read_dir(state.path()).expect("it is there");
+    let names = files.map(|file| file.expect("it is there").path());
+    let saved: Vec<PathBuf> = names.filter(|path| *path != newer).collect();
+    assert_eq!(saved.len(), 1, "{saved:?}");
+    let saved = saved[0].to_str().expect("it is text");
+    Quorate::bare().run(&format!("backup verify {saved}")).await.expect(0);
 }
 
 /// Local addresses in the place of those of a compose file, by port.

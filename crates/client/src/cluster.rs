@@ -84,6 +84,8 @@ pub struct NodeStatus {
     /// How often a leader took office under its eyes in the newest hour, but for the first one it saw
     /// after its start; 64 stands for more.
     pub elections_hour: u32,
+    /// Whether other machines reach a port of it without TLS, or without being asked who they are.
+    pub insecure: bool,
     /// The newest feature level that it knows; 0 when unknown.
     pub feature_level: u32,
 }
@@ -404,6 +406,7 @@ impl From<v1::NodeStatus> for NodeStatus {
             disk_free_bytes: node.disk_free_bytes,
             writes_refused: node.writes_refused,
             elections_hour: node.elections_hour,
+            insecure: node.insecure,
             feature_level: node.feature_level,
         }
     }

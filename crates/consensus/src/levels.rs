@@ -237,6 +237,7 @@ mod tests {
             disk_free_bytes: None,
             writes_refused: false,
             elections_hour: 0,
+            insecure: false,
         };
         (NodeId(node), Ok(status))
     }

@@ -115,6 +115,9 @@ pub struct NodeOptions {
     pub client_addr: String,
     /// Where its HTTP endpoint is; empty when it has none.
     pub http_addr: String,
+    /// Whether other machines reach a port of it without TLS, or without being asked who they are: told in
+    /// its status.
+    pub insecure: bool,
     /// Its stores.
     pub stores: Stores,
     /// How it reaches peers.
@@ -268,6 +271,7 @@ impl Node {
             health: Health::default(),
             client_addr: options.client_addr.clone(),
             http_addr: options.http_addr,
+            insecure: options.insecure,
             quorum_ttl: Duration::from_millis(timing.election_timeout_max_ms),
             ended,
         }));

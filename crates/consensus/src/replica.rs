@@ -81,6 +81,7 @@ pub(crate) struct Shared {
     pub(crate) health: Health,
     pub(crate) client_addr: String,
     pub(crate) http_addr: String,
+    pub(crate) insecure: bool,
     /// How long an acknowledgement counts.
     pub(crate) quorum_ttl: Duration,
     /// Why the replica has ended for good; none while it has not.

@@ -77,6 +77,8 @@ pub struct NodeStatus {
     /// How often a leader took office under its eyes in the newest hour, but for the first one it
     /// saw; 64 stands for more.
     pub elections_hour: u32,
+    /// Whether other machines reach a port of it without TLS, or without being asked who they are.
+    pub insecure: bool,
 }
 
 /// What another node heard of a node.
@@ -132,6 +134,7 @@ impl NodeStatus {
             disk_free_bytes: self.disk_free_bytes,
             writes_refused: self.writes_refused,
             elections_hour: self.elections_hour,
+            insecure: self.insecure,
             feature_level: self.feature_level.0.into(),
         }
     }
@@ -161,6 +164,7 @@ impl NodeStatus {
             disk_free_bytes: said.disk_free_bytes,
             writes_refused: said.writes_refused,
             elections_hour: said.elections_hour,
+            insecure: said.insecure,
         }
     }
 }
@@ -193,7 +197,7 @@ mod tests {
     fn a_node_of_an_older_version_says_nothing_of_its_disk_and_clock() {
         let status = NodeStatus::from_wire(pb::StatusResponse::default());
         assert_eq!((status.wall_ms, status.syncs, status.disk_free_bytes), (None, None, None));
-        assert!(!status.writes_refused);
+        assert!(!status.writes_refused && !status.insecure);
         let (p50, p99) = (Duration::from_micros(5), Duration::from_micros(7));
         let full = NodeStatus {
             wall_ms: Some(0),
@@ -201,11 +205,13 @@ mod tests {
             disk_free_bytes: Some(0),
             writes_refused: true,
             elections_hour: 3,
+            insecure: true,
             ..status
         };
         let again = NodeStatus::from_wire(full.to_wire());
         assert_eq!((again.wall_ms, again.syncs), (full.wall_ms, full.syncs));
         assert_eq!(again.disk_free_bytes, Some(0));
         assert_eq!((again.writes_refused, again.elections_hour), (true, 3));
+        assert!(again.insecure);
     }
 }

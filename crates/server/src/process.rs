@@ -203,6 +203,13 @@ async fn serve(
     stop: &Stop,
     logging: &Logging,
 ) -> Result<(), Error> {
+    for exposed in &config.exposed {
+        tracing::warn!(
+            exposed,
+            "other machines reach this node as nobody should: whoever reaches the port can read and change \
+             everything. insecure = true allows it; docs/security.md says how to secure it"
+        );
+    }
     // The client port is taken now and opened when there is somebody to serve: until then clients
     // are refused, and go to another node.
     let client = Port::take("client", &config.client_listen).await?;

@@ -17,7 +17,8 @@ async fn status_and_hash_are_passed_on() {
     let fsync = status.nodes[0].fsync.expect("there were some");
     assert_eq!((fsync.count, fsync.p50_us, fsync.p99_us), (3, 4, 5));
     assert_eq!((status.nodes[0].disk_free_bytes, status.nodes[0].writes_refused), (Some(0), true));
-    assert_eq!(status.nodes[0].elections_hour, 6);
+    assert_eq!((status.nodes[0].elections_hour, status.nodes[0].insecure), (6, true));
+    assert!(!status.nodes[1].insecure);
     assert_eq!(status.nodes[1].role, Role::Unknown, "a role of a later version");
     assert_eq!((status.nodes[1].clock, status.nodes[1].fsync), (None, None));
     assert_eq!(status.nodes[1].disk_free_bytes, None);

@@ -48,6 +48,7 @@ impl Replica {
             writes_refused: free_bytes < FREE_BYTES_MIN,
             elections_hour: self.0.health.elections_hour(),
             feature_level: self.0.levels.newest(),
+            insecure: self.0.insecure,
         }
     }
 

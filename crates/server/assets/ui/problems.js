@@ -44,6 +44,9 @@ export function problems(overview) {
   }
   for (const node of nodes) {
     const name = `Node ${node.node_id}`;
+    if (node.insecure) {
+      add("warning", name, "Other machines reach it without TLS, or without being asked who they are.", "Whoever reaches that network can read and change everything.", "Secure it, as docs/security.md says; insecure = true allows it so far.");
+    }
     if (node.writes_refused) {
       add("problem", name, `Its disk is almost full: ${bytes(node.disk_free_bytes)} free.`, "Writes that need room are refused.", "Make room on it, or delete keys.");
     } else if (node.disk_free_bytes !== null && node.disk_free_bytes < DISK_LEAST_BYTES) {

@@ -117,8 +117,9 @@ pub struct Config {
     pub tls: TlsFiles,
     /// How callers are asked who they are; none: they are not.
     pub auth: Option<AuthFiles>,
-    /// Whether the node may be reached from other machines although something of that is missing.
-    pub insecure: bool,
+    /// Ports that other machines reach although something of that is missing, as `insecure` allows, and
+    /// what is.
+    pub exposed: Vec<String>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// What is logged; a valid filter.
@@ -201,7 +202,8 @@ impl Resolver {
         let peer_listen: Address = self.parse("peer_listen")?;
         let http_listen: Address = self.parse("http_listen")?;
         let (tls, auth) = (self.tls()?, self.auth()?);
-        self.check_exposure([&client_listen, &peer_listen, &http_listen], &tls, auth.as_ref())?;
+        let exposed =
+            self.check_exposure([&client_listen, &peer_listen, &http_listen], &tls, auth.as_ref())?;
         if peer_listen.port == 0 {
             return Err(self.wrong(
                 "peer_listen",
@@ -226,7 +228,7 @@ impl Resolver {
             may_found: self.said("initial_cluster") || !self.said("node_id"),
             tls,
             auth,
-            insecure: self.parse("insecure")?,
+            exposed,
             log_format: self.read("log_format", |text| match text {
                 "text" => Ok(LogFormat::Text),
                 "json" => Ok(LogFormat::Json),

@@ -54,16 +54,15 @@ impl Resolver {
         Ok(TlsFiles { clients, peers, join_ca })
     }
 
-    /// Whoever reaches a port that is not secured may read and change everything.
+    /// Whoever reaches a port that is not secured may read and change everything: the ports of which that
+    /// is so, and was allowed.
     pub(super) fn check_exposure(
         &self,
         [client, peer, http]: [&Address; 3],
         tls: &TlsFiles,
         auth: Option<&AuthFiles>,
-    ) -> Result<(), ConfigError> {
-        if self.parse::<bool>("insecure")? {
-            return Ok(());
-        }
+    ) -> Result<Vec<String>, ConfigError> {
+        let allowed = self.parse::<bool>("insecure")?;
         let missing_of_clients = match (&tls.clients, auth) {
             (Some(_), Some(_)) => None,
             (None, Some(_)) => Some("there is no TLS (tls.cert_file and tls.key_file)"),
@@ -80,16 +79,21 @@ impl Resolver {
             ("peer_listen", peer, missing_of_peers),
             ("http_listen", http, missing_of_clients),
         ];
+        let mut exposed = Vec::new();
         for (name, address, missing) in listens {
             if let Some(missing) = missing
                 && !address.is_loopback()
             {
+                if allowed {
+                    exposed.push(format!("{name} = {address}: {missing}"));
+                    continue;
+                }
                 return Err(self.wrong(name, &format!(
                     "{address} is reachable from other machines, and {missing}: whoever reaches the port could read and change everything. Secure it (docs/security.md), listen on 127.0.0.1, or accept that with --insecure on a network you trust"
                 )));
             }
         }
-        Ok(())
+        Ok(exposed)
     }
 
     pub(super) fn auth(&self) -> Result<Option<AuthFiles>, ConfigError> {

@@ -162,12 +162,14 @@ fn beyond_loopback_only_with_insecure_or_secured() {
         };
         let error = with(&[]).unwrap_err();
         assert!(error.contains("there is no TLS") && error.contains("--insecure"), "{error}");
-        with(&[&[("insecure", "true")]]).unwrap();
+        let exposed = with(&[&[("insecure", "true")]]).unwrap().exposed;
+        assert_eq!(exposed.len(), 1, "it is allowed, and told of: {exposed:?}");
+        assert!(exposed[0].contains(name) && exposed[0].contains("there is no TLS"), "{exposed:?}");
         let needs: [&[(&str, &str)]; 2] = match name {
             "peer_listen" => [&peers, &[]],
             _ => [&tls, &auth],
         };
-        with(&needs).unwrap();
+        assert_eq!(with(&needs).unwrap().exposed, Vec::<String>::new());
         if name != "peer_listen" {
             assert!(with(&[&tls]).unwrap_err().contains("nobody is asked who he is"));
             assert!(with(&[&auth]).unwrap_err().contains("there is no TLS"));

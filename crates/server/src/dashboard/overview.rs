@@ -92,6 +92,7 @@ fn node(told: &v1::NodeStatus, member: Option<&v1::Member>) -> Value {
         "disk_free_bytes": told.disk_free_bytes,
         "writes_refused": told.writes_refused,
         "elections_hour": told.elections_hour,
+        "insecure": told.insecure,
         "clock_offset_ms": told.clock_offset_ms,
         "clock_uncertainty_ms": told.clock_uncertainty_ms,
     })

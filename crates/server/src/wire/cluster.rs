@@ -41,6 +41,7 @@ pub(crate) fn node(id: NodeId, heard: Result<Heard, String>) -> v1::NodeStatus {
                 writes_refused: status.writes_refused,
                 elections_hour: status.elections_hour,
                 feature_level: status.feature_level.0.into(),
+                insecure: status.insecure,
             }
         }
         Err(problem) => v1::NodeStatus { node_id: id.0, problem, ..Default::default() },
@@ -168,6 +169,7 @@ mod tests {
             disk_free_bytes: Some(1 << 30),
             writes_refused: true,
             elections_hour: 2,
+            insecure: true,
         };
         Heard { status, clock: Some(ClockOffset { ahead_ms: -7, uncertainty_ms: 3 }) }
     }
@@ -181,7 +183,7 @@ mod tests {
             (600, 900, 4_000)
         );
         assert_eq!((shown.disk_free_bytes, shown.writes_refused), (Some(1 << 30), true));
-        assert_eq!(shown.elections_hour, 2);
+        assert_eq!((shown.elections_hour, shown.insecure), (2, true));
         let Heard { status, .. } = heard(Role::Follower, Some(NodeId(1)));
         let status = NodeStatus { syncs: None, disk_free_bytes: None, ..status };
         let shown = node(NodeId(2), Ok(Heard { status, clock: None }));

@@ -77,6 +77,7 @@ impl Fixture {
             snapshots: SnapshotRule::default(),
             wall: Arc::new(SystemClock),
             limits: Limits::default(),
+            insecure: true,
             feature_level_max: FeatureLevel::NEWEST,
             joined: Box::new(|_| Ok(())),
             left: Box::new(|| Ok(())),

@@ -239,6 +239,7 @@ impl Machine {
             peer_addr: addr(self.host, PEER_PORT),
             client_addr: addr(self.host, CLIENT_PORT),
             http_addr: String::new(),
+            insecure: false,
             stores,
             dialer: Arc::new(SimNet {
                 from: self.host,

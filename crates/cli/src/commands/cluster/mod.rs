@@ -106,6 +106,7 @@ fn status_json(status: &Status) -> Value {
             "disk_free_bytes": node.disk_free_bytes,
             "writes_refused": node.writes_refused,
             "elections_hour": node.elections_hour,
+            "insecure": node.insecure,
         })
     };
     let limits: Map<String, Value> =
@@ -154,8 +155,18 @@ fn status_text(status: &Status) -> String {
         || format!("no leader that node {} knows", status.answered_by),
         |leader| format!("led by node {leader}"),
     );
+    let insecure = status.nodes.iter().filter(|node| node.insecure);
+    let insecure: Vec<String> = insecure.map(|node| node.node_id.to_string()).collect();
+    let warning = match insecure.as_slice() {
+        [] => String::new(),
+        nodes => format!(
+            "\n\nWARNING: node {} can be reached from other machines without TLS, or without being asked \
+             who calls (insecure = true): docs/security.md",
+            nodes.join(", ")
+        ),
+    };
     format!(
-        "cluster {}, term {}, {leader}, feature level {}\n\n{}",
+        "cluster {}, term {}, {leader}, feature level {}\n\n{}{warning}",
         status.cluster_id,
         status.term,
         known(status.feature_level),

@@ -421,6 +421,7 @@ impl ClusterService for Node {
             disk_free_bytes: Some(0),
             writes_refused: true,
             elections_hour: 6,
+            insecure: true,
             ..NodeStatus::default()
         };
         let strange = NodeStatus { node_id: 9, role: 77, ..NodeStatus::default() };

@@ -34,6 +34,7 @@ mod grpc;
 pub mod host;
 mod http;
 mod join;
+mod limits;
 pub mod logging;
 mod metrics;
 mod news;
@@ -45,6 +46,7 @@ mod tls;
 mod watch;
 mod wire;
 
+pub use limits::CallerLimits;
 pub use quorate_consensus::{ELECTIONS_MAX, FREE_BYTES_MIN};
 pub use quorate_state::HAS_PLANTED_FAULTS;
 #[cfg(feature = "planted-faults")]

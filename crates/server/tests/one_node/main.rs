@@ -8,6 +8,7 @@ mod bus;
 mod cache;
 mod consumers;
 mod fixture;
+mod limits;
 mod lists;
 mod locks;
 mod operations;

@@ -284,7 +284,7 @@ impl Engine {
             // What was shown may be known later; the pipeline of this connection stays refused.
             self.pool.discard(addr, connected);
         }
-        if failure.is_worth_retrying() && failure.reason != "OVERLOADED" {
+        if failure.is_worth_retrying() && !failure.is_overload() {
             // It lives, but serves nothing now; a leader of this kind is about to be none, whatever
             // it says of itself.
             nodes.failed(addr, Instant::now());

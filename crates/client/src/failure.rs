@@ -161,6 +161,12 @@ impl Failure {
             )
     }
 
+    /// Whether it is about how much is asked for at once. More load is the wrong answer to most limits; only
+    /// these pass by themselves.
+    pub(crate) fn is_overload(&self) -> bool {
+        matches!(self.reason.as_str(), "OVERLOADED" | "CALLER_LIMIT")
+    }
+
     /// Whether the same request may fare better on another node, or a little later.
     pub(crate) fn is_worth_retrying(&self) -> bool {
         match self.cause {
@@ -173,8 +179,7 @@ impl Failure {
                 Code::DeadlineExceeded => {
                     !matches!(self.reason.as_str(), "LOCK_WAIT_TIMEOUT" | "NO_REPLY")
                 }
-                // More load is the wrong answer to most limits; only this one passes by itself.
-                Code::ResourceExhausted => self.reason == "OVERLOADED" && !self.maybe_applied,
+                Code::ResourceExhausted => self.is_overload() && !self.maybe_applied,
                 // About the node rather than the request; without a word they come from something
                 // between us and it.
                 Code::Unknown | Code::Cancelled | Code::Aborted | Code::Internal => {
@@ -266,6 +271,7 @@ mod tests {
             Failure::from_status("a:1", &status, true).is_worth_retrying()
         };
         assert!(retried(Some("not_applied"), "OVERLOADED"));
+        assert!(retried(Some("not_applied"), "CALLER_LIMIT"));
         assert!(!retried(Some("unknown"), "OVERLOADED"));
         assert!(!retried(None, "OVERLOADED"));
         assert!(!retried(Some("not_applied"), "VALUE_TOO_LARGE"));

@@ -2,6 +2,7 @@
 //! and for its first bytes.
 
 use crate::access::{Grant, Shown};
+use crate::limits::{Callers, Limited, Present};
 use crate::metrics::Port;
 use crate::seldom::Seldom;
 use crate::tls;
@@ -17,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::PollSemaphore;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::server::Connected;
 
@@ -37,13 +39,15 @@ pub(crate) struct Door {
     pub(crate) counted: Arc<Port>,
     /// What it shows, if it speaks TLS.
     pub(crate) tls: Option<tls::Shown>,
+    /// Who is known by the address he comes from.
+    pub(crate) callers: Option<Callers>,
 }
 
 impl Door {
     /// The connections of `incoming`, so many at once; those beyond are closed at once, so that a client
     /// goes to another node instead of waiting. Those of whom nothing can be believed are closed, too.
     pub(crate) fn open(self, incoming: Incoming) -> stream::BoxStream<'static, io::Result<Served>> {
-        let Self { name, max, counted, tls } = self;
+        let Self { name, max, counted, tls, callers } = self;
         let max = max.min(Semaphore::MAX_PERMITS);
         let places = Arc::new(Semaphore::new(max));
         let port = Arc::clone(&counted);
@@ -55,7 +59,18 @@ impl Door {
                     None
                 }
                 Ok(connection) => match places.clone().try_acquire_owned() {
-                    Ok(place) => Some(Placed::new(connection, place, Arc::clone(&counted))),
+                    Ok(place) => {
+                        let address = callers.as_ref().zip(connection.address());
+                        let present = address.map(|(callers, from)| callers.arrived(from));
+                        match present.transpose() {
+                            Ok(present) => {
+                                let port = Arc::clone(&counted);
+                                Some(Placed::new(connection, place, port, present))
+                            }
+                            // It is told in the log, and counted.
+                            Err(_) => None,
+                        }
+                    }
                     Err(_) => {
                         counted.refused.count();
                         tracing::debug!(port = name, max, "connection closed: too many at once");
@@ -68,9 +83,11 @@ impl Door {
         let Some(tls) = tls else {
             return placed.map(|placed| Ok(Served::new(Wire::Plain(placed), None))).boxed();
         };
-        // Each on its own, so that one who takes his time holds nobody up; all of them have places.
+        // Each on its own, so that one who takes his time holds nobody up; all of them have places. They
+        // take turns with the processors, so that many at once leave some for those that are served.
+        let turns = ByTurns::turns();
         let shaking = move |placed| {
-            let hands = tls.shake(placed);
+            let hands = ByTurns::new(tls.shake(placed), &turns);
             AbortOnDropHandle::new(tokio::spawn(async move {
                 tokio::time::timeout(FIRST_BYTES_TIMEOUT, hands).await
             }))
@@ -102,6 +119,38 @@ impl Door {
     }
 }
 
+/// Work that needs a turn for each step, and holds none while it waits for something else. A handshake costs
+/// the processor as much as many small calls; without turns a storm of them is one queue with these.
+struct ByTurns<F> {
+    work: Pin<Box<F>>,
+    turn: PollSemaphore,
+}
+
+impl ByTurns<()> {
+    /// Turns at once: half of the processors.
+    fn turns() -> Arc<Semaphore> {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Arc::new(Semaphore::new((processors / 2).max(1)))
+    }
+}
+
+impl<F> ByTurns<F> {
+    fn new(work: F, turns: &Arc<Semaphore>) -> Self {
+        Self { work: Box::pin(work), turn: PollSemaphore::new(Arc::clone(turns)) }
+    }
+}
+
+impl<F: Future> Future for ByTurns<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let turn = std::task::ready!(self.turn.poll_acquire(cx));
+        let step = self.work.as_mut().poll(cx);
+        drop(turn);
+        step
+    }
+}
+
 /// Connections of other nodes: four per node and purpose, and as many again while they are renewed.
 pub(crate) const PEER_CONNECTIONS_MAX: usize = 512;
 
@@ -110,12 +159,19 @@ pub(crate) struct Placed {
     connection: Connection,
     _place: OwnedSemaphorePermit,
     port: Arc<Port>,
+    /// Whose it is by its address.
+    present: Option<Arc<Present>>,
 }
 
 impl Placed {
-    fn new(connection: Connection, place: OwnedSemaphorePermit, port: Arc<Port>) -> Self {
+    fn new(
+        connection: Connection,
+        place: OwnedSemaphorePermit,
+        port: Arc<Port>,
+        present: Option<Arc<Present>>,
+    ) -> Self {
         port.open.enter();
-        Self { connection, _place: place, port }
+        Self { connection, _place: place, port, present }
     }
 }
 
@@ -157,6 +213,8 @@ pub(crate) struct ConnectionState {
     pub(crate) subject: Option<Arc<str>>,
     /// Who its last caller was, and what he may do.
     admitted: Mutex<Option<(Shown, Arc<Grant>)>>,
+    /// Among whose connections it is counted: those of its address, or of its last caller.
+    present: Mutex<Option<Arc<Present>>>,
     /// Turns to stream a list.
     pub(crate) lists: Arc<Semaphore>,
     /// Turns to watch keys.
@@ -188,6 +246,26 @@ impl ConnectionState {
         *admitted = Some((shown, grant));
     }
 
+    /// Among whose connections it is.
+    pub(crate) fn present(&self) -> Option<Arc<Present>> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts it among the connections of its caller, once.
+    pub(crate) fn present_as(
+        &self,
+        name: &str,
+        callers: &Callers,
+    ) -> Result<Arc<Present>, Limited> {
+        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(present) = present.as_ref().filter(|present| present.is_of(name)) {
+            return Ok(Arc::clone(present));
+        }
+        let entered = callers.enter(name)?;
+        *present = Some(Arc::clone(&entered));
+        Ok(entered)
+    }
+
     /// Lists streamed at once: each keeps a snapshot.
     pub(crate) const LISTS_MAX: usize = 4;
     /// Watches at once: a quarter of the streams, so that calls find room beside them.
@@ -210,10 +288,16 @@ impl Connected for Served {
         let subscriptions = Arc::new(Semaphore::new(ConnectionState::SUBSCRIPTIONS_MAX));
         let invalidations = Arc::new(Semaphore::new(ConnectionState::INVALIDATIONS_MAX));
         let (origin, subject) = (OnceLock::new(), self.subject.clone());
+        let placed = match &self.wire {
+            Wire::Plain(placed) => placed,
+            Wire::Tls(stream) => stream.get_ref().0,
+        };
+        let present = Mutex::new(placed.present.clone());
         Arc::new(ConnectionState {
             origin,
             subject,
             admitted: Mutex::default(),
+            present,
             lists,
             watches,
             consumers,
@@ -344,7 +428,7 @@ mod tests {
     }
 
     fn door(max: usize, port: &Arc<Port>) -> Door {
-        Door { name: "client", max, counted: Arc::clone(port), tls: None }
+        Door { name: "client", max, counted: Arc::clone(port), tls: None, callers: None }
     }
 
     #[tokio::test]
@@ -369,6 +453,18 @@ mod tests {
         drop(first);
         send.try_send(Ok(Connection::new(two))).unwrap();
         assert!(bounded.next().await.unwrap().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_holds_no_turn() {
+        let turns = Arc::new(Semaphore::new(1));
+        let waiting: Vec<_> = (0..100)
+            .map(|_| tokio::spawn(ByTurns::new(std::future::pending::<()>(), &turns)))
+            .collect();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let steps = ByTurns::new(tokio::time::sleep(Duration::from_secs(1)), &turns);
+        tokio::time::timeout(Duration::from_secs(2), steps).await.expect("it had its turns");
+        waiting.iter().for_each(tokio::task::JoinHandle::abort);
     }
 
     #[tokio::test(start_paused = true)]

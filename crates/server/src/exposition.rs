@@ -4,6 +4,7 @@
 //! way of a request. Each node has a registry of its own, because a simulation runs several in one
 //! process.
 
+use crate::limits::Refusals;
 use crate::metrics::{Bus, Cache, Consumers, Counters, Port, Watches};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
@@ -90,6 +91,7 @@ impl Page<'_> {
         self.gauge("pipelines", "Open pipeline streams.", counters.pipelines.get())?;
         let help = "Pipelines ended because their client did not read.";
         self.counter("slow_readers_cut", help, None, counters.slow_readers_cut.get())?;
+        self.callers(&counters.callers)?;
         self.watches(&counters.watches)?;
         self.consumers(&counters.consumers)?;
         self.bus(&counters.bus)?;
@@ -97,6 +99,19 @@ impl Page<'_> {
         let ports =
             [("client", &counters.client), ("peer", &counters.peer), ("http", &counters.http)];
         self.ports(&ports)
+    }
+
+    fn callers(&mut self, refusals: &Refusals) -> fmt::Result {
+        let help = "Refusals because one caller had as much as he may have, by what of.";
+        let mut limited =
+            self.0.encode_descriptor("caller_limited", help, None, MetricType::Counter)?;
+        for (limit, count) in refusals.all() {
+            let labels = [("limit", limit)];
+            let mut one = limited.encode_family(&labels)?;
+            one.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let help = "Requests given up because they were not complete in time.";
+        self.counter("requests_incomplete", help, None, refusals.incomplete.get())
     }
 
     fn watches(&mut self, watches: &Watches) -> fmt::Result {

@@ -230,7 +230,8 @@ pub(crate) async fn serve(
         .max_buf_size(BUFFER_BYTES_MAX);
     let tasks = TaskTracker::new();
     let counted = Arc::clone(&probes.counters().http);
-    let mut incoming = Door { name: "http", max: CONNECTIONS_MAX, counted, tls }.open(incoming);
+    let mut incoming =
+        Door { name: "http", max: CONNECTIONS_MAX, counted, tls, callers: None }.open(incoming);
     loop {
         let connection = tokio::select! {
             () = stop.cancelled() => break,

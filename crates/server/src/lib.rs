@@ -35,6 +35,7 @@ mod grpc;
 pub mod host;
 mod http;
 mod join;
+mod limits;
 pub mod logging;
 mod metrics;
 mod news;
@@ -46,6 +47,7 @@ mod tls;
 mod watch;
 mod wire;
 
+pub use limits::CallerLimits;
 pub use quorate_consensus::{ELECTIONS_MAX, FREE_BYTES_MIN};
 pub use quorate_state::HAS_PLANTED_FAULTS;
 #[cfg(feature = "planted-faults")]

@@ -15,6 +15,8 @@ pub(crate) struct Counters {
     pub(crate) pipelines: Gauge,
     /// Pipelines that were ended because their client did not read.
     pub(crate) slow_readers_cut: Counter,
+    /// Callers that asked for more than one may have.
+    pub(crate) callers: crate::limits::Refusals,
     /// Watches of keys.
     pub(crate) watches: Watches,
     /// Streams that consume queues.

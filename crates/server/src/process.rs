@@ -240,7 +240,13 @@ async fn serve(
     let client_addr = config.client_address(listening.client.port()).to_string();
     let http_addr = config.http_address(listening.http.port()).to_string();
     let counted = Arc::clone(&probes.counters().peer);
-    let door = Door { name: "peer", max: PEER_CONNECTIONS_MAX, counted, tls: tls.peer.clone() };
+    let door = Door {
+        name: "peer",
+        max: PEER_CONNECTIONS_MAX,
+        counted,
+        tls: tls.peer.clone(),
+        callers: None,
+    };
     let network = start::Network {
         client_addr,
         http_addr,
@@ -269,6 +275,8 @@ async fn serve(
         limits: config.limits.clone(),
         connections_max: config.connections_max,
         streams_per_connection_max: config.streams_per_connection_max,
+        per_caller: config.per_caller,
+        message_timeout: config.message_timeout,
         slow_reader_max: SLOW_READER_MAX,
         joins_without_token: config.client_listen.is_loopback() && config.auth.is_none(),
         auth,

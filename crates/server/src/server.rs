@@ -5,6 +5,7 @@ use crate::connections::Door;
 use crate::dashboard::Dashboard;
 use crate::grpc::{self, Context};
 use crate::http::{self, Probes};
+use crate::limits::{CallerLimits, Callers, MESSAGE_TIMEOUT};
 use crate::news::News;
 use crate::schedules;
 use crate::tls::{AuthFiles, Shown};
@@ -37,6 +38,10 @@ pub struct ServerOptions {
     pub connections_max: usize,
     /// Requests at once on one client connection.
     pub streams_per_connection_max: u32,
+    /// What one caller may have.
+    pub per_caller: CallerLimits,
+    /// How long a request may take to arrive.
+    pub message_timeout: Duration,
     /// How long answers of a pipeline may wait for a client that takes none.
     pub slow_reader_max: Duration,
     /// Whether nodes may join without a token: whoever reaches the port is on this machine.
@@ -56,6 +61,8 @@ impl ServerOptions {
             limits: Limits::default(),
             connections_max: 10_000,
             streams_per_connection_max: 1_024,
+            per_caller: CallerLimits::default(),
+            message_timeout: MESSAGE_TIMEOUT,
             slow_reader_max: Duration::from_secs(30),
             joins_without_token: false,
             auth: None,
@@ -121,6 +128,7 @@ impl Server {
         let Beside { probes, tasks, stop, tls } = beside;
         let ServerOptions { node, client_incoming, http_incoming, limits, auth, .. } = options;
         let access = auth.map(|auth| Access::new(node.replica().clone(), auth.admin_token));
+        let asks_callers = access.is_some();
         if let Some(access) = &access {
             let told = node.replica().follow();
             tokio::spawn(access.clone().follow(told, stop.clone()));
@@ -135,6 +143,10 @@ impl Server {
             access,
             stop.clone(),
         );
+        let callers = Callers::new(options.per_caller, Arc::clone(probes.counters()));
+        let context = context.bounded(callers.clone(), options.message_timeout);
+        // Who is asked for a name is known by it.
+        let by_address = (!asks_callers).then_some(callers);
         let news = Arc::clone(context.news());
         tokio::spawn(Arc::clone(&news).follow(node.replica().follow()));
         let told = node.replica().follow();
@@ -144,8 +156,14 @@ impl Server {
         let calls_that_wait = context.calls_that_wait().clone();
         probes.started(node.replica().clone());
         let counted = Arc::clone(&probes.counters().client);
-        let clients = Door { name: "client", max: options.connections_max, counted, tls }
-            .open(client_incoming);
+        let clients = Door {
+            name: "client",
+            max: options.connections_max,
+            counted,
+            tls,
+            callers: by_address,
+        }
+        .open(client_incoming);
         let routes = grpc::routes(&context, &probes);
         probes.shows(Dashboard::start(context.clone(), routes.clone()));
         let serving = grpc::builder(&context, options.streams_per_connection_max)

@@ -44,7 +44,11 @@ impl Args for Settings {
                 Some(default) if setting.kind != Kind::Switch => format!(" [default: {default}]"),
                 _ => String::new(),
             };
-            let help = format!("{}{default} [env: {}]", setting.help, setting.variable());
+            let bounds = match setting.bounds {
+                Some((min, max)) => format!(" [from {min} to {max}]"),
+                None => String::new(),
+            };
+            let help = format!("{}{bounds}{default} [env: {}]", setting.help, setting.variable());
             let arg = Arg::new(setting.name)
                 .long(setting.flag())
                 .value_name(setting.placeholder)

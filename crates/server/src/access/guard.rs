@@ -3,6 +3,7 @@
 
 use super::touches::{self, Touch, What};
 use super::{Access, Denied, Grant, Shown, audit};
+use crate::limits::Permit;
 use quorate_proto::inspect::Inspector;
 use quorate_proto::v1::pipeline_call::Request as Call;
 use quorate_state::{AccessAction as Action, AccessService as Service};
@@ -233,18 +234,25 @@ pin_project_lite::pin_project! {
         body: B,
         ends: Option<Pin<Box<dyn Future<Output = Denied> + Send>>>,
         over: bool,
+        // Its place among the calls of its caller, until all of it was sent.
+        permit: Option<Permit>,
     }
 }
 
 impl<B> Guarded<B> {
     /// As it is.
     pub(crate) fn free(body: B) -> Self {
-        Self { body, ends: None, over: false }
+        Self { body, ends: None, over: false, permit: None }
     }
 
     /// For as long as the call is allowed.
     pub(crate) fn while_allowed(body: B, guard: Arc<Guard>) -> Self {
-        Self { body, ends: Some(Box::pin(guard.ends())), over: false }
+        Self { body, ends: Some(Box::pin(guard.ends())), over: false, permit: None }
+    }
+
+    /// The same, with the place of its call.
+    pub(crate) fn holding(self, permit: Option<Permit>) -> Self {
+        Self { permit, ..self }
     }
 }
 

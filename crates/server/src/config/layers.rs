@@ -219,7 +219,7 @@ fn unknown(name: &str, prefix: &str) -> String {
         .map(|(_, setting)| setting);
     match moved.or(near) {
         Some(setting) if !prefix.is_empty() || setting.name.contains('.') => {
-            let (section, key) = setting.name.split_once('.').unwrap_or(("", setting.name));
+            let (section, key) = setting.name.rsplit_once('.').unwrap_or(("", setting.name));
             let place = match section {
                 "" => "at the top of the file".to_owned(),
                 section => format!("under [{section}]"),

@@ -3,6 +3,8 @@
 
 mod address;
 mod layers;
+#[cfg(test)]
+mod page;
 mod security;
 mod settings;
 
@@ -10,17 +12,16 @@ pub use address::Address;
 pub use layers::{Found, Origin};
 pub use settings::{Kind, SETTINGS, Setting};
 
+use crate::limits::CallerLimits;
 use crate::tls::{AuthFiles, TlsFiles};
 use layers::Layers;
 use quorate_state::NodeId;
-use quorate_state::limits::{KEY_BYTES_MAX, Limits, VALUE_BYTES_MAX};
+use quorate_state::limits::Limits;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-
-/// Bytes of a request may not be configured beyond this: what one connection can make us hold.
-const REQUEST_BYTES_CEILING: u64 = 16 << 20;
+use std::time::Duration;
 
 /// A configuration that can't be used: what is wrong, where it was written, what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -130,6 +131,10 @@ pub struct Config {
     pub connections_max: usize,
     /// Requests at once on one connection.
     pub streams_per_connection_max: u32,
+    /// What one caller may have.
+    pub per_caller: CallerLimits,
+    /// How long a request may take to arrive.
+    pub message_timeout: Duration,
     /// Raft's timing.
     pub raft: RaftTiming,
     /// Memory of the storage.
@@ -236,33 +241,23 @@ impl Resolver {
             })?,
             log_level: self.read("log_level", crate::logging::check_filter)?,
             limits: self.limits()?,
-            connections_max: self.size("limits.connections_max", 1, 1_000_000)?,
-            streams_per_connection_max: self.number(
-                "limits.streams_per_connection_max",
-                1,
-                65_536,
-            )?,
+            connections_max: self.size("limits.connections_max")?,
+            streams_per_connection_max: self.number("limits.streams_per_connection_max")?,
+            per_caller: self.per_caller()?,
+            message_timeout: Duration::from_millis(self.number("limits.message_timeout_ms")?),
             raft: self.raft()?,
             storage: StorageSizes {
-                log_memtable_bytes: self.size("storage.log_memtable_bytes", 64 << 10, 1 << 30)?,
-                state_memtable_bytes: self.size(
-                    "storage.state_memtable_bytes",
-                    64 << 10,
-                    1 << 30,
-                )?,
-                block_cache_bytes: self.size("storage.block_cache_bytes", 1 << 20, 1 << 38)?,
-                tail_cache_bytes: self.size("storage.tail_cache_bytes", 1 << 20, 1 << 34)?,
+                log_memtable_bytes: self.size("storage.log_memtable_bytes")?,
+                state_memtable_bytes: self.size("storage.state_memtable_bytes")?,
+                block_cache_bytes: self.size("storage.block_cache_bytes")?,
+                tail_cache_bytes: self.size("storage.tail_cache_bytes")?,
             },
             snapshots: SnapshotTiming {
-                log_bytes: self.number("storage.snapshot_log_bytes", 1 << 10, 1 << 40)?,
-                every_ms: self.number("storage.snapshot_every_ms", 100, 30 * 86_400_000)?,
-                keep_entries: self.number("storage.log_keep_entries", 1, 1 << 30)?,
-                send_bytes_per_second: Some(self.number(
-                    "storage.snapshot_send_bytes_per_second",
-                    0,
-                    1 << 40,
-                )?)
-                .filter(|rate| *rate > 0),
+                log_bytes: self.number("storage.snapshot_log_bytes")?,
+                every_ms: self.number("storage.snapshot_every_ms")?,
+                keep_entries: self.number("storage.log_keep_entries")?,
+                send_bytes_per_second: Some(self.number("storage.snapshot_send_bytes_per_second")?)
+                    .filter(|rate| *rate > 0),
             },
             effective: SETTINGS.iter().map(|setting| (setting.name, self.shown(setting))).collect(),
         })
@@ -277,21 +272,27 @@ impl Resolver {
 
     fn limits(&self) -> Result<Limits, ConfigError> {
         Ok(Limits {
-            key_bytes_max: self.number("limits.key_bytes_max", 1, KEY_BYTES_MAX)?,
-            value_bytes_max: self.number("limits.value_bytes_max", 1, VALUE_BYTES_MAX)?,
-            request_bytes_max: self.number(
-                "limits.request_bytes_max",
-                4096,
-                REQUEST_BYTES_CEILING,
-            )?,
-            proposal_bytes_max: self.number("limits.proposal_bytes_max", 4 << 20, 4 << 30)?,
+            key_bytes_max: self.number("limits.key_bytes_max")?,
+            value_bytes_max: self.number("limits.value_bytes_max")?,
+            request_bytes_max: self.number("limits.request_bytes_max")?,
+            proposal_bytes_max: self.number("limits.proposal_bytes_max")?,
+        })
+    }
+
+    fn per_caller(&self) -> Result<CallerLimits, ConfigError> {
+        Ok(CallerLimits {
+            connections_max: self.number("limits.per_caller.connections_max")?,
+            in_flight_max: self.number("limits.per_caller.in_flight_max")?,
+            streams_max: self.number("limits.per_caller.streams_max")?,
+            requests_per_second: self.number("limits.per_caller.requests_per_second")?,
+            request_bytes_per_second: self.number("limits.per_caller.request_bytes_per_second")?,
         })
     }
 
     fn raft(&self) -> Result<RaftTiming, ConfigError> {
-        let heartbeat_ms: u64 = self.number("raft.heartbeat_ms", 5, 60_000)?;
-        let min: u64 = self.number("raft.election_timeout_min_ms", 20, 600_000)?;
-        let max: u64 = self.number("raft.election_timeout_max_ms", 20, 600_000)?;
+        let heartbeat_ms: u64 = self.number("raft.heartbeat_ms")?;
+        let min: u64 = self.number("raft.election_timeout_min_ms")?;
+        let max: u64 = self.number("raft.election_timeout_max_ms")?;
         if min < heartbeat_ms * 2 {
             return Err(self.wrong(
                 "raft.election_timeout_min_ms",
@@ -442,7 +443,9 @@ impl Resolver {
         self.read(name, |text| text.parse::<T>().map_err(|error| error.to_string()))
     }
 
-    fn number<T: TryFrom<u64>>(&self, name: &str, min: u64, max: u64) -> Result<T, ConfigError> {
+    fn number<T: TryFrom<u64>>(&self, name: &str) -> Result<T, ConfigError> {
+        let bounds = Setting::named(name).and_then(|setting| setting.bounds);
+        let (min, max) = bounds.expect("settings read as numbers have bounds in the table");
         self.read(name, |text| {
             let number: u64 =
                 text.parse().map_err(|_| format!("{text:?} is not a whole number"))?;
@@ -453,8 +456,8 @@ impl Resolver {
         })
     }
 
-    fn size(&self, name: &str, min: u64, max: u64) -> Result<usize, ConfigError> {
-        self.number(name, min, max)
+    fn size(&self, name: &str) -> Result<usize, ConfigError> {
+        self.number(name)
     }
 }
 

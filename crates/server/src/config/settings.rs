@@ -1,6 +1,8 @@
 //! All settings of `quorate serve`, in one table: the flag, the environment variable and the key
 //! in the file all follow from the name.
 
+use quorate_state::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+
 /// What a setting holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -25,6 +27,10 @@ pub struct Setting {
     pub default: Option<&'static str>,
     /// What stands for its value in `--help`.
     pub placeholder: &'static str,
+    /// The least and the greatest number it may be; none when it is no number.
+    pub bounds: Option<(u64, u64)>,
+    /// Whether it names a file that is read again when it changes.
+    pub watched: bool,
     /// What it is for.
     pub help: &'static str,
 }
@@ -42,6 +48,21 @@ impl Setting {
         format!("QUORATE_{}", self.name.replace('.', "_").to_uppercase())
     }
 
+    /// What its value is counted in, by the end of its name.
+    #[must_use]
+    pub fn unit(&self) -> Option<&'static str> {
+        let counted = self.name.strip_suffix("_max").unwrap_or(self.name);
+        let counted = counted.strip_suffix("_min").unwrap_or(counted);
+        [
+            ("_bytes_per_second", "bytes per second"),
+            ("_per_second", "per second"),
+            ("_bytes", "bytes"),
+            ("_ms", "milliseconds"),
+        ]
+        .into_iter()
+        .find_map(|(end, unit)| counted.ends_with(end).then_some(unit))
+    }
+
     /// The setting called `name` in the file.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
@@ -55,11 +76,26 @@ const fn text(
     placeholder: &'static str,
     help: &'static str,
 ) -> Setting {
-    Setting { name, kind: Kind::Text, default, placeholder, help }
+    Setting { name, kind: Kind::Text, default, placeholder, bounds: None, watched: false, help }
 }
 
-const fn number(name: &'static str, default: &'static str, help: &'static str) -> Setting {
-    Setting { name, kind: Kind::Number, default: Some(default), placeholder: "N", help }
+/// Names a file that is read again when it changes.
+const fn watched(name: &'static str, help: &'static str) -> Setting {
+    Setting { watched: true, ..text(name, None, "FILE", help) }
+}
+
+const fn switch(name: &'static str, help: &'static str) -> Setting {
+    Setting { kind: Kind::Switch, ..text(name, Some("false"), "BOOL", help) }
+}
+
+const fn number(
+    name: &'static str,
+    default: &'static str,
+    bounds: (u64, u64),
+    help: &'static str,
+) -> Setting {
+    let bounds = Some(bounds);
+    Setting { kind: Kind::Number, bounds, ..text(name, Some(default), "N", help) }
 }
 
 /// The table, in the order `--help` and the example file have.
@@ -67,7 +103,8 @@ pub static SETTINGS: &[Setting] = &[
     number(
         "node_id",
         "1",
-        "This node's id, from 1; never given to another node, not even after its disk is lost",
+        (1, (1 << 53) - 1),
+        "This node's id; never given to another node, not even after its disk is lost",
     ),
     text(
         "data_dir",
@@ -119,11 +156,13 @@ pub static SETTINGS: &[Setting] = &[
         "Client addresses of nodes of a cluster that is there: this node joins it, under an id that it is given, and votes once it has caught up; ignored once there is data",
     ),
     Setting {
-        name: "join_token",
         kind: Kind::Secret,
-        default: None,
-        placeholder: "TOKEN",
-        help: "What quorate cluster add printed; a cluster that listens on loopback only lets nodes join without it",
+        ..text(
+            "join_token",
+            None,
+            "TOKEN",
+            "What quorate cluster add printed; a cluster that listens on loopback only lets nodes join without it",
+        )
     },
     text(
         "join_ca_file",
@@ -131,20 +170,11 @@ pub static SETTINGS: &[Setting] = &[
         "FILE",
         "Who signs the certificates of those client addresses (PEM); without it they are asked without TLS",
     ),
-    Setting {
-        name: "learner",
-        kind: Kind::Switch,
-        default: Some("false"),
-        placeholder: "BOOL",
-        help: "Join without a vote",
-    },
-    Setting {
-        name: "insecure",
-        kind: Kind::Switch,
-        default: Some("false"),
-        placeholder: "BOOL",
-        help: "Allow listening beyond loopback without TLS, or without asking callers who they are",
-    },
+    switch("learner", "Join without a vote"),
+    switch(
+        "insecure",
+        "Allow listening beyond loopback without TLS, or without asking callers who they are",
+    ),
     text("log_format", Some("text"), "text|json", "How log lines look"),
     text(
         "log_level",
@@ -152,104 +182,143 @@ pub static SETTINGS: &[Setting] = &[
         "FILTER",
         "What is logged: error, warn, info, debug, trace, or a filter such as info,quorate_consensus=debug",
     ),
-    text(
+    watched(
         "tls.cert_file",
-        None,
-        "FILE",
-        "The certificate that the client port and the HTTP port show (PEM, with those between it and its authority); without it they speak plainly. All files here are read again when they change",
+        "The certificate that the client port and the HTTP port show (PEM, with those between it and its authority); without it they speak plainly",
     ),
-    text("tls.key_file", None, "FILE", "Its key (PEM)"),
-    text(
+    watched("tls.key_file", "Its key (PEM)"),
+    watched(
         "tls.client_ca_file",
-        None,
-        "FILE",
         "Who signs the certificates of clients (PEM): those may show one instead of a token",
     ),
-    text(
+    watched(
         "tls.peer_cert_file",
-        None,
-        "FILE",
         "The certificate that this node shows to the other nodes, as a server and as a client (PEM)",
     ),
-    text("tls.peer_key_file", None, "FILE", "Its key (PEM)"),
-    text(
+    watched("tls.peer_key_file", "Its key (PEM)"),
+    watched(
         "tls.peer_ca_file",
-        None,
-        "FILE",
         "The cluster's own authority (PEM): whoever has a certificate from it is taken for a node, so nobody else may",
     ),
-    Setting {
-        name: "auth.enabled",
-        kind: Kind::Switch,
-        default: Some("false"),
-        placeholder: "BOOL",
-        help: "Serve only callers that show a token or a certificate, as far as their roles allow",
-    },
-    text(
-        "auth.admin_token_file",
-        None,
-        "FILE",
-        "A file with a token that may do everything, to make the first roles and tokens with; read again when it changes",
+    switch(
+        "auth.enabled",
+        "Serve only callers that show a token or a certificate, as far as their roles allow",
     ),
-    number("limits.key_bytes_max", "1024", "Bytes of a key, at most 1024"),
-    number("limits.value_bytes_max", "1048576", "Bytes of a value, at most 1048576"),
-    number("limits.request_bytes_max", "2097152", "Bytes of one request message, at most 16777216"),
+    watched(
+        "auth.admin_token_file",
+        "A file with a token that may do everything, to make the first roles and tokens with",
+    ),
+    number("limits.key_bytes_max", "1024", (1, KEY_BYTES_MAX), "Bytes of a key"),
+    number("limits.value_bytes_max", "1048576", (1, VALUE_BYTES_MAX), "Bytes of a value"),
+    number("limits.request_bytes_max", "2097152", (4096, 16 << 20), "Bytes of one request message"),
     number(
         "limits.proposal_bytes_max",
         "33554432",
+        (4 << 20, 4 << 30),
         "Bytes of writes on their way through this node; past it new ones are refused",
     ),
     number(
         "limits.connections_max",
         "10000",
+        (1, 1_000_000),
         "Client connections at once; past it new ones are closed",
     ),
     number(
         "limits.streams_per_connection_max",
         "1024",
+        (1, 65_536),
         "Requests at once on one client connection",
     ),
-    number("raft.heartbeat_ms", "100", "Milliseconds between the leader's heartbeats"),
+    number(
+        "limits.message_timeout_ms",
+        "30000",
+        (100, 600_000),
+        "Milliseconds that a request may take to arrive, from its beginning to its end; past it the call is refused",
+    ),
+    number(
+        "limits.per_caller.connections_max",
+        "0",
+        (0, 1_000_000),
+        "Connections of one caller at once; past it his calls on a new one are refused, or it is closed where nobody is asked who he is; 0: no bound",
+    ),
+    number(
+        "limits.per_caller.in_flight_max",
+        "100000",
+        (0, 1_000_000_000),
+        "Requests of one caller at once that are not answered yet, those in pipelines included; past it new ones are refused; 0: no bound",
+    ),
+    number(
+        "limits.per_caller.streams_max",
+        "0",
+        (0, 1_000_000_000),
+        "Calls of one caller at once whose answers are a stream: pipelines, watches, consumers, subscriptions; past it new ones are refused; 0: no bound",
+    ),
+    number(
+        "limits.per_caller.requests_per_second",
+        "0",
+        (0, 1_000_000_000),
+        "Requests of one caller a second, a second's worth of which may come at once; past it new ones are refused; 0: no bound",
+    ),
+    number(
+        "limits.per_caller.request_bytes_per_second",
+        "0",
+        (0, 1_000_000_000),
+        "Bytes of requests of one caller a second, likewise; 0: no bound",
+    ),
+    number("raft.heartbeat_ms", "100", (5, 60_000), "Milliseconds between the leader's heartbeats"),
     number(
         "raft.election_timeout_min_ms",
         "300",
+        (20, 600_000),
         "Milliseconds without a heartbeat after which a follower may stand for election, the shortest draw",
     ),
-    number("raft.election_timeout_max_ms", "500", "The longest draw"),
+    number("raft.election_timeout_max_ms", "500", (20, 600_000), "The longest draw"),
     number(
         "storage.log_memtable_bytes",
         "16777216",
+        (64 << 10, 1 << 30),
         "Bytes of one memtable of the log; there are two",
     ),
     number(
         "storage.state_memtable_bytes",
         "16777216",
+        (64 << 10, 1 << 30),
         "Bytes of one memtable of the state; there are two",
     ),
-    number("storage.block_cache_bytes", "33554432", "Bytes of blocks cached in memory"),
+    number(
+        "storage.block_cache_bytes",
+        "33554432",
+        (1 << 20, 1 << 38),
+        "Bytes of blocks cached in memory",
+    ),
     number(
         "storage.tail_cache_bytes",
         "33554432",
+        (1 << 20, 1 << 34),
         "Bytes of the newest log entries kept in memory",
     ),
     number(
         "storage.snapshot_log_bytes",
         "268435456",
+        (1 << 10, 1 << 40),
         "Bytes of log after which a snapshot is taken and what lies behind it is purged",
     ),
     number(
         "storage.snapshot_every_ms",
         "3600000",
+        (100, 30 * 86_400_000),
         "Time after which a snapshot is taken if anything was written since the last one",
     ),
     number(
         "storage.snapshot_send_bytes_per_second",
         "33554432",
+        (0, 1 << 40),
         "How fast a node that was away is sent a snapshot, or log; 0: as fast as the network takes it",
     ),
     number(
         "storage.log_keep_entries",
         "20000",
+        (1, 1 << 30),
         "Log entries kept behind a snapshot, at most, so that a node that was away shortly needs none",
     ),
 ];

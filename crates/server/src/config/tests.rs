@@ -57,6 +57,8 @@ fn the_defaults_are_those_of_the_parts() {
     assert_eq!(config.snapshots.keep_entries, rule.keep_entries);
     assert_eq!(u128::from(config.snapshots.every_ms), rule.every.as_millis());
     assert_eq!(config.snapshots.send_bytes_per_second, rule.send_bytes_per_second);
+    assert_eq!(config.per_caller, CallerLimits::default());
+    assert_eq!(config.message_timeout, crate::limits::MESSAGE_TIMEOUT);
     let tuning = quorate_storage::Tuning::default();
     assert_eq!(config.storage.log_memtable_bytes, tuning.log_memtable_bytes);
     assert_eq!(config.storage.state_memtable_bytes, tuning.state_memtable_bytes);
@@ -100,6 +102,8 @@ fn an_unknown_key_is_refused_with_its_line_and_a_suggestion() {
     assert!(error.contains("did you mean key_bytes_max, under [limits]?"), "{error}");
     let error = from_file("[limits]\nnode_id = 3\n").unwrap_err();
     assert!(error.contains("did you mean node_id, at the top of the file?"), "{error}");
+    let error = from_file("in_flight_max = 3\n").unwrap_err();
+    assert!(error.contains("did you mean in_flight_max, under [limits.per_caller]?"), "{error}");
     let error = from_file("zzz = 3\n").unwrap_err();
     assert!(error.contains("unknown setting zzz; `quorate serve --help`"), "{error}");
 }

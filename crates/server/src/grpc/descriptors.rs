@@ -4,7 +4,7 @@
 use prost::Message as _;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use quorate_proto::DESCRIPTORS;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// The package of the public API. The nodes' own service is in another one, and on another port.
@@ -35,19 +35,35 @@ pub(crate) fn public_methods() -> Vec<String> {
         .collect()
 }
 
-/// Whether the answers of a method, such as `quorate.v1.KvService/Watch`, are a stream.
-pub(super) fn answers_in_a_stream(path: &str) -> bool {
-    static STREAMS: LazyLock<HashSet<String>> = LazyLock::new(|| {
+/// What of a method is a stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Streams {
+    pub(super) requests: bool,
+    pub(super) answers: bool,
+}
+
+/// What of a method, such as `quorate.v1.KvService/Watch`, is a stream.
+pub(super) fn streams(path: &str) -> Streams {
+    static STREAMS: LazyLock<HashMap<String, Streams>> = LazyLock::new(|| {
         let files = files();
         let services = files.iter().flat_map(|file| &file.service);
         services
             .flat_map(|service| {
-                let streams = service.method.iter().filter(|method| method.server_streaming());
-                streams.map(|method| format!("{PACKAGE}.{}/{}", service.name(), method.name()))
+                service.method.iter().map(|method| {
+                    let (requests, answers) =
+                        (method.client_streaming(), method.server_streaming());
+                    let name = format!("{PACKAGE}.{}/{}", service.name(), method.name());
+                    (name, Streams { requests, answers })
+                })
             })
             .collect()
     });
-    STREAMS.contains(path)
+    match STREAMS.get(path) {
+        Some(streams) => *streams,
+        // Of the two standard ones that are not ours, health has one request, reflection a stream.
+        None if path.starts_with("grpc.reflection.") => Streams { requests: true, answers: true },
+        None => Streams::default(),
+    }
 }
 
 #[cfg(test)]
@@ -60,5 +76,18 @@ mod tests {
         assert!(services.contains(&"quorate.v1.KvService".to_owned()), "{services:?}");
         assert!(!services.iter().any(|service| service.contains("Peer")), "{services:?}");
         assert!(public_methods().contains(&"PipelineService/Open".to_owned()));
+    }
+
+    #[test]
+    fn it_is_known_what_is_a_stream() {
+        let known = |path| {
+            let Streams { requests, answers } = streams(path);
+            (requests, answers)
+        };
+        assert_eq!(known("quorate.v1.KvService/Set"), (false, false));
+        assert_eq!(known("quorate.v1.KvService/Watch"), (false, true));
+        assert_eq!(known("quorate.v1.PipelineService/Open"), (true, true));
+        assert_eq!(known("grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), (true, true));
+        assert_eq!(known("grpc.health.v1.Health/Check"), (false, false));
     }
 }

@@ -36,7 +36,7 @@ mod watch_stream;
 pub(crate) use descriptors::public_methods;
 pub(crate) use queue_consume::look_after;
 pub(crate) use refusals::Judged;
-pub(crate) use status::{Refused, denied_now};
+pub(crate) use status::{Refused, denied_now, not_applied};
 
 use crate::access::audit::Denials;
 use crate::access::{Access, Denied, Grant, Shown};
@@ -44,6 +44,7 @@ use crate::bus::{Bus, Leading};
 use crate::cache::{Accesses, Cache};
 use crate::connections::ConnectionState;
 use crate::http::Probes;
+use crate::limits::{self, CallerLimits, Callers};
 use crate::metrics::Counters;
 use crate::news::{News, Stray};
 use crate::watch::Watches;
@@ -113,6 +114,10 @@ pub(crate) struct Context {
     /// None: nobody is asked who he is.
     access: Option<Access>,
     denials: Arc<Denials>,
+    /// What each caller has under way.
+    callers: Callers,
+    /// How long a request may take to arrive.
+    message_timeout: Duration,
     watches: Watches,
     bus: Bus,
     cache: Cache,
@@ -150,9 +155,12 @@ impl Context {
         let cache = Cache::new(replica.clone());
         let (news, strays) = News::of(replica.node_id());
         let first_call = runtime::random_u64();
+        let callers = Callers::new(CallerLimits::default(), Arc::clone(&counters));
         let context = Self {
             limits: Arc::new(limits),
             leader: Arc::default(),
+            callers,
+            message_timeout: limits::MESSAGE_TIMEOUT,
             counters,
             slow_reader_max,
             joins_without_token,
@@ -173,6 +181,11 @@ impl Context {
             calls: Arc::new(AtomicU64::new(first_call)),
         };
         (context, strays)
+    }
+
+    /// The same with other bounds for each caller, and for how long a request may take to arrive.
+    pub(crate) fn bounded(self, callers: Callers, message_timeout: Duration) -> Self {
+        Self { callers, message_timeout, ..self }
     }
 
     /// Who waits for what this node applies; somebody has to follow that for them.

@@ -12,6 +12,7 @@ mod work;
 
 use super::Context;
 use crate::access::guard::Guard;
+use crate::limits::{Caller, Share};
 use futures::Stream;
 use quorate_proto::v1::pipeline_service_server::PipelineService;
 use quorate_proto::v1::{PipelineRequest, PipelineResponse};
@@ -34,7 +35,9 @@ impl PipelineService for Service {
         request: Request<Streaming<PipelineRequest>>,
     ) -> Result<Response<Pipeline>, Status> {
         let guard = request.extensions().get::<Arc<Guard>>().cloned();
-        Ok(Response::new(Pipeline::start(self.0.of_caller(), request.into_inner(), guard)))
+        let share = request.extensions().get::<Arc<Caller>>().cloned().map(Share::new);
+        let (context, requests) = (self.0.of_caller(), request.into_inner());
+        Ok(Response::new(Pipeline::start(context, requests, guard, share)))
     }
 }
 
@@ -58,9 +61,10 @@ impl Pipeline {
         context: Context,
         requests: Streaming<PipelineRequest>,
         guard: Option<Arc<Guard>>,
+        share: Option<Share>,
     ) -> Self {
         let slow_reader_max = context.slow_reader_max;
-        let work = Some(Work::new(context, requests, guard));
+        let work = Some(Work::new(context, requests, guard, share));
         let shared = Arc::new(Mutex::new(Watched { work, handed_over: None }));
         let watched = Arc::downgrade(&shared);
         // Ends a round after the stream is gone.

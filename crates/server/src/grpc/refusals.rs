@@ -9,6 +9,7 @@ use super::{Context, Refused, caller, descriptors};
 use crate::access::guard::{Guard, Guarded};
 use crate::access::{Access, Denied, Grant, Shown, audit};
 use crate::connections::ConnectionState;
+use crate::limits::{Caller, Inbound, Limited, Permit, Present};
 use crate::metrics::{Method, Outcome, Requests};
 use http::{HeaderMap, Request, Response};
 use quorate_consensus::Origin;
@@ -62,11 +63,11 @@ pub(crate) struct Service<S> {
 
 impl<S, Q, A> tower::Service<Request<Q>> for Service<S>
 where
-    S: tower::Service<Request<Q>, Response = Response<A>> + Clone + Send + 'static,
+    S: tower::Service<Request<Inbound<Q>>, Response = Response<A>> + Clone + Send + 'static,
     S::Future: Send + 'static,
-    S::Error: Send,
+    S::Error: Send + 'static,
     Q: Send + 'static,
-    A: Default + 'static,
+    A: Default + Send + 'static,
 {
     type Response = Response<Guarded<A>>;
     type Error = S::Error;
@@ -81,12 +82,22 @@ where
         let method = method(request.uri().path(), &context.counters.requests);
         let connection = request.extensions().get::<Arc<ConnectionState>>();
         let origin = connection.map(|connection| connection.origin(&context.replica));
-        if context.access.is_none() || is_open(request.uri().path()) {
+        let is_open = is_open(request.uri().path());
+        if context.access.is_none() || is_open {
+            // Probes are answered whatever else their caller does.
+            let present = connection.filter(|_| !is_open).and_then(|own| own.present());
+            let (request, permit) = match begin(request, present, &context) {
+                Ok(begun) => begun,
+                Err(limited) => {
+                    let refused = refuse(limited.into(), &context, method);
+                    return Box::pin(std::future::ready(Ok(refused)));
+                }
+            };
             let answer = self.inner.call(request);
             return Box::pin(async move {
                 let mut answer = caller::on_behalf(origin, answer).await?;
                 finish(answer.headers_mut(), &context, method);
-                Ok(answer.map(Guarded::free))
+                Ok(answer.map(|body| Guarded::free(body).holding(permit)))
             });
         }
         // The one that was asked whether it is ready takes the call; its copy stays.
@@ -99,13 +110,13 @@ where
 /// Makes a call for a caller who is known, and only as far as he may make it.
 async fn guarded<S, Q, A>(
     mut inner: S,
-    mut request: Request<Q>,
+    request: Request<Q>,
     context: Context,
     origin: Option<Origin>,
     method: Method,
 ) -> Result<Response<Guarded<A>>, S::Error>
 where
-    S: tower::Service<Request<Q>, Response = Response<A>>,
+    S: tower::Service<Request<Inbound<Q>>, Response = Response<A>>,
     A: Default,
 {
     let connection = request.extensions().get::<Arc<ConnectionState>>().cloned();
@@ -119,10 +130,15 @@ where
         }
         Err(denied) => {
             context.denials.tell("somebody", &name, &denied);
-            let mut answer = Status::from(Refused::from(denied)).into_http();
-            finish(answer.headers_mut(), &context, method);
-            return Ok(answer.map(Guarded::free));
+            return Ok(refuse(Refused::from(denied).into(), &context, method));
         }
+    };
+    let present =
+        connection.as_ref().map(|own| own.present_as(&guard.grant().name, &context.callers));
+    let begun = present.transpose().and_then(|present| begin(request, present, &context));
+    let (mut request, permit) = match begun {
+        Ok(begun) => begun,
+        Err(limited) => return Ok(refuse(limited.into(), &context, method)),
     };
     request.extensions_mut().insert(Arc::clone(&guard));
     let call = inspected(guard.inspector(), inner.call(request));
@@ -134,10 +150,40 @@ where
             Outcome::ALL.iter().find(|(one, _)| *one == outcome).map_or("", |(_, word)| word);
         audit::done(&grant.name, &name, &what, word);
     }
-    Ok(match descriptors::answers_in_a_stream(&name) {
-        true => answer.map(|body| Guarded::while_allowed(body, guard)),
-        false => answer.map(Guarded::free),
+    Ok(match descriptors::streams(&name).answers {
+        true => answer.map(|body| Guarded::while_allowed(body, guard).holding(permit)),
+        false => answer.map(|body| Guarded::free(body).holding(permit)),
     })
+}
+
+/// Gives a call its place among those of its caller, and its body a time to come in.
+fn begin<Q>(
+    request: Request<Q>,
+    present: Option<Arc<Present>>,
+    context: &Context,
+) -> Result<(Request<Inbound<Q>>, Option<Permit>), Limited> {
+    let streams = descriptors::streams(request.uri().path().trim_start_matches('/'));
+    let permit = present.map(|present| present.caller().begin(streams.answers)).transpose()?;
+    let caller = permit.as_ref().map(|permit| Arc::clone(permit.caller()));
+    // In a pipeline those calls are counted that are taken, and with them their bytes.
+    let (counted, of_pipeline) = match streams.requests && streams.answers {
+        true => (None, caller),
+        false => (caller, None),
+    };
+    let (patience, counters) = (context.message_timeout, Arc::clone(&context.counters));
+    let inbound = |body| Inbound::new(body, !streams.requests, patience, counted, counters);
+    let mut request = request.map(inbound);
+    if let Some(caller) = of_pipeline {
+        request.extensions_mut().insert::<Arc<Caller>>(caller);
+    }
+    Ok((request, permit))
+}
+
+/// The answer to a call that no service sees.
+fn refuse<A: Default>(status: Status, context: &Context, method: Method) -> Response<Guarded<A>> {
+    let mut answer = status.into_http();
+    finish(answer.headers_mut(), context, method);
+    answer.map(Guarded::free)
 }
 
 /// Who it is: as it was found out for the call before on this connection, if that holds.

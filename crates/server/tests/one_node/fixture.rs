@@ -34,16 +34,16 @@ impl Dialer for Nobody {
 pub(crate) struct Fixture {
     pub(crate) disk: MemoryDisk,
     pub(crate) server: Server,
-    connect: mpsc::Sender<DuplexStream>,
-    connect_http: mpsc::Sender<DuplexStream>,
+    connect: mpsc::Sender<Connection>,
+    connect_http: mpsc::Sender<Connection>,
 }
 
 /// Connections, and a way to make them.
-fn port() -> (mpsc::Sender<DuplexStream>, Incoming) {
+fn port() -> (mpsc::Sender<Connection>, Incoming) {
     let (connect, connections) = mpsc::channel(16);
     let incoming = futures::stream::unfold(connections, |mut connections| async move {
-        let io: DuplexStream = connections.recv().await?;
-        Some((Ok(Connection::new(io)), connections))
+        let connection: Connection = connections.recv().await?;
+        Some((Ok(connection), connections))
     });
     (connect, incoming.boxed())
 }
@@ -94,12 +94,27 @@ impl Fixture {
 
     pub(crate) async fn raw(&self) -> DuplexStream {
         let (near, far) = tokio::io::duplex(256 << 10);
-        self.connect.send(near).await.unwrap();
+        self.connect.send(Connection::new(near)).await.unwrap();
+        far
+    }
+
+    /// The same, from an address.
+    pub(crate) async fn raw_from(&self, address: &str) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(256 << 10);
+        let connection = Connection::new(near).coming_from(address.parse().unwrap());
+        self.connect.send(connection).await.unwrap();
         far
     }
 
     pub(crate) async fn channel(&self) -> Channel {
-        let io = self.raw().await;
+        Self::channel_over(self.raw().await).await
+    }
+
+    pub(crate) async fn channel_from(&self, address: &str) -> Channel {
+        Self::channel_over(self.raw_from(address).await).await
+    }
+
+    async fn channel_over(io: DuplexStream) -> Channel {
         let mut io = Some(TokioIo::new(io));
         let connector = tower::service_fn(move |_| {
             std::future::ready(
@@ -128,7 +143,7 @@ impl Fixture {
     /// A connection to the HTTP port on which a request was sent.
     pub(crate) async fn http_sent(&self, request: &str) -> DuplexStream {
         let (near, mut far) = tokio::io::duplex(256 << 10);
-        self.connect_http.send(near).await.unwrap();
+        self.connect_http.send(Connection::new(near)).await.unwrap();
         far.write_all(request.as_bytes()).await.unwrap();
         far
     }

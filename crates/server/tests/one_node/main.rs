@@ -9,6 +9,7 @@ mod cache;
 mod consumers;
 mod dashboard;
 mod fixture;
+mod limits;
 mod lists;
 mod locks;
 mod operations;

@@ -8,6 +8,7 @@ use super::calls::{
 use super::reads::{Readable, Reads};
 use crate::access::guard::Guard;
 use crate::grpc::{Context, Deadline, Refused, queue_pull, refusals};
+use crate::limits::Share;
 use crate::metrics::Method;
 use crate::wire;
 use futures::future::{AbortHandle, Aborted, BoxFuture};
@@ -44,6 +45,8 @@ pub(super) struct Work {
     requests: Option<Streaming<PipelineRequest>>,
     /// Whose calls these are; none where nobody is asked.
     guard: Option<Arc<Guard>>,
+    /// What its caller has under way here.
+    share: Option<Share>,
     lane: Lane,
     /// The commands in the lane.
     commands: HashMap<u64, Commanded>,
@@ -95,6 +98,7 @@ impl Work {
         context: Context,
         requests: Streaming<PipelineRequest>,
         guard: Option<Arc<Guard>>,
+        share: Option<Share>,
     ) -> Self {
         let lane = Lane::new(context.replica.clone(), context.origin(), 4 * CALLS_MAX);
         let counters = Arc::clone(&context.counters);
@@ -105,6 +109,7 @@ impl Work {
             stopping,
             requests: Some(requests),
             guard,
+            share,
             lane,
             commands: HashMap::new(),
             get: counters.requests.method(GET),
@@ -172,6 +177,10 @@ impl Work {
         }
         self.read();
         self.read_pulled();
+        let unanswered = self.unanswered();
+        if let Some(share) = &mut self.share {
+            share.settle(unanswered);
+        }
         if let Some(message) = self.message() {
             return Poll::Ready(Some(Ok(message)));
         }
@@ -235,6 +244,12 @@ impl Work {
                 && let Err(denied) = guard.call(call)
             {
                 self.answers.push(method, refused(id, Refused::from(denied).into()));
+                continue;
+            }
+            if let Some(share) = &mut self.share
+                && let Err(limited) = share.begin(|| request.as_ref().map_or(0, Call::encoded_len))
+            {
+                self.answers.push(method, refused(id, limited.into()));
                 continue;
             }
             let limits = &self.context.limits;

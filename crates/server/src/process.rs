@@ -215,6 +215,7 @@ async fn serve(
         http: http.address,
     };
     let probes = Probes::new(Some(logging.dropped()), config.auth.is_some());
+    probes.counters().facts.of_process(config.data_dir.clone(), config.metrics_queues_max);
     let (files, auth) = (config.tls.clone(), config.auth.clone());
     let read = tokio::task::spawn_blocking(move || {
         let mut tls = files.read()?;

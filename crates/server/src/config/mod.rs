@@ -129,6 +129,8 @@ pub struct Config {
     pub connections_max: usize,
     /// Requests at once on one connection.
     pub streams_per_connection_max: u32,
+    /// Queues that `/metrics` shows by name.
+    pub metrics_queues_max: usize,
     /// Raft's timing.
     pub raft: RaftTiming,
     /// Memory of the storage.
@@ -240,6 +242,7 @@ impl Resolver {
                 1,
                 65_536,
             )?,
+            metrics_queues_max: self.size("metrics.queues_max", 0, 1_000)?,
             raft: self.raft()?,
             storage: StorageSizes {
                 log_memtable_bytes: self.size("storage.log_memtable_bytes", 64 << 10, 1 << 30)?,

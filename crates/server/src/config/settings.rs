@@ -209,6 +209,11 @@ pub static SETTINGS: &[Setting] = &[
         "1024",
         "Requests at once on one client connection",
     ),
+    number(
+        "metrics.queues_max",
+        "100",
+        "Queues that /metrics shows by name, those with most jobs, at most 1000; 0 shows none",
+    ),
     number("raft.heartbeat_ms", "100", "Milliseconds between the leader's heartbeats"),
     number(
         "raft.election_timeout_min_ms",

@@ -151,11 +151,11 @@ impl Context {
         let context = Self {
             limits: Arc::new(limits),
             leader: Arc::default(),
-            counters,
             slow_reader_max,
             joins_without_token,
             access,
-            denials: Arc::default(),
+            denials: Arc::clone(&counters.denials),
+            counters,
             watches,
             bus,
             cache,

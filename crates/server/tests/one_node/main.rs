@@ -10,6 +10,7 @@ mod consumers;
 mod fixture;
 mod lists;
 mod locks;
+mod metrics;
 mod operations;
 mod pipeline;
 mod queues;

@@ -97,7 +97,16 @@ async fn the_unit_starts_a_node_that_says_when_it_serves_and_ends_when_asked() {
     wait_until("it is ready", START_MAX, async || http_get(http, "/readyz").await.0 == 200).await;
     let (status, page) = http_get(http, "/metrics").await;
     assert_eq!(status, 200);
-    for line in ["quorate_build_info{version=", "quorate_raft_is_leader 1\n"] {
+    for line in [
+        "quorate_build_info{version=",
+        "quorate_raft_is_leader 1\n",
+        "quorate_ready 1\n",
+        "quorate_connections_max{port=\"http\"} ",
+        "quorate_disk_free_bytes ",
+        "quorate_disk_size_bytes ",
+        "quorate_data_directory_bytes{part=",
+        "process_start_time_seconds ",
+    ] {
         assert!(page.contains(line), "{line} is not in\n{page}");
     }
     let endpoint = Endpoint::from_shared(format!("http://{}", client.addr()));

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -240,7 +240,9 @@ async fn certificates_are_replaced_under_load_and_no_connection_is_dropped() {
     wait_until("all nodes have read them", RELOAD_MAX, || secured.logged(words, 4)).await;
     load.some_more().await;
     let fresh = shown(&secured).await;
-    secured.certify("--renew").await;
+    let left_days = days_left(&metrics(&secured).await);
+    assert!(left_days.iter().all(|days| *days > 21.0), "{left_days:?}");
+    secured.certify("--renew --days 20").await;
     let begun = Instant::now();
     for node in &secured.nodes {
         send(&node.child, Signal::SIGHUP);
@@ -248,6 +250,8 @@ async fn certificates_are_replaced_under_load_and_no_connection_is_dropped() {
     wait_until("all nodes have read them", RELOAD_MAX, || secured.logged(words, 8)).await;
     say(format!("told to look, all had read {:?} later", begun.elapsed()));
     assert_ne!(shown(&secured).await, fresh, "a new connection is shown the old certificate");
+    let left_days = days_left(&metrics(&secured).await);
+    assert!(left_days.iter().all(|days| (19.0..21.0).contains(days)), "{left_days:?}");
 
     // Half of a pair is not taken, and said once.
     let old = std::fs::read(secured.file("node-1.pem")).expect("it is there");
@@ -398,6 +402,17 @@ async fn a_node_joins_a_cluster_with_tls_and_tokens() {
     };
     wait_until("the fourth node votes", START_MAX, votes).await;
     secured.end().await;
+}
+
+/// How long the certificates of the three ports hold, as a page of metrics says.
+fn days_left(page: &str) -> [f64; 3] {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+    ["client", "peer", "http"].map(|port| {
+        let name = format!("quorate_tls_certificate_expires_timestamp_seconds{{port=\"{port}\"}} ");
+        let ends = page.lines().find_map(|line| line.strip_prefix(&name)?.parse::<f64>().ok());
+        let ends = ends.unwrap_or_else(|| panic!("{name}is not in\n{page}"));
+        (ends - now.as_secs_f64()) / 86_400.0
+    })
 }
 
 /// The metrics of the first node, all three together: where the writers' connections are is not said.

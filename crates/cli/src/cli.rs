@@ -2,7 +2,7 @@
 
 use crate::commands::{
     auth, backup, bench, bus, cache, certs, cluster, config, dev, doctor, health, kv, lock, queue,
-    serve, session, shell, txn,
+    serve, session, shell, top, txn,
 };
 use crate::output::Format;
 use clap::{Parser, Subcommand};
@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Backup(backup::Backup),
     /// What is wrong with a cluster or a machine, and what to do about it.
     Doctor(doctor::Doctor),
+    /// The cluster live in a terminal: nodes, throughput, queues, locks, the cache, the bus, sessions.
+    Top(top::Top),
     /// Whether a node lives and serves, as its HTTP port says.
     Health(health::Health),
     /// Certificates for nodes and clients.
@@ -214,6 +216,9 @@ mod tests {
             "quorate doctor --endpoints a:1,b:2 --timeout 2s -o json",
             "quorate doctor --data-dir d -o json",
             "quorate doctor --config quorate.toml --data-dir d",
+            "quorate top",
+            "quorate top --endpoints a:1 --namespace n --interval 500ms --page queues",
+            "quorate top --once --page bus -o json",
             "quorate config check",
             "quorate config check quorate.toml",
             "quorate config check quorate.toml --node-id 2 --insecure",
@@ -297,6 +302,8 @@ mod tests {
             ("quorate bench bus --op both", "both"),
             ("quorate doctor --data-dir", "DIR"),
             ("quorate doctor 2", "2"),
+            ("quorate top --interval 10ms", "100ms"),
+            ("quorate top --page kv", "sessions"),
             ("quorate session close x", "x"),
         ] {
             let error = parse(line).expect_err(line);
@@ -310,7 +317,7 @@ mod tests {
         let help = Cli::command().render_long_help().to_string();
         for word in [
             "serve", "dev", "kv", "cache", "txn", "lock", "queue", "bus", "session", "cluster",
-            "doctor", "config", "version",
+            "doctor", "top", "config", "version",
         ] {
             assert!(help.contains(word), "{word} is not in\n{help}");
         }

@@ -160,6 +160,19 @@ impl Connect {
         self.run_with(|options| options.one_shot(true), work)
     }
 
+    /// As [`Connect::run`], with this time for each call unless another was said.
+    pub(crate) fn run_looking<T, F>(
+        &self,
+        call_timeout: Duration,
+        work: impl FnOnce(Client) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let timeout = self.timeout.unwrap_or(call_timeout);
+        self.run_with(|options| options.one_shot(true).request_timeout(timeout), work)
+    }
+
     /// As [`Connect::run`], with a client that has a session, which lives so long without being
     /// kept alive: also when the command has ended, unless it closes the client.
     pub(crate) fn run_in_session<T, F>(

@@ -1,4 +1,4 @@
-//! The only place that writes: results to stdout, the rest to stderr.
+//! The only place that writes: results to stdout, the rest to stderr. But for `top`, which draws.
 
 use crate::exit::Failure;
 use base64::Engine;

@@ -2,6 +2,7 @@
 
 use quorate_storage::{Durations, Recent};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -16,6 +17,8 @@ pub const ELECTIONS_MAX: usize = 64;
 pub(crate) struct Health {
     recent_syncs: Mutex<Recent>,
     elections: Mutex<Elections>,
+    /// Elections since the start, but for the first leader that was seen.
+    elected: AtomicU64,
 }
 
 /// How long the newest syncs of the log took.
@@ -38,14 +41,17 @@ struct Elections {
 }
 
 impl Elections {
-    fn led_in(&mut self, term: u64, now: Instant) {
+    /// Answers whether it is another leader than the one before.
+    fn led_in(&mut self, term: u64, now: Instant) -> bool {
         // The first leader that a node sees may have been there for long.
-        if self.last_term.replace(term).is_some_and(|last| last != term) {
+        let other = self.last_term.replace(term).is_some_and(|last| last != term);
+        if other {
             if self.seen_at.len() == ELECTIONS_MAX {
                 self.seen_at.pop_front();
             }
             self.seen_at.push_back(now);
         }
+        other
     }
 
     fn new_ones(&self, now: Instant) -> usize {
@@ -70,7 +76,14 @@ impl Health {
     /// A leader is seen in this term.
     pub(crate) fn led_in(&self, term: u64) {
         let mut elections = self.elections.lock().unwrap_or_else(PoisonError::into_inner);
-        elections.led_in(term, Instant::now());
+        if elections.led_in(term, Instant::now()) {
+            self.elected.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often a leader took office since the start, but for the first one that was seen.
+    pub(crate) fn elected(&self) -> u64 {
+        self.elected.load(Ordering::Relaxed)
     }
 
     /// How often a leader took office in the newest hour, up to [`ELECTIONS_MAX`].
@@ -103,6 +116,15 @@ mod tests {
         }
         assert_eq!(elections.new_ones(at(4_200)), ELECTIONS_MAX);
         assert_eq!(elections.seen_at.len(), ELECTIONS_MAX);
+    }
+
+    #[test]
+    fn leaders_are_counted_since_the_start() {
+        let health = Health::default();
+        for term in [3, 3, 4, 4, 9] {
+            health.led_in(term);
+        }
+        assert_eq!((health.elected(), health.elections_hour()), (2, 2));
     }
 
     #[test]

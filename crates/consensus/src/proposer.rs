@@ -54,6 +54,8 @@ pub(crate) struct ProposerCounters {
     pub(crate) commands: AtomicU64,
     /// Commands whose deadline had come when they had their turn.
     pub(crate) late: AtomicU64,
+    /// Commands refused because the disk was almost full.
+    pub(crate) full: AtomicU64,
     /// From an entry's proposal until it was applied.
     pub(crate) commits: Histogram,
 }
@@ -174,6 +176,7 @@ impl Proposer {
         self.levels.admit(envelope.level())?;
         let free = self.free_bytes.load(Ordering::Relaxed);
         if free < FREE_BYTES_MIN && grows(&envelope.command) {
+            self.counters.full.fetch_add(1, Ordering::Relaxed);
             return Err(Failure::not_applied(
                 Reason::DiskFull,
                 format!(

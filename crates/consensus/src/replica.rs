@@ -126,6 +126,8 @@ pub struct Counters {
     pub commit_times: Durations,
     /// How long it took to apply a batch of entries that was on this node's disk.
     pub apply_times: Durations,
+    /// How often a leader took office, but for the first one that was seen.
+    pub elections: u64,
     /// What was too much, and what there is now.
     pub load: Load,
 }
@@ -145,6 +147,8 @@ pub struct Load {
     pub refused_reads: u64,
     /// Commands that were not proposed here because their deadline had come.
     pub late: u64,
+    /// Commands that this node refused as the leader, because its disk was almost full.
+    pub refused_full: u64,
 }
 
 impl Replica {
@@ -361,6 +365,7 @@ impl Replica {
             commands_proposed: self.0.proposer.counters.commands.load(Ordering::Relaxed),
             commit_times: self.0.proposer.counters.commits.read(),
             apply_times: self.0.apply_times.read(),
+            elections: self.0.health.elected(),
             load: self.load(),
         }
     }
@@ -375,6 +380,7 @@ impl Replica {
             refused_proposed: proposer.admission.refused() + proposer.urgent.refused(),
             refused_reads: barrier.refused(),
             late: proposer.counters.late.load(Ordering::Relaxed),
+            refused_full: proposer.counters.full.load(Ordering::Relaxed),
         }
     }
 

@@ -49,6 +49,7 @@ impl Door {
     pub(crate) fn open(self, incoming: Incoming) -> stream::BoxStream<'static, io::Result<Served>> {
         let Self { name, max, counted, tls, callers } = self;
         let max = max.min(Semaphore::MAX_PERMITS);
+        counted.opens(max, tls.clone());
         let places = Arc::new(Semaphore::new(max));
         let port = Arc::clone(&counted);
         let placed = incoming.filter_map(move |accepted| {

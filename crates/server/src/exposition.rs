@@ -4,8 +4,13 @@
 //! way of a request. Each node has a registry of its own, because a simulation runs several in one
 //! process.
 
+mod disk;
+mod process;
+mod state;
+
 use crate::limits::Refusals;
 use crate::metrics::{Bus, Cache, Consumers, Counters, Port, Watches};
+use crate::tls;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -15,6 +20,7 @@ use quorate_state::{LogIndex, NodeId};
 use quorate_storage::Durations;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use tokio_util::sync::CancellationToken;
 use tracing_appender::non_blocking::ErrorCounter;
 
 /// The type of what [`Exposition::text`] makes.
@@ -22,19 +28,27 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 
 /// The metrics of one node.
 #[derive(Debug)]
-pub(crate) struct Exposition(Registry);
+pub(crate) struct Exposition {
+    node: Registry,
+    process: Registry,
+}
 
 impl Exposition {
     pub(crate) fn new(node: Scraped) -> Self {
         let mut registry = Registry::with_prefix("quorate");
         registry.register_collector(Box::new(node));
-        Self(registry)
+        // Every exporter shows these under the same names.
+        let mut process = Registry::default();
+        process.register_collector(Box::new(process::Process));
+        Self { node: registry, process }
     }
 
-    /// All metrics as they are now.
+    /// All metrics as they are now. Reads tables and files, so it may take some milliseconds.
     pub(crate) fn text(&self) -> String {
         let mut text = String::with_capacity(16 << 10);
-        text::encode(&mut text, &self.0).expect("nothing that is written to a string can fail");
+        text::encode_registry(&mut text, &self.node)
+            .and_then(|()| text::encode(&mut text, &self.process))
+            .expect("nothing that is written to a string can fail");
         text
     }
 }
@@ -44,6 +58,8 @@ pub(crate) struct Scraped {
     pub(crate) counters: Arc<Counters>,
     /// Once the node is part of its cluster.
     pub(crate) replica: Arc<OnceLock<Replica>>,
+    /// When the node begins to stop.
+    pub(crate) stopping: CancellationToken,
     /// Log lines that were dropped, when this process writes a log.
     pub(crate) dropped_lines: Option<ErrorCounter>,
 }
@@ -63,8 +79,19 @@ impl Collector for Scraped {
             let help = "Log lines dropped because stderr did not take them.";
             page.counter("log_lines_dropped", help, None, dropped.dropped_lines() as u64)?;
         }
-        match self.replica.get() {
-            Some(replica) => page.replica(replica),
+        if let Some(data_dir) = self.counters.facts.data_dir() {
+            page.disk(data_dir)?;
+        }
+        let replica = self.replica.get();
+        let led = replica.is_some_and(|replica| replica.leader().is_some());
+        let help = "Whether this node serves and knows a leader: cheaper to ask than /readyz, and later to \
+                    notice that a quorum is gone.";
+        page.gauge("ready", help, u64::from(led && !self.stopping.is_cancelled()))?;
+        match replica {
+            Some(replica) => {
+                page.replica(replica)?;
+                page.state(replica, self.counters.facts.queues_max())
+            }
             None => Ok(()),
         }
     }
@@ -98,7 +125,25 @@ impl Page<'_> {
         self.cache(&counters.cache)?;
         let ports =
             [("client", &counters.client), ("peer", &counters.peer), ("http", &counters.http)];
-        self.ports(&ports)
+        self.ports(&ports)?;
+        self.access(counters)
+    }
+
+    fn access(&mut self, counters: &Counters) -> fmt::Result {
+        let help = "Calls and questions that were refused because of who asked, by whether that was not \
+                    known, or was and was not enough.";
+        let mut denied = self.0.encode_descriptor("denied", help, None, MetricType::Counter)?;
+        let denials = &counters.denials;
+        for (kind, count) in
+            [("unauthenticated", &denials.unauthenticated), ("forbidden", &denials.forbidden)]
+        {
+            let labels = [("kind", kind)];
+            let mut one = denied.encode_family(&labels)?;
+            one.encode_counter::<NoLabelSet, _, u64>(&count.get(), None)?;
+        }
+        let Some(streams) = counters.facts.streams_per_connection_max() else { return Ok(()) };
+        let help = "Requests at once that one connection of a client may make.";
+        self.gauge("streams_per_connection_max", help, streams.into())
     }
 
     fn callers(&mut self, refusals: &Refusals) -> fmt::Result {
@@ -154,6 +199,9 @@ impl Page<'_> {
         self.counter("bus_received", help, None, bus.received.get())?;
         let help = "Messages and gaps handed out to subscribers of this node.";
         self.counter("bus_delivered", help, None, bus.delivered.get())?;
+        let help =
+            "Gaps handed out to subscribers of this node: each tells of messages that it missed.";
+        self.counter("bus_gaps", help, None, bus.gaps.get())?;
         let help = "Subscriptions ended because their client did not read fast enough.";
         self.counter("bus_slow_subscribers_cut", help, None, bus.slow_cut.get())
     }
@@ -181,6 +229,26 @@ impl Page<'_> {
         let mut open = self.0.encode_descriptor("connections", help, None, MetricType::Gauge)?;
         for (name, port) in ports {
             open.encode_family(&[("port", *name)])?.encode_gauge(&port.open.get())?;
+        }
+        let help = "Connections that may be open at once, by port.";
+        let mut most =
+            self.0.encode_descriptor("connections_max", help, None, MetricType::Gauge)?;
+        for (name, opened) in ports.iter().filter_map(|(name, port)| Some((name, port.opened()?))) {
+            most.encode_family(&[("port", *name)])?.encode_gauge(&(opened.max as u64))?;
+        }
+        let help =
+            "When the certificate that a port shows ends, or one that it comes with, in Unix time.";
+        let mut ends = self.0.encode_descriptor(
+            "tls_certificate_expires_timestamp",
+            help,
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?;
+        for (name, port) in ports {
+            let shown = port.opened().and_then(|opened| opened.tls.as_ref());
+            if let Some(end) = shown.and_then(tls::Shown::expires_unix_s) {
+                ends.encode_family(&[("port", *name)])?.encode_gauge(&end)?;
+            }
         }
         let help = "Connections closed at once because there were too many, by port.";
         let mut refused =
@@ -222,6 +290,11 @@ impl Page<'_> {
 
         let counters = replica.counters();
         self.load(&counters.load)?;
+        let help = "Leaders that took office under this node's eyes, but for the first one it saw.";
+        self.counter("raft_elections", help, None, counters.elections)?;
+        let help =
+            "Commands that this node refused as the leader because its disk was almost full.";
+        self.counter("disk_full_refused", help, None, counters.load.refused_full)?;
         let help = "Entries appended to this node's log.";
         self.counter("raft_log_entries", help, None, counters.log.entries)?;
         let help = "Bytes appended to this node's log.";

@@ -76,12 +76,13 @@ impl Probes {
     /// who reach it under one of these hosts, or by an address in numbers.
     pub(crate) fn new(dropped_lines: Option<ErrorCounter>, asks: bool, hosts: Vec<String>) -> Self {
         let (replica, counters) = (Arc::<OnceLock<Replica>>::default(), Arc::default());
+        let stopping = CancellationToken::new();
         let exposition = Exposition::new(Scraped {
             counters: Arc::clone(&counters),
             replica: Arc::clone(&replica),
+            stopping: stopping.clone(),
             dropped_lines,
         });
-        let stopping = CancellationToken::new();
         let (access, dashboard) = (OnceLock::new(), OnceLock::new());
         Self(Arc::new(Known {
             replica,
@@ -172,12 +173,16 @@ impl Probes {
         let (status, why) = match access.admit(&Shown::of(headers, Some(connection))) {
             Ok(grant) if grant.allows(&touch) => return Ok(()),
             Ok(grant) => {
+                self.0.counters.denials.forbidden.count();
                 let name = &grant.name;
                 let why =
                     format!("{name} may not see this; it needs a role with read for cluster\n");
                 (StatusCode::FORBIDDEN, why)
             }
-            Err(Denied::Unknown(why)) => (StatusCode::UNAUTHORIZED, format!("{why}\n")),
+            Err(Denied::Unknown(why)) => {
+                self.0.counters.denials.unauthenticated.count();
+                (StatusCode::UNAUTHORIZED, format!("{why}\n"))
+            }
             Err(Denied::Forbidden(why) | Denied::Unable(why)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
             }
@@ -290,7 +295,15 @@ async fn metrics(
     if let Err(refusal) = probes.may_look(&headers, &connection) {
         return *refusal;
     }
-    ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], probes.0.exposition.text()).into_response()
+    // It reads tables and files.
+    let text = tokio::task::spawn_blocking(move || probes.0.exposition.text()).await;
+    match text {
+        Ok(text) => ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response(),
+        Err(panic) => {
+            tracing::error!(%panic, "no page of metrics could be made");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,15 @@
 //! What is counted while a node serves, for `/metrics` and for tests that nothing leaks. Counting
 //! takes no lock; `exposition` puts it into text.
 
+pub(crate) mod node;
+
+use crate::access::audit::Denials;
 use crate::grpc::public_methods;
+use crate::tls;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Counters and gauges of one node's services.
 #[derive(Debug, Default)]
@@ -31,6 +36,10 @@ pub(crate) struct Counters {
     pub(crate) peer: Arc<Port>,
     /// The HTTP port.
     pub(crate) http: Arc<Port>,
+    /// Who was not let do something.
+    pub(crate) denials: Arc<Denials>,
+    /// What the node was started with.
+    pub(crate) facts: node::Facts,
 }
 
 /// What happens to watches.
@@ -74,6 +83,8 @@ pub(crate) struct Bus {
     pub(crate) received: Counter,
     /// Messages and gaps handed out to subscribers.
     pub(crate) delivered: Counter,
+    /// Gaps among those.
+    pub(crate) gaps: Counter,
     /// Subscriptions that were ended because their clients read too slowly.
     pub(crate) slow_cut: Counter,
 }
@@ -146,6 +157,34 @@ pub(crate) struct Port {
     pub(crate) refused: Counter,
     /// Those closed because there was no TLS handshake, or none that could be believed.
     pub(crate) handshakes_failed: Counter,
+    /// How it was opened; none: it is not open yet.
+    opened: OnceLock<Opened>,
+}
+
+/// How a port was opened.
+pub(crate) struct Opened {
+    /// Connections at once.
+    pub(crate) max: usize,
+    /// What it shows, if it speaks TLS.
+    pub(crate) tls: Option<tls::Shown>,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened").field("max", &self.max).finish_non_exhaustive()
+    }
+}
+
+impl Port {
+    /// It is open from now on.
+    pub(crate) fn opens(&self, max: usize, tls: Option<tls::Shown>) {
+        drop(self.opened.set(Opened { max, tls }));
+    }
+
+    /// How it was opened.
+    pub(crate) fn opened(&self) -> Option<&Opened> {
+        self.opened.get()
+    }
 }
 
 /// What an answer says of the request's effect.

@@ -224,6 +224,7 @@ async fn serve(
     let advertised = config.http_address(http.address.port()).host;
     let hosts = vec![config.http_listen.host.clone(), advertised];
     let probes = Probes::new(Some(logging.dropped()), config.auth.is_some(), hosts);
+    probes.counters().facts.of_process(config.data_dir.clone(), config.metrics_queues_max);
     let (files, auth) = (config.tls.clone(), config.auth.clone());
     let read = tokio::task::spawn_blocking(move || {
         let mut tls = files.read()?;

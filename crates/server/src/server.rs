@@ -155,6 +155,7 @@ impl Server {
         context.start_bus_and_cache();
         let calls_that_wait = context.calls_that_wait().clone();
         probes.started(node.replica().clone());
+        probes.counters().facts.streams(options.streams_per_connection_max);
         let counted = Arc::clone(&probes.counters().client);
         let clients = Door {
             name: "client",

@@ -189,6 +189,12 @@ impl Tls {
 pub(crate) struct Shown(Arc<Reloading<ServerFiles>>);
 
 impl Shown {
+    /// When the certificate that is shown now ends, in seconds of Unix time.
+    pub(crate) fn expires_unix_s(&self) -> Option<i64> {
+        // The certificate is the first of a port's files.
+        self.0.of_source(|source| quorate_tls::expires_unix_s(source.files().first()?))
+    }
+
     /// The handshake on one connection: it answers the stream, and whose certificate was shown.
     pub(crate) fn shake(
         &self,

@@ -20,6 +20,7 @@
 
 mod client;
 mod error;
+mod expiry;
 #[cfg(feature = "issue")]
 pub mod issue;
 mod name;
@@ -30,6 +31,7 @@ mod subject;
 
 pub use client::ClientFiles;
 pub use error::Error;
+pub use expiry::expires_unix_s;
 pub use name::server_name;
 pub use pem::read as read_file;
 pub use reload::{Reload, Reloading, Source};

@@ -75,6 +75,11 @@ impl<F: Reload> Reloading<F> {
         self.current.load_full()
     }
 
+    /// Looks at what that was made of, in which there may be keys.
+    pub fn of_source<T>(&self, look: impl FnOnce(&Source) -> T) -> T {
+        look(&self.seen.lock().unwrap_or_else(PoisonError::into_inner).good)
+    }
+
     /// Whether the files have changed, in which case what they say now is in force. Blocks on the disk.
     ///
     /// # Errors

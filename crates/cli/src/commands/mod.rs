@@ -17,6 +17,7 @@ pub(crate) mod queue;
 pub(crate) mod serve;
 pub(crate) mod session;
 pub(crate) mod shell;
+pub(crate) mod top;
 pub(crate) mod txn;
 mod version;
 mod watch;
@@ -42,6 +43,7 @@ pub(crate) fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Health(health) => health.run(output),
         Command::Backup(backup) => backup.run(output),
         Command::Doctor(doctor) => doctor.run(output),
+        Command::Top(top) => top.run(output),
         Command::Bench(bench) => bench.run(output),
         Command::Certs(certs) => certs.run(output),
         Command::Completions(completions) => completions.run(output),

@@ -3,6 +3,7 @@
 
 use super::Denied;
 use super::touches::{Touch, What};
+use crate::metrics::Counter;
 use crate::seldom::Seldom;
 
 /// Whoever did something of an administrator.
@@ -10,14 +11,31 @@ pub(crate) fn done(who: &str, method: &str, what: &str, outcome: &str) {
     tracing::info!(target: "quorate::audit", who, method, what, outcome, "administration");
 }
 
-/// Tells denials, not too many.
+/// Counts denials, and tells of them, not too many.
 #[derive(Debug, Default)]
-pub(crate) struct Denials(Seldom);
+pub(crate) struct Denials {
+    seldom: Seldom,
+    /// Of those who are not known.
+    pub(crate) unauthenticated: Counter,
+    /// Of those who are, and may not.
+    pub(crate) forbidden: Counter,
+}
 
 impl Denials {
+    /// Somebody was not let do something, and is told so elsewhere.
+    pub(crate) fn count(&self, denied: &Denied) {
+        match denied {
+            Denied::Unknown(_) => self.unauthenticated.count(),
+            Denied::Forbidden(_) => self.forbidden.count(),
+            // Nobody was refused: it could not be found out who it is.
+            Denied::Unable(_) => {}
+        }
+    }
+
     /// Somebody was not let do something.
     pub(crate) fn tell(&self, who: &str, method: &str, denied: &Denied) {
-        let Some(untold) = self.0.turn() else { return };
+        self.count(denied);
+        let Some(untold) = self.seldom.turn() else { return };
         let why = match denied {
             Denied::Unknown(why) | Denied::Forbidden(why) | Denied::Unable(why) => why,
         };

@@ -157,6 +157,8 @@ impl Subscription {
             taken = taking => match taken {
                 Ok(items) => {
                     counters.delivered.add(items.len() as u64);
+                    let gaps = items.iter().filter(|item| matches!(item, Item::Gap(_)));
+                    counters.gaps.add(gaps.count() as u64);
                     Ok(items)
                 }
                 Err(_) => {

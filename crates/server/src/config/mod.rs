@@ -135,6 +135,8 @@ pub struct Config {
     pub per_caller: CallerLimits,
     /// How long a request may take to arrive.
     pub message_timeout: Duration,
+    /// Queues that `/metrics` shows by name.
+    pub metrics_queues_max: usize,
     /// Raft's timing.
     pub raft: RaftTiming,
     /// Memory of the storage.
@@ -245,6 +247,7 @@ impl Resolver {
             streams_per_connection_max: self.number("limits.streams_per_connection_max")?,
             per_caller: self.per_caller()?,
             message_timeout: Duration::from_millis(self.number("limits.message_timeout_ms")?),
+            metrics_queues_max: self.size("metrics.queues_max")?,
             raft: self.raft()?,
             storage: StorageSizes {
                 log_memtable_bytes: self.size("storage.log_memtable_bytes")?,

@@ -265,6 +265,12 @@ pub static SETTINGS: &[Setting] = &[
         (0, 1_000_000_000),
         "Bytes of requests of one caller a second, likewise; 0: no bound",
     ),
+    number(
+        "metrics.queues_max",
+        "100",
+        (0, 1_000),
+        "Queues that /metrics shows by name, those with most jobs; 0 shows none",
+    ),
     number("raft.heartbeat_ms", "100", (5, 60_000), "Milliseconds between the leader's heartbeats"),
     number(
         "raft.election_timeout_min_ms",

@@ -33,7 +33,7 @@ pub(super) async fn list(ask: Ask) -> Answer {
             "received": bus.received.get(),
             "delivered": bus.delivered.get(),
             "slow_cut": bus.slow_cut.get(),
-            "gaps": null,
+            "gaps": bus.gaps.get(),
         },
     })))
 }

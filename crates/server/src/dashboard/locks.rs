@@ -110,7 +110,7 @@ pub(super) async fn force_release(press: Press) -> Answer {
         && !grant.allows(&touch)
     {
         let denied = Denied::Forbidden(format!("{} may not do this ({words})", grant.name));
-        press.ask.dashboard.denials.tell(&grant.name, METHOD, &denied);
+        press.ask.dashboard.context.counters().denials.tell(&grant.name, METHOD, &denied);
         return Err(Refusal::of_change(&Status::from(Refused::from(denied))));
     }
     let released = release(&press, fencing_tokens).await;

@@ -25,7 +25,6 @@ mod series;
 mod sessions;
 mod whoami;
 
-use crate::access::audit::Denials;
 use crate::access::now_unix_ms;
 use crate::grpc::{Context, Judged};
 use crate::http::Probes;
@@ -62,7 +61,6 @@ pub(crate) struct Dashboard {
     overview: overview::Shared,
     /// Turns to follow what moves.
     streams: Arc<Semaphore>,
-    denials: Denials,
     started_unix_ms: u64,
 }
 
@@ -76,7 +74,6 @@ impl Dashboard {
             series: series::Series::default(),
             overview: overview::Shared::default(),
             streams: Arc::new(Semaphore::new(events::STREAMS_MAX)),
-            denials: Denials::default(),
             started_unix_ms: now_unix_ms(),
         });
         let sampled = Arc::clone(&dashboard);

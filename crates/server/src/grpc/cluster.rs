@@ -87,7 +87,7 @@ impl ClusterService for Service {
         wire::group(request.into_inner().group_id, replica.group()).map_err(Refused::from)?;
         Ok(Response::new(v1::CountersResponse {
             node_id: replica.node_id().0,
-            counters: wire::cluster::counters(&replica.counters()),
+            counters: wire::cluster::counters(&replica.counters(), &self.0.counters),
         }))
     }
 

@@ -1,6 +1,7 @@
 //! What is shown of the cluster.
 
 use super::{Invalid, invalid};
+use crate::metrics;
 use quorate_consensus::{Counters, Heard, NodeStatus, Role};
 use quorate_proto::v1;
 use quorate_state::limits::Limits;
@@ -90,14 +91,36 @@ pub(crate) fn limits(limits: &Limits) -> Vec<v1::Limit> {
     listed.map(|(name, value)| v1::Limit { name: name.to_owned(), value }).collect()
 }
 
-/// What the node has counted.
-pub(crate) fn counters(counters: &Counters) -> Vec<v1::Counter> {
+/// What the node has counted, and what is open on it.
+pub(crate) fn counters(counters: &Counters, services: &metrics::Counters) -> Vec<v1::Counter> {
+    let [ok, not_applied, unknown] = services.requests.by_outcome();
+    let (watches, consumers) = (&services.watches, &services.consumers);
+    let (bus, cache) = (&services.bus, &services.cache);
     let listed = [
         ("log_syncs", counters.log.syncs),
         ("log_entries", counters.log.entries),
         ("log_bytes", counters.log.bytes),
         ("entries_proposed", counters.entries_proposed),
         ("commands_proposed", counters.commands_proposed),
+        ("requests_ok", ok),
+        ("requests_not_applied", not_applied),
+        ("requests_unknown", unknown),
+        ("pipelines_cut", services.slow_readers_cut.get()),
+        ("watches_cut", watches.slow_readers_cut.get()),
+        ("consumers_cut", consumers.slow_readers_cut.get()),
+        ("subscriptions_cut", bus.slow_cut.get()),
+        ("bus_published", bus.published.get()),
+        ("bus_delivered", bus.delivered.get()),
+        ("bus_gaps", bus.gaps.get()),
+        ("cache_hits", cache.hits.get()),
+        ("cache_stale_hits", cache.stale_hits.get()),
+        ("cache_misses", cache.misses.get()),
+        ("cache_evicted", cache.evicted.get()),
+        ("connections_open", services.client.open.get()),
+        ("watches_open", watches.open.get()),
+        ("consumers_open", consumers.open.get()),
+        ("subscriptions_open", bus.subscriptions.get()),
+        ("cache_waits_open", cache.waits.get()),
     ];
     listed.map(|(name, value)| v1::Counter { name: name.to_owned(), value }).into()
 }

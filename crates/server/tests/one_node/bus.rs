@@ -324,6 +324,7 @@ async fn a_subscription_goes_on_with_a_gap_of_what_was_published_meanwhile() {
     let mut fourth = Subscription::begin(&mut bus, resume(older)).await;
     let Item::Gap(gap) = fourth.next().await.unwrap() else { panic!("a gap comes first") };
     assert_eq!(gap.missed, None);
+    becomes(&node, "bus_gaps_total", 2).await;
     let newer = v1::BusPlace { epoch: place.epoch + 1, position: 1 };
     let mut request = tonic::Request::new(resume(newer));
     request.set_timeout(Duration::from_millis(300));

@@ -12,6 +12,7 @@ mod fixture;
 mod limits;
 mod lists;
 mod locks;
+mod metrics;
 mod operations;
 mod pipeline;
 mod queues;

@@ -157,6 +157,8 @@ async fn a_disk_that_is_almost_full_takes_only_what_frees_room() {
     let status = tokio::time::timeout(Duration::from_secs(10), refused).await.unwrap();
     assert_eq!(seen(&status), (Code::ResourceExhausted, "DISK_FULL", "not_applied"));
     assert!(kv.get(get(b"k")).await.unwrap().into_inner().entry.is_some());
+    let page = fixture.http("/metrics").await;
+    assert!(page.contains("quorate_disk_full_refused_total 1\n"), "{page}");
     let delete = v1::DeleteRequest { key: "k".into(), ..Default::default() };
     assert!(kv.delete(delete).await.unwrap().into_inner().deleted);
     fixture.disk.set_free_bytes(u64::MAX);

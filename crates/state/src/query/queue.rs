@@ -72,7 +72,7 @@ pub(super) fn queue_counts(
     Ok(counts.unwrap_or_default())
 }
 
-fn queue_item(
+pub(super) fn queue_item(
     tables: &dyn Read,
     group: GroupId,
     (namespace, name): (&str, &str),

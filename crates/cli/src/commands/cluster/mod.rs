@@ -70,7 +70,7 @@ impl Cluster {
     }
 }
 
-fn role(role: Role) -> &'static str {
+pub(super) fn role(role: Role) -> &'static str {
     match role {
         Role::Leader => "leader",
         Role::Follower => "follower",
@@ -240,7 +240,7 @@ fn plan_json(plan: &MemberPlan) -> Value {
     })
 }
 
-fn plan_text(plan: &MemberPlan) -> String {
+pub(super) fn plan_text(plan: &MemberPlan) -> String {
     let node = plan.node_id;
     match (plan.aim, plan.replaces) {
         (MemberAim::Learner, _) => format!("node {node} joins without a vote"),

@@ -158,7 +158,7 @@ fn shown_holder(holder: &Holder) -> Value {
     shown
 }
 
-fn mode(mode: Mode) -> &'static str {
+pub(super) fn mode(mode: Mode) -> &'static str {
     match mode {
         Mode::Exclusive => "exclusive",
         Mode::Shared => "shared",

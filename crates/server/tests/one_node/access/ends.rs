@@ -122,4 +122,11 @@ async fn metrics_are_for_those_who_may_look_and_probes_for_everybody() {
         let answer = fixture.http_as("/metrics", token).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{token:?}: {answer}");
     }
+    // Over gRPC as well, and counted by why.
+    auth(&fixture, "x").await.who_am_i(v1::WhoAmIRequest::default()).await.unwrap_err();
+    let page = fixture.http_as("/metrics", Some(&looks)).await;
+    for (kind, count) in [("unauthenticated", 3), ("forbidden", 1)] {
+        let line = format!("quorate_denied_total{{kind=\"{kind}\"}} {count}\n");
+        assert!(page.contains(&line), "{line} is not in\n{page}");
+    }
 }

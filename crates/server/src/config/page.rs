@@ -44,6 +44,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ),
     ("raft", "The pace of elections. The same on all nodes."),
     ("storage", "Memory, snapshots, and what is kept of the log."),
+    ("metrics", "What `/metrics` shows."),
 ];
 
 /// The section a setting stands in.

@@ -25,5 +25,6 @@ mod security;
 mod shutdown;
 mod single;
 mod stuck_log;
+mod traces;
 mod txn;
 mod workers;

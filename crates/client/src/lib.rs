@@ -115,6 +115,7 @@ mod retry;
 mod seen;
 mod session;
 mod sessions;
+mod trace;
 pub mod txn;
 mod window;
 
@@ -140,4 +141,5 @@ pub use options::Options;
 pub use queue::{Job, NewJob, Queue};
 pub use retry::RetryBudget;
 pub use sessions::{SessionInfo, Sessions};
+pub use trace::TraceContext;
 pub use txn::{Transaction, TxnOutcome, TxnResult};

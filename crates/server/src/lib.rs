@@ -42,6 +42,7 @@ mod schedules;
 mod seldom;
 mod server;
 mod tls;
+mod trace;
 mod watch;
 mod wire;
 

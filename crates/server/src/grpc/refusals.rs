@@ -9,7 +9,8 @@ use super::{Context, Refused, caller, descriptors};
 use crate::access::guard::{Guard, Guarded};
 use crate::access::{Denied, Grant, Shown, audit};
 use crate::connections::ConnectionState;
-use crate::metrics::{Method, Outcome, Requests};
+use crate::metrics::{Begun, Method, Outcome, Requests};
+use crate::trace::Parent;
 use http::{HeaderMap, Request, Response};
 use quorate_consensus::Origin;
 use quorate_proto::inspect::inspected;
@@ -20,6 +21,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 /// How long a node that does not know a token waits until it has applied what was acknowledged before.
@@ -68,21 +70,24 @@ where
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
         let context = self.context.clone();
-        let method = method(request.uri().path(), &context.counters.requests);
+        let requests = &context.counters.requests;
+        let method = method(request.uri().path(), requests);
+        let call = requests.begun(method, Instant::now(), || Parent::of(request.headers()));
         let connection = request.extensions().get::<Arc<ConnectionState>>();
         let origin = connection.map(|connection| connection.origin(&context.replica));
+        let origin = caller::traced(origin, &call, &context);
         if context.access.is_none() || is_open(request.uri().path()) {
             let answer = self.inner.call(request);
             return Box::pin(async move {
                 let mut answer = caller::on_behalf(origin, answer).await?;
-                finish(answer.headers_mut(), &context, method);
+                finish(answer.headers_mut(), &context, call);
                 Ok(answer.map(Guarded::free))
             });
         }
         // The one that was asked whether it is ready takes the call; its copy stays.
         let copy = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, copy);
-        Box::pin(guarded(inner, request, context, origin, method))
+        Box::pin(guarded(inner, request, context, origin, call))
     }
 }
 
@@ -92,7 +97,7 @@ async fn guarded<S, Q, A>(
     mut request: Request<Q>,
     context: Context,
     origin: Option<Origin>,
-    method: Method,
+    mut call: Begun,
 ) -> Result<Response<Guarded<A>>, S::Error>
 where
     S: tower::Service<Request<Q>, Response = Response<A>>,
@@ -110,14 +115,15 @@ where
         Err(denied) => {
             context.denials.tell("somebody", &name, &denied);
             let mut answer = Status::from(Refused::from(denied)).into_http();
-            finish(answer.headers_mut(), &context, method);
+            finish(answer.headers_mut(), &context, call);
             return Ok(answer.map(Guarded::free));
         }
     };
     request.extensions_mut().insert(Arc::clone(&guard));
-    let call = inspected(guard.inspector(), inner.call(request));
-    let mut answer = caller::on_behalf(origin, call).await?;
-    finish(answer.headers_mut(), &context, method);
+    call.of_caller(|| guard.grant().name.clone());
+    let answering = inspected(guard.inspector(), inner.call(request));
+    let mut answer = caller::on_behalf(origin, answering).await?;
+    finish(answer.headers_mut(), &context, call);
     if let Some((grant, what)) = guard.administered() {
         let outcome = outcome(answer.headers());
         let word =
@@ -168,9 +174,9 @@ fn is_open(path: &str) -> bool {
 }
 
 /// What each answer is given on its way.
-fn finish(headers: &mut HeaderMap, context: &Context, method: Method) {
+fn finish(headers: &mut HeaderMap, context: &Context, call: Begun) {
     explain(headers, &context.limits);
-    context.counters.requests.answered(method, outcome(headers));
+    context.counters.requests.answered(call, outcome(headers));
     if let Some(address) = context.leader.header(&context.replica) {
         headers.insert(LEADER, address);
     }

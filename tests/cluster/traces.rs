@@ -196,7 +196,7 @@ async fn a_consumer_goes_on_in_the_trace_of_the_producer() {
     assert_eq!(context(), Some(TraceContext::new(own)));
 
     let bus = consumer.bus();
-    let mut messages = bus.subscribe(["news"]).await.expect("it is subscribed");
+    let mut messages = bus.subscribe(["news"]).start().await.expect("it is subscribed");
     let publisher = client(cluster.endpoints());
     publisher.bus().publish("news", "something").await.expect("it is published");
     let message = match messages.next().await.expect("it lives").expect("there is one") {

@@ -143,7 +143,7 @@ impl Engine {
         mut request: impl FnMut() -> M,
     ) -> Result<M::Answer, Failure> {
         let mut history = History::default();
-        let context = self.contexts.now();
+        let context = self.context();
         loop {
             self.refresh_members_if_due();
             if plan.deadline.saturating_duration_since(Instant::now()) < ATTEMPT_MIN {
@@ -383,6 +383,11 @@ impl Engine {
             }
         }
         false
+    }
+
+    /// The span of the call that is made now.
+    pub(crate) fn context(&self) -> Option<TraceContext> {
+        self.contexts.now()
     }
 
     /// Whether connections are encrypted.

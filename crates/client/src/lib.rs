@@ -77,6 +77,7 @@
 //!     Engine::call         attempts until answered or the deadline   call.rs, retry.rs
 //!       Nodes::pick        which node                                nodes.rs
 //!       Pool::connect      a connection to it                        pool.rs, dial.rs
+//!       TraceContext       the span it is made in, if any            trace.rs
 //!       Pipe::call         its place in the connection's pipeline    pipe.rs, method.rs
 //!       Failure            what a status means                       failure.rs, error.rs
 //! ```

@@ -2,7 +2,7 @@
 //! or the node.
 
 use super::settings::{Complaints, Protocol, Settings};
-use super::{Counts, Parent, Shared, Span, Tracer};
+use super::{Counts, Ended, Parent, Shared, Span, Tracer};
 use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
 };
@@ -133,8 +133,10 @@ impl Sending {
         let due = Instant::now() + delay;
         let mut next = Some(first);
         while let Some(span) = next {
-            self.counts.queued.fetch_sub(span.count(), Ordering::Relaxed);
-            spans(&span, scope, &mut batch);
+            if let Some(ended) = &span.ended {
+                self.counts.queued.fetch_sub(ended.count, Ordering::Relaxed);
+                spans(&span, ended, scope, &mut batch);
+            }
             if batch.len() >= batch_max {
                 return (batch, false);
             }
@@ -192,8 +194,7 @@ fn resource(node: NodeId) -> Resource {
 }
 
 /// The spans of a request: its own, and where each of its commands was.
-fn spans(span: &Span, scope: &InstrumentationScope, into: &mut Vec<SpanData>) {
-    let Some(ended) = &span.ended else { return };
+fn spans(span: &Span, ended: &Ended, scope: &InstrumentationScope, into: &mut Vec<SpanData>) {
     let ids = RandomIdGenerator::default();
     let (began, since) = (span.began, span.passed.since());
     // On the wall clock of the moment at which the request arrived, so that all times fit each other.
@@ -244,13 +245,16 @@ impl Parent {
 }
 
 fn attributes(span: &Span, method: &str, outcome: &'static str) -> Vec<KeyValue> {
-    let (service, name) = method.split_once('/').unwrap_or(("", method));
-    let mut attributes = vec![
-        KeyValue::new("rpc.system", "grpc"),
-        KeyValue::new("rpc.service", format!("quorate.v1.{service}")),
-        KeyValue::new("rpc.method", name.to_owned()),
-        KeyValue::new("quorate.outcome", outcome),
-    ];
+    let mut attributes =
+        vec![KeyValue::new("rpc.system", "grpc"), KeyValue::new("quorate.outcome", outcome)];
+    // What is not of our API has no service that is known.
+    match method.split_once('/') {
+        Some((service, name)) => attributes.extend([
+            KeyValue::new("rpc.service", format!("quorate.v1.{service}")),
+            KeyValue::new("rpc.method", name.to_owned()),
+        ]),
+        None => attributes.push(KeyValue::new("rpc.method", method.to_owned())),
+    }
     if let Some(caller) = &span.caller {
         attributes.push(KeyValue::new("quorate.caller", caller.clone()));
     }

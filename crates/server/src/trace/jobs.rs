@@ -48,9 +48,11 @@ pub(crate) fn into_call(call: &mut Option<Call>, parent: Option<&Parent>) {
     }
 }
 
-/// Gives each of the jobs the context of whoever pushes them.
+/// Gives each of the jobs the context of whoever pushes them, unless the push has a name under which it may
+/// come again: said again in another span it would be another push, and refused.
 pub(crate) fn into_jobs(push: &mut v1::PushRequest, parent: Option<&Parent>) {
-    let Some(parent) = parent else { return };
+    let named = |origin: &v1::Origin| origin.session_id != 0 || !origin.idempotency_key.is_empty();
+    let Some(parent) = parent.filter(|_| !push.origin.as_ref().is_some_and(named)) else { return };
     for job in &mut push.jobs {
         let there = job.headers.iter().map(|header| (header.name.len(), header.value.len()));
         if job.headers.iter().any(|header| header.name == TRACEPARENT)
@@ -121,6 +123,12 @@ mod tests {
         assert_eq!(pushed(Vec::new()), added);
         let own = vec![header(TRACEPARENT, "its own")];
         assert_eq!(pushed(own.clone()), own);
+        let name = v1::Origin { idempotency_key: "k".into(), ..Default::default() };
+        let jobs = vec![v1::NewJob::default()];
+        let mut named = v1::PushRequest { origin: Some(name), jobs, ..Default::default() };
+        let before = named.clone();
+        into_jobs(&mut named, Some(&parent()));
+        assert_eq!(named, before);
         // No job is refused because of what was added.
         let full = vec![header("x", "y"); JOB_HEADERS_MAX - 1];
         assert_eq!(pushed(full.clone()), full);

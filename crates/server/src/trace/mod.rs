@@ -73,6 +73,8 @@ struct Ended {
     at: Instant,
     method: Arc<str>,
     outcome: &'static str,
+    /// How many spans it counts for in the queue. Something that goes on beside it may still pass.
+    count: usize,
 }
 
 impl Span {
@@ -84,11 +86,6 @@ impl Span {
     /// It is known whose it is.
     pub(crate) fn of_caller(&mut self, name: String) {
         self.caller = Some(name);
-    }
-
-    /// How many spans it becomes, at most.
-    fn count(&self) -> usize {
-        1 + self.passed.passages().len() * export::PASSAGE_SPANS
     }
 }
 
@@ -112,8 +109,10 @@ impl Tracer {
     /// It is answered now. Never waits.
     pub(crate) fn end(&self, mut span: Box<Span>, method: &Arc<str>, outcome: Outcome) {
         let word = Outcome::ALL.iter().find(|(one, _)| *one == outcome).map_or("", |(_, w)| w);
-        span.ended = Some(Ended { at: Instant::now(), method: Arc::clone(method), outcome: word });
-        let (count, counts) = (span.count(), &self.0.counts);
+        let count = 1 + span.passed.passages().len() * export::PASSAGE_SPANS;
+        let method = Arc::clone(method);
+        span.ended = Some(Ended { at: Instant::now(), method, outcome: word, count });
+        let counts = &self.0.counts;
         if counts.queued.fetch_add(count, Ordering::Relaxed) + count > self.0.queued_max
             || self.0.queue.try_send(span).is_err()
         {

@@ -268,7 +268,8 @@ pub(crate) fn request(calls: usize) -> PipelineRequest {
             value: value(),
             ..SetRequest::default()
         };
-        PipelineCall { id, timeout_ms: 5_000, request: Some(pipeline_call::Request::KvSet(set)) }
+        let request = Some(pipeline_call::Request::KvSet(set));
+        PipelineCall { id, timeout_ms: 5_000, request, ..Default::default() }
     };
     PipelineRequest { calls: (1..).map(call).take(calls).collect(), cancelled: Vec::new() }
 }

@@ -26,5 +26,6 @@ mod shutdown;
 mod single;
 mod stuck_log;
 mod top;
+mod traces;
 mod txn;
 mod workers;

@@ -14,6 +14,7 @@ use crate::pool::{Connected, Pool};
 use crate::random::Random;
 use crate::retry::{self, Budget};
 use crate::seen::Seen;
+use crate::trace::{Contexts, TraceContext};
 use quorate_proto::metadata::LEADER;
 use quorate_proto::v1::MembersRequest;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,6 +84,7 @@ pub(crate) struct Engine {
     pub(crate) seen: Seen,
     /// Each call on its own instead of in the connection's pipeline.
     unary: bool,
+    contexts: Contexts,
     nodes: Mutex<Nodes>,
     refresh: Mutex<Refresh>,
 }
@@ -113,6 +115,7 @@ impl Engine {
         attempt_timeout: Duration,
         unary: bool,
         nodes: Nodes,
+        contexts: Contexts,
     ) -> Self {
         let refresh = Refresh { asked_at: None, failed: false, asking: false };
         Self {
@@ -123,6 +126,7 @@ impl Engine {
             attempt_timeout,
             seen: Seen::default(),
             unary,
+            contexts,
             nodes: Mutex::new(nodes),
             refresh: Mutex::new(refresh),
         }
@@ -139,6 +143,7 @@ impl Engine {
         mut request: impl FnMut() -> M,
     ) -> Result<M::Answer, Failure> {
         let mut history = History::default();
+        let context = self.context();
         loop {
             self.refresh_members_if_due();
             if plan.deadline.saturating_duration_since(Instant::now()) < ATTEMPT_MIN {
@@ -148,7 +153,7 @@ impl Engine {
                 Some(addr) => addr.clone(),
                 None => self.nodes().pick(&mut history.tried, Instant::now()),
             };
-            let failure = match self.attempt(plan, &addr, &mut request).await {
+            let failure = match self.attempt(plan, &addr, context.as_ref(), &mut request).await {
                 Ok(answer) => {
                     self.budget.deposit();
                     return Ok(answer);
@@ -187,6 +192,7 @@ impl Engine {
         &self,
         plan: &Plan,
         addr: &str,
+        context: Option<&TraceContext>,
         request: &mut impl FnMut() -> M,
     ) -> Result<M::Answer, Failure> {
         let begun = Instant::now();
@@ -225,8 +231,8 @@ impl Engine {
         let request = &mut request;
         let sent = async {
             match self.unary || !M::PIPELINED {
-                true => unary(connected.channel.clone(), request(), timeout).await,
-                false => piped(&connected, request, timeout).await,
+                true => unary(connected.channel.clone(), request(), timeout, context).await,
+                false => piped(&connected, request, timeout, context).await,
             }
         };
         match tokio::time::timeout_at(until, sent).await {
@@ -368,7 +374,8 @@ impl Engine {
                 attempt_timeout: self.attempt_timeout,
                 only: None,
             };
-            if let Ok(answer) = self.attempt(&plan, &addr, &mut MembersRequest::default).await {
+            let mut request = MembersRequest::default;
+            if let Ok(answer) = self.attempt(&plan, &addr, None, &mut request).await {
                 let addresses: Vec<_> =
                     answer.members.into_iter().map(|member| member.client_addr).collect();
                 self.nodes().learn_members(&addresses);
@@ -376,6 +383,11 @@ impl Engine {
             }
         }
         false
+    }
+
+    /// The span of the call that is made now.
+    pub(crate) fn context(&self) -> Option<TraceContext> {
+        self.contexts.now()
     }
 
     /// Whether connections are encrypted.
@@ -395,9 +407,17 @@ impl Engine {
 type Sent<A> = Result<(A, Option<Arc<str>>), Failed>;
 
 /// Makes a call on its own.
-async fn unary<M: Method>(channel: Channel, message: M, timeout: Duration) -> Sent<M::Answer> {
+async fn unary<M: Method>(
+    channel: Channel,
+    message: M,
+    timeout: Duration,
+    context: Option<&TraceContext>,
+) -> Sent<M::Answer> {
     let mut request = Request::new(message);
     request.set_timeout(timeout);
+    if let Some(context) = context {
+        context.put_into(&mut request);
+    }
     let answer = M::unary(channel, request).await.map_err(Failed::Refused)?;
     let leader = failure::leader_hint(answer.metadata()).map(Arc::from);
     Ok((answer.into_inner(), leader))
@@ -408,14 +428,15 @@ async fn piped<M: Method>(
     connected: &Connected,
     request: &mut impl FnMut() -> M,
     timeout: Duration,
+    context: Option<&TraceContext>,
 ) -> Sent<M::Answer> {
     let pipe = connected.pipe();
-    match pipe.call(request().into_call(), timeout).await {
+    match pipe.call(request().into_call(), timeout, context).await {
         Ok((answer, leader)) => match M::from_answer(answer) {
             Some(answer) => Ok((answer, leader)),
             None => Err(Failed::Refused(Status::internal("the answer is that of another call"))),
         },
-        Err(Failed::Alone) => unary(connected.channel.clone(), request(), timeout).await,
+        Err(Failed::Alone) => unary(connected.channel.clone(), request(), timeout, context).await,
         Err(Failed::Refused(mut status)) => {
             // As a unary answer has it beside its trailers.
             if let Some(leader) = pipe.leader().and_then(|leader| leader.parse().ok()) {

@@ -77,6 +77,7 @@
 //!     Engine::call         attempts until answered or the deadline   call.rs, retry.rs
 //!       Nodes::pick        which node                                nodes.rs
 //!       Pool::connect      a connection to it                        pool.rs, dial.rs
+//!       TraceContext       the span it is made in, if any            trace.rs
 //!       Pipe::call         its place in the connection's pipeline    pipe.rs, method.rs
 //!       Failure            what a status means                       failure.rs, error.rs
 //! ```
@@ -115,6 +116,7 @@ mod retry;
 mod seen;
 mod session;
 mod sessions;
+mod trace;
 pub mod txn;
 mod window;
 
@@ -140,4 +142,5 @@ pub use options::Options;
 pub use queue::{Job, NewJob, Queue};
 pub use retry::RetryBudget;
 pub use sessions::{SessionInfo, Sessions};
+pub use trace::TraceContext;
 pub use txn::{Transaction, TxnOutcome, TxnResult};

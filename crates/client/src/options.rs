@@ -10,6 +10,7 @@ use crate::pool::Pool;
 use crate::random::Random;
 use crate::retry::{Budget, RetryBudget};
 use crate::session;
+use crate::trace::{Contexts, TraceContext};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,7 @@ pub struct Options {
     tls: Option<Tls>,
     token: Option<String>,
     seed: Option<u64>,
+    contexts: Contexts,
 }
 
 impl Default for Options {
@@ -57,6 +59,7 @@ impl Default for Options {
             tls: None,
             token: None,
             seed: None,
+            contexts: Contexts::default(),
         }
     }
 }
@@ -77,6 +80,7 @@ impl fmt::Debug for Options {
             .field("tls", &self.tls)
             .field("token", &self.token.as_ref().map(|_| "(set)"))
             .field("seed", &self.seed)
+            .field("contexts", &self.contexts)
             .finish_non_exhaustive()
     }
 }
@@ -167,6 +171,17 @@ impl Options {
         self
     }
 
+    /// Asks this in which span each call is made, as it is made, and sends that along, for nodes that trace
+    /// and for whoever consumes what is pushed or published; none: in no span. With `opentelemetry` that is
+    /// what its propagator says of `Context::current()`. Default: no call is made in a span.
+    pub fn trace_context(
+        mut self,
+        now: impl Fn() -> Option<TraceContext> + Send + Sync + 'static,
+    ) -> Self {
+        self.contexts = Contexts::from_fn(now);
+        self
+    }
+
     /// Makes every random choice repeatable, idempotency keys included. Only for simulations: two
     /// clients of one cluster with the same seed would take each other's requests for retries.
     pub fn seed(mut self, seed: u64) -> Self {
@@ -199,6 +214,7 @@ impl Options {
             self.attempt_timeout,
             self.unary,
             nodes,
+            self.contexts,
         );
         Ok(Client::new(
             Inner::new(engine, self.request_timeout, self.session_ttl, self.one_shot),

@@ -4,6 +4,7 @@
 //! The cluster's side and its rules are in `pipeline.proto`.
 
 use crate::dial::Channel;
+use crate::trace::TraceContext;
 use futures::Stream;
 use prost::Message as _;
 use quorate_proto::metadata::{OUTCOME, REASON, VERSION};
@@ -118,9 +119,14 @@ impl Pipe {
         &self,
         request: Call,
         timeout: Duration,
+        context: Option<&TraceContext>,
     ) -> Result<(Answer, Option<Arc<str>>), Failed> {
         let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).max(1);
-        let mut call = v1::PipelineCall { id: 0, timeout_ms, request: Some(request) };
+        let mut call =
+            v1::PipelineCall { timeout_ms, request: Some(request), ..Default::default() };
+        if let Some(TraceContext { traceparent, tracestate }) = context {
+            (call.traceparent, call.tracestate) = (traceparent.clone(), tracestate.clone());
+        }
         let permit = self.shared.credit.acquire().await.map_err(|_| self.shared.unsent())?;
         let (reply, answer) = oneshot::channel();
         let id = {

@@ -2,6 +2,7 @@
 //! once, and whoever has much is refused before who has little.
 
 use crate::failure::{Failure, Reason};
+use crate::trace::Trace;
 use quorate_state::NodeId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -22,7 +23,11 @@ pub(crate) struct OriginId {
 /// Where commands come from, as a rule a connection of a client: its commands have turns together,
 /// beside those of others, and count together against what one may have on its way. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Origin(Arc<Held>);
+pub struct Origin {
+    held: Arc<Held>,
+    /// The request these commands are of, if its way is to be known.
+    trace: Option<Arc<Trace>>,
+}
 
 #[derive(Debug)]
 struct Held {
@@ -33,16 +38,26 @@ struct Held {
 
 impl Origin {
     pub(crate) fn new(id: OriginId) -> Self {
-        Self(Arc::new(Held { id, bytes: Default::default() }))
+        Self { held: Arc::new(Held { id, bytes: Default::default() }), trace: None }
+    }
+
+    /// The same origin, for the commands of one request whose way is to be known; none: of others.
+    #[must_use]
+    pub fn traced(&self, trace: Option<Arc<Trace>>) -> Self {
+        Self { held: Arc::clone(&self.held), trace }
+    }
+
+    pub(crate) fn trace(&self) -> Option<&Trace> {
+        self.trace.as_deref()
     }
 
     pub(crate) fn id(&self) -> OriginId {
-        self.0.id
+        self.held.id
     }
 
     /// Whether nobody else has a handle to it, so that nothing of it is held.
     pub(crate) fn is_alone(&self) -> bool {
-        Arc::strong_count(&self.0) == 1
+        Arc::strong_count(&self.held) == 1
     }
 }
 
@@ -138,7 +153,7 @@ impl Admission {
 
 impl Origin {
     fn bytes(&self, at: Where) -> &AtomicUsize {
-        &self.0.bytes[at as usize]
+        &self.held.bytes[at as usize]
     }
 }
 

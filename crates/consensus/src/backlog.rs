@@ -20,6 +20,8 @@ pub(crate) struct Proposal {
     pub(crate) turn: Option<OriginId>,
     /// After that nobody waits for it.
     pub(crate) deadline: Instant,
+    /// Whether it is to be known how long it was where.
+    pub(crate) traced: bool,
     /// Set by whoever gets there first: the caller who gives up, or the proposer who takes it.
     pub(crate) claimed: Arc<AtomicBool>,
     pub(crate) reply: ReplyTo,
@@ -115,6 +117,7 @@ mod tests {
             work,
             turn: Some(id),
             deadline: Instant::now() + Duration::from_secs(60),
+            traced: false,
             claimed: Arc::default(),
             reply: ReplyTo::Caller(oneshot::channel().0),
             permit: permit.expect("there is room"),

@@ -82,8 +82,9 @@ impl Link {
     ) -> Answer {
         let (reply, answer) = oneshot::channel();
         let connection = of.as_ref().map_or(0, |(origin, _)| origin.id().connection);
+        let traced = of.as_ref().is_some_and(|(origin, _)| origin.trace().is_some());
         let held = of.map(|(_, held)| held);
-        let asked = Asked { request, connection, deadline, held };
+        let asked = Asked { request, connection, deadline, traced, held };
         let id = self.waiting.add(Reply::Caller(reply), asked)?;
         let withdraw = Withdraw(&self.waiting, id);
         let answered = tokio::time::timeout_at(deadline, answer).await;
@@ -107,8 +108,8 @@ impl Link {
     ) -> Option<Vec<(u64, u64)>> {
         let asked = commands.map(|Forwarded { number, envelope, origin, deadline, held }| {
             let request = Request::Command(codec::encode_envelope(envelope));
-            let connection = origin.id().connection;
-            (number, Asked { request, connection, deadline, held })
+            let (connection, traced) = (origin.id().connection, origin.trace().is_some());
+            (number, Asked { request, connection, deadline, traced, held })
         });
         // Encoded before the lock that every answer takes is held.
         let asked: Vec<_> = asked.collect();

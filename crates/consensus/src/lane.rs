@@ -10,6 +10,7 @@ use crate::failure::{Failure, Reason};
 use crate::forward::{Forwarded, Link, Way};
 use crate::proposer::{Answer, Answers, ReplyTo, overtaken};
 use crate::replica::{PAUSE, Replica, no_leader};
+use crate::trace::Trace;
 use crate::weight::Weight;
 use quorate_state::{Envelope, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,8 @@ pub struct Submission {
     pub envelope: Envelope,
     /// When it is answered at the latest.
     pub deadline: Instant,
+    /// The request it is of, if its way is to be known.
+    pub trace: Option<Arc<Trace>>,
 }
 
 /// The commands of one connection. Dropping it withdraws what was not proposed yet; what was runs
@@ -173,7 +176,11 @@ impl Lane {
     pub(crate) fn submit_of(&mut self, submissions: impl Iterator<Item = (Origin, Submission)>) {
         // What waits for a leader goes first.
         let queue = !self.waiting.is_empty();
-        for (origin, Submission { tag, envelope, deadline }) in submissions {
+        for (origin, Submission { tag, envelope, deadline, trace }) in submissions {
+            let origin = match trace {
+                None => origin,
+                traced => origin.traced(traced),
+            };
             let weight = Weight::of(&envelope);
             let held = match self.forwards.then(|| self.replica.0.held.take(&origin, weight.bytes))
             {
@@ -350,6 +357,7 @@ impl Lane {
     fn settle(&mut self, number: u64, answer: Answer) {
         if let Some(mut unanswered) = self.remove(number) {
             unanswered.at = Place::Answered;
+            let answer = answer.map(|committed| committed.told(&unanswered.origin));
             self.ready.push((unanswered.tag, answer));
         }
     }

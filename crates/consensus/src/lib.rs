@@ -65,6 +65,7 @@ pub mod runtime;
 mod status;
 #[cfg(test)]
 mod storage_suite;
+mod trace;
 mod transfer;
 mod turns;
 mod types;
@@ -85,3 +86,4 @@ pub use node::{Joined, Left, Node, NodeOptions, SnapshotRule, Timing};
 pub use proposer::Committed;
 pub use replica::{Applies, Counters, Ended, Load, Replica};
 pub use status::{ClockOffset, Heard, NodeStatus, Role};
+pub use trace::{Passage, Trace};

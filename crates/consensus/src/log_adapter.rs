@@ -1,5 +1,6 @@
 //! openraft's log traits over a [`LogStore`]: translation only.
 
+use crate::trace::Milestones;
 use crate::types::{
     LogId, RaftEntry, TypeConfig, Vote, log_entry, log_id, position, raft_entry, vote,
 };
@@ -23,11 +24,13 @@ const READ_BYTES: usize = 8 << 20;
 #[derive(Clone)]
 pub(crate) struct LogAdapter {
     store: Arc<dyn LogStore>,
+    /// Told when entries come and are on disk, and what is committed.
+    milestones: Arc<Milestones>,
 }
 
 impl LogAdapter {
-    pub(crate) fn new(store: Arc<dyn LogStore>) -> Self {
-        Self { store }
+    pub(crate) fn new(store: Arc<dyn LogStore>, milestones: Arc<Milestones>) -> Self {
+        Self { store, milestones }
     }
 
     /// The first index of a range, and the first one behind it.
@@ -150,6 +153,11 @@ impl RaftLogStorage<TypeConfig> for LogAdapter {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        if let Some(through) = &committed
+            && self.milestones.is_watched()
+        {
+            self.milestones.committed(through.index);
+        }
         self.store.save_committed(committed.as_ref().map(position)).map_err(io::Error::other)
     }
 
@@ -163,12 +171,21 @@ impl RaftLogStorage<TypeConfig> for LogAdapter {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<LogEntry> = entries.into_iter().map(log_entry).collect();
-        self.store
-            .append(
-                entries,
-                Box::new(move |result| flushed.io_completed(result.map_err(io::Error::other))),
-            )
-            .map_err(io::Error::other)
+        let watched = match (entries.first(), entries.last()) {
+            (Some(first), Some(last)) if self.milestones.is_watched() => {
+                let indexes = first.position.index.0..=last.position.index.0;
+                self.milestones.appended(indexes.clone());
+                Some((Arc::clone(&self.milestones), indexes))
+            }
+            _ => None,
+        };
+        let completed = move |result: Result<(), _>| {
+            if let (Some((milestones, indexes)), Ok(())) = (watched, &result) {
+                milestones.synced(indexes);
+            }
+            flushed.io_completed(result.map_err(io::Error::other));
+        };
+        self.store.append(entries, Box::new(completed)).map_err(io::Error::other)
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {

@@ -8,6 +8,7 @@ use crate::aside::Asides;
 use crate::levels::Levels;
 #[cfg(feature = "planted-faults")]
 use crate::planted;
+use crate::trace::Milestones;
 use crate::types::{
     LogId, RaftPayload, RaftStoredMembership, TypeConfig, log_id, membership, position,
     raft_stored_membership,
@@ -55,6 +56,7 @@ pub(crate) struct MachineAdapter {
     times: Arc<Histogram>,
     asides: Arc<Asides>,
     levels: Arc<Levels>,
+    milestones: Arc<Milestones>,
     meta: AppliedMeta,
 }
 
@@ -72,12 +74,15 @@ pub(crate) struct MachineParts {
     pub(crate) asides: Arc<Asides>,
     /// What this node knows, and is told of the cluster's level.
     pub(crate) levels: Arc<Levels>,
+    /// Told when entries are being applied.
+    pub(crate) milestones: Arc<Milestones>,
 }
 
 impl MachineAdapter {
     pub(crate) fn open(parts: MachineParts) -> io::Result<Self> {
         let MachineParts { group, state, snapshots, offload, synced, applied, told, .. } = parts;
         let (times, asides, levels) = (parts.times, parts.asides, parts.levels);
+        let milestones = parts.milestones;
         let meta = state.applied();
         let machine = open_machine(group, state.as_ref(), &levels)?;
         applied.send_replace(end_of(&meta));
@@ -93,6 +98,7 @@ impl MachineAdapter {
             times,
             asides,
             levels,
+            milestones,
             meta,
         })
     }
@@ -118,9 +124,14 @@ impl MachineAdapter {
     }
 
     async fn apply_batch(&mut self, entries: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
-        let Some((last, _)) = entries.last() else { return Ok(()) };
-        let last = position(&last.log_id);
+        let (Some((first, _)), Some((last, _))) = (entries.first(), entries.last()) else {
+            return Ok(());
+        };
+        let (first, last) = (position(&first.log_id), position(&last.log_id));
         self.synced_through(last.index).await?;
+        if self.milestones.is_watched() {
+            self.milestones.applying(first.index.0..=last.index.0);
+        }
 
         let begun = Instant::now();
         let mut meta = self.meta.clone();

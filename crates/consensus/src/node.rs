@@ -24,6 +24,7 @@ use crate::net::service::Service;
 use crate::proposer::Proposer;
 use crate::removal;
 use crate::replica::{Ended, Replica, Shared};
+use crate::trace::Milestones;
 use crate::types::{Raft, membership};
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::{Config, SnapshotPolicy};
@@ -179,6 +180,7 @@ impl Node {
         let telling = told.clone();
         let apply_times = Arc::<Histogram>::default();
         let asides = Arc::<Asides>::default();
+        let milestones = Arc::<Milestones>::default();
         let machine = MachineAdapter::open(MachineParts {
             group,
             state,
@@ -190,6 +192,7 @@ impl Node {
             times: Arc::clone(&apply_times),
             asides: Arc::clone(&asides),
             levels: Arc::clone(&levels),
+            milestones: Arc::clone(&milestones),
         })
         .map_err(|error| StartError::Consensus(error.to_string()))?;
         let catch_up = Arc::<CatchUp>::default();
@@ -205,7 +208,8 @@ impl Node {
             log: Arc::clone(&log),
         };
         let config = Arc::new(config(timing, options.snapshots)?);
-        let raft = Raft::build(node.0, config, network, LogAdapter::new(Arc::clone(&log)), machine)
+        let adapter = LogAdapter::new(Arc::clone(&log), Arc::clone(&milestones));
+        let raft = Raft::build(node.0, config, network, adapter, machine)
             .await
             .map_err(|error| StartError::Consensus(error.to_string()))?;
         raft.run();
@@ -229,6 +233,7 @@ impl Node {
             own_origin.clone(),
             proposal_bytes,
             Arc::clone(&levels),
+            milestones,
         );
         let leases = Arc::new(Leases::default());
         // The barrier's rounds need the replica that holds the barrier. A weak handle, so that

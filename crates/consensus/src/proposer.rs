@@ -7,6 +7,7 @@ use crate::failure::{Failure, Reason};
 use crate::leader::own;
 use crate::levels::Levels;
 use crate::maintenance::FREE_BYTES_MIN;
+use crate::trace::{Milestones, Passage};
 use crate::types::{Body, Raft, TypeConfig};
 use crate::weight::{Weight, grows, is_urgent};
 use openraft::alias::CommittedLeaderIdOf;
@@ -37,6 +38,18 @@ pub struct Committed {
     pub index: LogIndex,
     /// What it came to.
     pub outcome: Outcome,
+    /// How it came there, while somebody wants to know that of its entry.
+    pub(crate) passage: Option<Arc<Passage>>,
+}
+
+impl Committed {
+    /// Tells the request it was of how it came there, if that wants to know; others forget it.
+    pub(crate) fn told(mut self, origin: &Origin) -> Self {
+        if let Some(passage) = self.passage.take() {
+            self.passage = origin.trace().map(|trace| trace.passed(&passage));
+        }
+        self
+    }
 }
 
 /// What this node needs to know to lead: exists from the first applied entry of its term on.
@@ -118,10 +131,11 @@ impl Proposer {
         own: Origin,
         bytes_max: usize,
         levels: Arc<Levels>,
+        milestones: Arc<Milestones>,
     ) -> Self {
         let (queue, queued) = mpsc::channel(QUEUE_LEN);
         let counters = Arc::new(ProposerCounters::default());
-        tokio::spawn(run(raft, leadership, wall, queued, Arc::clone(&counters)));
+        tokio::spawn(run(raft, leadership, wall, queued, Arc::clone(&counters), milestones));
         let admission = Admission::new(Where::Proposed, bytes_max);
         let urgent = Admission::new(Where::ProposedUrgent, URGENT_BYTES_MAX);
         let free_bytes = Arc::new(AtomicU64::new(u64::MAX));
@@ -194,7 +208,9 @@ impl Proposer {
         let permit = admission.take(origin, bytes)?;
         let claimed = Arc::<AtomicBool>::default();
         let taken = Arc::clone(&claimed);
-        let proposal = Proposal { envelope, work, turn, deadline, claimed: taken, reply, permit };
+        let traced = origin.trace().is_some();
+        let proposal =
+            Proposal { envelope, work, turn, deadline, traced, claimed: taken, reply, permit };
         Ok((proposal, claimed))
     }
 
@@ -258,6 +274,7 @@ async fn run(
     wall: Arc<dyn WallClock>,
     mut queued: mpsc::Receiver<Vec<Proposal>>,
     counters: Arc<ProposerCounters>,
+    milestones: Arc<Milestones>,
 ) {
     let in_flight = Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT));
     let mut backlog = Backlog::default();
@@ -286,6 +303,7 @@ async fn run(
             fail(taken.into_iter().map(Proposal::into_reply), &not_leader());
             continue;
         };
+        let traced = taken.iter().any(|proposal| proposal.traced);
         let (commands, replies): (Vec<_>, Vec<_>) = taken
             .into_iter()
             .map(|proposal| (proposal.envelope, (proposal.reply, proposal.permit)))
@@ -300,6 +318,7 @@ async fn run(
             continue;
         }
         let body = Body(body);
+        let watching = traced.then(|| milestones.watch());
         let begun = Instant::now();
         let (responder, completed) = ProgressResponder::complete_only();
         let written = raft.write(body).with_leader(leading.id).responder(responder).await;
@@ -315,10 +334,12 @@ async fn run(
                 Ok(Ok(response)) => {
                     counters.commits.record(begun.elapsed());
                     let index = LogIndex(response.log_id.index);
+                    let passage = watching.map(|watching| watching.passage(index.0, begun));
+                    let passage = passage.map(Arc::new);
                     debug_assert_eq!(response.data.len(), replies.len());
                     let outcomes = replies.into_iter().zip(response.data);
                     tell(outcomes.map(|((reply, _permit), outcome)| {
-                        (reply, Ok(Committed { index, outcome }))
+                        (reply, Ok(Committed { index, outcome, passage: passage.clone() }))
                     }));
                 }
                 Ok(Err(error)) => fail(replies.into_iter(), &write_failure(&error)),

@@ -210,7 +210,7 @@ impl Replica {
                 Err(failure) if failure.is_worth_another_leader() => {
                     self.pause(deadline, failure).await?;
                 }
-                settled => return settled,
+                settled => return settled.map(|committed| committed.told(origin)),
             }
         }
     }

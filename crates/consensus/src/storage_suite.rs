@@ -30,10 +30,11 @@ fn adapters(stores: Stores) -> (LogAdapter, MachineAdapter) {
         times: Arc::default(),
         asides: Arc::default(),
         levels: Arc::new(Levels::new(FeatureLevel::NEWEST, FeatureLevel::FIRST)),
+        milestones: Arc::default(),
     })
     .expect("fresh stores open");
     // The receiver keeps its last value when the sender goes.
-    (LogAdapter::new(log), machine)
+    (LogAdapter::new(log, Arc::default()), machine)
 }
 
 struct Rocks;

@@ -316,7 +316,7 @@ mod tests {
     use crate::v1;
 
     fn frame(calls: usize) -> Vec<u8> {
-        let call = v1::PipelineCall { id: 300, timeout_ms: 7, request: None };
+        let call = v1::PipelineCall { id: 300, timeout_ms: 7, ..Default::default() };
         v1::PipelineRequest { calls: vec![call; calls], cancelled: Vec::new() }.encode_to_vec()
     }
 
@@ -349,7 +349,7 @@ mod tests {
         };
         let frame = |calls, steps| {
             let request = Some(v1::pipeline_call::Request::TxnCommit(transaction(steps)));
-            let call = v1::PipelineCall { id: 300, timeout_ms: 7, request };
+            let call = v1::PipelineCall { id: 300, timeout_ms: 7, request, ..Default::default() };
             let cancelled = vec![1, 2, 3];
             v1::PipelineRequest { calls: vec![call; calls], cancelled }.encode_to_vec()
         };
@@ -398,7 +398,8 @@ mod tests {
     fn the_fields_of_jobs_are_counted_wherever_they_are_pushed() {
         use v1::pipeline_call::Request;
         let frame = |request| {
-            let call = v1::PipelineCall { id: 300, timeout_ms: 7, request: Some(request) };
+            let request = Some(request);
+            let call = v1::PipelineCall { id: 300, timeout_ms: 7, request, ..Default::default() };
             v1::PipelineRequest { calls: vec![call], cancelled: Vec::new() }.encode_to_vec()
         };
         let exactly = |frame: &[u8], fields: usize| {

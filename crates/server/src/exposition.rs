@@ -9,7 +9,7 @@ mod process;
 mod state;
 
 use crate::limits::Refusals;
-use crate::metrics::{Bus, Cache, Consumers, Counters, Port, Watches};
+use crate::metrics::{Bus, Cache, Consumers, Counters, Port, Requests, Watches};
 use crate::tls;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
@@ -115,6 +115,7 @@ impl Page<'_> {
             let mut one = requests.encode_family(&labels)?;
             one.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
+        self.took(&counters.requests)?;
         self.gauge("pipelines", "Open pipeline streams.", counters.pipelines.get())?;
         let help = "Pipelines ended because their client did not read.";
         self.counter("slow_readers_cut", help, None, counters.slow_readers_cut.get())?;
@@ -157,6 +158,34 @@ impl Page<'_> {
         }
         let help = "Requests given up because they were not complete in time.";
         self.counter("requests_incomplete", help, None, refusals.incomplete.get())
+    }
+
+    fn took(&mut self, requests: &Requests) -> fmt::Result {
+        let help = "How long calls took until they were answered, or their streams began, by method; of \
+                    methods that were called.";
+        let (name, unit) = ("request_duration", Some(&Unit::Seconds));
+        let mut took = self.0.encode_descriptor(name, help, unit, MetricType::Histogram)?;
+        for (method, durations) in requests.took() {
+            let (sum, count) = (durations.sum().as_secs_f64(), durations.count());
+            let labels = [("method", method)];
+            let mut one = took.encode_family(&labels)?;
+            one.encode_histogram::<NoLabelSet>(sum, count, &buckets(&durations), None)?;
+        }
+        let Some(tracer) = requests.tracer() else { return Ok(()) };
+        let help = "Spans of traced requests, by what became of them: exported, dropped for want of \
+                    room, or failed because the collector did not take them.";
+        let mut spans = self.0.encode_descriptor("trace_spans", help, None, MetricType::Counter)?;
+        let counts = tracer.counts();
+        for (fate, count) in [
+            ("exported", &counts.exported),
+            ("dropped", &counts.dropped),
+            ("failed", &counts.failed),
+        ] {
+            let labels = [("fate", fate)];
+            let mut one = spans.encode_family(&labels)?;
+            one.encode_counter::<NoLabelSet, _, u64>(&count.get(), None)?;
+        }
+        Ok(())
     }
 
     fn watches(&mut self, watches: &Watches) -> fmt::Result {
@@ -362,13 +391,18 @@ impl Page<'_> {
     }
 
     fn durations(&mut self, name: &str, help: &str, durations: &Durations) -> fmt::Result {
-        let buckets: Vec<(f64, u64)> = durations
-            .buckets()
-            .map(|(end, count)| (end.map_or(f64::INFINITY, |end| end.as_secs_f64()), count))
-            .collect();
+        let buckets = buckets(durations);
         let unit = Some(&Unit::Seconds);
         let mut histogram = self.0.encode_descriptor(name, help, unit, MetricType::Histogram)?;
         let (sum, count) = (durations.sum().as_secs_f64(), durations.count());
         histogram.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
+}
+
+/// The buckets of durations: how many were in each, by where it ends.
+fn buckets(durations: &Durations) -> Vec<(f64, u64)> {
+    durations
+        .buckets()
+        .map(|(end, count)| (end.map_or(f64::INFINITY, |end| end.as_secs_f64()), count))
+        .collect()
 }

@@ -10,7 +10,7 @@
 //!   leadership over and answers what is under way first.
 //! - A slow client of a watch costs one message and its selectors, and holds up nobody.
 //! - A slow subscriber of the bus costs its buffer, and hears what it missed; it holds up nobody.
-//! - A slow reader of the log never holds up a request.
+//! - A slow reader of the log never holds up a request, and neither does a collector of traces.
 //!
 //! # Two ways to start
 //! - [`process::run`]: the real thing. TCP, RocksDB, signals; consensus has threads of its own.
@@ -44,6 +44,7 @@ mod schedules;
 mod seldom;
 mod server;
 mod tls;
+mod trace;
 mod watch;
 mod wire;
 

@@ -6,10 +6,14 @@ pub(crate) mod node;
 use crate::access::audit::Denials;
 use crate::grpc::public_methods;
 use crate::tls;
+use crate::trace::{Parent, Span, Tracer};
+use quorate_consensus::Trace;
+use quorate_storage::{Durations, Histogram};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use tokio::time::Instant;
 
 /// Counters and gauges of one node's services.
 #[derive(Debug, Default)]
@@ -207,6 +211,29 @@ impl Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Method(usize);
 
+/// A call that is under way.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    method: Method,
+    at: Instant,
+    /// If it is traced.
+    span: Option<Box<Span>>,
+}
+
+impl Begun {
+    /// What its commands are proposed with, if it is traced.
+    pub(crate) fn trace(&self) -> Option<Arc<Trace>> {
+        self.span.as_ref().map(|span| span.passed())
+    }
+
+    /// It is known whose it is.
+    pub(crate) fn of_caller(&mut self, name: impl FnOnce() -> String) {
+        if let Some(span) = &mut self.span {
+            span.of_caller(name());
+        }
+    }
+}
+
 /// Calls that were answered, by method and outcome: unary ones, those of pipelines, and streams
 /// when they begin. All methods of the public API are here from the start, so that a client can't
 /// make up new ones.
@@ -214,15 +241,24 @@ pub(crate) struct Method(usize);
 pub(crate) struct Requests {
     methods: HashMap<String, Method>,
     /// By method; the last is whatever is not of our API.
+    names: Vec<Arc<str>>,
     counts: Vec<[Counter; Outcome::ALL.len()]>,
+    took: Vec<Histogram>,
+    /// Set when requests are traced.
+    tracer: OnceLock<Tracer>,
 }
 
 impl Default for Requests {
     fn default() -> Self {
         let methods = public_methods().into_iter().zip(0..).map(|(name, at)| (name, Method(at)));
         let methods: HashMap<_, _> = methods.collect();
-        let counts = (0..=methods.len()).map(|_| Default::default()).collect();
-        Self { methods, counts }
+        let mut names = vec![Arc::from("other"); methods.len() + 1];
+        for (name, at) in &methods {
+            names[at.0] = name.as_str().into();
+        }
+        let counts = names.iter().map(|_| Default::default()).collect();
+        let took = names.iter().map(|_| Histogram::default()).collect();
+        Self { methods, names, counts, took, tracer: OnceLock::new() }
     }
 }
 
@@ -232,9 +268,44 @@ impl Requests {
         self.methods.get(name).copied().unwrap_or(Method(self.methods.len()))
     }
 
-    /// A call was answered.
-    pub(crate) fn answered(&self, method: Method, outcome: Outcome) {
+    /// From now on requests are traced.
+    pub(crate) fn trace_with(&self, tracer: Tracer) {
+        // A node begins to trace once.
+        drop(self.tracer.set(tracer));
+    }
+
+    /// What chooses the requests that are traced, if any are.
+    pub(crate) fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.get()
+    }
+
+    /// A call arrived at this moment; `parent` is the span it was sent in.
+    pub(crate) fn begun(
+        &self,
+        method: Method,
+        at: Instant,
+        parent: impl FnOnce() -> Option<Parent>,
+    ) -> Begun {
+        let span = self.tracer().and_then(|tracer| tracer.begin(at, parent()));
+        Begun { method, at, span }
+    }
+
+    /// A call is answered now.
+    pub(crate) fn answered(&self, call: Begun, outcome: Outcome) {
+        let Begun { method, at, span } = call;
         self.counts[method.0][outcome as usize].count();
+        self.took[method.0].record(at.elapsed());
+        if let (Some(span), Some(tracer)) = (span, self.tracer()) {
+            tracer.end(span, &self.names[method.0], outcome);
+        }
+    }
+
+    /// How long the calls of each method took, by name: of those that were ever called.
+    pub(crate) fn took(&self) -> Vec<(&str, Durations)> {
+        let took = self.names.iter().zip(&self.took).map(|(name, took)| (&**name, took.read()));
+        let mut called: Vec<_> = took.filter(|(_, took)| took.count() > 0).collect();
+        called.sort_unstable_by_key(|(name, _)| *name);
+        called
     }
 
     /// How many were answered, whatever their methods, in the order of [`Outcome::ALL`].

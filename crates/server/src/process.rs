@@ -5,6 +5,7 @@ use crate::connections::{Door, PEER_CONNECTIONS_MAX};
 use crate::http::{self, Probes};
 use crate::logging::{self, Logging};
 use crate::server::{Beside, Server, ServerOptions};
+use crate::trace;
 use quorate_consensus::io::tcp_incoming;
 use quorate_consensus::{Ended, StartError};
 use quorate_state::NodeId;
@@ -282,6 +283,10 @@ async fn serve(
         joins_without_token: config.client_listen.is_loopback() && config.auth.is_none(),
         auth,
     };
+    let traces = trace::start(listening.node_id).map(|(tracer, exporting)| {
+        probes.counters().requests.trace_with(tracer);
+        exporting
+    });
     let beside = Beside { probes, tasks, stop: token, tls: tls.client.clone() };
     let server = Server::start_beside(options, beside);
     tracing::info!(
@@ -299,6 +304,9 @@ async fn serve(
             tracing::info!("stopping");
             notify(NotifyState::Stopping, "answering what is under way");
             server.shutdown(SHUTDOWN_TIMEOUT).await;
+            if let Some(traces) = traces {
+                traces.finish().await;
+            }
             tracing::info!("stopped");
             Ok(())
         }

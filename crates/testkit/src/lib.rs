@@ -1,6 +1,7 @@
 //! What Quorate is tested with, by its own tests and by those of its users.
 //!
 //! - [`chaos`]: real processes under everything that goes wrong, and ten kinds of work that are checked.
+//! - [`collector`]: takes the traces that nodes send.
 //! - [`frozen`]: data directories as earlier builds left them.
 //! - `fuzz`, with the feature `fuzzing`: every decoder there is, fed what is nearly right.
 //! - [`history`]: one recorder of what clients asked and were told, and one checker that says
@@ -17,6 +18,7 @@
 //! Deliberately absent: the workloads of single tests. They live with the test that needs them.
 
 pub mod chaos;
+pub mod collector;
 pub mod frozen;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;

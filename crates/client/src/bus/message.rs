@@ -3,6 +3,7 @@
 use super::content::{self, Content};
 use super::{Bus, Reply};
 use crate::Error;
+use crate::trace::TraceContext;
 use bytes::Bytes;
 use quorate_proto::v1::BusMessage;
 use serde::de::DeserializeOwned;
@@ -57,6 +58,12 @@ impl Message {
     #[must_use]
     pub fn header_value(&self, name: &str) -> Option<&str> {
         content::header_value(&self.headers, name)
+    }
+
+    /// The span it was published in, if its publisher said so; see [`crate::Options::trace_context`].
+    #[must_use]
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        TraceContext::of(|name| self.header_value(name).map(str::as_bytes))
     }
 
     /// The payload, read as JSON, whatever its content type.

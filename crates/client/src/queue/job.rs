@@ -4,6 +4,7 @@ use super::held::{Holder, Lease, Waiting};
 use super::{Nack, Nacked, Queue, ack, extend, info, nack, progress};
 use crate::Error;
 use crate::client::CallOptions;
+use crate::trace::TraceContext;
 use bytes::Bytes;
 use quorate_proto::v1::DeliveredJob;
 use std::fmt;
@@ -114,6 +115,12 @@ impl Job {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&Bytes> {
         self.headers().find(|(of, _)| *of == name).map(|(_, value)| value)
+    }
+
+    /// The span it was pushed in, if its pusher said so; see [`crate::Options::trace_context`].
+    #[must_use]
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        TraceContext::of(|name| self.header(name).map(|value| &value[..]))
     }
 
     /// As it was pushed.

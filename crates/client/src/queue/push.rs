@@ -2,7 +2,7 @@
 
 use super::{Queue, sent_when_awaited};
 use crate::Error;
-use crate::client::CallOptions;
+use crate::client::{CallOptions, Identity};
 use crate::kv::{call_settings, guard_setting, millis, mutation_settings};
 use bytes::Bytes;
 use quorate_proto::v1::{self, PushRequest};
@@ -179,7 +179,13 @@ impl PushMany {
     mutation_settings!();
 
     async fn send(self) -> Result<Vec<PushedJob>, Error> {
-        let Self { queue, name, jobs, options } = self;
+        let Self { queue, name, mut jobs, options } = self;
+        // Pushed again under a name of the caller's, in another span, it would be another push.
+        if !matches!(options.identity, Some(Identity::Key(_)))
+            && let Some(context) = queue.inner.engine.context()
+        {
+            jobs.iter_mut().for_each(|job| context.add_to(&mut job.headers));
+        }
         let request = |origin| PushRequest {
             namespace: queue.namespace.to_string(),
             origin: Some(origin),

@@ -72,6 +72,7 @@ struct Unsent {
     id: u64,
     connection: u64,
     bytes: usize,
+    traced: bool,
     request: Request,
     _held: Option<Arc<Permit>>,
 }
@@ -88,6 +89,8 @@ pub(super) struct Asked {
     /// Which connection of this node it is of; 0: the node's own.
     pub(super) connection: u64,
     pub(super) deadline: Instant,
+    /// Whether the leader is to say how long it was where.
+    pub(super) traced: bool,
     /// What its bytes are held by, here as well until it is sent.
     pub(super) held: Option<Arc<Permit>>,
 }
@@ -209,13 +212,14 @@ impl Inner {
         }
         self.next_id += 1;
         let id = self.next_id;
-        let Asked { request, connection, deadline, held } = asked;
+        let Asked { request, connection, deadline, traced, held } = asked;
         let bytes = match &request {
             Request::Command(bytes) => bytes.len(),
             _ => 0,
         };
         self.requests.insert(id, Pending { reply, deadline, sent: None });
-        self.turns.push(connection, bytes, Unsent { id, connection, bytes, request, _held: held });
+        let unsent = Unsent { id, connection, bytes, traced, request, _held: held };
+        self.turns.push(connection, bytes, unsent);
         Ok(id)
     }
 
@@ -244,7 +248,7 @@ impl Inner {
             && self.sent_bytes < SENT_BYTES_MAX
             && let Some(unsent) = self.turns.next(|_| true)
         {
-            let Unsent { id, connection, bytes, request, _held } = unsent;
+            let Unsent { id, connection, bytes, traced, request, _held } = unsent;
             let Some(pending) = self.requests.get_mut(&id) else { continue };
             if pending.deadline <= now {
                 late.extend(self.requests.remove(&id));
@@ -261,6 +265,7 @@ impl Inner {
                 id,
                 deadline_ms,
                 connection,
+                traced,
                 request: Some(request),
             });
         }
@@ -302,7 +307,7 @@ mod tests {
     fn asked(connection: u64, bytes: usize) -> Asked {
         let request = Request::Command(vec![0; bytes].into());
         let deadline = Instant::now() + Duration::from_secs(60);
-        Asked { request, connection, deadline, held: None }
+        Asked { request, connection, deadline, traced: false, held: None }
     }
 
     fn add(waiting: &Waiting, asked: Asked) -> (u64, oneshot::Receiver<Answer>) {

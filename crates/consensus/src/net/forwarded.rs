@@ -8,6 +8,7 @@ use crate::lane::{Lane, Submission};
 use crate::net::peers::FRAME_BYTES_MAX;
 use crate::proposer::Answer;
 use crate::replica::Replica;
+use crate::trace::Trace;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
@@ -19,6 +20,7 @@ use quorate_state::codec::{self, CodecError};
 use quorate_state::{FencingToken, HeldLock, NodeId, SessionId};
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -86,7 +88,9 @@ impl ForwardedStream {
                 Some(Forwarded::Command(bytes)) => match codec::decode(&bytes) {
                     Ok(envelope) => {
                         let origin = self.origin(request.connection);
-                        submissions.push((origin, Submission { tag: id, envelope, deadline }));
+                        let trace = request.traced.then(|| Arc::new(Trace::new(Instant::now())));
+                        let submission = Submission { tag: id, envelope, deadline, trace };
+                        submissions.push((origin, submission));
                     }
                     Err(error @ CodecError::FeatureLevel(_)) => malformed.push(response(
                         id,
@@ -205,6 +209,7 @@ fn carry(answer: Answer) -> Result<Answered, Failure> {
         Answered::Committed(pb::Committed {
             index: committed.index.0,
             outcome: codec::encode(&committed.outcome).into(),
+            passage: committed.passage.map(|passage| passage.to_wire()),
         })
     })
 }
@@ -229,7 +234,7 @@ mod tests {
         let answer = |id: u64| {
             // Of the largest there are.
             let outcome = vec![7; if id.is_multiple_of(3) { (1 << 20) + (64 << 10) } else { 10 }];
-            let committed = pb::Committed { index: 1, outcome: outcome.into() };
+            let committed = pb::Committed { index: 1, outcome: outcome.into(), passage: None };
             response(id, Ok(Answered::Committed(committed)))
         };
         let mut known: VecDeque<_> = (0..60).map(answer).collect();

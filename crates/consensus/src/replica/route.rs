@@ -7,6 +7,7 @@ use crate::failure::{Failure, Reason};
 use crate::forward::{Link, Way};
 use crate::net::peers::PeerClient;
 use crate::proposer::{Committed, Leadership};
+use crate::trace::Passage;
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver as _;
 use quorate_proto::peer::{forward_request::Request as Forwarded, forward_response};
@@ -175,6 +176,7 @@ pub(crate) fn committed(result: forward_response::Result) -> Result<Committed, F
     let forward_response::Result::Committed(committed) = result else { return Err(garbled()) };
     Ok(Committed {
         index: LogIndex(committed.index),
+        passage: committed.passage.as_ref().and_then(Passage::from_wire).map(Arc::new),
         outcome: codec::decode(&committed.outcome).map_err(|error| {
             Failure::unknown(
                 Reason::LeaderChanged,

@@ -2,6 +2,7 @@
 
 use super::{Context, Deadline, Refused, bus_subscribe};
 use crate::bus::Unanswered;
+use crate::trace::{self, Parent};
 use crate::wire;
 use quorate_proto::v1;
 use quorate_proto::v1::bus_service_server::BusService;
@@ -16,7 +17,10 @@ impl BusService for Service {
         request: Request<v1::BusPublishRequest>,
     ) -> Result<Response<v1::BusPublishResponse>, Status> {
         let deadline = Deadline::of(request.metadata());
-        Ok(Response::new(self.published(request.into_inner(), deadline).await?))
+        let parent = Parent::of(request.metadata().as_ref());
+        let mut publish = request.into_inner();
+        trace::into_content(&mut publish.content, parent.as_ref());
+        Ok(Response::new(self.published(publish, deadline).await?))
     }
 
     async fn publish_all(
@@ -24,7 +28,10 @@ impl BusService for Service {
         request: Request<v1::BusPublishAllRequest>,
     ) -> Result<Response<v1::BusPublishAllResponse>, Status> {
         let deadline = Deadline::of(request.metadata());
-        Ok(Response::new(self.published_all(request.into_inner(), deadline).await?))
+        let parent = Parent::of(request.metadata().as_ref());
+        let mut publish = request.into_inner();
+        trace::into_messages(&mut publish, parent.as_ref());
+        Ok(Response::new(self.published_all(publish, deadline).await?))
     }
 
     type SubscribeStream = bus_subscribe::Messages;
@@ -44,7 +51,10 @@ impl BusService for Service {
         request: Request<v1::BusRequestRequest>,
     ) -> Result<Response<v1::BusRequestResponse>, Status> {
         let deadline = Deadline::of(request.metadata());
-        Ok(Response::new(self.requested(request.into_inner(), deadline).await?))
+        let parent = Parent::of(request.metadata().as_ref());
+        let mut asked = request.into_inner();
+        trace::into_content(&mut asked.content, parent.as_ref());
+        Ok(Response::new(self.requested(asked, deadline).await?))
     }
 
     async fn reply(

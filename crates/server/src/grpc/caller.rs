@@ -5,6 +5,7 @@
 //! ([`Context::of_caller`]).
 
 use super::Context;
+use crate::metrics::Begun;
 use quorate_consensus::{Committed, Failure, Origin};
 use quorate_state::Envelope;
 use std::future::Future;
@@ -22,10 +23,24 @@ pub(super) async fn on_behalf<F: Future>(origin: Option<Origin>, call: F) -> F::
     }
 }
 
+/// Whose commands a call's are, if it is to be known of them how long they were where.
+pub(super) fn traced(origin: Option<Origin>, call: &Begun, context: &Context) -> Option<Origin> {
+    match call.trace() {
+        None => origin,
+        trace => Some(origin.unwrap_or_else(|| context.replica.origin()).traced(trace)),
+    }
+}
+
 impl Context {
+    /// For a call of a pipeline, which is worked on beside others.
+    pub(super) fn of_call(&self, call: &Begun) -> Self {
+        Self { origin: traced(self.origin.clone(), call, self), ..self.clone() }
+    }
+
     /// For what goes on beside, or after, the call that is worked on.
     pub(super) fn of_caller(&self) -> Self {
-        Self { origin: self.caller(), ..self.clone() }
+        // It outlives the call, so its commands are not those of the call.
+        Self { origin: self.caller().map(|caller| caller.traced(None)), ..self.clone() }
     }
 
     /// Whose call is worked on; none: it is the node's own work.

@@ -3,6 +3,7 @@
 
 use super::{Context, Deadline, Refused, blocking, queue_consume, queue_pull};
 use crate::access::guard::Guard;
+use crate::trace::{self, Parent};
 use crate::wire;
 use quorate_proto::v1;
 use quorate_proto::v1::queue_service_server::QueueService;
@@ -39,7 +40,11 @@ impl QueueService for Service {
         &self,
         request: Request<v1::PushRequest>,
     ) -> Result<Response<v1::PushResponse>, Status> {
-        let becomes = |asked| wire::queue::push(asked, &self.0.limits);
+        let parent = Parent::of(request.metadata().as_ref());
+        let becomes = |mut asked| {
+            trace::into_jobs(&mut asked, parent.as_ref());
+            wire::queue::push(asked, &self.0.limits)
+        };
         mutate!(self, request, becomes, wire::queue::pushed)
     }
 

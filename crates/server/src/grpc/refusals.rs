@@ -10,7 +10,8 @@ use crate::access::guard::{Guard, Guarded};
 use crate::access::{Access, Denied, Grant, Shown, audit};
 use crate::connections::ConnectionState;
 use crate::limits::{Caller, Inbound, Limited, Permit, Present};
-use crate::metrics::{Method, Outcome, Requests};
+use crate::metrics::{Begun, Method, Outcome, Requests};
+use crate::trace::Parent;
 use http::{HeaderMap, Request, Response};
 use quorate_consensus::Origin;
 use quorate_proto::inspect::inspected;
@@ -21,6 +22,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 
@@ -79,9 +81,12 @@ where
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
         let context = self.context.clone();
-        let method = method(request.uri().path(), &context.counters.requests);
+        let requests = &context.counters.requests;
+        let method = method(request.uri().path(), requests);
+        let call = requests.begun(method, Instant::now(), || Parent::of(request.headers()));
         let connection = request.extensions().get::<Arc<ConnectionState>>();
         let origin = connection.map(|connection| connection.origin(&context.replica));
+        let origin = caller::traced(origin, &call, &context);
         let is_open = is_open(request.uri().path());
         if context.access.is_none() || is_open {
             // Probes are answered whatever else their caller does.
@@ -89,21 +94,21 @@ where
             let (request, permit) = match begin(request, present, &context) {
                 Ok(begun) => begun,
                 Err(limited) => {
-                    let refused = refuse(limited.into(), &context, method);
+                    let refused = refuse(limited.into(), &context, call);
                     return Box::pin(std::future::ready(Ok(refused)));
                 }
             };
             let answer = self.inner.call(request);
             return Box::pin(async move {
                 let mut answer = caller::on_behalf(origin, answer).await?;
-                finish(answer.headers_mut(), &context, method);
+                finish(answer.headers_mut(), &context, call);
                 Ok(answer.map(|body| Guarded::free(body).holding(permit)))
             });
         }
         // The one that was asked whether it is ready takes the call; its copy stays.
         let copy = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, copy);
-        Box::pin(guarded(inner, request, context, origin, method))
+        Box::pin(guarded(inner, request, context, origin, call))
     }
 }
 
@@ -113,7 +118,7 @@ async fn guarded<S, Q, A>(
     request: Request<Q>,
     context: Context,
     origin: Option<Origin>,
-    method: Method,
+    mut call: Begun,
 ) -> Result<Response<Guarded<A>>, S::Error>
 where
     S: tower::Service<Request<Inbound<Q>>, Response = Response<A>>,
@@ -130,7 +135,7 @@ where
         }
         Err(denied) => {
             context.denials.tell("somebody", &name, &denied);
-            return Ok(refuse(Refused::from(denied).into(), &context, method));
+            return Ok(refuse(Refused::from(denied).into(), &context, call));
         }
     };
     let present =
@@ -138,12 +143,13 @@ where
     let begun = present.transpose().and_then(|present| begin(request, present, &context));
     let (mut request, permit) = match begun {
         Ok(begun) => begun,
-        Err(limited) => return Ok(refuse(limited.into(), &context, method)),
+        Err(limited) => return Ok(refuse(limited.into(), &context, call)),
     };
     request.extensions_mut().insert(Arc::clone(&guard));
-    let call = inspected(guard.inspector(), inner.call(request));
-    let mut answer = caller::on_behalf(origin, call).await?;
-    finish(answer.headers_mut(), &context, method);
+    call.of_caller(|| guard.grant().name.clone());
+    let answering = inspected(guard.inspector(), inner.call(request));
+    let mut answer = caller::on_behalf(origin, answering).await?;
+    finish(answer.headers_mut(), &context, call);
     if let Some((grant, what)) = guard.administered() {
         let outcome = outcome(answer.headers());
         let word =
@@ -180,9 +186,9 @@ fn begin<Q>(
 }
 
 /// The answer to a call that no service sees.
-fn refuse<A: Default>(status: Status, context: &Context, method: Method) -> Response<Guarded<A>> {
+fn refuse<A: Default>(status: Status, context: &Context, call: Begun) -> Response<Guarded<A>> {
     let mut answer = status.into_http();
-    finish(answer.headers_mut(), context, method);
+    finish(answer.headers_mut(), context, call);
     answer.map(Guarded::free)
 }
 
@@ -224,9 +230,9 @@ fn is_open(path: &str) -> bool {
 }
 
 /// What each answer is given on its way.
-fn finish(headers: &mut HeaderMap, context: &Context, method: Method) {
+fn finish(headers: &mut HeaderMap, context: &Context, call: Begun) {
     explain(headers, &context.limits);
-    context.counters.requests.answered(method, outcome(headers));
+    context.counters.requests.answered(call, outcome(headers));
     if let Some(address) = context.leader.header(&context.replica) {
         headers.insert(LEADER, address);
     }

@@ -18,7 +18,7 @@ pub(crate) const PATTERNS_MAX: usize = 64;
 const GROUP_BYTES_MAX: usize = 256;
 /// Messages that are published together, and what they have together: as one message may have.
 const MESSAGES_MAX: usize = 1_024;
-const MESSAGES_BYTES_MAX: usize = 1 << 20;
+pub(crate) const MESSAGES_BYTES_MAX: usize = 1 << 20;
 /// Entries in a page of channels at most, and when the request does not say.
 const CHANNELS_MAX: u32 = 1_000;
 const CHANNELS_DEFAULT: u32 = 100;

@@ -170,7 +170,8 @@ async fn propose_together(fixture: &Fixture, commands: Vec<Command>) {
     let replica = fixture.server.replica();
     let mut lane = Lane::new(replica.clone(), replica.origin(), commands.len());
     let (mut unanswered, deadline) = (commands.len(), Instant::now() + PATIENCE);
-    let submission = |(tag, command)| Submission { tag, envelope: own(command), deadline };
+    let submission =
+        |(tag, command)| Submission { tag, envelope: own(command), deadline, trace: None };
     lane.submit((0..).zip(commands).map(submission).collect());
     while unanswered > 0 {
         let answers = std::future::poll_fn(|cx| lane.poll_answers(cx)).await;

@@ -104,7 +104,10 @@ async fn metrics_show_what_happened() {
     other.check(health_of("")).await.unwrap();
 
     // The same methods through a pipeline, and one that fails.
-    let call = |id, request| v1::PipelineCall { id, timeout_ms: 5_000, request: Some(request) };
+    let call = |id, request| {
+        let request = Some(request);
+        v1::PipelineCall { id, timeout_ms: 5_000, request, ..Default::default() }
+    };
     let calls = vec![
         call(1, v1::pipeline_call::Request::KvSet(set(b"k", b"v"))),
         call(2, v1::pipeline_call::Request::KvGet(get(b"k"))),

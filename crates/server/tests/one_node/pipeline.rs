@@ -77,7 +77,7 @@ impl Pipe {
 }
 
 pub(crate) fn call(id: u64, request: Call) -> v1::PipelineCall {
-    v1::PipelineCall { id, timeout_ms: 5_000, request: Some(request) }
+    v1::PipelineCall { id, timeout_ms: 5_000, request: Some(request), ..Default::default() }
 }
 
 pub(crate) fn error(answer: &Answer) -> &v1::PipelineError {
@@ -114,7 +114,7 @@ async fn calls_of_every_kind_are_answered_and_the_end_is_waited_for() {
         call(7, Call::ClusterMembers(v1::MembersRequest::default())),
         call(8, Call::ClusterCounters(v1::CountersRequest::default())),
         call(9, Call::KvGet(get(b"nothing"))),
-        v1::PipelineCall { id: 10, timeout_ms: 0, request: None },
+        v1::PipelineCall { id: 10, timeout_ms: 0, ..Default::default() },
     ])
     .await;
     // Nothing more to send: what is unanswered is answered, then the stream ends.
@@ -243,7 +243,7 @@ async fn a_call_is_answered_by_its_deadline_and_others_before_it() {
     let never = v1::GetRequest { min_revision: 1 << 50, ..get(b"k") };
     let sent = Instant::now();
     pipe.send(vec![
-        v1::PipelineCall { id: 1, timeout_ms: 400, request: Some(Call::KvGet(never)) },
+        v1::PipelineCall { timeout_ms: 400, ..call(1, Call::KvGet(never)) },
         call(2, Call::KvGet(get(b"k"))),
     ])
     .await;
@@ -265,7 +265,7 @@ async fn an_id_that_is_used_again_does_not_get_the_answer_of_its_former_call() {
     fixture.kv().await.set(set(b"k", b"v")).await.unwrap();
     let mut pipe = Pipe::open(&fixture).await;
     let set = Call::KvSet(set(b"k", b"v"));
-    pipe.send(vec![v1::PipelineCall { id: 1, timeout_ms: 100, request: Some(set) }]).await;
+    pipe.send(vec![v1::PipelineCall { timeout_ms: 100, ..call(1, set) }]).await;
     let answers = pipe.answers(1).await;
     assert_eq!(error(&answers[0].1).outcome(), v1::Outcome::Unknown, "its sync takes longer");
     // The first call is still on its way, and will be done before the second one.

@@ -74,7 +74,7 @@ impl Drop for AbortOnDrop {
 }
 
 async fn answer(node: &Arc<Node>, call: PipelineCall) -> PipelineResponse {
-    let PipelineCall { id, timeout_ms, request } = call;
+    let PipelineCall { id, timeout_ms, request, .. } = call;
     macro_rules! make {
         ($message:expr, $kind:ident by $service:ident::$method:ident) => {{
             let mut request = Request::new($message);

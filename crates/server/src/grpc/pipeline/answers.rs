@@ -1,6 +1,6 @@
 //! The answers of the next message of a pipeline.
 
-use crate::metrics::{self, Counters, Method};
+use crate::metrics::{self, Begun, Counters};
 use prost::Message as _;
 use quorate_proto::v1::pipeline_answer::Answer;
 use quorate_proto::v1::{self, PipelineAnswer};
@@ -41,7 +41,7 @@ impl Answers {
         self.bytes >= MESSAGE_BYTES
     }
 
-    pub(super) fn push(&mut self, method: Method, answer: PipelineAnswer) {
+    pub(super) fn push(&mut self, call: Begun, answer: PipelineAnswer) {
         let outcome = match &answer.answer {
             Some(Answer::Error(error)) if error.outcome() == v1::Outcome::NotApplied => {
                 metrics::Outcome::NotApplied
@@ -49,7 +49,7 @@ impl Answers {
             Some(Answer::Error(_)) => metrics::Outcome::Unknown,
             _ => metrics::Outcome::Ok,
         };
-        self.counters.requests.answered(method, outcome);
+        self.counters.requests.answered(call, outcome);
         self.bytes += answer.encoded_len();
         self.known.push_back(answer);
     }

@@ -159,13 +159,10 @@ pub(super) async fn call_unary(
     }
 }
 
-/// The name of the call that most are.
-pub(super) const GET: &str = "KvService/Get";
-
 /// The method that a call stands for, for counters.
 pub(super) fn method(call: &Call) -> &'static str {
     match call {
-        Call::KvGet(_) => GET,
+        Call::KvGet(_) => "KvService/Get",
         Call::KvSet(_) => "KvService/Set",
         Call::KvDelete(_) => "KvService/Delete",
         Call::KvIncrement(_) => "KvService/Increment",

@@ -3,7 +3,7 @@
 use super::calls::answered;
 use super::work::{Came, Work};
 use crate::grpc::{Deadline, Refused, cache_read};
-use crate::metrics::Method;
+use crate::metrics::Begun;
 use crate::wire;
 use quorate_consensus::Failure;
 use quorate_proto::v1;
@@ -21,12 +21,12 @@ const VIEW_FRESH: Duration = Duration::from_secs(1);
 
 /// Reads that came together, and what their barrier came to.
 pub(super) struct Reads {
-    pub(super) gets: Vec<(u64, wire::kv::Get)>,
+    pub(super) gets: Vec<(u64, Begun, wire::kv::Get)>,
     pub(super) view: Result<Arc<View>, Failure>,
 }
 
 pub(super) struct Readable {
-    gets: std::vec::IntoIter<(u64, wire::kv::Get)>,
+    gets: std::vec::IntoIter<(u64, Begun, wire::kv::Get)>,
     view: Arc<View>,
     since: Instant,
 }
@@ -47,8 +47,8 @@ impl Work {
                 self.readable.push_back(Readable { gets: reads.gets.into_iter(), view, since });
             }
             Err(failure) => {
-                for (id, _) in reads.gets {
-                    self.answers.push(self.get, answered(id, Err(failure.clone().into())));
+                for (id, call, _) in reads.gets {
+                    self.answers.push(call, answered(id, Err(failure.clone().into())));
                 }
             }
         }
@@ -67,14 +67,14 @@ impl Work {
             }
             let tables = &*reads.view.tables;
             let revision = query::revision(tables, group);
-            for (id, get) in reads.gets.by_ref() {
+            for (id, call, get) in reads.gets.by_ref() {
                 let got = match &revision {
                     Ok(revision) => query::kv_get(tables, group, &get.namespace, &get.key)
                         .map(|item| wire::kv::got(get.key, item, *revision, group))
                         .map_err(Refused::from),
                     Err(fatal) => Err(Refused::Unreadable(fatal.to_string())),
                 };
-                self.answers.push(self.get, answered(id, got.map(Answer::KvGet)));
+                self.answers.push(call, answered(id, got.map(Answer::KvGet)));
                 if self.answers.is_full() {
                     return;
                 }
@@ -86,19 +86,25 @@ impl Work {
     /// Reads what is in the jobs of pulls until the message is full.
     pub(super) fn read_pulled(&mut self) {
         while !self.answers.is_full()
-            && let Some((method, id, taken)) = self.pulled.pop_front()
+            && let Some((call, id, taken)) = self.pulled.pop_front()
         {
             let pulled = taken.read(&self.context).map(Answer::QueuePull);
-            self.answers.push(method, answered(id, pulled));
+            self.answers.push(call, answered(id, pulled));
         }
     }
 
     /// A read that need not, or not only, wait for a barrier.
-    pub(super) fn read_apart(&mut self, id: u64, get: wire::kv::Get, deadline: Deadline) {
-        let (context, method) = (self.context.clone(), self.get);
+    pub(super) fn read_apart(
+        &mut self,
+        id: u64,
+        call: Begun,
+        get: wire::kv::Get,
+        deadline: Deadline,
+    ) {
+        let context = self.context.clone();
         self.others.push(Box::pin(async move {
             let got = crate::grpc::kv::Service(context).read(get, deadline).await;
-            (method, id, Came::from(answered(id, got.map(Answer::KvGet))))
+            (call, id, Came::from(answered(id, got.map(Answer::KvGet))))
         }));
     }
 
@@ -106,22 +112,22 @@ impl Work {
     pub(super) fn cached(
         &mut self,
         id: u64,
-        method: Method,
+        call: Begun,
         asked: v1::CacheGetRequest,
         timeout_ms: u32,
     ) {
         let get = match wire::cache::get(asked, &self.context.limits) {
             Ok(get) => get,
-            Err(invalid) => return self.answers.push(method, answered(id, Err(invalid.into()))),
+            Err(invalid) => return self.answers.push(call, answered(id, Err(invalid.into()))),
         };
         let now = cache_read::get_now(&self.context, &self.context.replica.stale(), &get);
         match now.transpose() {
-            Some(now) => self.answers.push(method, answered(id, now.map(Answer::CacheGet))),
+            Some(now) => self.answers.push(call, answered(id, now.map(Answer::CacheGet))),
             None => {
                 let (context, deadline) = (self.context.clone(), Deadline::in_ms(timeout_ms));
                 self.others.push(Box::pin(async move {
                     let got = cache_read::get(&context, &get, deadline).await;
-                    (method, id, Came::from(answered(id, got.map(Answer::CacheGet))))
+                    (call, id, Came::from(answered(id, got.map(Answer::CacheGet))))
                 }));
             }
         }
@@ -131,7 +137,7 @@ impl Work {
     pub(super) fn cached_or_built(
         &mut self,
         id: u64,
-        method: Method,
+        call: Begun,
         asked: v1::CacheGetOrBuildRequest,
         timeout_ms: u32,
     ) {
@@ -142,9 +148,9 @@ impl Work {
             });
         match hit.transpose() {
             Some(hit) => {
-                self.answers.push(method, answered(id, hit.map(Answer::CacheGetOrBuild)));
+                self.answers.push(call, answered(id, hit.map(Answer::CacheGetOrBuild)));
             }
-            None => self.wait_apart(id, method, Call::CacheGetOrBuild(asked), timeout_ms),
+            None => self.wait_apart(id, call, Call::CacheGetOrBuild(asked), timeout_ms),
         }
     }
 
@@ -152,14 +158,14 @@ impl Work {
     pub(super) fn read_together(
         &mut self,
         id: u64,
-        method: Method,
+        call: Begun,
         read: wire::txn::Read,
         deadline: Deadline,
     ) {
         let context = self.context.clone();
         self.others.push(Box::pin(async move {
             let read = crate::grpc::txn::Service(context).read(read, deadline).await;
-            (method, id, Came::from(answered(id, read.map(Answer::TxnCommit))))
+            (call, id, Came::from(answered(id, read.map(Answer::TxnCommit))))
         }));
     }
 }

@@ -2,14 +2,15 @@
 
 use super::answers::Answers;
 use super::calls::{
-    self, GET, answered, call_unary, duplicate_id, method, mutated, over_credit, refused,
+    self, answered, call_unary, duplicate_id, method, mutated, over_credit, refused,
     too_many_waits, unknown_call,
 };
 use super::reads::{Readable, Reads};
 use crate::access::guard::Guard;
 use crate::grpc::{Context, Deadline, Refused, queue_pull, refusals};
 use crate::limits::Share;
-use crate::metrics::Method;
+use crate::metrics::Begun;
+use crate::trace;
 use crate::wire;
 use futures::future::{AbortHandle, Aborted, BoxFuture};
 use futures::stream::FuturesUnordered;
@@ -24,6 +25,7 @@ use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
+use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Status, Streaming};
 
@@ -50,8 +52,6 @@ pub(super) struct Work {
     lane: Lane,
     /// The commands in the lane.
     commands: HashMap<u64, Commanded>,
-    /// As what reads are counted.
-    pub(super) get: Method,
     /// Reads that wait for a barrier: one for all that came together.
     barriers: FuturesUnordered<BoxFuture<'static, Reads>>,
     /// Calls in `barriers`.
@@ -59,9 +59,9 @@ pub(super) struct Work {
     /// Reads that can be answered.
     pub(super) readable: VecDeque<Readable>,
     /// Pulls that were given their jobs: what is in those is read when there is room for it.
-    pub(super) pulled: VecDeque<(Method, u64, queue_pull::Taken)>,
+    pub(super) pulled: VecDeque<(Begun, u64, queue_pull::Taken)>,
     /// Everything else.
-    pub(super) others: FuturesUnordered<BoxFuture<'static, (Method, u64, Came)>>,
+    pub(super) others: FuturesUnordered<BoxFuture<'static, (Begun, u64, Came)>>,
     /// Those of them that wait for locks or jobs, which may take long, and ends when they are
     /// cancelled.
     waits: HashMap<u64, AbortHandle>,
@@ -75,7 +75,7 @@ pub(super) struct Work {
 /// A command in the lane.
 struct Commanded {
     /// As what it is counted.
-    method: Method,
+    call: Begun,
     answers: calls::Answers,
     deadline: Deadline,
 }
@@ -112,7 +112,6 @@ impl Work {
             share,
             lane,
             commands: HashMap::new(),
-            get: counters.requests.method(GET),
             barriers: FuturesUnordered::new(),
             reading: 0,
             readable: VecDeque::new(),
@@ -153,26 +152,25 @@ impl Work {
         if let Poll::Ready(answers) = self.lane.poll_answers(cx) {
             let group = self.context.replica.group();
             for (id, answer) in answers {
-                let Some(Commanded { method, answers, deadline }) = self.commands.remove(&id)
-                else {
+                let Some(Commanded { call, answers, deadline }) = self.commands.remove(&id) else {
                     continue;
                 };
                 let answer = match answer {
                     Ok(pull) if matches!(pull.outcome, Outcome::QueuePull { .. }) => {
-                        self.taken_apart(id, method, pull, deadline);
+                        self.taken_apart(id, call, pull, deadline);
                         continue;
                     }
                     Ok(committed) => answers(committed.outcome, group),
                     Err(failure) => Err(Refused::from(failure)),
                 };
-                self.answers.push(method, answered(id, answer));
+                self.answers.push(call, answered(id, answer));
             }
         }
-        while let Poll::Ready(Some((method, id, came))) = self.others.poll_next_unpin(cx) {
+        while let Poll::Ready(Some((call, id, came))) = self.others.poll_next_unpin(cx) {
             self.waits.remove(&id);
             match came {
-                Came::Answered(answer) => self.answers.push(method, *answer),
-                Came::Pulled(taken) => self.pulled.push_back((method, id, taken)),
+                Came::Answered(answer) => self.answers.push(call, *answer),
+                Came::Pulled(taken) => self.pulled.push_back((call, id, taken)),
             }
         }
         self.read();
@@ -231,25 +229,31 @@ impl Work {
         let mut room = (2 * CALLS_MAX).saturating_sub(self.unanswered());
         let mut commands = Vec::new();
         // By timeout, because reads with the same one share a barrier.
-        let mut reads: BTreeMap<u32, Vec<(u64, wire::kv::Get)>> = BTreeMap::new();
-        for v1::PipelineCall { id, timeout_ms, request } in request.calls {
+        let mut reads: BTreeMap<u32, Vec<(u64, Begun, wire::kv::Get)>> = BTreeMap::new();
+        let now = Instant::now();
+        for call in request.calls {
+            let v1::PipelineCall { id, timeout_ms, traceparent, tracestate, mut request } = call;
+            let parent = trace::Parent::read(&traceparent, &tracestate);
+            trace::into_call(&mut request, parent.as_ref());
             let requests = &self.context.counters.requests;
             let method = requests.method(request.as_ref().map_or("", method));
+            let mut begun = requests.begun(method, now, || parent.clone());
             if room == 0 {
-                self.answers.push(method, refused(id, over_credit()));
+                self.answers.push(begun, refused(id, over_credit()));
                 continue;
             }
             room -= 1;
-            if let (Some(guard), Some(call)) = (&self.guard, &request)
-                && let Err(denied) = guard.call(call)
-            {
-                self.answers.push(method, refused(id, Refused::from(denied).into()));
-                continue;
+            if let (Some(guard), Some(call)) = (&self.guard, &request) {
+                begun.of_caller(|| guard.grant().name.clone());
+                if let Err(denied) = guard.call(call) {
+                    self.answers.push(begun, refused(id, Refused::from(denied).into()));
+                    continue;
+                }
             }
             if let Some(share) = &mut self.share
                 && let Err(limited) = share.begin(|| request.as_ref().map_or(0, Call::encoded_len))
             {
-                self.answers.push(method, refused(id, limited.into()));
+                self.answers.push(begun, refused(id, limited.into()));
                 continue;
             }
             let limits = &self.context.limits;
@@ -268,18 +272,18 @@ impl Work {
                 Some(Call::TxnCommit(commit)) => match wire::txn::commit(commit, limits) {
                     Ok(wire::txn::Commit::Write(envelope)) => Ok(*envelope),
                     Ok(wire::txn::Commit::Read(read)) => {
-                        self.read_together(id, method, read, Deadline::in_ms(timeout_ms));
+                        self.read_together(id, begun, read, Deadline::in_ms(timeout_ms));
                         continue;
                     }
                     Err(invalid) => Err(invalid),
                 },
                 Some(Call::KvGet(get)) => match wire::kv::get(get, limits) {
                     Ok(get) if !get.fresh.stale && get.fresh.min_revision.0 == 0 => {
-                        reads.entry(timeout_ms).or_default().push((id, get));
+                        reads.entry(timeout_ms).or_default().push((id, begun, get));
                         continue;
                     }
                     Ok(get) => {
-                        self.read_apart(id, get, Deadline::in_ms(timeout_ms));
+                        self.read_apart(id, begun, get, Deadline::in_ms(timeout_ms));
                         continue;
                     }
                     Err(invalid) => Err(invalid),
@@ -328,49 +332,49 @@ impl Work {
                 Some(Call::CacheEndBuild(end)) => wire::cache::end_build(end, limits),
                 Some(Call::CacheResize(resize)) => wire::cache::resize(resize),
                 Some(Call::CacheGet(get)) => {
-                    self.cached(id, method, get, timeout_ms);
+                    self.cached(id, begun, get, timeout_ms);
                     continue;
                 }
                 Some(Call::CacheGetOrBuild(asked)) => {
-                    self.cached_or_built(id, method, asked, timeout_ms);
+                    self.cached_or_built(id, begun, asked, timeout_ms);
                     continue;
                 }
                 Some(Call::BusPublish(publish)) => {
                     let service = crate::grpc::bus::Service(self.context.clone());
                     let published = service.published(publish, Deadline::in_ms(timeout_ms));
-                    self.publishing(id, method, published.map_ok(Answer::BusPublish));
+                    self.publishing(id, begun, published.map_ok(Answer::BusPublish));
                     continue;
                 }
                 Some(Call::BusPublishAll(publish)) => {
                     let service = crate::grpc::bus::Service(self.context.clone());
                     let published = service.published_all(publish, Deadline::in_ms(timeout_ms));
-                    self.publishing(id, method, published.map_ok(Answer::BusPublishAll));
+                    self.publishing(id, begun, published.map_ok(Answer::BusPublishAll));
                     continue;
                 }
                 Some(wait @ (Call::LockAcquire(_) | Call::QueuePull(_) | Call::BusRequest(_))) => {
-                    self.wait_apart(id, method, wait, timeout_ms);
+                    self.wait_apart(id, begun, wait, timeout_ms);
                     continue;
                 }
                 Some(other) => {
-                    self.call_apart(id, method, other, timeout_ms);
+                    self.call_apart(id, begun, other, timeout_ms);
                     continue;
                 }
                 None => {
-                    self.answers.push(method, refused(id, unknown_call()));
+                    self.answers.push(begun, refused(id, unknown_call()));
                     continue;
                 }
             };
             match command {
                 Ok(_) if self.commands.contains_key(&id) => {
-                    self.answers.push(method, refused(id, duplicate_id(id)));
+                    self.answers.push(begun, refused(id, duplicate_id(id)));
                 }
                 Ok(envelope) => {
-                    let deadline = Deadline::in_ms(timeout_ms);
-                    commands.push(Submission { tag: id, envelope, deadline: deadline.at() });
-                    self.commands.insert(id, Commanded { method, answers, deadline });
+                    let (deadline, trace) = (Deadline::in_ms(timeout_ms), begun.trace());
+                    commands.push(Submission { tag: id, envelope, deadline: deadline.at(), trace });
+                    self.commands.insert(id, Commanded { call: begun, answers, deadline });
                 }
                 Err(invalid) => {
-                    self.answers.push(method, answered(id, Err(Refused::from(invalid))));
+                    self.answers.push(begun, answered(id, Err(Refused::from(invalid))));
                 }
             }
         }
@@ -387,23 +391,23 @@ impl Work {
     }
 
     /// A pull that was in the lane: this node may not have applied it yet.
-    fn taken_apart(&mut self, id: u64, method: Method, pull: Committed, deadline: Deadline) {
-        let context = self.context.clone();
+    fn taken_apart(&mut self, id: u64, begun: Begun, pull: Committed, deadline: Deadline) {
+        let context = self.context.of_call(&begun);
         self.others.push(Box::pin(async move {
-            (method, id, came(id, queue_pull::taken(&context, pull, deadline).await))
+            (begun, id, came(id, queue_pull::taken(&context, pull, deadline).await))
         }));
     }
 
     /// A call that the unary service answers.
-    fn call_apart(&mut self, id: u64, method: Method, call: Call, timeout_ms: u32) {
-        let context = self.context.clone();
+    fn call_apart(&mut self, id: u64, begun: Begun, call: Call, timeout_ms: u32) {
+        let context = self.context.of_call(&begun);
         let deadline = Deadline::in_ms(timeout_ms);
         self.others.push(Box::pin(async move {
             let answer = match call_unary(context, call, deadline, timeout_ms).await {
                 Ok(answer) => PipelineAnswer { id, answer: Some(answer) },
                 Err(status) => refused(id, status),
             };
-            (method, id, Came::from(answer))
+            (begun, id, Came::from(answer))
         }));
     }
 
@@ -411,24 +415,24 @@ impl Work {
     fn publishing(
         &mut self,
         id: u64,
-        method: Method,
+        begun: Begun,
         published: impl Future<Output = Result<Answer, Refused>> + Send + 'static,
     ) {
         self.others
-            .push(Box::pin(async move { (method, id, Came::from(answered(id, published.await))) }));
+            .push(Box::pin(async move { (begun, id, Came::from(answered(id, published.await))) }));
     }
 
     /// A call that may wait for a lock, jobs, a value or an answer, until it is cancelled.
-    pub(super) fn wait_apart(&mut self, id: u64, method: Method, call: Call, timeout_ms: u32) {
+    pub(super) fn wait_apart(&mut self, id: u64, begun: Begun, call: Call, timeout_ms: u32) {
         if self.waits.len() >= WAITS_MAX {
-            self.answers.push(method, refused(id, too_many_waits()));
+            self.answers.push(begun, refused(id, too_many_waits()));
             return;
         }
         if self.waits.contains_key(&id) {
-            self.answers.push(method, refused(id, duplicate_id(id)));
+            self.answers.push(begun, refused(id, duplicate_id(id)));
             return;
         }
-        let context = self.context.clone();
+        let context = self.context.of_call(&begun);
         let over = match &call {
             Call::QueuePull(_) => Refused::PullWaiting,
             Call::CacheGetOrBuild(_) => Refused::StillBuilding,
@@ -455,7 +459,7 @@ impl Work {
         self.others.push(Box::pin(async move {
             // Nobody waits for this answer; it says what is so all the same.
             let over = |Aborted| Came::from(refused(id, over.into()));
-            (method, id, call.await.unwrap_or_else(over))
+            (begun, id, call.await.unwrap_or_else(over))
         }));
     }
 

@@ -184,7 +184,7 @@ impl Consumer {
         let command = Command::ConsumerResize(ConsumerResize { consumer, attachment, window });
         let resizing = tokio::spawn(async move {
             let said = say::find(&context, say::own(command)).await;
-            let Some(Committed { index, outcome }) = said else { return Ok(None) };
+            let Some(Committed { index, outcome, .. }) = said else { return Ok(None) };
             context.replica.wait_index(index, say::SAY).await?;
             Ok(Some((window, outcome)))
         });

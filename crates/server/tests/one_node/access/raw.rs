@@ -102,7 +102,8 @@ pub(super) async fn call(
 
 /// The same as one call of a pipeline: the code of its failure, if it is one.
 pub(super) async fn piped(channel: &Channel, token: &str, field: u32, body: &[u8]) -> Option<Code> {
-    let mut call = v1::PipelineCall { id: 1, timeout_ms: 100, request: None }.encode_to_vec();
+    let mut call =
+        v1::PipelineCall { id: 1, timeout_ms: 100, ..Default::default() }.encode_to_vec();
     prost::encoding::bytes::encode(field, &body.to_vec(), &mut call);
     let mut request = Vec::new();
     prost::encoding::bytes::encode(1, &call, &mut request);

@@ -56,6 +56,7 @@ mod maintenance;
 mod members;
 mod net;
 mod node;
+mod pace;
 #[cfg(feature = "planted-faults")]
 mod planted;
 mod proposer;
@@ -82,7 +83,8 @@ pub use health::{ELECTIONS_MAX, SyncTimes};
 pub use lane::{Lane, Submission};
 pub use machine_adapter::Applied;
 pub use maintenance::FREE_BYTES_MIN;
-pub use node::{Joined, Left, Node, NodeOptions, SnapshotRule, Timing};
+pub use node::{Joined, Left, Node, NodeOptions};
+pub use pace::{SnapshotRule, Timing};
 pub use proposer::Committed;
 pub use replica::{Applies, Counters, Ended, Load, Replica};
 pub use status::{ClockOffset, Heard, NodeStatus, Role};

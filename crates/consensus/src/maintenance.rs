@@ -1,7 +1,7 @@
 //! What a node looks after by itself: snapshots when the log has grown, and room on the disk.
 
 use crate::catch_up::CatchUp;
-use crate::node::SnapshotRule;
+use crate::pace::SnapshotRule;
 use crate::replica::{Replica, Shared};
 use crate::types::LogId;
 use openraft::async_runtime::WatchReceiver as _;

@@ -1,5 +1,6 @@
 //! The answers of the next message of a pipeline.
 
+use crate::grpc::queue_pull;
 use crate::metrics::{self, Begun, Counters};
 use prost::Message as _;
 use quorate_proto::v1::pipeline_answer::Answer;
@@ -10,6 +11,19 @@ use std::sync::Arc;
 /// Bytes of answers after which a message is full: enough to make its frame cheap, little enough
 /// that others get their turn on the connection.
 const MESSAGE_BYTES: usize = 128 << 10;
+
+/// What a call of its own came to.
+pub(super) enum Came {
+    Answered(Box<PipelineAnswer>),
+    /// A pull, to these jobs.
+    Pulled(queue_pull::Taken),
+}
+
+impl From<PipelineAnswer> for Came {
+    fn from(answer: PipelineAnswer) -> Self {
+        Self::Answered(Box::new(answer))
+    }
+}
 
 /// Answers of the next message, each counted.
 pub(super) struct Answers {

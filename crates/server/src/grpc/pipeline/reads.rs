@@ -1,7 +1,8 @@
 //! Reads of a pipeline: those that came together, answered when there is room in a message.
 
+use super::answers::Came;
 use super::calls::answered;
-use super::work::{Came, Work};
+use super::work::Work;
 use crate::grpc::{Deadline, Refused, cache_read};
 use crate::metrics::Begun;
 use crate::wire;

@@ -1,6 +1,6 @@
 //! What is going on in one pipeline stream, from its requests to its messages.
 
-use super::answers::Answers;
+use super::answers::{Answers, Came};
 use super::calls::{
     self, answered, call_unary, duplicate_id, method, mutated, over_credit, refused,
     too_many_waits, unknown_call,
@@ -78,19 +78,6 @@ struct Commanded {
     call: Begun,
     answers: calls::Answers,
     deadline: Deadline,
-}
-
-/// What a call of its own came to.
-pub(super) enum Came {
-    Answered(Box<PipelineAnswer>),
-    /// A pull, to these jobs.
-    Pulled(queue_pull::Taken),
-}
-
-impl From<PipelineAnswer> for Came {
-    fn from(answer: PipelineAnswer) -> Self {
-        Self::Answered(Box::new(answer))
-    }
 }
 
 impl Work {

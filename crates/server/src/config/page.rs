@@ -76,7 +76,7 @@ fn entry(page: &mut String, setting: &Setting) {
         page,
         "\n### {}\n\n{}.\n\n- flag `--{}`, variable `{}`\n- {}; default: {default}\n- takes effect after a restart{after}\n",
         setting.name,
-        setting.help.replace('|', "\\|"),
+        setting.help,
         setting.flag(),
         setting.variable(),
         holds(setting),

@@ -59,9 +59,12 @@ impl Page<'_> {
             dead.encode_family(&labels)?.encode_gauge(&item.dead)?;
         }
         let help = "How long the job that has been ready for longest is; 0: none is.";
-        let unit = Some(&Unit::Seconds);
-        let mut oldest =
-            self.0.encode_descriptor("queue_oldest_ready_age", help, unit, MetricType::Gauge)?;
+        let mut oldest = self.0.encode_descriptor(
+            "queue_oldest_ready_age",
+            help,
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?;
         for NamedQueue { namespace, name, item } in queues {
             let labels = [("namespace", namespace.as_str()), ("queue", name)];
             let age_ms = item.oldest_ready_age_ms.unwrap_or(0);

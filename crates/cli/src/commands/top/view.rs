@@ -76,7 +76,7 @@ pub(super) struct View {
     /// Rows above the first one that is shown.
     pub(super) scroll: usize,
     /// By which column each page is sorted.
-    sort: [usize; PageName::ALL.len()],
+    pub(super) sort_by: [usize; PageName::ALL.len()],
     /// What names have to have in them.
     pub(super) filter: String,
     /// The filter is being typed.
@@ -88,17 +88,17 @@ pub(super) struct View {
 impl View {
     pub(super) fn new(page: PageName) -> Self {
         // What there is most of comes first, where that is what one looks for.
-        let sort = PageName::ALL.map(|page| match page {
+        let sort_by = PageName::ALL.map(|page| match page {
             PageName::Queues | PageName::Locks | PageName::Bus => 1,
             PageName::Cluster | PageName::Cache | PageName::Sessions => 0,
         });
         let filter = String::new();
-        Self { page, scroll: 0, sort, filter, typing: false, paused: false, help: false }
+        Self { page, scroll: 0, sort_by, filter, typing: false, paused: false, help: false }
     }
 
     /// The column by which the page is sorted.
     pub(super) fn sort(&self) -> usize {
-        self.sort[self.page as usize]
+        self.sort_by[self.page as usize]
     }
 
     /// What a key does. `rows` fit on the screen, of a page that can be sorted by `columns`.
@@ -119,7 +119,7 @@ impl View {
                 return if self.paused { Then::Draw } else { Then::Look };
             }
             Key::Char('s') => {
-                let sort = &mut self.sort[self.page as usize];
+                let sort = &mut self.sort_by[self.page as usize];
                 *sort = (*sort + 1) % columns.max(1);
                 self.scroll = 0;
             }

@@ -128,7 +128,7 @@ fn what_can_not_be_reached_is_said_above_what_was_seen() {
     let text = text(&picture, &View::new(PageName::Queues), 80, later);
     assert!(text.starts_with(says) && text.contains("\nmail "), "{text}");
     let nothing = drawn(&Picture::default(), &View::new(PageName::Cluster), now, 80, 24);
-    assert_eq!(nothing[4], "no node has answered yet", "{nothing:#?}");
+    assert_eq!(nothing[3], "no node has answered yet", "{nothing:#?}");
 }
 
 #[test]
@@ -176,8 +176,8 @@ fn names_are_cut_off_before_columns_are_left_out() {
     picture.queues.take(now, Ok(Listed { items, ..Listed::default() }));
     let lines = drawn(&picture, &View::new(PageName::Queues), now, 60, 24);
     // What is no line is escaped.
-    assert!(lines[5].starts_with("\\xe6\\xbc\\xa2\\xe5"), "{lines:#?}");
-    assert!(lines[6].starts_with("longlonglong") && lines[6].contains('…'), "{lines:#?}");
+    assert!(lines[5].starts_with("\\xe6\\xbc\\xa…"), "{lines:#?}");
+    assert!(lines[6].starts_with("longlonglon…"), "{lines:#?}");
     assert!(lines[4].ends_with("PUSHED/S"), "{lines:#?}");
     let narrow = drawn(&picture, &View::new(PageName::Queues), now, 22, 24);
     assert!(narrow.iter().any(|line| line.ends_with("READY")), "{narrow:#?}");
@@ -205,7 +205,7 @@ fn help_and_the_filter_are_on_the_screen() {
     let mut view = View::new(PageName::Locks);
     let lines = drawn(&picture, &view, now, 80, 24);
     assert_eq!(lines[2], "locks held: 1, calls that wait: 2");
-    assert!(lines[5].starts_with("report        2        1        95s"), "{lines:#?}");
+    assert!(lines[5].starts_with("report        2        1       95s"), "{lines:#?}");
     view.press(Key::Char('?'), 10, 3);
     let lines = drawn(&picture, &view, now, 80, 24);
     assert!(lines[2].starts_with("q, Esc, Ctrl-C"), "{lines:#?}");

@@ -13,6 +13,9 @@ use tokio::time::Instant;
 
 /// Passages that are remembered of one request. Most have one command; one that waits has two or three.
 const PASSAGES_MAX: usize = 16;
+/// No command takes as long as this: a node that says so is wrong. A clock that counts from some
+/// moment could not tell of what was before it.
+const TOOK_MAX: Duration = Duration::from_secs(3_600);
 /// Entries whose times are remembered: more than are ever between append and apply, but after a stall,
 /// when times of some are missing.
 const ENTRIES: usize = 256;
@@ -98,7 +101,8 @@ impl Passage {
 
     /// As another node told it, in an answer that came now. None if it can't be true.
     pub(crate) fn from_wire(told: &pb::Passage) -> Option<Self> {
-        let arrived = Instant::now().checked_sub(Duration::from_nanos(told.answered_ns))?;
+        let took = Duration::from_nanos(told.answered_ns);
+        let arrived = Instant::now().checked_sub(took).filter(|_| took <= TOOK_MAX)?;
         let at = |ns: u64| (ns <= told.answered_ns).then(|| arrived + Duration::from_nanos(ns));
         Some(Self {
             elsewhere: true,

@@ -396,9 +396,8 @@ impl SessionService for Node {
         request: Request<CloseRequest>,
     ) -> Result<Response<CloseResponse>, Status> {
         let id = request.get_ref().session_id;
-        let head = head(&request, None, None);
         let work = move |state: &State| Ok(CloseResponse { closed: state.close(id) });
-        self.serve("close", head, work).await
+        self.serve("close", head(&request, None, None), work).await
     }
 }
 

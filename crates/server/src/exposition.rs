@@ -163,8 +163,12 @@ impl Page<'_> {
     fn took(&mut self, requests: &Requests) -> fmt::Result {
         let help = "How long calls took until they were answered, or their streams began, by method; of \
                     methods that were called.";
-        let (name, unit) = ("request_duration", Some(&Unit::Seconds));
-        let mut took = self.0.encode_descriptor(name, help, unit, MetricType::Histogram)?;
+        let mut took = self.0.encode_descriptor(
+            "request_duration",
+            help,
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
         for (method, durations) in requests.took() {
             let (sum, count) = (durations.sum().as_secs_f64(), durations.count());
             let labels = [("method", method)];

@@ -132,7 +132,7 @@ mod tests {
         // No job is refused because of what was added.
         let full = vec![header("x", "y"); JOB_HEADERS_MAX - 1];
         assert_eq!(pushed(full.clone()), full);
-        let large = vec![header("x", &"y".repeat(8_100))];
+        let large = vec![header("x", &"y".repeat(8_150))];
         assert_eq!(pushed(large.clone()), large);
     }
 

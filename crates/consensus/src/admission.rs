@@ -81,6 +81,8 @@ struct Bound {
     at: Where,
     bytes_max: usize,
     taken: AtomicUsize,
+    /// Commands that it is for.
+    held: AtomicU64,
     refused: AtomicU64,
 }
 
@@ -94,8 +96,8 @@ pub(crate) struct Permit {
 
 impl Admission {
     pub(crate) fn new(at: Where, bytes_max: usize) -> Self {
-        let (taken, refused) = Default::default();
-        Self(Arc::new(Bound { at, bytes_max, taken, refused }))
+        let (taken, held, refused) = Default::default();
+        Self(Arc::new(Bound { at, bytes_max, taken, held, refused }))
     }
 
     /// Room for a command of so many bytes, or the refusal its caller is told.
@@ -121,12 +123,18 @@ impl Admission {
             self.0.refused.fetch_add(1, Ordering::Relaxed);
             return Err(self.refusal(before));
         }
+        self.0.held.fetch_add(1, Ordering::Relaxed);
         Ok(Permit { bound: Arc::clone(&self.0), origin: origin.clone(), bytes })
     }
 
     /// Bytes that are held now.
     pub(crate) fn taken_bytes(&self) -> usize {
         self.0.taken.load(Ordering::Relaxed)
+    }
+
+    /// Commands that they are of.
+    pub(crate) fn held(&self) -> u64 {
+        self.0.held.load(Ordering::Relaxed)
     }
 
     /// How many were refused so far.
@@ -161,6 +169,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.origin.bytes(self.bound.at).fetch_sub(self.bytes, Ordering::Relaxed);
         self.bound.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bound.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -199,13 +208,13 @@ mod tests {
         let admission = Admission::new(Where::AtDoor, 8 * MIB);
         let first = origin(0);
         let held: Vec<_> = (1..100).filter_map(|n| admission.take(&origin(n), MIB).ok()).collect();
-        assert_eq!((held.len(), admission.taken_bytes()), (8, 8 * MIB));
+        assert_eq!((held.len(), admission.taken_bytes(), admission.held()), (8, 8 * MIB, 8));
         let refusal = admission.take(&first, MIB).unwrap_err();
         assert_eq!((refusal.reason, refusal.unknown), (Reason::Overloaded, false));
         assert!(refusal.message.contains("8388608"), "{refusal}");
         assert_eq!(admission.refused(), 91 + 1);
         drop(held);
-        assert_eq!(admission.taken_bytes(), 0);
+        assert_eq!((admission.taken_bytes(), admission.held()), (0, 0));
         assert_eq!(first.bytes(Where::AtDoor).load(Ordering::Relaxed), 0);
         assert!(admission.take(&first, MIB).is_ok());
     }

@@ -54,6 +54,7 @@ pub(crate) struct MachineAdapter {
     applied: watch::Sender<u64>,
     told: broadcast::Sender<Applied>,
     times: Arc<Histogram>,
+    snapshot_times: Arc<Histogram>,
     asides: Arc<Asides>,
     levels: Arc<Levels>,
     milestones: Arc<Milestones>,
@@ -70,6 +71,8 @@ pub(crate) struct MachineParts {
     pub(crate) told: broadcast::Sender<Applied>,
     /// How long it takes to apply a batch that is on disk.
     pub(crate) times: Arc<Histogram>,
+    /// How long it takes to take a snapshot.
+    pub(crate) snapshot_times: Arc<Histogram>,
     /// Who is told what is published.
     pub(crate) asides: Arc<Asides>,
     /// What this node knows, and is told of the cluster's level.
@@ -82,7 +85,7 @@ impl MachineAdapter {
     pub(crate) fn open(parts: MachineParts) -> io::Result<Self> {
         let MachineParts { group, state, snapshots, offload, synced, applied, told, .. } = parts;
         let (times, asides, levels) = (parts.times, parts.asides, parts.levels);
-        let milestones = parts.milestones;
+        let (snapshot_times, milestones) = (parts.snapshot_times, parts.milestones);
         let meta = state.applied();
         let machine = open_machine(group, state.as_ref(), &levels)?;
         applied.send_replace(end_of(&meta));
@@ -96,6 +99,7 @@ impl MachineAdapter {
             applied,
             told,
             times,
+            snapshot_times,
             asides,
             levels,
             milestones,
@@ -271,7 +275,8 @@ impl RaftStateMachine<TypeConfig> for MachineAdapter {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { snapshots: Arc::clone(&self.snapshots), offload: self.offload }
+        let (snapshots, times) = (Arc::clone(&self.snapshots), Arc::clone(&self.snapshot_times));
+        Builder { snapshots, offload: self.offload, times }
     }
 
     async fn install_snapshot(
@@ -309,6 +314,7 @@ impl RaftStateMachine<TypeConfig> for MachineAdapter {
 pub(crate) struct Builder {
     snapshots: Arc<dyn SnapshotStore>,
     offload: Offload,
+    times: Arc<Histogram>,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
@@ -318,7 +324,10 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         &mut self,
     ) -> io::Result<SnapshotOf<TypeConfig, Arc<dyn StoredSnapshot>>> {
         let snapshots = Arc::clone(&self.snapshots);
+        let begun = Instant::now();
         let built = self.offload.run(move || snapshots.build()).await;
-        raft_snapshot(built.map_err(io::Error::other)?)
+        let built = built.map_err(io::Error::other)?;
+        self.times.record(begun.elapsed());
+        raft_snapshot(built)
     }
 }

@@ -134,7 +134,7 @@ impl Node {
         let (applied, applied_seen) = watch::channel(0);
         let (told, listening) = broadcast::channel(EVENTS_KEPT);
         let telling = told.clone();
-        let apply_times = Arc::<Histogram>::default();
+        let [apply_times, snapshot_times] = [(); 2].map(|()| Arc::<Histogram>::default());
         let asides = Arc::<Asides>::default();
         let milestones = Arc::<Milestones>::default();
         let machine = MachineAdapter::open(MachineParts {
@@ -146,6 +146,7 @@ impl Node {
             applied,
             told,
             times: Arc::clone(&apply_times),
+            snapshot_times: Arc::clone(&snapshot_times),
             asides: Arc::clone(&asides),
             levels: Arc::clone(&levels),
             milestones: Arc::clone(&milestones),
@@ -217,6 +218,7 @@ impl Node {
             applied: applied_seen,
             told: telling,
             apply_times,
+            snapshot_times,
             proposer: proposer.clone(),
             held: Admission::new(Where::AtDoor, proposal_bytes),
             own: own_origin,

@@ -62,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) applied: watch::Receiver<u64>,
     pub(crate) told: broadcast::Sender<Applied>,
     pub(crate) apply_times: Arc<Histogram>,
+    pub(crate) snapshot_times: Arc<Histogram>,
     pub(crate) proposer: Proposer,
     /// Commands that clients of this node wait for, wherever they are proposed.
     pub(crate) held: Admission,
@@ -126,6 +127,8 @@ pub struct Counters {
     pub commit_times: Durations,
     /// How long it took to apply a batch of entries that was on this node's disk.
     pub apply_times: Durations,
+    /// How long it took to take a snapshot of the state.
+    pub snapshot_times: Durations,
     /// How often a leader took office, but for the first one that was seen.
     pub elections: u64,
     /// What was too much, and what there is now.
@@ -135,9 +138,13 @@ pub struct Counters {
 /// How loaded a node is: refusals since the start of the process, and bytes that are held now.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Load {
-    /// Bytes of commands that clients of this node wait for.
+    /// Commands that clients of this node wait for, and their bytes.
+    pub held: u64,
+    /// See [`Load::held`].
     pub held_bytes: u64,
-    /// Bytes of commands with the proposer of this node, wherever they came from.
+    /// Commands with the proposer of this node, wherever they came from, and their bytes.
+    pub proposed: u64,
+    /// See [`Load::proposed`].
     pub proposed_bytes: u64,
     /// Commands of this node's clients that were refused because too much was held here.
     pub refused_held: u64,
@@ -365,6 +372,7 @@ impl Replica {
             commands_proposed: self.0.proposer.counters.commands.load(Ordering::Relaxed),
             commit_times: self.0.proposer.counters.commits.read(),
             apply_times: self.0.apply_times.read(),
+            snapshot_times: self.0.snapshot_times.read(),
             elections: self.0.health.elected(),
             load: self.load(),
         }
@@ -374,7 +382,9 @@ impl Replica {
         let Shared { held, proposer, barrier, .. } = &*self.0;
         let proposed = proposer.admission.taken_bytes() + proposer.urgent.taken_bytes();
         Load {
+            held: held.held(),
             held_bytes: held.taken_bytes() as u64,
+            proposed: proposer.admission.held() + proposer.urgent.held(),
             proposed_bytes: proposed as u64,
             refused_held: held.refused(),
             refused_proposed: proposer.admission.refused() + proposer.urgent.refused(),

@@ -342,12 +342,19 @@ impl Page<'_> {
         let help = "From the proposal of an entry on this node until it was applied here.";
         self.durations("raft_commit_duration", help, &counters.commit_times)?;
         let help = "How long it took to apply a batch of entries that was on disk.";
-        self.durations("raft_apply_duration", help, &counters.apply_times)
+        self.durations("raft_apply_duration", help, &counters.apply_times)?;
+        let help = "How long it took to take a snapshot of the state.";
+        self.durations("raft_snapshot_duration", help, &counters.snapshot_times)
     }
 
     fn load(&mut self, load: &Load) -> fmt::Result {
-        let help = "Bytes of commands that are held: at the door until they are answered, and, on the \
-                    leader, with the proposer.";
+        let help = "Commands that are held: at the door until they are answered, and, on the leader, \
+                    with the proposer.";
+        let mut held = self.0.encode_descriptor("commands_held", help, None, MetricType::Gauge)?;
+        for (at, count) in [("door", load.held), ("proposer", load.proposed)] {
+            held.encode_family(&[("at", at)])?.encode_gauge(&count)?;
+        }
+        let help = "Bytes of them.";
         let mut held =
             self.0.encode_descriptor("commands_held_bytes", help, None, MetricType::Gauge)?;
         for (at, bytes) in [("door", load.held_bytes), ("proposer", load.proposed_bytes)] {

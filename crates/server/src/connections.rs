@@ -18,7 +18,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::PollSemaphore;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::server::Connected;
 
@@ -84,11 +83,9 @@ impl Door {
         let Some(tls) = tls else {
             return placed.map(|placed| Ok(Served::new(Wire::Plain(placed), None))).boxed();
         };
-        // Each on its own, so that one who takes his time holds nobody up; all of them have places. They
-        // take turns with the processors, so that many at once leave some for those that are served.
-        let turns = ByTurns::turns();
+        // Each on its own, so that one who takes his time holds nobody up; all of them have places.
         let shaking = move |placed| {
-            let hands = ByTurns::new(tls.shake(placed), &turns);
+            let hands = tls.shake(placed);
             AbortOnDropHandle::new(tokio::spawn(async move {
                 tokio::time::timeout(FIRST_BYTES_TIMEOUT, hands).await
             }))
@@ -117,38 +114,6 @@ impl Door {
     /// The same for the port of the other nodes.
     pub(crate) fn open_to_peers(self, incoming: Incoming) -> Incoming {
         self.open(incoming).map(|accepted| accepted.map(Connection::new)).boxed()
-    }
-}
-
-/// Work that needs a turn for each step, and holds none while it waits for something else. A handshake costs
-/// the processor as much as many small calls; without turns a storm of them is one queue with these.
-struct ByTurns<F> {
-    work: Pin<Box<F>>,
-    turn: PollSemaphore,
-}
-
-impl ByTurns<()> {
-    /// Turns at once: half of the processors.
-    fn turns() -> Arc<Semaphore> {
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Arc::new(Semaphore::new((processors / 2).max(1)))
-    }
-}
-
-impl<F> ByTurns<F> {
-    fn new(work: F, turns: &Arc<Semaphore>) -> Self {
-        Self { work: Box::pin(work), turn: PollSemaphore::new(Arc::clone(turns)) }
-    }
-}
-
-impl<F: Future> Future for ByTurns<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let turn = std::task::ready!(self.turn.poll_acquire(cx));
-        let step = self.work.as_mut().poll(cx);
-        drop(turn);
-        step
     }
 }
 
@@ -454,18 +419,6 @@ mod tests {
         drop(first);
         send.try_send(Ok(Connection::new(two))).unwrap();
         assert!(bounded.next().await.unwrap().is_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_waits_holds_no_turn() {
-        let turns = Arc::new(Semaphore::new(1));
-        let waiting: Vec<_> = (0..100)
-            .map(|_| tokio::spawn(ByTurns::new(std::future::pending::<()>(), &turns)))
-            .collect();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let steps = ByTurns::new(tokio::time::sleep(Duration::from_secs(1)), &turns);
-        tokio::time::timeout(Duration::from_secs(2), steps).await.expect("it had its turns");
-        waiting.iter().for_each(tokio::task::JoinHandle::abort);
     }
 
     #[tokio::test(start_paused = true)]

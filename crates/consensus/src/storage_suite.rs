@@ -28,6 +28,7 @@ fn adapters(stores: Stores) -> (LogAdapter, MachineAdapter) {
         applied: watch::channel(0).0,
         told: broadcast::channel(16).0,
         times: Arc::default(),
+        snapshot_times: Arc::default(),
         asides: Arc::default(),
         levels: Arc::new(Levels::new(FeatureLevel::NEWEST, FeatureLevel::FIRST)),
         milestones: Arc::default(),

@@ -19,6 +19,7 @@ mod queues;
 mod quorum;
 mod refusals;
 mod running;
+mod scenarios;
 mod schedules;
 mod secured_handbook;
 mod security;

@@ -123,16 +123,16 @@ export class Bus<M = any> {
   }
 
   /**
-   * Answers requests to channels with what a function makes of them; with a `queueGroup` each request goes
-   * to one of the group. A function that throws leaves its request without an answer, and is told to the
-   * client's `onError`.
+   * Answers requests to channels with what a function makes of them. Of all that respond in the same
+   * `queueGroup` (default: `responders`) one gets each request. A function that throws leaves its request
+   * without an answer, and is told to the client's `onError`.
    */
   async respond<T extends M = M>(
     patterns: string | readonly string[],
     handler: (message: T, meta: Message<T>) => M | Promise<M>,
     options: SubscribeOptions = {},
   ): Promise<Subscription<T>> {
-    const subscription = await this.subscribe<T>(patterns, options);
+    const subscription = await this.subscribe<T>(patterns, { queueGroup: "responders", ...options });
     subscription.subscribe(async (message, meta) => {
       if (meta.replyTo === undefined) return;
       await this.reply(meta.replyTo, await handler(message, meta));

@@ -15,6 +15,7 @@ mod jobs;
 mod limits;
 mod locks;
 mod membership;
+mod programs;
 mod queues;
 mod quorum;
 mod refusals;

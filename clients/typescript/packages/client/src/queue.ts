@@ -113,6 +113,9 @@ export interface QueueStats {
 /** A job that is looked at. */
 export interface JobInfo<T> {
   readonly id: string;
+  /** The queue where it is: of a dead letter, the one with the dead letters. */
+  readonly queue: string;
+  /** `dead` when it was given up by the queue that was asked. */
   readonly state: "ready" | "delayed" | "leased" | "done" | "dead" | "other";
   readonly data: T;
   /** How often it was delivered. */
@@ -266,11 +269,13 @@ export class Queue<D = any> {
       jobId: idOf(id),
       consistency: Consistency.LINEARIZABLE,
     });
-    const { job } = await inner.read("queue getJob", options, "queueGetJob", () => request);
+    const { job, queue: where } = await inner.read("queue getJob", options, "queueGetJob", () => request);
     if (job === undefined) return undefined;
     return {
       id: String(job.jobId),
-      state: STATES[job.state] ?? "other",
+      queue: where,
+      // In the queue where it is now a dead letter is a job like any other.
+      state: where === queue ? (STATES[job.state] ?? "other") : "dead",
       data: decode(this.#codec, job.payload, `job ${job.jobId} of queue ${shown(queue)}`) as T,
       attempts: job.attempts,
       priority: job.priority,

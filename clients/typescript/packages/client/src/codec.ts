@@ -28,14 +28,14 @@ export const json: Codec = {
   decode: (bytes) => JSON.parse(strict.decode(bytes)),
 };
 
-/** Bytes as they are. */
+/** Bytes as they are. What is read is a copy: the rest of what came with it need not be kept for it. */
 export const bytes: Codec<Uint8Array> = {
   contentType: "application/octet-stream",
   encode(value) {
     if (value instanceof Uint8Array) return value;
     throw new TypeError(`expected a Uint8Array, not ${typeof value}`);
   },
-  decode: (bytes) => bytes,
+  decode: (bytes) => bytes.slice(),
 };
 
 /** Text as UTF-8. */

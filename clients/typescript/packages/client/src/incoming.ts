@@ -98,7 +98,13 @@ const encoded = <D extends DescMessage>(schema: D) => (message: MessageShape<D>)
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 };
 const asIs = (bytes: Buffer) => bytes;
-const decoded = <D extends DescMessage>(schema: D) => (bytes: Buffer) => fromBinary(schema, bytes);
+const decoded = <D extends DescMessage>(schema: D) => (bytes: Buffer) => fromBinary(schema, plain(bytes));
+
+/** The same bytes as what they are called: parts of a `Buffer` would be such, whose `slice` copies nothing. */
+export function plain(bytes: Buffer): Uint8Array {
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
 
 export function openServerStream<M extends DescMethodServerStreaming>(
   connection: Connection,

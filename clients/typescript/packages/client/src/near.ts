@@ -100,7 +100,8 @@ export class Near {
     const bytes = key.length + read.value.length + tags + ENTRY_BYTES;
     if (bytes > this.#bytesMax) return;
     this.#remove(key);
-    this.#copies.set(key, { ...read, usedUntil, bytes });
+    // Copied: what was read is a part of a message, which may be a thousand times as large.
+    this.#copies.set(key, { ...read, value: read.value.slice(), usedUntil, bytes });
     this.#bytes += bytes;
     for (const tag of read.tags) {
       const keys = this.#tagged.get(tag) ?? new Set();

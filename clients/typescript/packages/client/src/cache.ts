@@ -2,7 +2,15 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Place } from "./client.js";
 import { decode, encode, keyBytes, shown, type Codec, type Key } from "./codec.js";
-import { BuildLeaseLostError, ResourceExhaustedError, UnavailableError, badAnswer, badOption } from "./errors.js";
+import {
+  BuildLeaseLostError,
+  ClosedError,
+  IndeterminateError,
+  ResourceExhaustedError,
+  UnavailableError,
+  badAnswer,
+  badOption,
+} from "./errors.js";
 import {
   CacheDeletePatternRequestSchema,
   CacheDeleteRequestSchema,
@@ -19,10 +27,10 @@ import {
   type CachePolicy as WirePolicy,
 } from "./gen/quorate/v1/cache_pb.js";
 import { Consistency } from "./gen/quorate/v1/kv_pb.js";
-import { millis, type CallOptions, type MutationOptions } from "./inner.js";
+import { millis, whole, type CallOptions, type MutationOptions } from "./inner.js";
 import { selectorOf } from "./kv.js";
 import { Near, idOf, type NearOptions } from "./near.js";
-import { now, sleep, within } from "./time.js";
+import { now, raced, sleep, within } from "./time.js";
 
 /** How long a write waits for room at first, and at most: eviction makes some in a few of them. */
 const FULL_PAUSE_MS = 5;
@@ -254,16 +262,18 @@ export class Cache<V = any> {
     const copy = seen === undefined ? undefined : this.#near?.get(idOf(bytes), seen);
     if (copy !== undefined) return this.#copied<T>(key, copy).value;
     const flight = `${options.freshOnly ? "f" : "s"}${idOf(bytes)}`;
-    const waitMs = (options.timeoutMs ?? this.#place.inner.requestTimeoutMs) + longestWait(options);
+    const until = now() + (options.timeoutMs ?? this.#place.inner.requestTimeoutMs) + longestWait(options);
     for (;;) {
       const ahead = this.#shared.flights.get(flight);
       if (ahead === undefined) break;
       let landed;
       try {
-        landed = await within(waitMs, ahead.came);
+        landed = await within(until - now(), raced(ahead.came, options.signal));
       } catch (error) {
-        // It was given up by its own caller, so somebody else has to make the call.
-        if (ahead.signal?.aborted && !options.signal?.aborted) continue;
+        // It was given up by its own caller, or had less time, so somebody else has to make the call.
+        const mine = options.signal?.aborted || error instanceof ClosedError;
+        const gaveUp = ahead.signal?.aborted || error instanceof UnavailableError || error instanceof IndeterminateError;
+        if (!mine && gaveUp && now() < until) continue;
         throw error;
       }
       if (landed === undefined) {
@@ -371,7 +381,7 @@ export class Cache<V = any> {
     const { inner, namespace } = this.#place;
     const seen = inner.engine.seen.newest(namespace);
     if (seen === undefined) return undefined;
-    const asked = BigInt(minRevision ?? 0);
+    const asked = whole("minRevision", minRevision ?? 0);
     return asked > seen ? asked : seen;
   }
 

@@ -2,6 +2,7 @@
 import { create } from "@bufbuild/protobuf";
 import "./dispose.js";
 import type { Place } from "./client.js";
+import { checkedText } from "./codec.js";
 import { LockLostError, NotAcquiredError, UnavailableError, badOption } from "./errors.js";
 import { Failed, isSessionLost, toError } from "./failure.js";
 import {
@@ -314,6 +315,7 @@ async function acquire(
   const { inner, namespace } = place;
   const { engine } = inner;
   const waitMs = options.waitMs ?? WAIT_MS;
+  checkedText("the lock's name", name);
   if (options.shared && options.permits !== undefined) {
     throw badOption("lock acquire: shared and permits exclude each other");
   }

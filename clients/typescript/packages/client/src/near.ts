@@ -8,6 +8,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { CacheInvalidationsRequestSchema, CacheService, type CacheInvalidation } from "./gen/quorate/v1/cache_pb.js";
+import { badOption } from "./errors.js";
 import type { Inner } from "./inner.js";
 import { Failed, isWorthRetrying } from "./failure.js";
 import { backoffMs } from "./retry.js";
@@ -67,6 +68,8 @@ export class Near {
     this.#namespace = namespace;
     this.#bytesMax = options.bytesMax ?? 32 << 20;
     this.#ttlMaxMs = options.ttlMaxMs ?? 60_000;
+    if (!(this.#bytesMax >= 0)) throw badOption(`bytesMax is ${options.bytesMax}; it must be a number from 0`);
+    if (!(this.#ttlMaxMs >= 0)) throw badOption(`ttlMaxMs is ${options.ttlMaxMs}; it must be a number from 0`);
   }
 
   /** A copy for a read that has to see this revision. */
@@ -97,7 +100,8 @@ export class Near {
     const bytes = key.length + read.value.length + tags + ENTRY_BYTES;
     if (bytes > this.#bytesMax) return;
     this.#remove(key);
-    this.#copies.set(key, { ...read, usedUntil, bytes });
+    // Copied: what was read is a part of a message, which may be a thousand times as large.
+    this.#copies.set(key, { ...read, value: read.value.slice(), usedUntil, bytes });
     this.#bytes += bytes;
     for (const tag of read.tags) {
       const keys = this.#tagged.get(tag) ?? new Set();

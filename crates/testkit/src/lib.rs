@@ -35,3 +35,13 @@ mod work;
 
 pub use in_memory::{TestBroker, TestCluster, Time};
 pub use process::ProcessCluster;
+
+/// What the handbook shows compiles, and runs where that needs no processes.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/testing.md")]
+struct Testing;
+
+/// As above.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/embedding.md")]
+struct Embedding;

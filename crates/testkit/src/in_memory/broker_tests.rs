@@ -69,6 +69,18 @@ async fn a_short_session_ends_and_a_usual_one_does_not() {
 }
 
 #[tokio::test]
+async fn a_client_whose_session_has_ended_goes_on_with_another() {
+    let broker = TestBroker::start().await;
+    let client = broker.client();
+    let held = client.locks().acquire("l").ttl(30.s()).await.unwrap();
+    broker.advance(2.hours()).await;
+    client.kv().set("a", "1").await.unwrap();
+    assert!(!held.release().await.unwrap());
+    let again = client.locks().acquire("l").no_wait().await.unwrap();
+    assert!(again.release().await.unwrap());
+}
+
+#[tokio::test]
 async fn jobs_come_due() {
     let broker = TestBroker::start().await;
     let queue = broker.client().queue();

@@ -6,6 +6,7 @@
 //! - `fuzz`, with the feature `fuzzing`: every decoder there is, fed what is nearly right.
 //! - [`history`]: one recorder of what clients asked and were told, and one checker that says
 //!   whether a linearizable service could have answered like that.
+//! - [`in_memory`]: a broker, or a cluster, inside the process of a test, whose time can be advanced.
 //! - [`load`]: writers that remember what was acknowledged to them, and check that it is there.
 //! - [`process`]: a cluster of real `quorate serve` processes that can be killed, paused and
 //!   restarted.
@@ -23,6 +24,7 @@ pub mod frozen;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
 pub mod history;
+pub mod in_memory;
 pub mod load;
 pub mod process;
 pub mod program;
@@ -30,3 +32,16 @@ pub mod repeat;
 pub mod scale;
 pub mod sim;
 mod work;
+
+pub use in_memory::{TestBroker, TestCluster, Time};
+pub use process::ProcessCluster;
+
+/// What the handbook shows compiles, and runs where that needs no processes.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/testing.md")]
+struct Testing;
+
+/// As above.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/embedding.md")]
+struct Embedding;

@@ -10,6 +10,7 @@ import {
   UnavailableError,
   badAnswer,
   badOption,
+  textOf,
 } from "./errors.js";
 import {
   CacheDeletePatternRequestSchema,
@@ -347,7 +348,7 @@ export class Cache<V = any> {
       value = await build();
       payload = encode(this.#codec, value, `the value that was built for key ${shown(key)}`);
     } catch (error) {
-      const text = (error instanceof Error ? error.message : String(error)).slice(0, 256);
+      const text = textOf(error).slice(0, 256);
       const request = create(CacheEndBuildRequestSchema, { namespace, key, lease, error: text });
       const end = inner.mutate("cache endBuild", namespace, {}, "cacheEndBuild", (origin) => ({ ...request, origin }));
       // When it can't be told the lease runs out, and another one builds.

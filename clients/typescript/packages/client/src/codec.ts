@@ -1,5 +1,5 @@
 /** Payloads: how values become bytes, and bytes values. */
-import { PayloadError, badOption } from "./errors.js";
+import { PayloadError, badOption, textOf } from "./errors.js";
 
 /** How values of one kind are written and read. */
 export interface Codec<T = unknown> {
@@ -53,7 +53,7 @@ export function encode<T>(codec: Codec<T>, value: T, what: string): Uint8Array {
   try {
     return codec.encode(value);
   } catch (error) {
-    throw new PayloadError(`${what} can't be written as ${codec.contentType}: ${said(error)}`, { cause: error });
+    throw new PayloadError(`${what} can't be written as ${codec.contentType}: ${textOf(error)}`, { cause: error });
   }
 }
 
@@ -63,7 +63,7 @@ export function decode<T>(codec: Codec<T>, payload: Uint8Array, what: string): T
     return codec.decode(payload);
   } catch (error) {
     throw new PayloadError(
-      `${what} is not ${codec.contentType} (${payload.length} bytes): ${said(error)}; read it with the ` +
+      `${what} is not ${codec.contentType} (${payload.length} bytes): ${textOf(error)}; read it with the ` +
         "codec that it was written with",
       { cause: error },
     );
@@ -99,8 +99,4 @@ export function keyText(key: Uint8Array): string {
 /** A key for texts. */
 export function shown(key: Key): string {
   return JSON.stringify(typeof key === "string" ? key : keyText(key));
-}
-
-function said(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -3,7 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import "./dispose.js";
 import type { Place } from "./client.js";
 import { checkedText, shown, type Codec } from "./codec.js";
-import { DeniedError, JobLostError, NotFoundError, badOption } from "./errors.js";
+import { DeniedError, JobLostError, NotFoundError, badOption, textOf } from "./errors.js";
 import { StatsRequestSchema } from "./gen/quorate/v1/queue_pb.js";
 import { WINDOW_MAX, type Waiting } from "./holder.js";
 import type { CallOptions } from "./inner.js";
@@ -295,7 +295,7 @@ export class Consumer<T = any> implements AsyncIterableIterator<Job<T>> {
       });
       // What it said counts; and what is somebody else's is not ours to settle.
       if (job.isSettled || job.signal.aborted) return;
-      if (threw) await job.nack({ error: failed instanceof Error ? failed.message : String(failed) });
+      if (threw) await job.nack({ error: textOf(failed) });
       else await job.ack();
     } catch (error) {
       // It is delivered again when its lease ends, to whoever is there.

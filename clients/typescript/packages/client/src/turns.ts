@@ -6,11 +6,14 @@
  */
 export class Turns {
   #last: Promise<unknown> = Promise.resolve();
+  #waiting = 0;
 
-  /** Does the work when all that came before it has ended. */
+  /** Does the work when all that came before it has ended; at once, when that has. */
   take<T>(work: () => Promise<T>): Promise<T> {
-    const mine = this.#last.then(work);
-    this.#last = mine.catch(() => {});
+    const mine = this.#waiting === 0 ? work() : this.#last.then(work);
+    this.#waiting += 1;
+    const ended = () => void (this.#waiting -= 1);
+    this.#last = mine.then(ended, ended);
     return mine;
   }
 }

@@ -66,7 +66,9 @@ export class TestCluster {
   static async start(options: ClusterOptions = {}): Promise<TestCluster> {
     const binary = options.binary ?? findBinary();
     const given = ["dev", "--nodes", String(options.nodes ?? 3), "--base-port", "0", "--test-control"];
-    const child = spawn(binary, given, { stdio: ["ignore", "pipe", "pipe"] });
+    // It is no setting of the nodes, which refuse what they do not know.
+    const { QUORATE_BIN: _, ...env } = process.env;
+    const child = spawn(binary, given, { env, stdio: ["ignore", "pipe", "pipe"] });
     // When this process ends without a word the pipes close; when it ends in order, it goes along.
     const goAlong = () => child.kill("SIGTERM");
     process.once("exit", goAlong);

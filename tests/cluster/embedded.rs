@@ -56,7 +56,10 @@ async fn a_node_in_memory_leaves_nothing() {
     assert!(!Path::new(&there).exists());
     let node = start().await;
     assert!(client(&[&node]).kv().get("a").await.unwrap().is_none());
-    let why = refused(Node::builder().in_memory().setting("join", "127.0.0.1:1")).await;
+    let mut peer = PortLease::take().unwrap();
+    peer.release_socket();
+    let joins = Node::builder().in_memory().peer_listen(peer.addr()).setting("join", "127.0.0.1:1");
+    let why = refused(joins).await;
     assert!(why.contains("memory"), "{why}");
 }
 
@@ -73,6 +76,7 @@ async fn one_that_is_dropped_ends_and_lets_its_directory_go() {
             Ok(node) => break node,
             Err(error) => assert!(tokio::time::Instant::now() < until, "{error}"),
         }
+        tokio::task::yield_now().await;
     };
     assert_eq!(client(&[&node]).kv().get("a").await.unwrap().unwrap().value, "1");
     node.shutdown(STOP).await.unwrap();

@@ -203,7 +203,8 @@ async fn test_control_refuses_what_it_should_and_says_why() {
 async fn a_node_that_other_machines_reach_takes_no_commands() {
     let directory = tempfile::tempdir().unwrap();
     let line = format!(
-        "serve --test-control --insecure --data-dir {} --client-listen 0.0.0.0:0",
+        "serve --test-control --insecure --data-dir {} --client-listen 0.0.0.0:0 \
+         --client-advertise 127.0.0.1:1",
         directory.path().display()
     );
     let ended = Quorate::bare().run(&line).await.expect(1);

@@ -133,12 +133,12 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
     use tokio::sync::mpsc;
 
-    struct Dials(mpsc::UnboundedSender<DuplexStream>);
+    struct Dials(mpsc::Sender<DuplexStream>);
 
     impl Dialer for Dials {
         fn dial(&self, _: String) -> BoxFuture<'static, io::Result<Connection>> {
             let (near, far) = tokio::io::duplex(1_024);
-            self.0.send(far).unwrap();
+            self.0.try_send(far).unwrap();
             Box::pin(std::future::ready(Ok(Connection::new(near))))
         }
     }
@@ -149,7 +149,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_cut_is_silent_and_arrives_when_it_is_mended() {
-        let (dialed, mut far) = mpsc::unbounded_channel();
+        let (dialed, mut far) = mpsc::channel(8);
         let cuts = Cuts::default();
         let dialer = cuts.over(Arc::new(Dials(dialed)));
         let mut near = dialer.dial("b:1".to_owned()).await.unwrap();
@@ -175,7 +175,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_is_dialed_across_a_cut_and_others_are() {
-        let (dialed, mut far) = mpsc::unbounded_channel();
+        let (dialed, mut far) = mpsc::channel(8);
         let cuts = Cuts::default();
         let dialer = cuts.over(Arc::new(Dials(dialed)));
         cuts.set(cut("b:1"));

@@ -39,7 +39,7 @@ pub struct Node {
     listening: Listening,
     /// Within what time to stop; dropped: at once.
     stop: Option<oneshot::Sender<Duration>>,
-    ended: watch::Receiver<Option<Arc<Result<(), Error>>>>,
+    ended: watch::Receiver<Option<Stopped>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -102,20 +102,10 @@ impl Node {
 
     /// Resolves when the node has ended, and everything of it is gone: its directory may be opened again.
     pub async fn ended(&self) -> Stopped {
-        let ended = self.end().await;
-        match ended.as_deref() {
-            Some(Ok(())) => Stopped::Asked,
-            Some(Err(Error::Left(why))) => Stopped::Left(why.clone()),
-            Some(Err(error)) => Stopped::Failed(error.to_string()),
-            None => Stopped::Failed("its thread has panicked".to_owned()),
-        }
-    }
-
-    /// None when its thread has panicked.
-    async fn end(&self) -> Option<Arc<Result<(), Error>>> {
         let mut ended = self.ended.clone();
         let ended = ended.wait_for(Option::is_some).await;
-        ended.ok().and_then(|ended| ended.clone())
+        let panicked = || Stopped::Failed("its thread has panicked".to_owned());
+        ended.ok().and_then(|ended| ended.clone()).unwrap_or_else(panicked)
     }
 
     /// Stops it in order, within `timeout`: it hands leadership over, answers what is under way, and closes
@@ -128,18 +118,15 @@ impl Node {
             // It may have ended already.
             let _ = stop.send(timeout);
         }
-        let ended = self.end().await;
+        let ended = self.ended().await;
         if let Some(thread) = self.thread.take() {
-            // To tell the end was the last that it did.
+            // To tell its end was the last that it did.
             let _ = thread.join();
         }
-        match ended.and_then(Arc::into_inner) {
-            Some(ended) => ended,
-            None => match self.ended().await {
-                Stopped::Asked => Ok(()),
-                Stopped::Left(why) => Err(Error::Left(why)),
-                Stopped::Failed(why) => Err(Error::Failed(why)),
-            },
+        match ended {
+            Stopped::Asked => Ok(()),
+            Stopped::Left(why) => Err(Error::Left(why)),
+            Stopped::Failed(why) => Err(Error::Failed(why)),
         }
     }
 }
@@ -258,7 +245,12 @@ impl NodeBuilder {
         let thread = std::thread::Builder::new().name("quorate-node".to_owned());
         let thread = thread.spawn(move || {
             let ended = run(config, place, stopping, tell);
-            ending.send_replace(ended.map(Arc::new));
+            ending.send_replace(ended.map(|ended| match ended {
+                Ok(()) => Stopped::Asked,
+                Err(Error::Left(why)) => Stopped::Left(why),
+                Err(Error::Failed(why)) => Stopped::Failed(why),
+                Err(error) => Stopped::Failed(error.to_string()),
+            }));
         });
         let thread = thread.map_err(|error| Error::System { action: "start a thread", error })?;
         let panicked = |_| Error::Failed("its start panicked".to_owned());

@@ -1,6 +1,7 @@
 //! A program that brings its broker along, and counts how often it was started.
 //!
 //! `cargo run --release -p quorate-testkit --example embedded -- broker-data`, several times.
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use anyhow::Result;
 use quorate_client::Client;

@@ -1,5 +1,25 @@
 //! What Quorate is tested with, by its own tests and by those of its users.
 //!
+//! Users find what they need at the top: [`TestBroker`], a broker in memory whose time can be advanced;
+//! [`TestCluster`], a cluster in memory, and [`ProcessCluster`], one of processes, whose nodes can be killed
+//! and cut off from each other. `docs/testing.md` shows how.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), quorate_client::Error> {
+//! use quorate_testkit::{TestBroker, Time as _};
+//!
+//! let broker = TestBroker::start().await;
+//! let held = broker.client().locks().acquire("reports").ttl(10.s()).await?;
+//! broker.advance(10.s()).await;
+//! let next = broker.client().locks().acquire("reports").no_wait().await?;
+//! assert!(next.fencing_token() > held.fencing_token());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Modules
+//!
 //! - [`chaos`]: real processes under everything that goes wrong, and ten kinds of work that are checked.
 //! - [`collector`]: takes the traces that nodes send.
 //! - [`frozen`]: data directories as earlier builds left them.
@@ -17,6 +37,8 @@
 //! - `work`: ten kinds of work whose answers are checked, done by [`chaos`] and by [`sim`].
 //!
 //! Deliberately absent: the workloads of single tests. They live with the test that needs them.
+
+#![deny(missing_docs)]
 
 pub mod chaos;
 pub mod collector;

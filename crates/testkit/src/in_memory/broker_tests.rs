@@ -156,6 +156,7 @@ async fn it_is_gone_when_it_is_dropped() {
 
 /// Prints how long a test has to wait for its broker; no claim, because the machine may be busy.
 #[tokio::test]
+#[allow(clippy::print_stdout, reason = "the test runner shows it, or keeps it for a failure")]
 async fn how_long_it_takes_to_start() {
     let mut times = Vec::new();
     for _ in 0..10 {

@@ -13,6 +13,12 @@ impl TestClock {
     pub(super) async fn advance(&self, by: Duration) {
         self.0.leap(by).await;
     }
+
+    /// How many there are of it.
+    #[cfg(test)]
+    pub(super) fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
 }
 
 impl WallClock for TestClock {

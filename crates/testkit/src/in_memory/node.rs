@@ -192,3 +192,22 @@ async fn run(
     let _ = tell.send(Ok(server.replica().clone()));
     Some(server.ended().await.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_of_a_node_is_left_when_it_is_gone() {
+        let (clock, net) = (TestClock::default(), Net::default());
+        let mut host = Host::new(NodeId(1), 1, clock.clone(), net, Timing::default());
+        for _ in 0..3 {
+            let starting = host.spawn().unwrap();
+            host.started(starting).await.unwrap();
+            assert!(clock.holders() > 2, "the node has no clock");
+            assert_eq!(host.kill(), None);
+            // This one and the host's: whatever knows the node would know its clock.
+            assert_eq!(clock.holders(), 2);
+        }
+    }
+}

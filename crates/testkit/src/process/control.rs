@@ -10,11 +10,13 @@ use tokio::time::timeout;
 
 /// How its answers begin.
 const ANSWER: &str = "test-control: ";
+/// Answers that may wait to be heard: those of a node that was paused while it was told a lot.
+const ANSWERS_MAX: usize = 64;
 
 /// The pipes of one process.
 pub(super) struct Pipe {
     stdin: ChildStdin,
-    answers: mpsc::UnboundedReceiver<String>,
+    answers: mpsc::Receiver<String>,
     /// Commands whose answer was not heard.
     unheard: u32,
 }
@@ -24,13 +26,15 @@ impl Pipe {
     pub(super) fn of(child: &mut Child, mut log: File) -> Result<Self> {
         let stdin = child.stdin.take().context("its stdin is no pipe")?;
         let stdout = child.stdout.take().context("its stdout is no pipe")?;
-        let (tell, answers) = mpsc::unbounded_channel();
+        let (tell, answers) = mpsc::channel(ANSWERS_MAX);
         // It ends with the process.
         let read = move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 let _ = match line.strip_prefix(ANSWER) {
                     // Nobody waits any more, perhaps.
-                    Some(answer) => tell.send(answer.to_owned()).map_err(std::io::Error::other),
+                    Some(answer) => {
+                        tell.blocking_send(answer.to_owned()).map_err(std::io::Error::other)
+                    }
                     None => writeln!(log, "{line}"),
                 };
             }

@@ -1,6 +1,7 @@
 //! What a user meets: the command line, the messages, the limits, and a cluster in odd situations.
 
 mod absent;
+mod adapters;
 mod backup;
 mod bus;
 mod cache;
@@ -17,6 +18,7 @@ mod locks;
 mod membership;
 mod queues;
 mod quorum;
+mod redis;
 mod refusals;
 mod running;
 mod schedules;

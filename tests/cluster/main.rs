@@ -3,6 +3,7 @@
 mod absent;
 mod adapters;
 mod backup;
+mod broken_adapters;
 mod bus;
 mod cache;
 mod commands;

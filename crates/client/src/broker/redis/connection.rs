@@ -20,8 +20,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Whether a call may be made again when it is not known what became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
+    /// It changes nothing.
+    Read,
     /// Doing it twice is doing it once.
-    Repeatable,
+    Once,
     /// It changes something each time.
     EachTime,
 }
@@ -51,8 +53,9 @@ impl fmt::Debug for Connection {
 
 impl Connection {
     pub(super) fn new(url: &str, request_timeout: Duration) -> Result<Self, Error> {
-        let client = Client::open(url)
-            .map_err(|error| Error::bad_option(format!("{url} is no URL of Redis: {error}")))?;
+        let client = Client::open(url).map_err(|error| {
+            Error::bad_option(format!("{} is no URL of Redis: {error}", shown(url)))
+        })?;
         Ok(Self { client, request_timeout, open: Mutex::default() })
     }
 
@@ -82,25 +85,34 @@ impl Connection {
         R: Future<Output = RedisResult<T>>,
     {
         let end = Instant::now() + self.request_timeout;
+        // Why it is not known what became of it.
+        let mut unknown = None;
         loop {
-            let (number, connection) = self.connected(end).await?;
-            let answer = match tokio::time::timeout_at(end, call(connection)).await {
-                Ok(answer) => answer,
-                Err(_) => {
-                    self.broken(number).await;
-                    return Err(no_answer(what, effect));
-                }
+            let (number, connection) = match self.connected(end).await {
+                Ok(connected) => connected,
+                Err(error) => return Err(unknown.unwrap_or(error)),
             };
-            let error = match answer {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
+            let answer = tokio::time::timeout_at(end, call(connection)).await;
+            let (reason, why) = match answer {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => match refused(what, &error) {
+                    // Of what was sent before that is not said.
+                    Some(refused) => return Err(unknown.unwrap_or(refused)),
+                    None => ("CONNECTION_LOST", format!("the connection to Redis broke: {error}")),
+                },
+                Err(_) => ("NO_ANSWER", "Redis did not answer in time".to_owned()),
             };
-            if let Some(refused) = refused(what, &error) {
-                return Err(refused);
-            }
             self.broken(number).await;
+            let (reason, message) = (reason.to_owned(), format!("{what}: {why}"));
+            let error = match effect {
+                Effect::Read => Error::Unavailable { reason, message },
+                Effect::Once | Effect::EachTime => Error::Indeterminate { reason, message },
+            };
             if effect == Effect::EachTime || Instant::now() + PAUSE >= end {
-                return Err(lost(what, effect, &error));
+                return Err(error);
+            }
+            if effect == Effect::Once {
+                unknown = Some(error);
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -197,18 +209,27 @@ fn refused(what: &str, error: &RedisError) -> Option<Error> {
     })
 }
 
-fn lost(what: &str, effect: Effect, error: &RedisError) -> Error {
-    unknown("CONNECTION_LOST", effect, format!("{what}: the connection to Redis broke: {error}"))
+/// A URL without the password that may be in it.
+fn shown(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(begin), Some(end)) if begin + 3 <= end => {
+            format!("{}…{}", &url[..begin + 3], &url[end..])
+        }
+        _ => url.to_owned(),
+    }
 }
 
-fn no_answer(what: &str, effect: Effect) -> Error {
-    unknown("NO_ANSWER", effect, format!("{what}: Redis did not answer in time"))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn unknown(reason: &str, effect: Effect, message: String) -> Error {
-    let reason = reason.to_owned();
-    match effect {
-        Effect::Repeatable => Error::Unavailable { reason, message },
-        Effect::EachTime => Error::Indeterminate { reason, message },
+    #[test]
+    fn no_password_is_shown() {
+        assert_eq!(shown("http://u:secret@h:1"), "http://…@h:1");
+        assert_eq!(shown("http://h:1"), "http://h:1");
+        let error = Connection::new("http://u:secret@h:1", PAUSE).expect_err("it is no URL");
+        assert!(!error.message().contains("secret"), "{error}");
+        let connection = Connection::new("redis://u:secret@h:1", PAUSE).expect("it is one");
+        assert!(!format!("{connection:?}").contains("secret"), "{connection:?}");
     }
 }

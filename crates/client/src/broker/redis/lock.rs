@@ -51,11 +51,11 @@ impl Claim {
 
     /// Asking again under the same token is asking once.
     async fn take(&self) -> Result<bool, Error> {
-        self.run("lock acquire", Effect::Repeatable, &TAKE).await
+        self.run("lock acquire", Effect::Once, &TAKE).await
     }
 
     async fn renew(&self) -> Result<bool, Error> {
-        self.run("lock renew", Effect::Repeatable, &RENEW).await
+        self.run("lock renew", Effect::Once, &RENEW).await
     }
 
     async fn release(&self) -> Result<bool, Error> {
@@ -114,13 +114,11 @@ pub(super) async fn acquire(
             // The answer took as long as the lease.
             Ok(true) => {}
             Ok(false) => claim.open = false,
-            // Nothing was sent.
-            Err(error) if error.reason() == "CONNECT_FAILED" => {
-                claim.open = false;
+            Err(error) => {
+                // What may be taken is given back as this is dropped.
+                claim.open = error.may_have_been_applied();
                 return Err(error);
             }
-            // It is given back as it is dropped.
-            Err(error) => return Err(error),
         }
         let pause = ASK_AFTER + inner.random.up_to(ASK_JITTER);
         let now = Instant::now();
@@ -147,7 +145,7 @@ pub(super) async fn inspect(inner: &Inner, name: &str) -> Result<LockState, Erro
     let exists = cmd("EXISTS").arg(inner.names.lock(name)?).to_owned();
     let held = inner
         .connection
-        .call("lock inspect", Effect::Repeatable, |mut connection| {
+        .call("lock inspect", Effect::Read, |mut connection| {
             let exists = &exists;
             async move { exists.query_async(&mut connection).await }
         })

@@ -1,4 +1,5 @@
-//! An adapter for a Redis server, 6.2 or newer: one, or a primary with replicas behind one address.
+//! An adapter for a Redis server (tried with version 7): one, or a primary with replicas behind one
+//! address.
 //!
 //! ```no_run
 //! use quorate_client::broker::{Broker, Lock, RedisBroker};

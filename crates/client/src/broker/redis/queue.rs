@@ -161,7 +161,7 @@ pub(super) async fn update(
     }
     inner
         .connection
-        .call("queue update", Effect::Repeatable, |mut connection| {
+        .call("queue update", Effect::Once, |mut connection| {
             let set = &set;
             async move { set.query_async(&mut connection).await }
         })
@@ -170,7 +170,7 @@ pub(super) async fn update(
 
 pub(super) async fn counts(inner: &Inner, queue: &str) -> Result<QueueCounts, Error> {
     let parts = Parts::new(inner, queue)?;
-    let how = ("queue counts", Effect::Repeatable);
+    let how = ("queue counts", Effect::Once);
     let (ready, delayed, leased, dead) = parts.run(inner, how, &COUNTS, &[], &[]).await?;
     Ok(QueueCounts { ready, delayed, leased, dead })
 }

@@ -23,7 +23,7 @@ async fn step(
     scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(count);
     inner
         .connection
-        .call("list", Effect::Repeatable, |mut connection| {
+        .call("list", Effect::Read, |mut connection| {
             let scan = &scan;
             async move { scan.query_async(&mut connection).await }
         })
@@ -50,7 +50,7 @@ pub(super) async fn list(
         let get = cmd("MGET").arg(&keys).to_owned();
         let values: Vec<Option<Vec<u8>>> = inner
             .connection
-            .call("list", Effect::Repeatable, |mut connection| {
+            .call("list", Effect::Read, |mut connection| {
                 let get = &get;
                 async move { get.query_async(&mut connection).await }
             })

@@ -12,7 +12,7 @@ pub(super) async fn get(inner: &Inner, key: &[u8]) -> Result<Option<Bytes>, Erro
     let get = cmd("GET").arg(key).to_owned();
     let value: Option<Vec<u8>> = inner
         .connection
-        .call("get", Effect::Repeatable, |mut connection| {
+        .call("get", Effect::Read, |mut connection| {
             let get = &get;
             async move { get.query_async(&mut connection).await }
         })

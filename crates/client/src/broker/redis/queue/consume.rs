@@ -164,7 +164,7 @@ impl Job {
         let ms = time.map_or_else(|| "-1".to_owned(), |time| millis(time).to_string());
         let retry_ms = millis(RETRY).to_string();
         // To extend it twice is to extend it once; whatever settles it leaves nothing to settle.
-        let effect = if how == "extend" { Effect::Repeatable } else { Effect::EachTime };
+        let effect = if how == "extend" { Effect::Once } else { Effect::EachTime };
         let arguments = [&self.id, &self.lease, how, &ms, &retry_ms].map(str::as_bytes);
         let call = ("queue settle", effect);
         let leased = self.parts.run(&self.inner, call, &SETTLE, &[], &arguments).await?;

@@ -93,7 +93,10 @@ impl Broken {
             Fault::ForgetsTtls => None,
             Fault::KeepsOldTtls => {
                 let old = ttls.get(key).copied();
-                ttl.inspect(|ttl| drop(ttls.insert(key.to_vec(), *ttl))).or(old)
+                if let Some(ttl) = ttl {
+                    ttls.insert(key.to_vec(), ttl);
+                }
+                ttl.or(old)
             }
             _ => ttl,
         }

@@ -5,6 +5,7 @@ use super::stage::{
     Stage, eventually, failed, is_not_the_type, not_before, payloads, shown, within,
 };
 use anyhow::{Result, ensure};
+use futures::future::{try_join, try_join_all};
 use quorate_client::Error;
 use quorate_client::broker::{Cache, SetOptions};
 use std::sync::Arc;
@@ -123,20 +124,16 @@ async fn one_builds_for_all(stage: Stage) -> Result<()> {
             }
         })
     });
-    let building = futures::future::join_all(callers);
+    let building = async { Ok::<_, anyhow::Error>(try_join_all(callers).await?) };
     let letting_go = async {
-        let first = Arc::clone(&builds);
-        let begun = || async { Ok(first.load(Ordering::Relaxed) > 0) };
-        let begun = eventually("that somebody builds", begun).await;
+        let begun = || async { Ok(builds.load(Ordering::Relaxed) > 0) };
+        eventually("that somebody builds", begun).await?;
         go.notify_waiters();
         go.notify_one();
-        begun
+        Ok(())
     };
-    let (values, begun) =
-        within("what is built", futures::future::join(building, letting_go)).await?;
-    // Where nobody builds for all, nobody builds.
-    let values: Vec<u32> = values.into_iter().collect::<Result<_, Error>>()?;
-    begun?;
+    // Where nobody builds for all, the first of them says so.
+    let (values, ()) = within("what is built", try_join(building, letting_go)).await??;
     ensure!(values == [0; 6], "they got {values:?} and not all the first one");
     let builds = builds.load(Ordering::Relaxed);
     ensure!(builds == 1, "it was built {builds} times");

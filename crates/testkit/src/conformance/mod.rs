@@ -109,15 +109,15 @@ where
 {
     let factory: Factory = Arc::new(move |namespace| Box::pin(factory(namespace)));
     let run: u32 = rand::random();
-    let wanted: Vec<_> = all().filter(|check| wanted(&check.full_name())).collect();
-    let running = wanted.into_iter().map(|check| {
+    let mut running: Vec<BoxFuture<'static, Verdict>> = Vec::new();
+    for check in all().filter(|check| wanted(&check.full_name())) {
         let factory = Arc::clone(&factory);
-        async move {
+        running.push(Box::pin(async move {
             let begun = Instant::now();
             let outcome = run_one(check, factory, run).await;
             Verdict { check: check.full_name(), outcome, took: begun.elapsed() }
-        }
-    });
+        }));
+    }
     let verdicts = futures::stream::iter(running).buffered(AT_ONCE).collect().await;
     Report::new(verdicts)
 }

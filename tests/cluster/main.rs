@@ -1,7 +1,9 @@
 //! What a user meets: the command line, the messages, the limits, and a cluster in odd situations.
 
 mod absent;
+mod adapters;
 mod backup;
+mod broken_adapters;
 mod bus;
 mod cache;
 mod commands;
@@ -19,6 +21,7 @@ mod membership;
 mod programs;
 mod queues;
 mod quorum;
+mod redis;
 mod refusals;
 mod running;
 mod scenarios;

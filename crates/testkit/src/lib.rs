@@ -22,6 +22,7 @@
 //!
 //! - [`chaos`]: real processes under everything that goes wrong, and ten kinds of work that are checked.
 //! - [`collector`]: takes the traces that nodes send.
+//! - [`conformance`]: what every adapter of `quorate_client::broker` has to do, as checks.
 //! - [`frozen`]: data directories as earlier builds left them.
 //! - `fuzz`, with the feature `fuzzing`: every decoder there is, fed what is nearly right.
 //! - [`history`]: one recorder of what clients asked and were told, and one checker that says
@@ -31,6 +32,7 @@
 //! - [`process`]: a cluster of real `quorate serve` processes that can be killed, paused and
 //!   restarted.
 //! - [`program`]: how the programs behind the scripts run.
+//! - [`redis_server`]: a real Redis server, for the adapter that uses one.
 //! - [`repeat`]: commands that a failing test prints, so that they can be pasted.
 //! - [`scale`]: what the programs share that fill a cluster and measure.
 //! - [`sim`]: the whole cluster in one thread and in simulated time, replayable by seed.
@@ -42,6 +44,7 @@
 
 pub mod chaos;
 pub mod collector;
+pub mod conformance;
 pub mod frozen;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
@@ -50,6 +53,7 @@ pub mod in_memory;
 pub mod load;
 pub mod process;
 pub mod program;
+pub mod redis_server;
 pub mod repeat;
 pub mod scale;
 pub mod sim;

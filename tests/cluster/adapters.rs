@@ -1,8 +1,9 @@
-//! The adapters under the conformance suite: the cluster, also while its leader is killed, and Redis.
+//! The adapters under the conformance suite: the cluster, also while its leader is killed, and the broker in
+//! memory that users test with.
 
 use quorate_client::broker::Broker;
 use quorate_client::{Client, Error};
-use quorate_testkit::conformance;
+use quorate_testkit::{TestBroker, conformance};
 use quorate_testkit::process::ProcessCluster;
 use quorate_tests::processes::{alone, say};
 use std::sync::Arc;
@@ -33,6 +34,21 @@ async fn the_cluster_does_all_of_it() {
     say(&report);
     report.expect_unsupported(&[]).expect("it conforms");
     cluster.logs().assert_no_panics();
+}
+
+/// Who tests with it meets the same behaviour as in a cluster.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_broker_in_memory_does_all_of_it() {
+    let _alone = alone().await;
+    let broker = TestBroker::start().await;
+    let options = broker.options();
+    let report = conformance::run(move |namespace| {
+        let client = options.clone().namespace(namespace).connect();
+        async move { Ok(Arc::new(client?) as Arc<dyn Broker>) }
+    })
+    .await;
+    say(&report);
+    report.expect_unsupported(&[]).expect("it conforms");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -93,6 +93,23 @@ describe("cache", { timeout: 300_000 }, () => {
       assert.deepEqual(await other.cache.get("once"), { built: 1 });
     });
 
+    it("makes one call for all of this client who wait, which leaves room for others", async () => {
+      const release = new Deferred();
+      const building = new Deferred();
+      // More than a session has room for.
+      const asked = Array.from({ length: 2_000 }, () =>
+        client.cache.getOrBuild("crowd", async () => {
+          building.resolve();
+          await release.promise;
+          return 1;
+        }),
+      );
+      await building.promise;
+      await client.kv.set("beside the crowd", 1);
+      release.resolve();
+      assert.deepEqual(new Set(await soon("the crowd", Promise.all(asked))), new Set([1]));
+    });
+
     it("throws what the function throws, stores nothing, and tells those who wait elsewhere", async () => {
       const release = new Deferred();
       const building = new Deferred();
@@ -169,8 +186,8 @@ describe("cache", { timeout: 300_000 }, () => {
       await building.promise;
       const controller = new AbortController();
       const second = client.cache.getOrBuild("given up", () => 2, { signal: controller.signal });
-      controller.abort(new Error("no time"));
-      await failure(second, Error, undefined, /no time/);
+      controller.abort(new RangeError("given up"));
+      await failure(second, RangeError, undefined, /given up/);
       release.resolve();
       assert.equal(await first, 1);
     });

@@ -206,6 +206,49 @@ describe("failover", { timeout: 600_000 }, () => {
     await cluster.awaitHealthy();
   });
 
+  it("goes on when the leader freezes: it says nothing, and its connections stay open", async () => {
+    const leader = (await cluster.leader()) as number;
+    // Streams and all go to the leader, the worst place now.
+    await using frozen = new Client({ endpoints: cluster.endpoints, requestTimeoutMs: 60_000, onError: (error) => told.push(error) });
+    const inside = frozen.namespace("frozen");
+    await inside.kv.set("n", 0);
+    await eventually("the leader is known", () => frozen.leader === cluster.endpoints[leader - 1]);
+    const messages: number[] = [];
+    const jobs = new Set<number>();
+    const subscription = await inside.bus.subscribe<number>("c");
+    subscription.subscribe((message) => messages.push(message));
+    const watch = await inside.kv.watch<number>("n");
+    const changes: number[] = [];
+    const watching = (async () => {
+      for await (const { events } of watch) for (const event of events) if (event.type === "set") changes.push(event.value as number);
+    })();
+    const consumption = await inside.queue.process<number>("q", (job) => void jobs.add(job.data));
+    const held = await inside.lock.acquire("l", { ttlMs: 30_000 });
+    cluster.pause(leader);
+    try {
+      for (let at = 1; at <= 30; at++) {
+        assert.equal(await inside.kv.increment("n"), at);
+        await other.namespace("frozen").queue.add("q", at);
+      }
+      await eventually("all changes are seen", () => changes.length === 30);
+      await eventually("all jobs are done", () => jobs.size === 30);
+      await eventually("messages come again", async () => {
+        await other.namespace("frozen").bus.publish("c", 1).catch(() => {});
+        return messages.length > 0;
+      });
+      assert.equal(held.isLost, false);
+    } finally {
+      cluster.resume(leader);
+    }
+    await cluster.awaitHealthy();
+    watch.close();
+    await watching;
+    assert.deepEqual(changes, Array.from({ length: 30 }, (_, at) => at + 1));
+    await consumption.stop();
+    await subscription.unsubscribe();
+    assert.equal(await held.release(), true);
+  });
+
   it("says that nothing is known to have happened when a majority is gone, and goes on when it is back", async () => {
     const leader = (await cluster.leader()) as number;
     const dead = [1, 2, 3].filter((id) => id !== leader);

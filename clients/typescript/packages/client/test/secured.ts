@@ -25,7 +25,7 @@ export interface Secured {
 }
 
 export async function startSecured(): Promise<Secured> {
-  const binary = process.env["QUORATE_BINARY"] ?? "quorate";
+  const binary = process.env["QUORATE_BIN"] ?? "quorate";
   const directory = await mkdtemp(join(tmpdir(), "quorate-secured-"));
   const file = (name: string) => join(directory, name);
   await run(binary, ["certs", "create", "--dir", directory, "--node", "1=127.0.0.1", "--client", "reader"]);

@@ -3,8 +3,8 @@
 
 use quorate_client::broker::Broker;
 use quorate_client::{Client, Error};
-use quorate_testkit::{TestBroker, conformance};
 use quorate_testkit::process::ProcessCluster;
+use quorate_testkit::{TestBroker, conformance};
 use quorate_tests::processes::{alone, say};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -37,7 +37,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         std::env::var("QUORATE_ENDPOINTS").unwrap_or_else(|_| "127.0.0.1:8811".to_owned());
     let client = Client::builder().endpoints(endpoints.split(',').map(str::trim));
     // An election fits in, with much to spare; and jobs of a process that is killed go to others soon.
-    let client = client.request_timeout(Duration::from_secs(20)).session_ttl(SESSION_TTL).connect()?;
+    let client =
+        client.request_timeout(Duration::from_secs(20)).session_ttl(SESSION_TTL).connect()?;
     let listen = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let listener = tokio::net::TcpListener::bind(&listen).await?;
     let working = tokio::spawn(work(client.clone()));

@@ -19,6 +19,7 @@ import {
   type CachePolicy as WirePolicy,
 } from "./gen/quorate/v1/cache_pb.js";
 import { Consistency } from "./gen/quorate/v1/kv_pb.js";
+import { Invalidations } from "./invalidations.js";
 import { millis, type CallOptions, type MutationOptions } from "./inner.js";
 import { selectorOf } from "./kv.js";
 import { Near, idOf, type NearOptions } from "./near.js";
@@ -222,6 +223,14 @@ export class Cache<V = any> {
       origin,
     }));
     return answer.found;
+  }
+
+  /**
+   * What is set, deleted and invalidated from now on, for who keeps copies of values of its own; what is
+   * invalidated after this has answered comes. {@link Cache.near} is such copies, kept by the client.
+   */
+  invalidations(options: CallOptions = {}): Promise<Invalidations> {
+    return Invalidations.start(this.#place, options);
   }
 
   /** How full the cache is. */

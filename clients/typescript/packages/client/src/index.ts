@@ -39,6 +39,8 @@ export {
   UnavailableError,
 } from "./errors.js";
 export type { CallOptions, Guard, MutationOptions } from "./inner.js";
+export { Invalidations } from "./invalidations.js";
+export type { Invalidation } from "./invalidations.js";
 export { Job } from "./job.js";
 export type { NackOptions } from "./job.js";
 export { KeyValue, KeyValue as BrokerKeyValue } from "./kv.js";

@@ -56,6 +56,12 @@ export interface CacheGetOptions extends CallOptions {
   readonly allowStale?: boolean | undefined;
 }
 
+/** What a write came to. */
+export interface CacheWritten {
+  /** When it happened. */
+  readonly revision: number;
+}
+
 /** A value that was found. */
 export interface CacheEntry<T> {
   readonly value: T;
@@ -149,7 +155,7 @@ export class Cache<V = any> {
   }
 
   /** Sets a key. A number is its ttl in SECONDS. */
-  async set<T extends V = V>(key: Key, value: T, ttl: number | CacheSetOptions = {}): Promise<void> {
+  async set<T extends V = V>(key: Key, value: T, ttl: number | CacheSetOptions = {}): Promise<CacheWritten> {
     const { inner, namespace } = this.#place;
     const options = typeof ttl === "number" ? { ttlMs: ttl * 1_000 } : ttl;
     const request = create(CacheSetRequestSchema, {
@@ -159,14 +165,24 @@ export class Cache<V = any> {
       policy: policyOf(options),
     });
     this.#near?.forget(idOf(request.key));
-    await this.#store(options, () =>
+    const { revision } = await this.#store(options, () =>
       inner.mutate("cache set", namespace, options, "cacheSet", (origin) => ({ ...request, origin })),
     );
     this.#near?.forget(idOf(request.key));
+    return { revision: Number(revision) };
   }
 
   /** Deletes a key; whether there was one. */
   async delete(key: Key, options: MutationOptions = {}): Promise<boolean> {
+    return (await this.#delete(key, options)).deleted;
+  }
+
+  /** Deletes a key, which may not be there; from when on it is gone. */
+  async invalidate(key: Key, options: MutationOptions = {}): Promise<CacheWritten> {
+    return { revision: Number((await this.#delete(key, options)).revision) };
+  }
+
+  async #delete(key: Key, options: MutationOptions): Promise<{ deleted: boolean; revision: bigint }> {
     const { inner, namespace } = this.#place;
     const request = create(CacheDeleteRequestSchema, { namespace, key: keyBytes(key) });
     this.#near?.forget(idOf(request.key));
@@ -175,7 +191,7 @@ export class Cache<V = any> {
       origin,
     }));
     this.#near?.forget(idOf(request.key));
-    return answer.deleted;
+    return answer;
   }
 
   /** Deletes all keys that match a pattern, in steps that are each atomic; how many there were. */

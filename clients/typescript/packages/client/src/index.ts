@@ -7,7 +7,7 @@ import "./dispose.js";
 export { Bus, Bus as BrokerBus } from "./bus.js";
 export type { Headers, PublishOptions, Published, RequestOptions } from "./bus.js";
 export { Cache, Cache as BrokerCache } from "./cache.js";
-export type { BuildOptions, CacheEntry, CacheGetOptions, CachePolicy, CacheSetOptions, CacheStats } from "./cache.js";
+export type { BuildOptions, CacheEntry, CacheGetOptions, CachePolicy, CacheSetOptions, CacheStats, CacheWritten } from "./cache.js";
 export { Client } from "./client.js";
 export type { ClientOptions } from "./client.js";
 export { Cluster } from "./cluster.js";

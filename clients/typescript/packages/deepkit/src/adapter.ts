@@ -93,9 +93,10 @@ export class QuorateBrokerAdapter implements BrokerAdapter {
   async #disconnect(): Promise<void> {
     this.#bus.close();
     this.#cache.close();
+    // Consumers first: what they handle may need its locks.
     await this.#queue.close();
+    await this.#lock.close();
     if (this.#owned) await this.#client.close();
-    else await this.#lock.close();
   }
 
   // Bus

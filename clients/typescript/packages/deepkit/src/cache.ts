@@ -14,7 +14,11 @@ const READS_MAX = 8;
 /** What this process may have a copy of. */
 interface Copied {
   /** The newest change of it that was heard of. */
-  revision: number;
+  heard: number;
+  /** The copy is as of this change, or was told to be forgotten since. */
+  held: number;
+  /** Counts what was handed out for copies. */
+  handedOut: number;
   tags: readonly string[];
 }
 
@@ -61,13 +65,24 @@ export class CacheService implements Omit<BrokerAdapterCache, "disconnect" | "lo
     const payload = codecOf(type).encode(value);
     await this.#follow();
     const { ttl, maxStale, tags } = options;
-    this.#copy(key).tags = tags;
-    await this.#cache.set(key, payload, { ...(ttl > 0 ? { ttlMs: ttl, staleForMs: maxStale } : {}), tags });
+    const copied = this.#copy(key);
+    copied.tags = tags;
+    copied.handedOut += 1;
+    const times = ttl > 0 ? { ttlMs: ttl, staleForMs: maxStale } : {};
+    const { revision } = await this.#cache.set(key, payload, { ...times, tags });
+    copied.held = Math.max(copied.held, revision);
   }
 
   /** Makes a key vanish, here and in all other processes. */
   async invalidateCache(key: string): Promise<void> {
-    await this.#cache.delete(key);
+    await this.#follow();
+    const copied = this.#copy(key);
+    const { handedOut } = copied;
+    this.#forget(key);
+    const { revision } = await this.#cache.invalidate(key);
+    // What was copied meanwhile may be what is gone now.
+    if (copied.handedOut !== handedOut) this.#forget(key);
+    copied.held = Math.max(copied.held, revision);
   }
 
   /** Has a callback called with each key whose copy is to be forgotten. */
@@ -86,19 +101,23 @@ export class CacheService implements Omit<BrokerAdapterCache, "disconnect" | "lo
     const copied = this.#copy(key);
     for (let reads = 1; ; reads++) {
       const epoch = this.#epoch;
-      const { revision } = copied;
-      const entry = await this.#cache.entry(key, { minRevision: revision });
+      const { heard } = copied;
+      const entry = await this.#cache.entry(key, { minRevision: heard });
       if (entry === undefined) return undefined;
-      copied.tags = entry.tags;
-      const changed = copied.revision > revision && copied.revision > entry.modRevision;
+      const changed = copied.heard > heard && copied.heard > entry.modRevision;
+      if (!changed && epoch === this.#epoch) {
+        copied.tags = entry.tags;
+        copied.handedOut += 1;
+        copied.held = Math.max(copied.held, entry.modRevision);
+        return entry;
+      }
       // Then it is as good as missing; who asked builds a value of his own.
-      if ((changed || epoch !== this.#epoch) && reads >= READS_MAX) return undefined;
-      if (!changed && epoch === this.#epoch) return entry;
+      if (reads >= READS_MAX) return undefined;
     }
   }
 
   #copy(key: string): Copied {
-    const copied = this.#copied.get(key) ?? { revision: 0, tags: [] };
+    const copied = this.#copied.get(key) ?? { heard: 0, held: 0, handedOut: 0, tags: [] };
     this.#copied.delete(key);
     this.#copied.set(key, copied);
     const [oldest] = this.#copied.keys();
@@ -140,8 +159,8 @@ export class CacheService implements Omit<BrokerAdapterCache, "disconnect" | "lo
       case "key": {
         const copied = this.#copied.get(one.key);
         if (copied === undefined) return;
-        copied.revision = Math.max(copied.revision, one.revision);
-        void this.#look(one.key, one.revision);
+        copied.heard = Math.max(copied.heard, one.revision);
+        if (one.revision > copied.held) void this.#look(one.key, one.revision, copied);
         break;
       }
       case "tag":
@@ -167,20 +186,22 @@ export class CacheService implements Omit<BrokerAdapterCache, "disconnect" | "lo
    * A key was set, or it was invalidated; the cluster says the same of both. What was set is no reason to
    * forget a copy: the framework's cache would build a value of its own, and set that, and so on.
    */
-  async #look(key: string, revision: number): Promise<void> {
+  async #look(key: string, revision: number, copied: Copied): Promise<void> {
     let entry;
     try {
       entry = await this.#cache.entry(key, { minRevision: revision, allowStale: true });
     } catch {
       // It may be either.
     }
-    if (entry?.modRevision !== revision) this.#forget(key);
+    // Meanwhile the copy may have become a newer one.
+    if (entry?.modRevision !== revision && revision > copied.held) this.#forget(key);
   }
 
   #changed(key: string, revision: number): void {
     const copied = this.#copied.get(key);
-    if (copied !== undefined) copied.revision = Math.max(copied.revision, revision);
-    this.#forget(key);
+    if (copied === undefined) return;
+    copied.heard = Math.max(copied.heard, revision);
+    if (revision > copied.held) this.#forget(key);
   }
 
   #forgetAll(): void {

@@ -1,6 +1,6 @@
 /** Locks as the framework asks for them. */
 import { BrokerLockError, type BrokerAdapterLock, type BrokerTimeOptionsResolved, type Release } from "@deepkit/broker";
-import { NotAcquiredError, type Client, type HeldLock, type Lock } from "@quorate/client";
+import { ClosedError, NotAcquiredError, type Client, type HeldLock, type Lock } from "@quorate/client";
 
 /** The shortest lease of the cluster. */
 const LEASE_MIN_MS = 100;
@@ -20,6 +20,7 @@ const TIMER_MAX_MS = 2 ** 31 - 1;
 export class LockService implements Omit<BrokerAdapterLock, "disconnect" | "logger"> {
   readonly #lock: Lock;
   readonly #holds = new Set<HeldLock>();
+  readonly #closing = new AbortController();
 
   constructor(client: Client) {
     this.#lock = client.lock;
@@ -28,8 +29,9 @@ export class LockService implements Omit<BrokerAdapterLock, "disconnect" | "logg
   /** Waits for a lock. @throws {BrokerLockError} with the word timeout when that was in vain. */
   async lock(id: string, options: BrokerTimeOptionsResolved): Promise<Release> {
     const waitMs = options.timeout > 0 ? Math.min(options.timeout, WAIT_MAX_MS) : WAIT_MAX_MS;
+    const { signal } = this.#closing;
     try {
-      return this.#held(await this.#lock.acquire(id, { ...leaseOf(options.ttl), waitMs }), options.ttl);
+      return this.#held(await this.#lock.acquire(id, { ...leaseOf(options.ttl), waitMs, signal }), options.ttl);
     } catch (error) {
       if (!(error instanceof NotAcquiredError)) throw error;
       const text = `timeout: lock ${JSON.stringify(id)} was not granted within ${waitMs} ms`;
@@ -39,7 +41,7 @@ export class LockService implements Omit<BrokerAdapterLock, "disconnect" | "logg
 
   /** Takes a lock if it is free. */
   async tryLock(id: string, options: BrokerTimeOptionsResolved): Promise<Release | undefined> {
-    const held = await this.#lock.tryAcquire(id, leaseOf(options.ttl));
+    const held = await this.#lock.tryAcquire(id, { ...leaseOf(options.ttl), signal: this.#closing.signal });
     return held && this.#held(held, options.ttl);
   }
 
@@ -48,8 +50,12 @@ export class LockService implements Omit<BrokerAdapterLock, "disconnect" | "logg
     return (await this.#lock.inspect(id)).holders.length > 0;
   }
 
-  /** Gives back all that is held. One that can't be given back now is free when its lease is over. */
+  /**
+   * Ends what waits, and gives back all that is held. What can't be given back now is free when its lease
+   * is over.
+   */
   async close(): Promise<void> {
+    this.#closing.abort(new ClosedError("the adapter was disconnected"));
     await Promise.allSettled([...this.#holds].map((held) => held.release()));
   }
 

@@ -108,7 +108,7 @@ test("the locks of an adapter that disconnects, waiting ones included, are free"
   await new BrokerLock(gone).item("held").acquire();
   const watcher = new Client({ endpoints: own.cluster.endpoints, namespace });
   t.after(() => watcher.close());
-  const waits = assert.rejects(new BrokerLock(gone).item("busy").acquire(), /closed/);
+  const waits = assert.rejects(new BrokerLock(gone).item("busy").acquire(), /disconnected/);
   await until("it waits", async () => (await watcher.lock.inspect("busy")).waiters === 1);
   await gone.disconnect();
   await gone.disconnect();

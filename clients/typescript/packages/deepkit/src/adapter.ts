@@ -7,8 +7,9 @@ import type {
   BrokerTimeOptionsResolved,
   Release,
 } from "@deepkit/broker";
+import { Logger, LoggerLevel } from "@deepkit/logger";
 import type { Type } from "@deepkit/type";
-import { Client, InvalidArgumentError, type ClientOptions, type QueueSettings } from "@quorate/client";
+import { Client, InvalidArgumentError, bytes, type Cache, type ClientOptions, type QueueSettings } from "@quorate/client";
 import { BusService } from "./bus.js";
 import { CacheService } from "./cache.js";
 import { KeyValueService } from "./key-value.js";
@@ -55,6 +56,10 @@ export interface QuorateBrokerOptions extends Omit<ClientOptions, "codec" | "onE
  * connections keep the process alive.
  */
 export class QuorateBrokerAdapter implements BrokerAdapter {
+  /** Where the framework says what it could not publish or subscribe to: that is told to `onError`. */
+  readonly logger: Logger;
+  /** @internal */
+  readonly cacheClient: Cache<Uint8Array>;
   readonly #client: Client;
   readonly #owned: boolean;
   readonly #bus: BusService;
@@ -71,10 +76,12 @@ export class QuorateBrokerAdapter implements BrokerAdapter {
       throw new InvalidArgumentError("BAD_OPTION", `deliveryWaitMs is ${deliveryWaitMs}; it must be a number from 0`);
     }
     const report = safely(onError ?? ((error, where) => console.error(`quorate: ${where}:`, error)));
+    this.logger = loggerOf(report);
     this.#owned = client === undefined;
     this.#client = client ?? new Client({ ...connection, onError: report });
     const place = this.#client.namespace(namespace);
     this.#bus = new BusService(place, patterns, report);
+    this.cacheClient = place.cache.withCodec(bytes);
     this.#cache = new CacheService(place, report);
     this.#keyValue = new KeyValueService(place);
     this.#lock = new LockService(place);
@@ -83,7 +90,8 @@ export class QuorateBrokerAdapter implements BrokerAdapter {
 
   /**
    * Ends subscriptions and consumers (jobs that are being handled are waited for), gives locks back, and
-   * closes the connections. Later calls fail with `ClosedError`. Doing it again does nothing.
+   * closes the connections, unless the client was given. Later calls fail with `ClosedError` then. Doing it
+   * again does nothing.
    */
   disconnect(): Promise<void> {
     this.#disconnecting ??= this.#disconnect();
@@ -193,4 +201,16 @@ function safely(report: Report): Report {
       // Nobody is left to be told.
     }
   };
+}
+
+/** A logger of the framework's whose errors are told to `report`. */
+function loggerOf(report: Report): Logger {
+  return new Logger([
+    {
+      write: ({ level, rawMessage }) => {
+        if (level <= LoggerLevel.error) report(new Error(rawMessage), "the framework");
+      },
+      supportsColor: () => false,
+    },
+  ]);
 }

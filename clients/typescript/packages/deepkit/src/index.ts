@@ -2,3 +2,4 @@
 export { QuorateBrokerAdapter } from "./adapter.js";
 export type { QuorateBrokerOptions } from "./adapter.js";
 export type { Report } from "./report.js";
+export { QuorateCache } from "./get-or-build.js";

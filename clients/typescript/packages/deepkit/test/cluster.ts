@@ -52,6 +52,14 @@ export function adapterOf(
   return Object.assign(adapter, { told });
 }
 
+/** Kills all nodes at once, and starts them again; resolves when they know a leader. */
+export async function restartAll(cluster: TestCluster): Promise<void> {
+  const nodes = cluster.endpoints.map((_, at) => at + 1);
+  await Promise.all(nodes.map((node) => cluster.kill(node)));
+  for (const node of nodes) cluster.restart(node);
+  await cluster.awaitHealthy();
+}
+
 /** Waits until something holds, asking again and again. */
 export async function until(what: string, holds: () => boolean | Promise<boolean>, timeoutMs = 30_000): Promise<void> {
   for (const end = Date.now() + timeoutMs; !(await holds()); ) {

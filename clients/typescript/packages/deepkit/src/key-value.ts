@@ -19,7 +19,8 @@ export class KeyValueService implements Omit<BrokerAdapterKeyValue, "disconnect"
     try {
       return codecOf(type).decode(stored);
     } catch (error) {
-      throw unreadable(`the value of key ${JSON.stringify(key)}`, error);
+      if (!isCounter(stored)) throw unreadable(`the value of key ${JSON.stringify(key)}`, error);
+      throw new PayloadError(`key ${JSON.stringify(key)} is a counter; read it by incrementing it by 0`, { cause: error });
     }
   }
 
@@ -41,6 +42,11 @@ export class KeyValueService implements Omit<BrokerAdapterKeyValue, "disconnect"
   async increment(key: string, value: number): Promise<number> {
     return this.#kv.incrementFloat(key, value);
   }
+}
+
+/** Whether a value is one that is incremented: a decimal number as text, which no BSON is. */
+function isCounter(stored: Uint8Array): boolean {
+  return stored.length > 0 && stored[stored.length - 1] !== 0 && Number.isFinite(Number(Buffer.from(stored).toString()));
 }
 
 /** The error for a payload that is not of the type that is asked for. */

@@ -1,5 +1,6 @@
 /** Where that is told which no caller waits for. */
 import { setTimeout as pause } from "node:timers/promises";
+import { ClosedError } from "@quorate/client";
 
 /** Told of what goes wrong where no caller waits: what, and where. */
 export type Report = (error: unknown, where: string) => void;
@@ -23,7 +24,8 @@ export async function keepDoing(
     try {
       await work();
     } catch (error) {
-      if (signal.aborted) return;
+      // With its client it is over.
+      if (signal.aborted || error instanceof ClosedError) return;
       report(error, what);
     }
     // What went well for a while has not failed again and again.

@@ -6,6 +6,9 @@ import { codecOf } from "./codec.js";
 import { unreadable } from "./key-value.js";
 import { keepDoing, type Report } from "./report.js";
 
+/** How long one search for another node may take; then it is told, and the next begins. */
+const RESUME_TIMEOUT_MS = 5_000;
+
 type Listener = (payload: Uint8Array) => void;
 
 /** One subscription in the cluster, for all of this process to the same channel. */
@@ -114,7 +117,11 @@ export class BusService implements Omit<BrokerAdapterBus, "disconnect" | "logger
         this.#report(new Error(`${missed} messages are missing`), `the subscription to channel ${JSON.stringify(name)}`);
       }
     };
-    return this.#bus.subscribe(this.#patterns ? name : escaped(name), { signal, onGap });
+    return this.#bus.subscribe(this.#patterns ? name : escaped(name), {
+      signal,
+      onGap,
+      resumeTimeoutMs: RESUME_TIMEOUT_MS,
+    });
   }
 }
 

@@ -8,7 +8,16 @@ import {
   type Release,
 } from "@deepkit/broker";
 import type { Type } from "@deepkit/type";
-import { InvalidArgumentError, type Client, type Codec, type Consumption, type Job, type Queue, type QueueSettings } from "@quorate/client";
+import {
+  InvalidArgumentError,
+  type Client,
+  type Codec,
+  type Consumer,
+  type Consumption,
+  type Job,
+  type Queue,
+  type QueueSettings,
+} from "@quorate/client";
 import { CONTENT_TYPE, codecOf, type TypeCodec } from "./codec.js";
 import { Deliveries } from "./delivery.js";
 import { unreadable } from "./key-value.js";
@@ -83,9 +92,12 @@ export class QueueService implements Omit<BrokerAdapterQueue, "disconnect" | "lo
     await this.#declare(name);
     const { maxParallel } = options;
     const end = this.#deliveries.consumerOf(name, maxParallel);
+    let consumer: Consumer<Uint8Array>;
     let consumption: Consumption;
     try {
-      consumption = await this.#queue.process(name, (job) => this.#handle(name, job, codec, callback), { maxParallel });
+      consumer = await this.#queue.subscribe(name, { maxParallel });
+      consumption = consumer.subscribe((job) => this.#handle(name, job, codec, callback));
+      await consumption.started;
     } catch (error) {
       end();
       throw error;
@@ -99,7 +111,8 @@ export class QueueService implements Omit<BrokerAdapterQueue, "disconnect" | "lo
     consumption.done.then(ended, ended);
     return async () => {
       end();
-      await consumption.stop();
+      // Not for what is being handled: it may be a handler who releases its consumer.
+      await consumer.unsubscribe();
     };
   }
 

@@ -62,7 +62,7 @@ test("a lock ends with its ttl though its holder lives", async (t) => {
   assert.equal(await first.isReserved(), false);
 });
 
-test("waiting for a lock ends with its timeout", async (t) => {
+test("waiting for a lock ends with its timeout", { timeout: 30_000 }, async (t) => {
   const namespace = "lock-timeout";
   const lock = new BrokerLock(adapterOf(own.cluster, t, { namespace }));
   const other = new BrokerLock(adapterOf(own.cluster, t, { namespace }));

@@ -46,6 +46,28 @@ test("a subscription goes on when its node is killed, and when the whole cluster
   await hears();
 });
 
+test("a subscription that found no node for long says so, and goes on when there is one", async (t) => {
+  const adapter = adapterOf(own.cluster, t, { namespace: "bus-outage" });
+  const channel = new BrokerBus(adapter).channel<Task>("events");
+  const heard = new Set<number>();
+  await channel.subscribe(({ id }) => void heard.add(id));
+  const nodes = [1, 2, 3];
+  await Promise.all(nodes.map((node) => own.cluster.kill(node)));
+  const cutOff = () => adapter.told.some(({ where }) => where.includes('the subscription to channel "events"'));
+  await until("it says that it is cut off", cutOff, 60_000);
+  for (const node of nodes) own.cluster.restart(node);
+  await own.cluster.awaitHealthy();
+  let id = 0;
+  await until(
+    "it hears again",
+    async () => {
+      await channel.publish({ id: ++id }).catch(() => {});
+      return heard.has(id);
+    },
+    60_000,
+  );
+});
+
 test("jobs, keys and the cache outlive a cluster that was down as a whole, and its consumers go on", async (t) => {
   const namespace = "restart";
   const channel = new BrokerQueue(adapterOf(own.cluster, t, { namespace })).channel<Task>("tasks");
@@ -102,6 +124,16 @@ test("a job that fails again and again becomes a dead letter, with what was said
   );
 });
 
+test("a hash that is a number is not the text of it", async (t) => {
+  const channel = new BrokerQueue(adapterOf(own.cluster, t)).channel<Task>("tasks");
+  const done: number[] = [];
+  await channel.consume(({ data }) => void done.push(data.id));
+  for (const hash of [1, "1", 1, "1".repeat(300), "1".repeat(300)]) {
+    await channel.produce({ id: done.length }, { process: QueueMessageProcessing.exactlyOnce, hash });
+  }
+  assert.deepEqual(done, [0, 1, 2]);
+});
+
 test("a consumer can say that it failed, and that a job is to come later", async (t) => {
   const namespace = "later";
   const adapter = adapterOf(own.cluster, t, { namespace, queueSettings: { backoff: { exponential: false, baseMs: 10 } } });
@@ -121,6 +153,37 @@ test("a consumer can say that it failed, and that a job is to come later", async
   assert.deepEqual(adapter.told.map(({ error }) => (error as Error).message), ["said so"]);
 });
 
+test("a consumer may release itself, and what it has not begun stays for others", async (t) => {
+  const namespace = "self-release";
+  const channel = new BrokerQueue(adapterOf(own.cluster, t, { namespace })).channel<Task>("tasks");
+  for (const id of [1, 2]) await channel.produce({ id });
+  const done: number[] = [];
+  let released = false;
+  let release = async () => {};
+  const ready = new Promise<void>((resolve) => {
+    void channel
+      .consume(async ({ data }) => {
+        await ready;
+        await release();
+        released = true;
+        done.push(data.id);
+      })
+      .then((ends) => {
+        release = ends;
+        resolve();
+      });
+  });
+  const begun = Date.now();
+  await until("it has released itself", () => released);
+  assert.ok(Date.now() - begun < 20_000, "it waited for itself");
+  const client = clientOf(t, namespace);
+  await until("the other job waits", async () => {
+    const { ready: waiting, leased } = await client.queue.stats("tasks");
+    return waiting === 1 && leased === 0;
+  });
+  assert.deepEqual(done, [1]);
+});
+
 test("what another process sets, it reads; what it invalidates, all build again", async (t) => {
   const namespace = "cache-processes";
   let built = 0;
@@ -136,6 +199,26 @@ test("what another process sets, it reads; what it invalidates, all build again"
   // What somebody else does to it counts as well, by its tags, or where the cluster can't say what.
   await clientOf(t, namespace).cache.delete("n");
   await until("both build again", async () => (await left.get()) >= 3 && (await right.get()) >= 3);
+});
+
+test("a copy is forgotten when its value is invalidated elsewhere, not when it is set", async (t) => {
+  const namespace = "cache-sets";
+  const writer = adapterOf(own.cluster, t, { namespace });
+  const reader = adapterOf(own.cluster, t, { namespace });
+  const forgotten: string[] = [];
+  reader.onInvalidateCache((key) => void forgotten.push(key));
+  const type = typeOf<number>();
+  const options = { ttl: 600_000, maxStale: 0, tags: [] };
+  for (const key of ["set", "invalidated"]) {
+    await writer.setCache(key, 1, options, type);
+    assert.equal((await reader.getCache(key, type))?.value, 1);
+  }
+  // Otherwise all processes with a copy would build the value anew, and set it, for ever.
+  await writer.setCache("set", 2, options, type);
+  await writer.invalidateCache("invalidated");
+  await until("one is forgotten", () => forgotten.length > 0);
+  assert.deepEqual(forgotten, ["invalidated"]);
+  assert.equal((await reader.getCache("set", type))?.value, 2);
 });
 
 test("tags invalidate copies of all processes", async (t) => {
@@ -242,4 +325,25 @@ test("produce does not wait for who is busy, nor for long for who is elsewhere",
   await new BrokerQueue(remote).channel<Task>("tasks").consume(() => void (handled += 1));
   await until("the other process does them", () => handled === 51);
   free();
+});
+
+test("a client that was given outlives the adapter; an adapter whose client was closed is quiet", async (t) => {
+  const client = new Client({ endpoints: own.cluster.endpoints });
+  t.after(() => client.close());
+  const first = adapterOf(own.cluster, t, { client, namespace: "given" });
+  await new BrokerBus(first).channel<Task>("events").subscribe(() => {});
+  await first.disconnect();
+  const second = adapterOf(own.cluster, t, { client, namespace: "given" });
+  const cache = new BrokerCache(second, LOCAL).item<number>("n", () => 1);
+  assert.equal(await cache.get(), 1);
+  const channel = new BrokerBus(second).channel<Task>("events");
+  const heard: number[] = [];
+  await channel.subscribe(({ id }) => void heard.push(id));
+  await channel.publish({ id: 1 });
+  await until("it is heard", () => heard.length === 1);
+  await client.close();
+  // By then it would have tried again, and said so.
+  await new Promise((resolve) => setTimeout(resolve, 1_000));
+  assert.deepEqual([...first.told, ...second.told], []);
+  await assert.rejects(cache.get().then(() => channel.publish({ id: 2 })), /closed/);
 });

@@ -193,15 +193,21 @@ export class CacheService implements Omit<BrokerAdapterCache, "disconnect" | "lo
     } catch {
       // It may be either.
     }
-    // Meanwhile the copy may have become a newer one.
-    if (entry?.modRevision !== revision && revision > copied.held) this.#forget(key);
+    if (entry?.modRevision !== revision) this.#gone(key, revision, copied);
   }
 
   #changed(key: string, revision: number): void {
     const copied = this.#copied.get(key);
     if (copied === undefined) return;
     copied.heard = Math.max(copied.heard, revision);
-    if (revision > copied.held) this.#forget(key);
+    this.#gone(key, revision, copied);
+  }
+
+  /** A copy is to be forgotten, unless it is a newer one, or was told to be forgotten before. */
+  #gone(key: string, revision: number, copied: Copied): void {
+    if (revision <= copied.held) return;
+    copied.held = revision;
+    this.#forget(key);
   }
 
   #forgetAll(): void {

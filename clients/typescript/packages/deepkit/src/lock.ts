@@ -1,4 +1,5 @@
 /** Locks as the framework asks for them. */
+import { setMaxListeners } from "node:events";
 import { BrokerLockError, type BrokerAdapterLock, type BrokerTimeOptionsResolved, type Release } from "@deepkit/broker";
 import { ClosedError, NotAcquiredError, type Client, type HeldLock, type Lock } from "@quorate/client";
 
@@ -24,6 +25,8 @@ export class LockService implements Omit<BrokerAdapterLock, "disconnect" | "logg
 
   constructor(client: Client) {
     this.#lock = client.lock;
+    // Each call that waits listens to it, and there may be many.
+    setMaxListeners(0, this.#closing.signal);
   }
 
   /** Waits for a lock. @throws {BrokerLockError} with the word timeout when that was in vain. */

@@ -128,3 +128,15 @@ test("a lock that is released twice, or whose ttl is longer than a lease may be,
   await item.release();
   assert.equal(await item.isReserved(), false);
 });
+
+test("many locks at once are taken without a warning", async (t) => {
+  const warnings: Error[] = [];
+  const warned = (warning: Error) => void warnings.push(warning);
+  process.on("warning", warned);
+  t.after(() => void process.off("warning", warned));
+  const lock = new BrokerLock(adapterOf(own.cluster, t));
+  const items = await Promise.all(Array.from({ length: 40 }, (_, n) => lock.item(`many/${n}`).acquire()));
+  await Promise.all(items.map((item) => item.release()));
+  await new Promise(setImmediate);
+  assert.deepEqual(warnings, []);
+});

@@ -234,6 +234,20 @@ test("tags invalidate copies of all processes", async (t) => {
   await until("both have another value", async () => (await left.get()) === 2 && (await right.get()) === 2);
 });
 
+test("a pattern that is deleted is forgotten key by key", async (t) => {
+  const namespace = "cache-pattern";
+  const reader = adapterOf(own.cluster, t, { namespace });
+  const forgotten: string[] = [];
+  reader.onInvalidateCache((key) => void forgotten.push(key));
+  const type = typeOf<number>();
+  const keys = ["product/1", "product/2", "user/1"];
+  for (const key of keys) await reader.setCache(key, 1, { ttl: 600_000, maxStale: 0, tags: [] }, type);
+  await clientOf(t, namespace).cache.deletePattern("product/*");
+  await until("both are forgotten", () => forgotten.length >= 2);
+  assert.deepEqual(forgotten.sort(), ["product/1", "product/2"]);
+  assert.equal((await reader.getCache("user/1", type))?.value, 1);
+});
+
 test("copies are forgotten when the node that tells of invalidations is killed", async (t) => {
   const namespace = "cache-failover";
   const reader = adapterOf(own.cluster, t, { namespace });

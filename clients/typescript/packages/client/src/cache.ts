@@ -28,6 +28,7 @@ import {
   type CachePolicy as WirePolicy,
 } from "./gen/quorate/v1/cache_pb.js";
 import { Consistency } from "./gen/quorate/v1/kv_pb.js";
+import { Invalidations } from "./invalidations.js";
 import { millis, whole, type CallOptions, type MutationOptions } from "./inner.js";
 import { selectorOf } from "./kv.js";
 import { Near, idOf, type NearOptions } from "./near.js";
@@ -62,6 +63,12 @@ export interface CacheGetOptions extends CallOptions {
   readonly minRevision?: number | undefined;
   /** Answers a value whose ttl is over as well, within its `staleForMs`. */
   readonly allowStale?: boolean | undefined;
+}
+
+/** What a write came to. */
+export interface CacheWritten {
+  /** When it happened. */
+  readonly revision: number;
 }
 
 /** A value that was found. */
@@ -157,7 +164,7 @@ export class Cache<V = any> {
   }
 
   /** Sets a key. A number is its ttl in SECONDS. */
-  async set<T extends V = V>(key: Key, value: T, ttl: number | CacheSetOptions = {}): Promise<void> {
+  async set<T extends V = V>(key: Key, value: T, ttl: number | CacheSetOptions = {}): Promise<CacheWritten> {
     const { inner, namespace } = this.#place;
     const options = typeof ttl === "number" ? { ttlMs: ttl * 1_000 } : ttl;
     const request = create(CacheSetRequestSchema, {
@@ -167,14 +174,24 @@ export class Cache<V = any> {
       policy: policyOf(options),
     });
     this.#near?.forget(idOf(request.key));
-    await this.#store(options, () =>
+    const { revision } = await this.#store(options, () =>
       inner.mutate("cache set", namespace, options, "cacheSet", (origin) => ({ ...request, origin })),
     );
     this.#near?.forget(idOf(request.key));
+    return { revision: Number(revision) };
   }
 
   /** Deletes a key; whether there was one. */
   async delete(key: Key, options: MutationOptions = {}): Promise<boolean> {
+    return (await this.#delete(key, options)).deleted;
+  }
+
+  /** Deletes a key, which may not be there; from when on it is gone. */
+  async invalidate(key: Key, options: MutationOptions = {}): Promise<CacheWritten> {
+    return { revision: Number((await this.#delete(key, options)).revision) };
+  }
+
+  async #delete(key: Key, options: MutationOptions): Promise<{ deleted: boolean; revision: bigint }> {
     const { inner, namespace } = this.#place;
     const request = create(CacheDeleteRequestSchema, { namespace, key: keyBytes(key) });
     this.#near?.forget(idOf(request.key));
@@ -183,7 +200,7 @@ export class Cache<V = any> {
       origin,
     }));
     this.#near?.forget(idOf(request.key));
-    return answer.deleted;
+    return answer;
   }
 
   /** Deletes all keys that match a pattern, in steps that are each atomic; how many there were. */
@@ -231,6 +248,14 @@ export class Cache<V = any> {
       origin,
     }));
     return answer.found;
+  }
+
+  /**
+   * What is set, deleted and invalidated from now on, for who keeps copies of values of its own; what is
+   * invalidated after this has answered comes. {@link Cache.near} is such copies, kept by the client.
+   */
+  invalidations(options: CallOptions = {}): Promise<Invalidations> {
+    return Invalidations.start(this.#place, options);
   }
 
   /** How full the cache is. */

@@ -6,11 +6,10 @@
  * revision `R` may be kept only if nothing that was taken in has invalidated it behind `R`, and everything
  * behind `R` is remembered: so an answer that comes late can't bring an old value back.
  */
-import { create } from "@bufbuild/protobuf";
-import { CacheInvalidationsRequestSchema, CacheService, type CacheInvalidation } from "./gen/quorate/v1/cache_pb.js";
+import type { CacheInvalidation } from "./gen/quorate/v1/cache_pb.js";
 import { badOption } from "./errors.js";
 import type { Inner } from "./inner.js";
-import { Failed, isWorthRetrying } from "./failure.js";
+import { SILENCE_MAX_MS, isRefused, openInvalidations } from "./invalidations.js";
 import { backoffMs } from "./retry.js";
 import { now, within } from "./time.js";
 
@@ -18,8 +17,6 @@ import { now, within } from "./time.js";
 const ENTRY_BYTES = 128;
 /** Invalidations that are remembered: more than come while a read is on its way. */
 const REMEMBERED_MAX = 4_096;
-/** A message comes every 5 s at least; a node that is silent for so long is gone. */
-const SILENCE_MAX_MS = 20_000;
 /** How long to wait where the stream is refused. */
 const REFUSED_PAUSE_MS = 5_000;
 
@@ -215,10 +212,7 @@ export class Near {
     for (let failures = 0; !engine.closing.aborted; failures++) {
       let pauseMs = backoffMs(failures);
       try {
-        const plan = this.#inner.plan("cache near", "read", { signal: engine.closing });
-        const [first, stream] = await engine.open(plan, CacheService.method.invalidations, () =>
-          create(CacheInvalidationsRequestSchema, { namespace: this.#namespace }),
-        );
+        const [first, stream] = await openInvalidations(this.#inner, this.#namespace, { signal: engine.closing });
         this.begin(first.groupId, first.revision);
         for (;;) {
           const said = await within(stream.heardAt + SILENCE_MAX_MS - now(), stream.next());
@@ -229,8 +223,7 @@ export class Near {
         }
         stream.cancel();
       } catch (error) {
-        const refused = error instanceof Failed && !isWorthRetrying(error.failure) && error.failure.cause === "answered";
-        if (refused) {
+        if (isRefused(error)) {
           this.#inner.onError(error, "there is no stream for the near cache");
           pauseMs = REFUSED_PAUSE_MS;
         }

@@ -81,10 +81,6 @@
 //!       Pipe::call         its place in the connection's pipeline    pipe.rs, method.rs
 //!       Failure            what a status means                       failure.rs, error.rs
 //! ```
-//!
-//! # Absent so far
-//!
-//! TLS and authentication, and the `Broker` trait with its Redis implementation.
 
 mod auth;
 mod backup;

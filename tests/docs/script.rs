@@ -95,9 +95,11 @@ pub(crate) fn script(text: &str) -> String {
     script + &after
 }
 
-/// The programs that the block runs itself, as `./send-email`.
+/// The programs that a command of the block runs, as in `-- ./send-email`.
 pub(crate) fn programs(text: &str) -> impl Iterator<Item = &str> {
-    text.split_whitespace().filter_map(|word| word.strip_prefix("./"))
+    let words = text.split_whitespace();
+    let behind = words.clone().zip(words.skip(1)).filter(|(before, _)| *before == "--");
+    behind.filter_map(|(_, word)| word.strip_prefix("./"))
 }
 
 /// A command of a console with what it printed.

@@ -1,4 +1,4 @@
-//! Makes functions of the Rust blocks of the documents, for `lib.rs`.
+//! Makes functions of the Rust blocks of the documents, for `main.rs`.
 
 #[path = "../docs/blocks.rs"]
 #[allow(dead_code, reason = "only a part of it is needed here")]

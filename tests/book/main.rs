@@ -6,7 +6,6 @@
 /// What a reader has before he reads a block: a client and its handles, and his own functions.
 mod world {
     pub(super) use bytes::Bytes;
-    pub(super) use futures::StreamExt;
     pub(super) use quorate_client::bus::*;
     pub(super) use quorate_client::cache::BuildOptions;
     pub(super) use quorate_client::kv::*;

@@ -161,10 +161,11 @@ async fn run(page: &Page) -> (usize, Vec<String>) {
     if blocks.is_empty() {
         return (0, Vec::new());
     }
-    let (consoles, commands): (Vec<_>, Vec<_>) =
-        blocks.iter().partition(|block| block.language == "console");
-    let mut worlds: Vec<Vec<&Block>> = consoles.into_iter().map(|block| vec![*block]).collect();
-    worlds.push(commands.into_iter().copied().collect());
+    let count = blocks.len();
+    let (consoles, commands): (Vec<&Block>, Vec<&Block>) =
+        blocks.into_iter().partition(|block| block.language == "console");
+    let mut worlds: Vec<Vec<&Block>> = consoles.into_iter().map(|block| vec![block]).collect();
+    worlds.push(commands);
     let mut breaches = Vec::new();
     for of_one in worlds.iter().filter(|blocks| !blocks.is_empty()) {
         let world = World::start().await;
@@ -174,7 +175,7 @@ async fn run(page: &Page) -> (usize, Vec<String>) {
         }
         world.stop().await;
     }
-    (blocks.len(), breaches)
+    (count, breaches)
 }
 
 /// `QUORATE_PAGE=docs/cache.md` runs one page only.

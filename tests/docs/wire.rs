@@ -79,7 +79,7 @@ fn kind(field: &FieldDescriptorProto) -> String {
 /// A text as Markdown shows it: what is in backticks stays, and the rest has no marks in it.
 fn plain(text: &str) -> String {
     let parts = text.split('`').enumerate().map(|(at, part)| match at % 2 {
-        0 => part.replace('<', "&lt;").replace('*', "\\*").replace('_', "\\_"),
+        0 => part.replace('<', "&lt;").replace('*', "\\*"),
         _ => part.to_owned(),
     });
     parts.collect::<Vec<_>>().join("`")

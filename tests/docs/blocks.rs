@@ -17,12 +17,12 @@ pub(crate) struct Block {
     pub(crate) mark: Option<Mark>,
 }
 
-/// What is said of a block that is not run as it stands there.
+/// What is said of a block that is not run, or compiled, as it stands there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
     /// `<!-- not run: REASON -->`
     NotRun(String),
-    /// `<!-- run by PATH -->`: by that test, in a world of its own.
+    /// `<!-- run by PATH -->`: run, or compiled, by that test, in a world of its own.
     RunBy(String),
 }
 

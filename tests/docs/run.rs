@@ -140,7 +140,8 @@ impl World {
         }
         let (_, output) = self.shell(&script).await;
         let outputs: Vec<_> = output.split(&format!("{mark}\n")).collect();
-        let differs = all.iter().zip(&outputs).find(|(said, now)| alike(&said.output) != alike(now));
+        let differs =
+            all.iter().zip(&outputs).find(|(said, now)| alike(&said.output) != alike(now));
         differs.map(|(said, now)| format!("$ {}\n{now}but it shows\n{}", said.command, said.output))
     }
 
@@ -214,7 +215,11 @@ async fn planted_commands_fail() {
     );
     let (count, breaches) = run(&page).await;
     assert_eq!(count, 7);
-    let lines = ["planted.md:23:", "planted.md:6:", "planted.md:9:", "planted.md:12:", "planted.md:20:"];
+    let lines =
+        ["planted.md:23:", "planted.md:6:", "planted.md:9:", "planted.md:12:", "planted.md:20:"];
     assert_eq!(breaches.len(), lines.len(), "{breaches:#?}");
-    assert!(breaches.iter().zip(lines).all(|(breach, line)| breach.contains(line)), "{breaches:#?}");
+    assert!(
+        breaches.iter().zip(lines).all(|(breach, line)| breach.contains(line)),
+        "{breaches:#?}"
+    );
 }

@@ -59,14 +59,16 @@ fn status(comment: &str) -> Option<u8> {
 }
 
 fn lasts(command: &str) -> bool {
-    let command = command.split_inclusive(' ').skip_while(|word| word.contains('=')).collect::<String>();
+    let command =
+        command.split_inclusive(' ').skip_while(|word| word.contains('=')).collect::<String>();
     LASTING.iter().any(|lasting| command.starts_with(lasting)) || command.ends_with(" --watch")
 }
 
 /// A script for bash that does what the block shows, and fails when a command of it does. Lasting
 /// commands run beside the others, and must not have failed when these are done.
 pub(crate) fn script(text: &str) -> String {
-    let mut script = String::from("set -euo pipefail\nlasting=(); ended() { echo \"$1\" >&2; exit 1; }\n");
+    let mut script =
+        String::from("set -euo pipefail\nlasting=(); ended() { echo \"$1\" >&2; exit 1; }\n");
     for (number, Line { command, comment }) in lines(text).into_iter().enumerate() {
         let written = if command.starts_with(CLUSTER) {
             writeln!(script, ": the cluster runs already")

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 const FILE: &str = "docs/wire.md";
-const COMMAND: &str = "UPDATE_DOCS=1 cargo test --release --locked --workspace --test docs the_page_of_messages";
+const COMMAND: &str =
+    "UPDATE_DOCS=1 cargo test --release --locked --workspace --test docs the_page_of_messages";
 const HEAD: &str = include_str!("wire_head.md");
 
 /// The numbers by which a descriptor names its parts.

@@ -51,7 +51,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "quorate-server",
         ],
     ),
-    ("quorate-book", &["quorate-client"]),
+    ("quorate-book", &["quorate-client", "quorate-testkit"]),
 ];
 
 /// What the tests of a crate may use besides. They may not reach up the layers either: a test that

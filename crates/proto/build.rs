@@ -1,4 +1,5 @@
-//! Compiles the `.proto` files with protox, so that no `protoc` is needed.
+//! Compiles the `.proto` files with protox, so that no `protoc` is needed. `proto` here is a link to them, so
+//! that they go along into the package.
 
 use prost::Message as _;
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::path::Path;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Asked when it runs: the build directory may have been used by another checkout before.
     let crate_dir = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo sets it")?;
-    let root = Path::new(&crate_dir).join("../../proto");
+    let root = Path::new(&crate_dir).join("proto").canonicalize()?;
     let files = [
         "quorate/v1/kv.proto",
         "quorate/v1/session.proto",

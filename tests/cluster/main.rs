@@ -1,13 +1,16 @@
 //! What a user meets: the command line, the messages, the limits, and a cluster in odd situations.
 
 mod absent;
+mod adapters;
 mod backup;
+mod broken_adapters;
 mod bus;
 mod cache;
 mod commands;
 mod deploy;
 mod dev;
 mod doctor;
+mod embedded;
 mod garbage;
 mod handbooks;
 mod identity;
@@ -15,8 +18,10 @@ mod jobs;
 mod limits;
 mod locks;
 mod membership;
+mod programs;
 mod queues;
 mod quorum;
+mod redis;
 mod refusals;
 mod running;
 mod scenarios;
@@ -26,6 +31,7 @@ mod security;
 mod shutdown;
 mod single;
 mod stuck_log;
+mod test_control;
 mod top;
 mod traces;
 mod txn;

@@ -157,6 +157,15 @@ pub enum Error {
         /// The text.
         message: String,
     },
+    /// The adapter that was asked can't do this, and does not do something weaker instead; nothing was
+    /// changed. The cluster never answers this. See [`crate::broker`].
+    #[error("{message}")]
+    Unsupported {
+        /// The stable word.
+        reason: String,
+        /// The text, with the adapter's name.
+        message: String,
+    },
     /// The cluster answered something this client can't make sense of; nothing was changed. Likely
     /// a defect, or versions that do not belong together.
     #[error("{message}")]
@@ -191,6 +200,16 @@ impl Error {
         matches!(self, Self::Indeterminate { .. } | Self::NoReply { .. })
     }
 
+    /// What an adapter answers that can't do something, with the reason `UNSUPPORTED`: its name, and
+    /// what it can't do, as a noun.
+    #[must_use]
+    pub fn unsupported(adapter: &str, what: &str) -> Self {
+        Self::Unsupported {
+            reason: "UNSUPPORTED".to_owned(),
+            message: format!("the adapter {adapter} can't do this: {what}"),
+        }
+    }
+
     fn parts(&self) -> (&str, &str) {
         match self {
             Self::ConditionFailed { reason, message, .. }
@@ -209,6 +228,7 @@ impl Error {
             | Self::NoReply { reason, message }
             | Self::BuildLeaseLost { reason, message }
             | Self::BuildFailed { reason, message }
+            | Self::Unsupported { reason, message }
             | Self::Internal { reason, message } => (reason, message),
         }
     }

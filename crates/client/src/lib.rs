@@ -35,6 +35,8 @@
 //!
 //! `examples/cached_query.rs` caches a query that only one process at a time makes; see [`cache`].
 //!
+//! `examples/five_handles.rs` uses the five services through [`broker`], over a cluster or over Redis.
+//!
 //! Beside it, `leader_election.rs` and `fenced_write.rs` show what [`Locks`] are for, `pub_sub.rs` and
 //! `work_coordination.rs` what the [`Bus`] is for.
 //!
@@ -84,6 +86,7 @@
 
 mod auth;
 mod backup;
+pub mod broker;
 pub mod bus;
 pub mod cache;
 mod call;

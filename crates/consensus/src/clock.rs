@@ -3,8 +3,9 @@
 //! `lease_ms` counts the time in which the cluster had a leader with a quorum; nothing else. So a
 //! lease never shortens across a failover, a pause or a jump of the wall clock.
 
+use crate::leaps::Leaps;
 use quorate_state::Stamp;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
@@ -12,6 +13,12 @@ use tokio::time::Instant;
 pub trait WallClock: Send + Sync + 'static {
     /// Milliseconds since the Unix epoch.
     fn now_ms(&self) -> u64;
+
+    /// The leaps that a test makes, which this clock shares: it is ahead by what they have passed.
+    /// There are none elsewhere.
+    fn leaps(&self) -> Option<Arc<Leaps>> {
+        None
+    }
 }
 
 /// The operating system's clock.
@@ -30,6 +37,7 @@ impl WallClock for SystemClock {
 pub(crate) struct TermClock {
     /// An acknowledgement by a quorum counts for this long.
     quorum_ttl: Duration,
+    leaps: Option<Arc<Leaps>>,
     inner: Mutex<Inner>,
 }
 
@@ -39,6 +47,8 @@ struct Inner {
     lease_us: u64,
     /// Wall time at `sampled`, in microseconds for the same reason.
     wall_us: u64,
+    /// What was leapt up to `sampled`, in microseconds.
+    leapt_us: u64,
     sampled: Instant,
 }
 
@@ -63,9 +73,17 @@ impl TermClock {
         let inner = Inner {
             lease_us: from.lease_ms.saturating_mul(1_000),
             wall_us: wall_ms.saturating_mul(1_000),
+            leapt_us: 0,
             sampled: Instant::now(),
         };
-        Self { quorum_ttl, inner: Mutex::new(inner) }
+        Self { quorum_ttl, leaps: None, inner: Mutex::new(inner) }
+    }
+
+    /// The same, which leaps along from now on, where there are leaps.
+    pub(crate) fn leaping(mut self, leaps: Option<Arc<Leaps>>) -> Self {
+        let leapt_us = leaps.as_ref().map_or(0, |leaps| leaps.passed_us());
+        self.inner.get_mut().expect("nobody has it yet").leapt_us = leapt_us;
+        Self { leaps, ..self }
     }
 
     /// The clocks now. `quorum_acked` is when a quorum last acknowledged this leader.
@@ -78,6 +96,13 @@ impl TermClock {
         let counted = quorum_acked.map_or(inner.sampled, |acked| now.min(acked + self.quorum_ttl));
         let lease = counted.saturating_duration_since(inner.sampled).min(self.quorum_ttl);
         let elapsed_us = micros(now.saturating_duration_since(inner.sampled));
+        if let Some(leaps) = &self.leaps {
+            let leapt_us = leaps.passed_us();
+            let leap_us = leapt_us.saturating_sub(inner.leapt_us);
+            inner.lease_us = inner.lease_us.saturating_add(leap_us);
+            inner.wall_us = inner.wall_us.saturating_add(leap_us);
+            inner.leapt_us = leapt_us;
+        }
         if elapsed_us > 0 {
             inner.lease_us = inner.lease_us.saturating_add(micros(lease));
             // The wall clock may run up to twice as fast as time passes, to catch up, and never
@@ -138,6 +163,24 @@ mod tests {
         advance(Duration::from_millis(1)).await;
         let stamp = clock.sample(Some(Instant::now()), 63_001);
         assert_eq!((stamp.lease_ms, stamp.wall_ms), (1_000 + 3_001, 63_001));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn both_clocks_leap_by_what_a_test_asks_for_and_by_no_more() {
+        let leaps = Arc::<Leaps>::default();
+        leaps.pass(Duration::from_secs(7));
+        let clock = clock().leaping(Some(Arc::clone(&leaps)));
+        // What passed before this term is in what it began with.
+        let before = Stamp { lease_ms: 1_000, wall_ms: 60_000 };
+        assert_eq!(clock.sample(Some(Instant::now()), 60_000), before);
+        leaps.pass(Duration::from_secs(30));
+        // Also while the wall clock was read a moment before the leap.
+        let after = Stamp { lease_ms: 31_000, wall_ms: 90_000 };
+        assert_eq!(clock.sample(Some(Instant::now()), 60_000), after);
+        assert_eq!(clock.sample(None, 90_000), after);
+        advance(Duration::from_millis(100)).await;
+        let later = Stamp { lease_ms: 31_100, wall_ms: 90_100 };
+        assert_eq!(clock.sample(Some(Instant::now()), 90_100), later);
     }
 
     #[tokio::test(start_paused = true)]

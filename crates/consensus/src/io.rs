@@ -1,6 +1,7 @@
 //! The network seam: how a node dials its peers and where their connections come from. Two
 //! implementations: TCP ([`TcpDialer`], [`tcp_incoming`]) and the simulated network of testkit.
 
+pub use crate::cuts::Cuts;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use std::io;
@@ -97,7 +98,7 @@ pub trait Dialer: Send + Sync + 'static {
 
 /// How long a TCP connect may take: longer than any round trip on one continent, and short enough
 /// to try again within an election timeout or two.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Dials over TCP, without Nagle's delay.
 #[derive(Clone, Copy, Debug, Default)]

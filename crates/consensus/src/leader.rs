@@ -3,6 +3,7 @@
 
 use crate::clock::{TermClock, WallClock};
 use crate::failure::{Failure, Reason};
+use crate::leaps::Wakes;
 use crate::leases::{Begin, Leases, RunOut};
 use crate::machine_adapter::Applied;
 use crate::proposer::{Committed, Leadership, Proposer, leads, quorum_acked};
@@ -38,7 +39,7 @@ const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 const CONFIRM: Duration = Duration::from_secs(1);
 
 /// What the looks for what is due remember.
-struct Looks {
+pub(crate) struct Looks {
     /// No deadline is earlier: what lies before was deleted, and a look would walk over it.
     from_ms: u64,
     /// As `from_ms`, of what waits for a wall time.
@@ -51,12 +52,20 @@ struct Looks {
     unreachable: BTreeSet<NodeId>,
 }
 
+impl Looks {
+    /// Below which lease time, and which wall time, nothing is due.
+    pub(crate) fn from(&self) -> (u64, u64) {
+        (self.from_ms, self.wall_from_ms)
+    }
+}
+
 /// Everything the task needs.
 pub(crate) struct LeaderTask {
     pub(crate) raft: Raft,
     pub(crate) group: GroupId,
     pub(crate) reader: Arc<dyn StateReader>,
     pub(crate) told: broadcast::Receiver<Applied>,
+    pub(crate) applied: watch::Receiver<u64>,
     pub(crate) leadership: watch::Sender<Option<Leadership>>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) proposer: Proposer,
@@ -127,6 +136,7 @@ impl LeaderTask {
             unreachable: BTreeSet::new(),
         };
         let mut metrics = self.raft.server_metrics();
+        let mut wakes = Wakes::new(self.wall.leaps(), self.applied.clone());
         while self.leads(term) {
             tokio::select! {
                 changed = metrics.changed() => {
@@ -143,16 +153,18 @@ impl LeaderTask {
                     Err(broadcast::error::RecvError::Closed) => return Ok(()),
                 },
                 _ = looked.tick() => self.look(&clock, &mut looks)?,
+                () = wakes.next() => {}
             }
+            self.leap(&clock, &mut looks)?;
         }
         Ok(())
     }
 
-    fn now(&self, clock: &TermClock) -> Stamp {
+    pub(crate) fn now(&self, clock: &TermClock) -> Stamp {
         clock.sample(quorum_acked(&self.raft), self.wall.now_ms())
     }
 
-    fn now_ms(&self, clock: &TermClock) -> u64 {
+    pub(crate) fn now_ms(&self, clock: &TermClock) -> u64 {
         self.now(clock).lease_ms
     }
 
@@ -160,12 +172,13 @@ impl LeaderTask {
     fn take_over(&self) -> Result<(Arc<TermClock>, u64), Failure> {
         let view = self.reader.view();
         let stamp = query::clocks(view.tables.as_ref(), self.group).map_err(|e| unreadable(&e))?;
-        let clock = Arc::new(TermClock::new(stamp, self.wall.now_ms(), self.quorum_ttl));
+        let clock = TermClock::new(stamp, self.wall.now_ms(), self.quorum_ttl);
+        let clock = Arc::new(clock.leaping(self.wall.leaps()));
         self.derive_leases(stamp.lease_ms)?;
         Ok((clock, stamp.lease_ms))
     }
 
-    fn derive_leases(&self, now_ms: u64) -> Result<(), Failure> {
+    pub(crate) fn derive_leases(&self, now_ms: u64) -> Result<(), Failure> {
         let view = self.reader.view();
         let tables = view.tables.as_ref();
         let sessions = query::sessions(tables, self.group).map_err(|e| unreadable(&e))?;
@@ -186,7 +199,7 @@ impl LeaderTask {
         Ok(())
     }
 
-    fn take_in(&self, events: &[Event], clock: &TermClock) {
+    pub(crate) fn take_in(&self, events: &[Event], clock: &TermClock) {
         for event in events {
             match event {
                 Event::SessionOpened { id, ttl_ms } => {
@@ -222,7 +235,7 @@ impl LeaderTask {
         }
     }
 
-    fn look(&self, clock: &TermClock, looks: &mut Looks) -> Result<(), Failure> {
+    pub(crate) fn look(&self, clock: &TermClock, looks: &mut Looks) -> Result<(), Failure> {
         let Stamp { lease_ms: now_ms, wall_ms } = self.now(clock);
         let run_out = self.leases.run_out(now_ms);
         if !run_out.is_empty() {

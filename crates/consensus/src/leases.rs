@@ -236,6 +236,12 @@ impl Leases {
         run_out
     }
 
+    /// When the next one runs out, in lease time; 0 while the end of one is under way.
+    pub(crate) fn next_ms(&self) -> Option<u64> {
+        let leases = self.lock();
+        leases.values().map(|lease| if lease.ending { 0 } else { lease.until_ms }).min()
+    }
+
     /// An expiry certainly did not happen: the leases may be renewed, or run out, again.
     pub(crate) fn spared(&self, ids: impl IntoIterator<Item = LeaseId>) {
         let mut leases = self.lock();

@@ -193,6 +193,7 @@ impl Node {
             milestones,
         );
         let leases = Arc::new(Leases::default());
+        let applied = applied_seen.clone();
         // The barrier's rounds need the replica that holds the barrier. A weak handle, so that
         // the replica can go.
         let later: Arc<OnceLock<std::sync::Weak<Shared>>> = Arc::default();
@@ -245,6 +246,7 @@ impl Node {
             group,
             reader,
             told: listening,
+            applied,
             leadership,
             leases,
             proposer,

@@ -24,7 +24,7 @@ use quorate_consensus::io;
 use quorate_state::{AccessAction, AccessService};
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -61,7 +61,7 @@ struct Known {
     /// Names that this port is reached by, beside addresses in numbers and localhost.
     hosts: Vec<String>,
     /// Set once there are services for it to ask.
-    dashboard: OnceLock<Arc<Dashboard>>,
+    dashboard: RwLock<Option<Arc<Dashboard>>>,
 }
 
 impl Default for Probes {
@@ -83,7 +83,7 @@ impl Probes {
             stopping: stopping.clone(),
             dropped_lines,
         });
-        let (access, dashboard) = (OnceLock::new(), OnceLock::new());
+        let (access, dashboard) = (OnceLock::new(), RwLock::default());
         Self(Arc::new(Known {
             replica,
             stopping,
@@ -115,12 +115,17 @@ impl Probes {
 
     /// There are services for the dashboard to ask.
     pub(crate) fn shows(&self, dashboard: Arc<Dashboard>) {
-        // As above.
-        drop(self.0.dashboard.set(dashboard));
+        *self.0.dashboard.write().unwrap_or_else(PoisonError::into_inner) = Some(dashboard);
     }
 
-    pub(crate) fn dashboard(&self) -> Option<&Arc<Dashboard>> {
-        self.0.dashboard.get()
+    /// The services are no more. They know this, so each would keep the other for ever, and the node's
+    /// tables with it.
+    pub(crate) fn shows_no_more(&self) {
+        *self.0.dashboard.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(crate) fn dashboard(&self) -> Option<Arc<Dashboard>> {
+        self.0.dashboard.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether a request is for this node by a name that no other site can have. Where callers are asked

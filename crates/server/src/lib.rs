@@ -12,8 +12,9 @@
 //! - A slow subscriber of the bus costs its buffer, and hears what it missed; it holds up nobody.
 //! - A slow reader of the log never holds up a request, and neither does a collector of traces.
 //!
-//! # Two ways to start
+//! # Three ways to start
 //! - [`process::run`]: the real thing. TCP, RocksDB, signals; consensus has threads of its own.
+//! - [`Node::builder`]: the same inside another program, without what is a process's: signals, the log.
 //! - [`Server::start`]: the same services over connections and a node made elsewhere. Opens no
 //!   socket, file or thread, so a simulation can run several in one.
 //!
@@ -27,6 +28,7 @@ mod cache;
 pub mod config;
 mod connections;
 mod dashboard;
+mod embedded;
 mod exposition;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -48,6 +50,7 @@ mod trace;
 mod watch;
 mod wire;
 
+pub use embedded::{Node, NodeBuilder, Stopped};
 pub use limits::CallerLimits;
 pub use quorate_consensus::{ELECTIONS_MAX, FREE_BYTES_MIN};
 pub use quorate_state::HAS_PLANTED_FAULTS;

@@ -1,31 +1,28 @@
 //! `quorate serve` as a process: sockets, data directory, runtimes, signals, exit.
 
-use crate::config::{Address, Config};
-use crate::connections::{Door, PEER_CONNECTIONS_MAX};
-use crate::http::{self, Probes};
+use crate::config::{Config, ConfigError};
 use crate::logging::{self, Logging};
-use crate::server::{Beside, Server, ServerOptions};
-use crate::trace;
-use quorate_consensus::io::tcp_incoming;
-use quorate_consensus::{Ended, StartError};
+use quorate_consensus::StartError;
 use quorate_state::NodeId;
 use sd_notify::NotifyState;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+mod control;
 mod open_files;
+mod ports;
+mod serving;
 mod start;
+mod stop;
 
+use control::Control;
 pub use open_files::OpenFiles;
-use start::start_node;
+pub(crate) use serving::{Serving, Ways};
+pub(crate) use start::Place;
+use stop::{Stdin, Stop};
 
 /// From the first signal to the end of the process.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
@@ -34,10 +31,6 @@ const RUNTIME_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Threads for consensus and its connections at most, apart from those that serve clients: heartbeats
 /// must not wait behind requests.
 const CONSENSUS_THREADS_MAX: usize = 2;
-/// How long answers of a pipeline may wait for a client that takes none.
-const SLOW_READER_MAX: Duration = Duration::from_secs(30);
-/// Connections that the kernel keeps until they are accepted.
-const BACKLOG: u32 = 1_024;
 /// How long a process that ends because something failed waits for stderr to take why.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 /// How often lost log lines are reported.
@@ -49,8 +42,19 @@ pub struct Options {
     pub config: Config,
     /// Stop, as after SIGTERM, when stdin ends.
     pub stop_on_stdin_eof: bool,
+    /// Takes commands of a test from stdin. Only where other machines reach nothing of the node.
+    pub test_control: Option<TestControl>,
     /// Called once, when the node serves.
     pub on_listening: Box<dyn FnOnce(&Listening) + Send>,
+}
+
+/// What a test may do to a node, by lines on its stdin: `cut 2 3` cuts it off from these nodes and from no
+/// others, `heal` mends that. The end of stdin stops the node.
+pub struct TestControl {
+    /// From whom it is cut off as it starts.
+    pub cut: BTreeSet<NodeId>,
+    /// Told what each line came to, when it is done: nothing, or why it was not.
+    pub told: Box<dyn FnMut(Result<(), String>) + Send>,
 }
 
 /// Where a node can be reached.
@@ -69,6 +73,9 @@ pub struct Listening {
 /// Why a node process ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The configuration can't be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A port can't be had.
     #[error("{0}")]
     Listen(String),
@@ -117,18 +124,25 @@ pub fn run(options: Options) -> Result<(), Error> {
     let mut options = options;
     options.config.connections_max =
         open_files::connections_that_fit(options.config.connections_max);
-    let system = |action| move |error| Error::System { action, error };
-    let clients = Builder::new_multi_thread().thread_name("quorate-client").enable_all().build();
-    let clients = clients.map_err(system("start the threads for clients"))?;
-    let consensus = Builder::new_multi_thread()
-        .worker_threads(consensus_threads())
-        .thread_name(CONSENSUS_THREAD)
-        .enable_all()
-        .build()
-        .map_err(system("start the threads for consensus"))?;
-    let result = clients.block_on(async {
-        let stop = Stop::new(options.stop_on_stdin_eof)?;
-        let work = serve(options.config, options.on_listening, &consensus, &stop, &logging);
+    let threads = Threads::start()?;
+    let result = threads.clients.block_on(async {
+        let (cuts, stdin) = match options.test_control {
+            Some(test) => {
+                let control = Control::new(&options.config, test)?;
+                (Some(control.cuts().clone()), Stdin::Commands(control))
+            }
+            None if options.stop_on_stdin_eof => (None, Stdin::ToItsEnd),
+            None => (None, Stdin::Unread),
+        };
+        let stop = Stop::new(stdin)?;
+        let ways = Ways {
+            consensus: threads.consensus.handle().clone(),
+            place: Place::Directory,
+            dropped_lines: Some(logging.dropped()),
+            traces: true,
+            cuts,
+        };
+        let work = serve(options.config, options.on_listening, ways, &stop, &logging);
         tokio::select! {
             result = work => result,
             () = stop.insisted() => {
@@ -140,12 +154,39 @@ pub fn run(options: Options) -> Result<(), Error> {
     if let Err(Error::Failed(reason)) = &result {
         tracing::error!(reason, "the node ends, because it can't keep its promises");
     }
-    clients.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
-    consensus.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
+    threads.end();
     if result.is_err() {
         end_soon(|| std::process::exit(1));
     }
     result
+}
+
+/// The threads of a node.
+pub(crate) struct Threads {
+    pub(crate) clients: Runtime,
+    pub(crate) consensus: Runtime,
+}
+
+impl Threads {
+    pub(crate) fn start() -> Result<Self, Error> {
+        let system = |action| move |error| Error::System { action, error };
+        let clients =
+            Builder::new_multi_thread().thread_name("quorate-client").enable_all().build();
+        let clients = clients.map_err(system("start the threads for clients"))?;
+        let consensus = Builder::new_multi_thread()
+            .worker_threads(consensus_threads())
+            .thread_name(CONSENSUS_THREAD)
+            .enable_all()
+            .build()
+            .map_err(system("start the threads for consensus"))?;
+        Ok(Self { clients, consensus })
+    }
+
+    /// Ends them, and waits a little for what ignores that.
+    pub(crate) fn end(self) {
+        self.clients.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
+        self.consensus.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
+    }
 }
 
 /// On two cores a second thread only takes the first one's work over to another core, and each time it is
@@ -200,225 +241,36 @@ fn notify(state: NotifyState<'_>, status: &str) {
 async fn serve(
     config: Config,
     on_listening: Box<dyn FnOnce(&Listening) + Send>,
-    consensus: &Runtime,
+    ways: Ways,
     stop: &Stop,
     logging: &Logging,
 ) -> Result<(), Error> {
-    for exposed in &config.exposed {
-        tracing::warn!(
-            exposed,
-            "other machines reach this node as nobody should: whoever reaches the port can read and change \
-             everything. insecure = true allows it; docs/security.md says how to secure it"
-        );
-    }
-    // The client port is taken now and opened when there is somebody to serve: until then clients
-    // are refused, and go to another node.
-    let client = Port::take("client", &config.client_listen).await?;
-    let peer = Port::take("peer", &config.peer_listen).await?;
-    let http = Port::take("http", &config.http_listen).await?;
-    let mut listening = Listening {
-        node_id: config.node_id,
-        client: client.address,
-        peer: peer.address,
-        http: http.address,
-    };
-    let advertised = config.http_address(http.address.port()).host;
-    let hosts = vec![config.http_listen.host.clone(), advertised];
-    let probes = Probes::new(Some(logging.dropped()), config.auth.is_some(), hosts);
-    probes.counters().facts.of_process(config.data_dir.clone(), config.metrics_queues_max);
-    let (files, auth) = (config.tls.clone(), config.auth.clone());
-    let read = tokio::task::spawn_blocking(move || {
-        let mut tls = files.read()?;
-        let auth = auth.map(|auth| tls.auth(auth)).transpose()?;
-        Ok::<_, quorate_tls::Error>((tls, auth))
-    });
-    let read = read.await;
-    let (tls, auth) =
-        read.map_err(|panic| Error::Failed(format!("reading certificates panicked: {panic}")))??;
-    let (tasks, token) = (TaskTracker::new(), CancellationToken::new());
-    let shown = tls.http.clone();
-    tasks.spawn(http::serve(tcp_incoming(http.open()?), shown, probes.clone(), token.clone()));
-
-    let client_addr = config.client_address(listening.client.port()).to_string();
-    let http_addr = config.http_address(listening.http.port()).to_string();
-    let counted = Arc::clone(&probes.counters().peer);
-    let door = Door {
-        name: "peer",
-        max: PEER_CONNECTIONS_MAX,
-        counted,
-        tls: tls.peer.clone(),
-        callers: None,
-    };
-    let network = start::Network {
-        client_addr,
-        http_addr,
-        incoming: door.open_to_peers(tcp_incoming(peer.open()?)),
-        dialer: Arc::clone(&tls.dialer),
-        join: tls.join.clone(),
-    };
-    let starting = start_node(config.clone(), network);
-    let starting = tokio_util::task::AbortOnDropHandle::new(consensus.spawn(starting));
-    let node = tokio::select! {
-        started = starting => match started {
-            Ok(node) => node?,
-            Err(panic) => return Err(Error::Failed(format!("its start panicked: {panic}"))),
-        },
+    let serving = tokio::select! {
+        started = Box::pin(Serving::start(config, ways)) => started?,
         () = stop.asked() => {
             tracing::info!("stopped before the node was part of a cluster");
             return Ok(());
         }
     };
-
-    listening.node_id = node.replica().node_id();
-    let options = ServerOptions {
-        node,
-        client_incoming: tcp_incoming(client.open()?),
-        http_incoming: None,
-        limits: config.limits.clone(),
-        connections_max: config.connections_max,
-        streams_per_connection_max: config.streams_per_connection_max,
-        per_caller: config.per_caller,
-        message_timeout: config.message_timeout,
-        slow_reader_max: SLOW_READER_MAX,
-        joins_without_token: config.client_listen.is_loopback() && config.auth.is_none(),
-        auth,
-    };
-    let traces = trace::start(listening.node_id).map(|(tracer, exporting)| {
-        probes.counters().requests.trace_with(tracer);
-        exporting
-    });
-    let beside = Beside { probes, tasks, stop: token, tls: tls.client.clone() };
-    let server = Server::start_beside(options, beside);
-    tracing::info!(
-        node = %listening.node_id, client = %listening.client, peer = %listening.peer,
-        http = %listening.http, version = env!("CARGO_PKG_VERSION"), "serving"
-    );
-    on_listening(&listening);
+    // The lock on the directory ends with the process, not with the node.
+    std::mem::forget(serving.directory());
+    stop.control_knows(serving.replica());
+    on_listening(&serving.listening);
     notify(NotifyState::Ready, "serving");
+    let asked = async {
+        stop.asked().await;
+        tracing::info!("stopping");
+        notify(NotifyState::Stopping, "answering what is under way");
+        SHUTDOWN_TIMEOUT
+    };
     tokio::select! {
-        ended = server.ended() => Err(match ended {
-            Ended::Failed(reason) => Error::Failed(reason),
-            Ended::Left(reason) => Error::Left(reason),
-        }),
-        () = stop.asked() => {
-            tracing::info!("stopping");
-            notify(NotifyState::Stopping, "answering what is under way");
-            server.shutdown(SHUTDOWN_TIMEOUT).await;
-            if let Some(traces) = traces {
-                traces.finish().await;
+        ended = Box::pin(serving.until(asked, stop.look.clone())) => {
+            if ended.is_ok() {
+                tracing::info!("stopped");
             }
-            tracing::info!("stopped");
-            Ok(())
+            ended
         }
         never = report_lost_lines(logging) => match never {},
-        never = tls.follow(Arc::clone(&stop.look)) => match never {},
-    }
-}
-
-/// A port that is taken, and perhaps not open yet.
-struct Port {
-    name: &'static str,
-    socket: TcpSocket,
-    address: SocketAddr,
-}
-
-impl Port {
-    async fn take(name: &'static str, listen: &Address) -> Result<Self, Error> {
-        let wrong = |error: io::Error| Error::Listen(refusal(name, &listen.to_string(), &error));
-        let mut found =
-            tokio::net::lookup_host((listen.host.as_str(), listen.port)).await.map_err(wrong)?;
-        let address = found.next().ok_or_else(|| {
-            Error::Listen(format!("{listen}, for {name}_listen, stands for no address"))
-        })?;
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
-            .map_err(wrong)?;
-        // As every server does: connections of the last run linger in the kernel.
-        socket.set_reuseaddr(true).map_err(wrong)?;
-        socket.bind(address).map_err(wrong)?;
-        let address = socket.local_addr().map_err(wrong)?;
-        Ok(Self { name, socket, address })
-    }
-
-    fn open(self) -> Result<TcpListener, Error> {
-        let Self { name, socket, address } = self;
-        socket
-            .listen(BACKLOG)
-            .map_err(|error| Error::Listen(refusal(name, &address.to_string(), &error)))
-    }
-}
-
-/// What to do about a port that can't be had.
-fn refusal(name: &str, address: &str, error: &io::Error) -> String {
-    let what = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another program (perhaps another node) has that port; stop it, or choose another port"
-                .to_owned()
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address; name one of its own".to_owned()
-        }
-        io::ErrorKind::PermissionDenied => {
-            "this user may not have that port; choose one from 1024 on".to_owned()
-        }
-        _ => error.to_string(),
-    };
-    format!("can't listen on {address}, the {name} port: {what} (--{name}-listen)")
-}
-
-/// Hears that the process shall stop.
-struct Stop {
-    asked: CancellationToken,
-    insisted: CancellationToken,
-    /// To look at files that may have changed.
-    look: Arc<Notify>,
-}
-
-impl Stop {
-    fn new(stdin: bool) -> Result<Self, Error> {
-        let system = |error| Error::System { action: "handle signals", error };
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
-        let mut hang_up = signal(SignalKind::hangup()).map_err(system)?;
-        let look = Arc::<Notify>::default();
-        let told = Arc::clone(&look);
-        tokio::spawn(async move {
-            while hang_up.recv().await.is_some() {
-                told.notify_one();
-            }
-        });
-        let (asked, insisted) = (CancellationToken::new(), CancellationToken::new());
-        let stop = Self { asked, insisted, look };
-        let (asked, insisted) = (stop.asked.clone(), stop.insisted.clone());
-        tokio::spawn(async move {
-            for token in [asked, insisted] {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-                token.cancel();
-            }
-        });
-        if stdin {
-            let asked = stop.asked.clone();
-            // A thread of its own: reading stdin can't be interrupted, so nobody must wait for it.
-            std::thread::Builder::new()
-                .name("quorate-stdin".to_owned())
-                .spawn(move || {
-                    // Its end counts, and an error is one.
-                    let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
-                    asked.cancel();
-                })
-                .map_err(|error| Error::System { action: "watch stdin", error })?;
-        }
-        Ok(stop)
-    }
-
-    async fn asked(&self) {
-        self.asked.cancelled().await;
-    }
-
-    async fn insisted(&self) {
-        self.insisted.cancelled().await;
     }
 }
 
@@ -432,49 +284,5 @@ async fn report_lost_lines(logging: &Logging) -> std::convert::Infallible {
             tracing::warn!(lines = lost - reported, "log lines were lost: stderr was too slow");
             reported = lost;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(text: &str) -> Address {
-        text.parse().unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_port_in_use_is_named_with_a_way_out() {
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = taken.local_addr().unwrap().port();
-        let listen = address("127.0.0.1:0").with_port(port);
-        let error = match Port::take("client", &listen).await.and_then(Port::open) {
-            Err(error) => error.to_string(),
-            Ok(_) => panic!("the port was had twice"),
-        };
-        assert!(error.contains(&format!("127.0.0.1:{port}")), "{error}");
-        assert!(error.contains("another program"), "{error}");
-        assert!(error.contains("--client-listen"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_port_that_is_not_open_yet_refuses() {
-        let port = Port::take("client", &address("127.0.0.1:0")).await.unwrap();
-        let at = port.address;
-        assert_ne!(at.port(), 0);
-        let refused = tokio::net::TcpStream::connect(at).await.unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-        let _open = port.open().unwrap();
-        tokio::net::TcpStream::connect(at).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn an_address_of_another_machine_is_refused() {
-        // From the range kept for documentation: no machine has it.
-        let error = match Port::take("http", &address("192.0.2.1:8813")).await {
-            Err(error) => error.to_string(),
-            Ok(_) => panic!("bound"),
-        };
-        assert!(error.contains("192.0.2.1:8813") && error.contains("--http-listen"), "{error}");
     }
 }

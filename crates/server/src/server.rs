@@ -77,11 +77,21 @@ impl ServerOptions {
 pub struct Server {
     node: Node,
     probes: Probes,
+    _shown: ShownWhileItRuns,
     stop: CancellationToken,
     tasks: TaskTracker,
     news: Arc<News>,
     /// What has to be said in the log before consensus stops.
     calls_that_wait: TaskTracker,
+}
+
+/// Takes the services back from the HTTP port when the server is gone, however it goes.
+struct ShownWhileItRuns(Probes);
+
+impl Drop for ShownWhileItRuns {
+    fn drop(&mut self) {
+        self.0.shows_no_more();
+    }
 }
 
 /// What a process has before its server is there.
@@ -179,7 +189,8 @@ impl Server {
             tasks.spawn(http::serve(incoming, None, probes.clone(), stop.clone()));
         }
         tasks.close();
-        Self { node, probes, stop, tasks, news, calls_that_wait }
+        let shown = ShownWhileItRuns(probes.clone());
+        Self { node, probes, _shown: shown, stop, tasks, news, calls_that_wait }
     }
 
     /// Pipeline streams that hold anything now.

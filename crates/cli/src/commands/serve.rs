@@ -4,7 +4,8 @@ use crate::exit::Failure;
 use crate::output::Output;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
 use quorate_server::config::{Config, ConfigError, Kind, SETTINGS};
-use quorate_server::process;
+use quorate_server::host::NodeId;
+use quorate_server::process::{self, TestControl};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,10 @@ pub(crate) struct Serve {
     /// Stop, as after SIGTERM, when stdin ends: whoever started this node takes it along
     #[arg(long, hide = true)]
     stop_on_stdin_eof: bool,
+    /// Take `cut ID...` and `heal` of a test from stdin, whose end stops the node; begin cut off from these
+    #[arg(long, hide = true, value_name = "IDS", num_args = 0..=1, require_equals = true,
+          default_missing_value = "")]
+    test_control: Option<String>,
     #[command(flatten)]
     settings: Settings,
 }
@@ -95,8 +100,11 @@ impl Serve {
         if quorate_server::HAS_PLANTED_FAULTS {
             output.note("quorate: this build has planted faults and loses data on purpose; it is for tests only");
         }
+        let test_control =
+            self.test_control.as_deref().map(|cut| test_control(cut, output)).transpose()?;
         let options = process::Options {
             config,
+            test_control,
             stop_on_stdin_eof: self.stop_on_stdin_eof,
             on_listening: Box::new(move |listening| {
                 let said = output.result(
@@ -125,6 +133,24 @@ impl Serve {
             error => Failure::Other(anyhow::Error::new(error)),
         })
     }
+}
+
+/// A test hears on stdout, line by line, what its commands came to.
+fn test_control(cut: &str, output: Output) -> Result<TestControl, Failure> {
+    let ids = cut.split(',').filter(|id| !id.is_empty());
+    let ids = ids.map(|id| id.parse().map(NodeId));
+    let cut = ids
+        .collect::<Result<_, _>>()
+        .map_err(|_| Failure::Usage(format!("--test-control={cut}: no list of node ids")))?;
+    let told = Box::new(move |done: Result<(), String>| {
+        let said = match done {
+            Ok(()) => "done".to_owned(),
+            Err(why) => format!("not done: {why}"),
+        };
+        // Nobody reads it: no reason for a node not to run.
+        drop(output.line(&format!("test-control: {said}")));
+    });
+    Ok(TestControl { cut, told })
 }
 
 #[cfg(test)]

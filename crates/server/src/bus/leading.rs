@@ -110,11 +110,17 @@ impl Leading {
 
     /// Takes part in whatever this node does for others, until consensus stops.
     pub(crate) async fn follow(self, stop: CancellationToken) {
-        let serving = self.clone();
-        self.0.replica.serve_asides(move |from, said| serving.serve(from, said));
-        let publishing = self.clone();
+        // Weakly: the replica keeps both for as long as it lives, and this keeps the replica.
+        let serving = Arc::downgrade(&self.0);
+        self.0.replica.serve_asides(move |from, said| match serving.upgrade() {
+            Some(leading) => Self(leading).serve(from, said),
+            None => Err(Status::unavailable("this node stops; ask another one")),
+        });
+        let publishing = Arc::downgrade(&self.0);
         self.0.replica.on_published(move |term, namespace, publication| {
-            publishing.published(term, namespace, publication);
+            if let Some(leading) = publishing.upgrade() {
+                Self(leading).published(term, namespace, publication);
+            }
         });
         let mut leader = self.0.replica.follow_leader();
         let mut forget = tokio::time::interval(FORGET_EVERY);

@@ -11,8 +11,9 @@ use toml::de::{DeTable, DeValue};
 
 /// Bytes of a config file that are read: far above any real one.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-/// Variables with our prefix that belong to clients or choose the file.
+/// Variables with our prefix that belong to clients, or to tests that start nodes, or choose the file.
 const OTHER_VARIABLES: &[&str] = &[
+    "QUORATE_BIN",
     "QUORATE_ENDPOINTS",
     "QUORATE_NAMESPACE",
     "QUORATE_TIMEOUT",

@@ -177,6 +177,12 @@ impl Config {
         Ok(())
     }
 
+    /// It founds a cluster of its own, and is reached by nobody but itself: any port will do for that.
+    pub(crate) fn founds_alone_at(&mut self, peer_port: u16) {
+        self.peer_advertise = self.peer_listen.with_port(peer_port);
+        self.initial_cluster = BTreeMap::from([(self.node_id, self.peer_advertise.clone())]);
+    }
+
     /// What clients are told to come to, given the port that was bound.
     #[must_use]
     pub fn client_address(&self, bound_port: u16) -> Address {

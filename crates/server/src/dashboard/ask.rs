@@ -79,7 +79,7 @@ impl FromRequestParts<Probes> for Ask {
         let asked = Query::try_from_uri(&parts.uri)
             .map_err(|wrong| Refusal::new(StatusCode::BAD_REQUEST, "INVALID", wrong.to_string()))?;
         Ok(Self {
-            dashboard: Arc::clone(dashboard),
+            dashboard,
             asked: asked.0,
             authorization: parts.headers.get(header::AUTHORIZATION).cloned(),
             connection: parts.extensions.get::<Arc<ConnectionState>>().cloned(),

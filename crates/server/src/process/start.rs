@@ -4,9 +4,12 @@ use super::Error;
 use crate::config::Config;
 use crate::join;
 use quorate_consensus::io::{Dialer, Incoming};
-use quorate_consensus::{Node, NodeOptions, SnapshotRule, StartError, SystemClock, Timing};
-use quorate_state::{FeatureLevel, GroupId};
+use quorate_consensus::{
+    Joined, Left, Node, NodeOptions, SnapshotRule, StartError, SystemClock, Timing,
+};
+use quorate_state::{FeatureLevel, GroupId, NodeId};
 use quorate_storage::identity::{Directory, Opener};
+use quorate_storage::memory::{DiskModel, MemoryDisk};
 use quorate_storage::{Stores, Tuning};
 use quorate_tls::{ClientFiles, Reloading};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,8 +26,27 @@ pub(super) struct Network {
     pub(super) join: Option<Arc<Reloading<ClientFiles>>>,
 }
 
+/// Where the data of a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In its data directory.
+    Directory,
+    /// In memory, for as long as it runs.
+    Memory,
+}
+
+/// A data directory, locked for as long as anybody has it.
+pub(crate) type Kept = Arc<Mutex<Directory>>;
+
 /// Opens the data directory and starts consensus on it; runs on the threads for consensus.
-pub(super) async fn start_node(config: Config, network: Network) -> Result<Node, Error> {
+pub(super) async fn start_node(
+    config: Config,
+    network: Network,
+    place: Place,
+) -> Result<(Node, Option<Kept>), Error> {
+    if place == Place::Memory {
+        return Ok((in_memory(config, network).await?, None));
+    }
     let Network { client_addr, http_addr, incoming, dialer, join: believed } = network;
     let tuning = Tuning {
         log_memtable_bytes: config.storage.log_memtable_bytes,
@@ -84,42 +106,22 @@ pub(super) async fn start_node(config: Config, network: Network) -> Result<Node,
             config.peer_advertise
         ))));
     }
-    // Kept by the closure even after it ran, and so for as long as the process: it holds the lock.
     let directory = Arc::new(Mutex::new(directory));
     let (kept, leaving) = (Arc::clone(&directory), Arc::clone(&directory));
-    let peers = config.initial_cluster.iter().map(|(id, address)| (*id, address.to_string()));
-    let options = NodeOptions {
-        node: node_id,
+    let own = Own {
+        id: node_id,
         uuid: identity.uuid.as_u128(),
         cluster_id: identity.cluster_id.clone(),
         joins,
-        initial_cluster: peers.collect(),
-        peer_addr: config.peer_advertise.to_string(),
-        client_addr: client_addr.clone(),
-        http_addr,
-        insecure: !config.exposed.is_empty(),
         stores,
-        dialer,
-        incoming,
-        timing: Timing {
-            heartbeat_ms: config.raft.heartbeat_ms,
-            election_timeout_min_ms: config.raft.election_timeout_min_ms,
-            election_timeout_max_ms: config.raft.election_timeout_max_ms,
-        },
-        snapshots: SnapshotRule {
-            log_bytes: config.snapshots.log_bytes,
-            every: Duration::from_millis(config.snapshots.every_ms),
-            keep_entries: config.snapshots.keep_entries,
-            send_bytes_per_second: config.snapshots.send_bytes_per_second,
-        },
-        wall: Arc::new(SystemClock),
-        limits: config.limits.clone(),
-        feature_level_max: FeatureLevel::NEWEST,
         joined: Box::new(move |cluster_id| {
             directory.lock().unwrap_or_else(PoisonError::into_inner).set_cluster(cluster_id)
         }),
         left: Box::new(move || leaving.lock().unwrap_or_else(PoisonError::into_inner).set_left()),
     };
+    let reached =
+        Network { client_addr: client_addr.clone(), http_addr, incoming, dialer, join: None };
+    let options = options(&config, reached, own);
     let waiting = match (&config.join, identity.cluster_id.is_none()) {
         (Some(join), true) => {
             Some(join::refused(join, believed.as_ref(), &identity, &config, &client_addr))
@@ -135,9 +137,71 @@ pub(super) async fn start_node(config: Config, network: Network) -> Result<Node,
             }
         } => return Err(refusal),
     };
-    // The lock on the directory ends with the process, not with this node.
-    std::mem::forget(kept);
-    Ok(node)
+    Ok((node, Some(kept)))
+}
+
+/// A node that forgets everything when it ends, and so can be of no cluster but one that it founds.
+async fn in_memory(config: Config, network: Network) -> Result<Node, Error> {
+    if config.join.is_some() {
+        let why = "a node in memory can't join a cluster, because it would come back without what it \
+                   has promised; give it a data directory";
+        return Err(Error::Start(StartError::Refused(why.to_owned())));
+    }
+    let own = Own {
+        id: config.node_id,
+        uuid: uuid::Uuid::new_v4().as_u128(),
+        cluster_id: None,
+        joins: None,
+        stores: Stores::memory(&MemoryDisk::new(DiskModel::immediate()), GroupId(0))?,
+        joined: Box::new(|_| Ok(())),
+        left: Box::new(|| Ok(())),
+    };
+    Ok(Node::start(options(&config, network, own)).await?)
+}
+
+/// What makes it this node.
+struct Own {
+    id: NodeId,
+    uuid: u128,
+    cluster_id: Option<String>,
+    joins: Option<String>,
+    stores: Stores,
+    joined: Joined,
+    left: Left,
+}
+
+fn options(config: &Config, network: Network, own: Own) -> NodeOptions {
+    let peers = config.initial_cluster.iter().map(|(id, address)| (*id, address.to_string()));
+    NodeOptions {
+        node: own.id,
+        uuid: own.uuid,
+        cluster_id: own.cluster_id,
+        joins: own.joins,
+        initial_cluster: peers.collect(),
+        peer_addr: config.peer_advertise.to_string(),
+        client_addr: network.client_addr,
+        http_addr: network.http_addr,
+        insecure: !config.exposed.is_empty(),
+        stores: own.stores,
+        dialer: network.dialer,
+        incoming: network.incoming,
+        timing: Timing {
+            heartbeat_ms: config.raft.heartbeat_ms,
+            election_timeout_min_ms: config.raft.election_timeout_min_ms,
+            election_timeout_max_ms: config.raft.election_timeout_max_ms,
+        },
+        snapshots: SnapshotRule {
+            log_bytes: config.snapshots.log_bytes,
+            every: Duration::from_millis(config.snapshots.every_ms),
+            keep_entries: config.snapshots.keep_entries,
+            send_bytes_per_second: config.snapshots.send_bytes_per_second,
+        },
+        wall: Arc::new(SystemClock),
+        limits: config.limits.clone(),
+        feature_level_max: FeatureLevel::NEWEST,
+        joined: own.joined,
+        left: own.left,
+    }
 }
 
 /// Work on the directory, where it may block.

@@ -13,7 +13,7 @@ mod jobs;
 mod parent;
 mod settings;
 
-pub(crate) use export::start;
+pub(crate) use export::{Exporting, start};
 pub(crate) use jobs::{into_call, into_content, into_jobs, into_messages};
 pub(crate) use parent::Parent;
 use parent::{TRACEPARENT, TRACESTATE};

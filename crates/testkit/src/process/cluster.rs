@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 mod leaders;
 mod members;
+mod partition;
 
 /// Number of a node, from 1.
 pub type NodeId = u64;

@@ -20,6 +20,8 @@
 //!   No other cluster on the machine is given one of these ports.
 //! - A node that ended by itself is an error of whatever is done to it or waited for next.
 //! - Every wait has a deadline; past it the error says what each node answered last.
+//! - Nodes that were started with [`Options::test_control`] can be cut off from each other, by
+//!   themselves: no privileges are needed for that.
 //! - Dropping the cluster kills its processes. If the test failed (it panics, or a method of the
 //!   cluster failed), the directory with data and logs is kept, and its path and the last lines of
 //!   the logs are printed; else it is removed. A node that panicked fails the test.
@@ -29,6 +31,7 @@
 
 mod binary;
 mod cluster;
+mod control;
 mod host;
 mod logs;
 mod node;

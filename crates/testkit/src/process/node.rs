@@ -1,6 +1,7 @@
 //! One `quorate serve` process, which comes and goes, with the things that stay.
 
 use super::cluster::NodeId;
+use super::control::Pipe;
 use super::host::Host;
 use super::options::Options;
 use anyhow::{Context as _, Result, bail};
@@ -37,6 +38,11 @@ pub(super) struct Node {
     /// The process, from its start until its end was seen.
     child: Option<Child>,
     paused: bool,
+    /// Whether it takes commands; the way to do so, while it runs.
+    controlled: bool,
+    pipe: Option<Pipe>,
+    /// From whom it is cut off.
+    cut: Vec<NodeId>,
 }
 
 impl Node {
@@ -58,6 +64,9 @@ impl Node {
             host,
             child: None,
             paused: false,
+            controlled: options.test_control,
+            pipe: None,
+            cut: Vec::new(),
         };
         let own: [(&str, OsString); 4] = [
             ("--data-dir", node.data_dir().into()),
@@ -136,12 +145,35 @@ impl Node {
         }
         command.env("RUST_BACKTRACE", "1").envs(self.environment.iter().cloned());
         let stderr = log.try_clone().context("could not share the log")?;
-        command.stdin(Stdio::null()).stdout(log).stderr(stderr);
+        if self.controlled {
+            command.arg(format!("--test-control={}", words(&self.cut, ",")));
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
+        } else {
+            let stdout = log.try_clone().context("could not share the log")?;
+            command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        }
 
         let child = self.host.spawn(command, &self.data_dir());
-        self.child =
-            Some(child.with_context(|| format!("could not run {}", self.binary.display()))?);
+        let mut child =
+            child.with_context(|| format!("could not run {}", self.binary.display()))?;
+        self.pipe = match self.controlled {
+            true => Some(Pipe::of(&mut child, log)?),
+            false => None,
+        };
+        self.child = Some(child);
         Ok(())
+    }
+
+    /// Cuts it off from these, now if it runs, and when it is started.
+    pub(super) async fn cut_off(&mut self, others: Vec<NodeId>, deadline: Duration) -> Result<()> {
+        self.cut = others;
+        let Some(pipe) = self.pipe.as_mut().filter(|_| self.child.is_some()) else { return Ok(()) };
+        pipe.tell(&match self.cut.as_slice() {
+            [] => "heal".to_owned(),
+            others => format!("cut {}", words(others, " ")),
+        })?;
+        // One that is paused obeys when it goes on.
+        if self.paused { Ok(()) } else { pipe.done(deadline).await }
     }
 
     /// The exit status, if the process has ended since this was asked last.
@@ -263,4 +295,8 @@ impl Node {
             let _ = child.wait();
         }
     }
+}
+
+fn words(ids: &[NodeId], between: &str) -> String {
+    ids.iter().map(u64::to_string).collect::<Vec<_>>().join(between)
 }

@@ -25,6 +25,7 @@ pub struct Options {
     pub(super) node_environment: BTreeMap<NodeId, Vec<(OsString, OsString)>>,
     pub(super) deadline: Duration,
     pub(super) panics_allowed: bool,
+    pub(super) test_control: bool,
 }
 
 impl Options {
@@ -39,6 +40,7 @@ impl Options {
             node_environment: BTreeMap::new(),
             deadline: Duration::from_secs(30),
             panics_allowed: false,
+            test_control: false,
         }
     }
 
@@ -93,6 +95,12 @@ impl Options {
     /// Does not fail the test when a node panics: for tests that plant a fault.
     pub fn allow_panics(mut self) -> Self {
         self.panics_allowed = true;
+        self
+    }
+
+    /// Has the nodes take commands of the test, so that [`ProcessCluster::partition`] works.
+    pub fn test_control(mut self) -> Self {
+        self.test_control = true;
         self
     }
 

@@ -26,6 +26,7 @@ const PORTS_MIN: u16 = 4_096;
 const ATTEMPTS_MAX: usize = 500;
 
 /// A loopback port for this process alone, until it is dropped.
+#[derive(Debug)]
 pub struct PortLease {
     port: u16,
     listener: Option<TcpListener>,

@@ -1,7 +1,7 @@
 /** The message bus: publish and subscribe with patterns, queue groups, request and reply. */
 import { create } from "@bufbuild/protobuf";
 import type { Place } from "./client.js";
-import { decode, encode, shown, type Codec } from "./codec.js";
+import { checkedText, decode, encode, shown, type Codec } from "./codec.js";
 import { NotFoundError, badOption } from "./errors.js";
 import {
   BusContentSchema,
@@ -101,8 +101,11 @@ export class Bus<M = any> {
    * callbacks of {@link Subscription.subscribe} or by iterating; until one of them is there it is kept,
    * within bounds.
    */
-  subscribe<T extends M = M>(patterns: string | readonly string[], options: SubscribeOptions = {}): Promise<Subscription<T>> {
-    const list = typeof patterns === "string" ? [patterns] : [...patterns];
+  async subscribe<T extends M = M>(
+    patterns: string | readonly string[],
+    options: SubscribeOptions = {},
+  ): Promise<Subscription<T>> {
+    const list = Array.isArray(patterns) ? [...patterns] : [patterns as string];
     return startSubscription<T>(this.#place, this.#codec as Codec<any>, list, options);
   }
 
@@ -156,6 +159,7 @@ export class Bus<M = any> {
   }
 
   #content(channel: string, message: M, headers: Headers | undefined): BusContent {
+    checkedText("the channel", channel);
     if (channel === "") throw badOption("a channel has 1 to 1024 bytes; this one is empty");
     return create(BusContentSchema, {
       payload: encode(this.#codec, message, `the message to channel ${shown(channel)}`),

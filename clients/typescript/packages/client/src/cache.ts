@@ -2,7 +2,16 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Place } from "./client.js";
 import { decode, encode, keyBytes, shown, type Codec, type Key } from "./codec.js";
-import { BuildLeaseLostError, ResourceExhaustedError, UnavailableError, badAnswer, badOption } from "./errors.js";
+import {
+  BuildLeaseLostError,
+  ClosedError,
+  IndeterminateError,
+  ResourceExhaustedError,
+  UnavailableError,
+  badAnswer,
+  badOption,
+  textOf,
+} from "./errors.js";
 import {
   CacheDeletePatternRequestSchema,
   CacheDeleteRequestSchema,
@@ -19,10 +28,11 @@ import {
   type CachePolicy as WirePolicy,
 } from "./gen/quorate/v1/cache_pb.js";
 import { Consistency } from "./gen/quorate/v1/kv_pb.js";
-import { millis, type CallOptions, type MutationOptions } from "./inner.js";
+import { Invalidations } from "./invalidations.js";
+import { millis, whole, type CallOptions, type MutationOptions } from "./inner.js";
 import { selectorOf } from "./kv.js";
 import { Near, idOf, type NearOptions } from "./near.js";
-import { now, sleep, within } from "./time.js";
+import { now, raced, sleep, within } from "./time.js";
 
 /** How long a write waits for room at first, and at most: eviction makes some in a few of them. */
 const FULL_PAUSE_MS = 5;
@@ -53,6 +63,12 @@ export interface CacheGetOptions extends CallOptions {
   readonly minRevision?: number | undefined;
   /** Answers a value whose ttl is over as well, within its `staleForMs`. */
   readonly allowStale?: boolean | undefined;
+}
+
+/** What a write came to. */
+export interface CacheWritten {
+  /** When it happened. */
+  readonly revision: number;
 }
 
 /** A value that was found. */
@@ -148,7 +164,7 @@ export class Cache<V = any> {
   }
 
   /** Sets a key. A number is its ttl in SECONDS. */
-  async set<T extends V = V>(key: Key, value: T, ttl: number | CacheSetOptions = {}): Promise<void> {
+  async set<T extends V = V>(key: Key, value: T, ttl: number | CacheSetOptions = {}): Promise<CacheWritten> {
     const { inner, namespace } = this.#place;
     const options = typeof ttl === "number" ? { ttlMs: ttl * 1_000 } : ttl;
     const request = create(CacheSetRequestSchema, {
@@ -158,14 +174,24 @@ export class Cache<V = any> {
       policy: policyOf(options),
     });
     this.#near?.forget(idOf(request.key));
-    await this.#store(options, () =>
+    const { revision } = await this.#store(options, () =>
       inner.mutate("cache set", namespace, options, "cacheSet", (origin) => ({ ...request, origin })),
     );
     this.#near?.forget(idOf(request.key));
+    return { revision: Number(revision) };
   }
 
   /** Deletes a key; whether there was one. */
   async delete(key: Key, options: MutationOptions = {}): Promise<boolean> {
+    return (await this.#delete(key, options)).deleted;
+  }
+
+  /** Deletes a key, which may not be there; from when on it is gone. */
+  async invalidate(key: Key, options: MutationOptions = {}): Promise<CacheWritten> {
+    return { revision: Number((await this.#delete(key, options)).revision) };
+  }
+
+  async #delete(key: Key, options: MutationOptions): Promise<{ deleted: boolean; revision: bigint }> {
     const { inner, namespace } = this.#place;
     const request = create(CacheDeleteRequestSchema, { namespace, key: keyBytes(key) });
     this.#near?.forget(idOf(request.key));
@@ -174,7 +200,7 @@ export class Cache<V = any> {
       origin,
     }));
     this.#near?.forget(idOf(request.key));
-    return answer.deleted;
+    return answer;
   }
 
   /** Deletes all keys that match a pattern, in steps that are each atomic; how many there were. */
@@ -224,6 +250,14 @@ export class Cache<V = any> {
     return answer.found;
   }
 
+  /**
+   * What is set, deleted and invalidated from now on, for who keeps copies of values of its own; what is
+   * invalidated after this has answered comes. {@link Cache.near} is such copies, kept by the client.
+   */
+  invalidations(options: CallOptions = {}): Promise<Invalidations> {
+    return Invalidations.start(this.#place, options);
+  }
+
   /** How full the cache is. */
   async stats(options: CallOptions = {}): Promise<CacheStats> {
     const { inner, namespace } = this.#place;
@@ -254,16 +288,18 @@ export class Cache<V = any> {
     const copy = seen === undefined ? undefined : this.#near?.get(idOf(bytes), seen);
     if (copy !== undefined) return this.#copied<T>(key, copy).value;
     const flight = `${options.freshOnly ? "f" : "s"}${idOf(bytes)}`;
-    const waitMs = (options.timeoutMs ?? this.#place.inner.requestTimeoutMs) + longestWait(options);
+    const until = now() + (options.timeoutMs ?? this.#place.inner.requestTimeoutMs) + longestWait(options);
     for (;;) {
       const ahead = this.#shared.flights.get(flight);
       if (ahead === undefined) break;
       let landed;
       try {
-        landed = await within(waitMs, ahead.came);
+        landed = await within(until - now(), raced(ahead.came, options.signal));
       } catch (error) {
-        // It was given up by its own caller, so somebody else has to make the call.
-        if (ahead.signal?.aborted && !options.signal?.aborted) continue;
+        // It was given up by its own caller, or had less time, so somebody else has to make the call.
+        const mine = options.signal?.aborted || error instanceof ClosedError;
+        const gaveUp = ahead.signal?.aborted || error instanceof UnavailableError || error instanceof IndeterminateError;
+        if (!mine && gaveUp && now() < until) continue;
         throw error;
       }
       if (landed === undefined) {
@@ -337,7 +373,7 @@ export class Cache<V = any> {
       value = await build();
       payload = encode(this.#codec, value, `the value that was built for key ${shown(key)}`);
     } catch (error) {
-      const text = (error instanceof Error ? error.message : String(error)).slice(0, 256);
+      const text = textOf(error).slice(0, 256);
       const request = create(CacheEndBuildRequestSchema, { namespace, key, lease, error: text });
       const end = inner.mutate("cache endBuild", namespace, {}, "cacheEndBuild", (origin) => ({ ...request, origin }));
       // When it can't be told the lease runs out, and another one builds.
@@ -371,7 +407,7 @@ export class Cache<V = any> {
     const { inner, namespace } = this.#place;
     const seen = inner.engine.seen.newest(namespace);
     if (seen === undefined) return undefined;
-    const asked = BigInt(minRevision ?? 0);
+    const asked = whole("minRevision", minRevision ?? 0);
     return asked > seen ? asked : seen;
   }
 

@@ -158,6 +158,14 @@ function innerOf(options: ClientOptions): Inner {
   const tls = options.tls === true ? {} : options.tls === false ? undefined : options.tls;
   const token = options.token ?? process.env["QUORATE_TOKEN"];
   const connectTimeoutMs = within("connectTimeoutMs", options.connectTimeoutMs ?? 1_000, 1, 60_000);
+  checkedBudget(options.retryBudget);
+  checkedCodec(options.codec);
+  if (options.routing !== undefined && !ROUTINGS.has(options.routing)) {
+    throw badOption(`routing is ${JSON.stringify(options.routing)}; it must be one of ${[...ROUTINGS].join(", ")}`);
+  }
+  if (options.onError !== undefined && typeof options.onError !== "function") {
+    throw badOption(`onError is a function, not ${typeof options.onError}`);
+  }
   const engine = new Engine({
     pool: new Pool(tls, token === "" ? undefined : token, connectTimeoutMs),
     seeds,
@@ -172,7 +180,11 @@ function innerOf(options: ClientOptions): Inner {
 
 function endpointsOf(given: string | readonly string[] | undefined): string[] {
   const endpoints = given ?? process.env["QUORATE_ENDPOINTS"] ?? "127.0.0.1:8811";
-  const list = (typeof endpoints === "string" ? endpoints.split(",") : [...endpoints]).map((one) => one.trim());
+  const parts = typeof endpoints === "string" ? endpoints.split(",") : endpoints;
+  if (!Array.isArray(parts) || parts.some((one) => typeof one !== "string")) {
+    throw badOption("endpoints is a text, or a list of texts, each host:port");
+  }
+  const list = parts.map((one: string) => one.trim());
   const seeds = list.filter((one) => one !== "");
   if (seeds.length === 0) throw badOption("endpoints names no node; give one as host:port");
   if (seeds.length > NODES_MAX) throw badOption(`endpoints names ${seeds.length} nodes; at most ${NODES_MAX}`);
@@ -180,6 +192,22 @@ function endpointsOf(given: string | readonly string[] | undefined): string[] {
     if (!isAddress(seed)) throw badOption(`endpoints: ${JSON.stringify(seed)} is not host:port`);
   }
   return seeds;
+}
+
+const ROUTINGS: ReadonlySet<string> = new Set<Routing>(["leader", "any", "endpoints"]);
+
+function checkedBudget(budget: RetryBudget | undefined): void {
+  if (budget === undefined) return;
+  within("retryBudget.burst", budget.burst, 0, 1_000_000);
+  within("retryBudget.perSecond", budget.perSecond, 0, 1_000_000);
+}
+
+/** What has no `contentType` or can't encode or decode would fail at the first payload. */
+function checkedCodec(codec: codecs.Codec<any> | undefined): void {
+  if (codec === undefined) return;
+  const fits =
+    typeof codec?.contentType === "string" && typeof codec.encode === "function" && typeof codec.decode === "function";
+  if (!fits) throw badOption("a codec has a contentType and the functions encode and decode");
 }
 
 function within(name: string, value: number, least: number, most: number): number {

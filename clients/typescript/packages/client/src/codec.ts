@@ -1,5 +1,5 @@
 /** Payloads: how values become bytes, and bytes values. */
-import { PayloadError } from "./errors.js";
+import { PayloadError, badOption, textOf } from "./errors.js";
 
 /** How values of one kind are written and read. */
 export interface Codec<T = unknown> {
@@ -28,14 +28,14 @@ export const json: Codec = {
   decode: (bytes) => JSON.parse(strict.decode(bytes)),
 };
 
-/** Bytes as they are. */
+/** Bytes as they are. What is read is a copy: the rest of what came with it need not be kept for it. */
 export const bytes: Codec<Uint8Array> = {
   contentType: "application/octet-stream",
   encode(value) {
     if (value instanceof Uint8Array) return value;
     throw new TypeError(`expected a Uint8Array, not ${typeof value}`);
   },
-  decode: (bytes) => bytes,
+  decode: (bytes) => bytes.slice(),
 };
 
 /** Text as UTF-8. */
@@ -53,7 +53,7 @@ export function encode<T>(codec: Codec<T>, value: T, what: string): Uint8Array {
   try {
     return codec.encode(value);
   } catch (error) {
-    throw new PayloadError(`${what} can't be written as ${codec.contentType}: ${said(error)}`, { cause: error });
+    throw new PayloadError(`${what} can't be written as ${codec.contentType}: ${textOf(error)}`, { cause: error });
   }
 }
 
@@ -63,7 +63,7 @@ export function decode<T>(codec: Codec<T>, payload: Uint8Array, what: string): T
     return codec.decode(payload);
   } catch (error) {
     throw new PayloadError(
-      `${what} is not ${codec.contentType} (${payload.length} bytes): ${said(error)}; read it with the ` +
+      `${what} is not ${codec.contentType} (${payload.length} bytes): ${textOf(error)}; read it with the ` +
         "codec that it was written with",
       { cause: error },
     );
@@ -74,9 +74,19 @@ export function decode<T>(codec: Codec<T>, payload: Uint8Array, what: string): T
 export type Key = string | Uint8Array;
 
 export function keyBytes(key: Key): Uint8Array {
-  if (typeof key === "string") return writer.encode(key);
+  if (typeof key === "string") return writer.encode(checkedText("a key", key));
   if (key instanceof Uint8Array) return key;
   throw new PayloadError(`a key is a string or a Uint8Array, not ${key === null ? "null" : typeof key}`);
+}
+
+/** Half of a pair of surrogates, which UTF-8 has nothing for: written, all of them would be the same. */
+const HALF_CHARACTER = /\p{Surrogate}/u;
+
+/** A text that names something. `what` names it in the error. */
+export function checkedText(what: string, text: string): string {
+  if (typeof text !== "string") throw badOption(`${what} is a string, not ${text === null ? "null" : typeof text}`);
+  if (HALF_CHARACTER.test(text)) throw badOption(`${what} has half a character, which can't be written as UTF-8`);
+  return text;
 }
 
 const lenient = new TextDecoder();
@@ -89,8 +99,4 @@ export function keyText(key: Uint8Array): string {
 /** A key for texts. */
 export function shown(key: Key): string {
   return JSON.stringify(typeof key === "string" ? key : keyText(key));
-}
-
-function said(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

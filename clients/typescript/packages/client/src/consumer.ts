@@ -2,14 +2,15 @@
 import { create } from "@bufbuild/protobuf";
 import "./dispose.js";
 import type { Place } from "./client.js";
-import { shown, type Codec } from "./codec.js";
-import { DeniedError, JobLostError, NotFoundError, badOption } from "./errors.js";
+import { checkedText, shown, type Codec } from "./codec.js";
+import { DeniedError, JobLostError, NotFoundError, badOption, textOf } from "./errors.js";
 import { StatsRequestSchema } from "./gen/quorate/v1/queue_pb.js";
 import { WINDOW_MAX, type Waiting } from "./holder.js";
 import type { CallOptions } from "./inner.js";
 import { Job, type Lease } from "./job.js";
 import { Pump } from "./pump.js";
 import { later, within } from "./time.js";
+import { Turns } from "./turns.js";
 
 export interface ConsumeOptions extends CallOptions {
   /** Jobs that are worked on at a time, 1 to 1000. Default: 1. */
@@ -94,17 +95,22 @@ export class Consumer<T = any> implements AsyncIterableIterator<Job<T>> {
   #over: { readonly error?: unknown } | undefined;
   #undoClose: (() => void) | undefined;
   #handled = false;
+  #closed = false;
+  readonly #turns = new Turns();
 
   private constructor(place: Place, codec: Codec<T>, queue: string, options: ConsumeOptions) {
     this.#place = place;
     this.#codec = codec;
     this.queue = queue;
     this.#options = options;
+    checkedText("the queue's name", queue);
     this.#parallel = options.maxParallel ?? 1;
     const window = this.#parallel + (options.prefetch ?? 0);
-    if (!Number.isInteger(this.#parallel) || this.#parallel < 1 || !Number.isInteger(window) || window > WINDOW_MAX) {
+    const fits = this.#parallel >= 1 && window >= this.#parallel && window <= WINDOW_MAX;
+    if (!Number.isInteger(this.#parallel) || !Number.isInteger(window) || !fits) {
       throw badOption(
-        `maxParallel is ${options.maxParallel} and prefetch ${options.prefetch}; together they must be 1 to ${WINDOW_MAX}`,
+        `maxParallel is ${options.maxParallel} and prefetch ${options.prefetch}; they must be whole numbers, from 1 and ` +
+          `from 0, and together at most ${WINDOW_MAX}`,
       );
     }
     this.#pump = new Pump(place, queue, window, () => this.#news());
@@ -127,18 +133,31 @@ export class Consumer<T = any> implements AsyncIterableIterator<Job<T>> {
 
   /** Has a function called with each job; one per subscription. */
   subscribe(handler: JobHandler<T>): Consumption {
+    if (typeof handler !== "function") throw badOption(`a handler of jobs is a function, not ${typeof handler}`);
     if (this.#handled) throw badOption(`the subscription to queue ${shown(this.queue)} has a handler already`);
     this.#handled = true;
     const started = this.#start();
-    const done = this.#work(handler, started);
+    const done = this.#work(handler, started).catch((error: unknown) => {
+      // Who stops it before it has begun did not fail.
+      if (!this.#closed) throw error;
+    });
     done.catch((error: unknown) => {
       this.#place.inner.onError(error, `the subscription to queue ${shown(this.queue)} ended`);
     });
     return new Consumption(started, done, () => this.#close());
   }
 
-  async next(): Promise<IteratorResult<Job<T>, undefined>> {
-    await this.#start();
+  next(): Promise<IteratorResult<Job<T>, undefined>> {
+    return this.#turns.take(() => this.#nextJob());
+  }
+
+  async #nextJob(): Promise<IteratorResult<Job<T>, undefined>> {
+    try {
+      await this.#start();
+    } catch (error) {
+      if (this.#closed) return { done: true, value: undefined };
+      throw error;
+    }
     for (;;) {
       const job = this.#next();
       if (job !== undefined) return { done: false, value: job };
@@ -170,34 +189,48 @@ export class Consumer<T = any> implements AsyncIterableIterator<Job<T>> {
   }
 
   #starting: Promise<void> | undefined;
+  readonly #raised = () => this.#close();
+
+  /** Nobody needs to tell it to end any more. */
+  #detach(): void {
+    this.#undoClose?.();
+    this.#options.signal?.removeEventListener("abort", this.#raised);
+  }
 
   #start(): Promise<void> {
     this.#starting ??= (async () => {
-      await this.#pump.start(this.#options.timeoutMs);
       const { signal } = this.#options;
-      const raised = () => this.#close();
-      signal?.addEventListener("abort", raised, { once: true });
-      if (signal?.aborted) raised();
+      this.#undoClose = this.#place.inner.onClose(() => this.unsubscribe());
+      signal?.addEventListener("abort", this.#raised, { once: true });
+      if (signal?.aborted) this.#raised();
+      try {
+        await this.#pump.start(this.#options.timeoutMs);
+      } catch (error) {
+        this.#detach();
+        throw error;
+      }
       this.#running = this.#pump.run().then(
         () => this.#end({}),
         (error: unknown) => this.#end({ error }),
       );
-      this.#undoClose ??= this.#place.inner.onClose(() => this.unsubscribe());
     })();
     return this.#starting;
   }
 
   #close(): void {
+    this.#closed = true;
     this.#pump.close();
   }
 
   #end(over: { readonly error?: unknown }): void {
     this.#over = over;
-    this.#undoClose?.();
+    this.#detach();
     this.#news();
   }
 
+  /** The next job; none once it is to be stopped, since what waits is given back. */
   #next(): Job<T> | undefined {
+    if (this.#closed) return undefined;
     const waiting = this.#pump.holder.next();
     return waiting && new ConsumedJob<T>(this.#place, this.#codec, this.queue, waiting, this.#pump);
   }
@@ -242,6 +275,7 @@ export class Consumer<T = any> implements AsyncIterableIterator<Job<T>> {
 
   /** One job, from its turn to its end. Never rejects. */
   async #handle(handler: JobHandler<T>, job: Job<T>): Promise<void> {
+    job.isWatched = true;
     const stop = keep(job);
     const where = () => `job ${job.id} of queue ${shown(this.queue)}`;
     const { onError } = this.#place.inner;
@@ -255,15 +289,20 @@ export class Consumer<T = any> implements AsyncIterableIterator<Job<T>> {
         threw = true;
       }
       if (threw) onError(failed, `the handler of ${where()} failed`);
+      // The handler need not have waited for what it said; who closes the client waits here for it.
+      await job.settling?.catch((error: unknown) => {
+        if (error !== failed && !(error instanceof JobLostError)) onError(error, `${where()} could not be settled`);
+      });
       // What it said counts; and what is somebody else's is not ours to settle.
       if (job.isSettled || job.signal.aborted) return;
-      if (threw) await job.nack({ error: failed instanceof Error ? failed.message : String(failed) });
+      if (threw) await job.nack({ error: textOf(failed) });
       else await job.ack();
     } catch (error) {
       // It is delivered again when its lease ends, to whoever is there.
       if (!(error instanceof JobLostError)) onError(error, `${where()} could not be settled`);
     } finally {
       stop();
+      job.abandon();
     }
   }
 }

@@ -12,7 +12,8 @@ import {
   type MessageShape,
 } from "@bufbuild/protobuf";
 import { status, type ServiceError } from "@grpc/grpc-js";
-import { ClosedError } from "./errors.js";
+import { setMaxListeners } from "node:events";
+import { ClosedError, badOption } from "./errors.js";
 import {
   Failed,
   connectFailure,
@@ -35,7 +36,7 @@ import { PipeFailed, type Answer, type Request, type TraceContext } from "./pipe
 import { Pool, type Connection } from "./pool.js";
 import { Budget, backoffMs, type RetryBudget } from "./retry.js";
 import { Seen } from "./seen.js";
-import { now, sleep, within } from "./time.js";
+import { now, raced, sleep, within } from "./time.js";
 
 /** How often the members are asked for when nothing fails. */
 const MEMBERS_EVERY_MS = 10_000;
@@ -109,6 +110,8 @@ export class Engine {
   readonly #closing = new AbortController();
 
   constructor(options: EngineOptions) {
+    // As many listen as there are subscriptions, watches and consumers.
+    setMaxListeners(0, this.#closing.signal);
     this.pool = options.pool;
     this.nodes = new Nodes(options.seeds, options.routing);
     this.attemptTimeoutMs = options.attemptTimeoutMs;
@@ -215,7 +218,7 @@ export class Engine {
         this.#budget.deposit();
         return answer;
       } catch (error) {
-        if (!(error instanceof Failed)) throw error;
+        if (!(error instanceof Failed)) throw unwritable(plan.what, error);
         failure = error.failure;
       }
       const again = isWorthRetrying(failure) && !(plan.effect === "each" && failure.maybeApplied);
@@ -407,15 +410,13 @@ async function firstOf<T>(incoming: Incoming<T>): Promise<T> {
   throw new PipeFailed({ kind: "refused", refusal });
 }
 
-/** The promise, or the reason of the signal once that is raised. */
-function raced<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  return new Promise((resolve, reject) => {
-    const raised = () => reject(signal.reason);
-    if (signal.aborted) raised();
-    signal.addEventListener("abort", raised, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", raised));
-  });
+/** A request that has a number or a text that no message can have: said in the caller's terms. */
+function unwritable(what: string, error: unknown): unknown {
+  const parts = error instanceof Error ? /^cannot encode field (?:\w+\.)*(\w+) to binary: (.*)$/.exec(error.message) : null;
+  if (parts === null) return error;
+  const [, field, why] = parts;
+  const name = (field ?? "").replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+  return badOption(`${what}: ${name} can't be sent: ${(why ?? "").slice(0, 200)}`);
 }
 
 function isServiceError(error: unknown): error is ServiceError {

@@ -169,6 +169,15 @@ export class InternalError extends QuorateError {
   override readonly name = "InternalError";
 }
 
+/** What was thrown, as text: anything can be, also what has no text or throws when it is asked for one. */
+export function textOf(thrown: unknown): string {
+  try {
+    return String(thrown instanceof Error ? thrown.message : thrown);
+  } catch {
+    return "something was thrown that has no text";
+  }
+}
+
 /** An option that can't be. */
 export function badOption(message: string): InvalidArgumentError {
   return new InvalidArgumentError("BAD_OPTION", message);

@@ -97,7 +97,14 @@ const encoded = <D extends DescMessage>(schema: D) => (message: MessageShape<D>)
   const bytes = toBinary(schema, message);
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 };
-const decoded = <D extends DescMessage>(schema: D) => (bytes: Buffer) => fromBinary(schema, bytes);
+const asIs = (bytes: Buffer) => bytes;
+const decoded = <D extends DescMessage>(schema: D) => (bytes: Buffer) => fromBinary(schema, plain(bytes));
+
+/** The same bytes as what they are called: parts of a `Buffer` would be such, whose `slice` copies nothing. */
+export function plain(bytes: Buffer): Uint8Array {
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
 
 export function openServerStream<M extends DescMethodServerStreaming>(
   connection: Connection,
@@ -106,13 +113,9 @@ export function openServerStream<M extends DescMethodServerStreaming>(
   request: MessageShape<M["input"]>,
 ): Incoming<MessageShape<M["output"]>> {
   const { input, output } = method as { input: M["input"]; output: M["output"] };
-  const call = connection.grpc.makeServerStreamRequest(
-    path(method),
-    encoded(input),
-    decoded(output),
-    request,
-    metadata,
-  );
+  // Encoded here: what can't be is the caller's mistake, and gRPC would take it for the node's.
+  const bytes = encoded(input)(request);
+  const call = connection.grpc.makeServerStreamRequest(path(method), asIs, decoded(output), bytes, metadata);
   return new Incoming<MessageShape<M["output"]>>(call, connection.lend());
 }
 
@@ -122,11 +125,11 @@ export function openDuplex<M extends DescMethodBiDiStreaming>(
   method: M,
 ): Duplex<MessageShape<M["input"]>, MessageShape<M["output"]>> {
   const { input, output } = method as { input: M["input"]; output: M["output"] };
-  const call = connection.grpc.makeBidiStreamRequest(path(method), encoded(input), decoded(output), metadata);
+  const call = connection.grpc.makeBidiStreamRequest(path(method), asIs, decoded(output), metadata);
   const incoming = new Incoming<MessageShape<M["output"]>>(call, connection.lend());
   return {
     incoming,
-    send: (message) => void call.write(message),
+    send: (message) => void call.write(encoded(input)(message)),
     end: () => call.end(),
     cancel: () => call.cancel(),
   };

@@ -7,7 +7,7 @@ import "./dispose.js";
 export { Bus, Bus as BrokerBus } from "./bus.js";
 export type { Headers, PublishOptions, Published, RequestOptions } from "./bus.js";
 export { Cache, Cache as BrokerCache } from "./cache.js";
-export type { BuildOptions, CacheEntry, CacheGetOptions, CachePolicy, CacheSetOptions, CacheStats } from "./cache.js";
+export type { BuildOptions, CacheEntry, CacheGetOptions, CachePolicy, CacheSetOptions, CacheStats, CacheWritten } from "./cache.js";
 export { Client } from "./client.js";
 export type { ClientOptions } from "./client.js";
 export { Cluster } from "./cluster.js";
@@ -39,6 +39,8 @@ export {
   UnavailableError,
 } from "./errors.js";
 export type { CallOptions, Guard, MutationOptions } from "./inner.js";
+export { Invalidations } from "./invalidations.js";
+export type { Invalidation } from "./invalidations.js";
 export { Job } from "./job.js";
 export type { NackOptions } from "./job.js";
 export { KeyValue, KeyValue as BrokerKeyValue } from "./kv.js";

@@ -1,6 +1,7 @@
 /** What the handles of a client share: how reads and mutations are made and named. */
 import { create } from "@bufbuild/protobuf";
 import { ClosedError, InvalidArgumentError, ResourceExhaustedError, badOption, type QuorateError } from "./errors.js";
+import { checkedText } from "./codec.js";
 import type { AnswerOf, Effect, Engine, Plan, RequestOf } from "./engine.js";
 import { Failed, isSessionLost, toError } from "./failure.js";
 import { LockGuardSchema, OriginSchema, type Origin } from "./gen/quorate/v1/kv_pb.js";
@@ -69,11 +70,11 @@ export class Inner {
     this.#sessionTtlMs = sessionTtlMs;
     this.#oneShot = oneShot;
     this.onError = (error, where) => {
+      // What was to be told is about a defect already, so one in telling it ends here.
       try {
-        onError(error, where);
-      } catch {
-        // What was to be told is about a defect already.
-      }
+        const told: unknown = onError(error, where);
+        if (told instanceof Promise) told.catch(() => {});
+      } catch {}
     };
   }
 
@@ -104,7 +105,10 @@ export class Inner {
     return this.told(this.engine.call(this.plan(what, "read", options), kind, request));
   }
 
-  /** Makes a call that may be made again only while it certainly had no effect. */
+  /**
+   * Makes a call that may be made again only while it certainly had no effect. A node may be silent for
+   * `waitMs` of its time: that is what waiting for an answer of somebody else sounds like.
+   */
   async each<C extends Request["case"]>(
     what: string,
     options: CallOptions,
@@ -112,8 +116,9 @@ export class Inner {
     kind: C,
     request: () => RequestOf<C>,
   ): Promise<AnswerOf<C>> {
-    const plan = waiting(this.plan(what, "each", options), waitMs);
-    return this.told(this.engine.call(plan, kind, request));
+    const plan = this.plan(what, "each", options);
+    const attemptTimeoutMs = Math.max(plan.attemptTimeoutMs, waitMs);
+    return this.told(this.engine.call({ ...plan, attemptTimeoutMs }, kind, request));
   }
 
   /** Makes a call that has one effect, however often it is sent. It may be answered `waitMs` later. */
@@ -129,7 +134,7 @@ export class Inner {
     const named = (origin: Origin): Origin => {
       if (options.guard === undefined) return origin;
       const { name, fencingToken } = options.guard;
-      return { ...origin, guard: create(LockGuardSchema, { name, fencingToken: BigInt(fencingToken) }) };
+      return { ...origin, guard: create(LockGuardSchema, { name, fencingToken: whole("guard.fencingToken", fencingToken) }) };
     };
     let key = options.idempotencyKey;
     if (key === undefined && this.#oneShot) key = uniqueKey();
@@ -239,6 +244,7 @@ export function waiting(plan: Plan, waitMs: number): Plan {
 }
 
 export function checkedNamespace(namespace: string): string {
+  checkedText("the namespace", namespace);
   const bytes = Buffer.byteLength(namespace);
   if (bytes > NAMESPACE_BYTES_MAX) {
     throw new InvalidArgumentError(
@@ -253,4 +259,10 @@ export function checkedNamespace(namespace: string): string {
 export function millis(name: string, ms: number): bigint {
   if (!Number.isFinite(ms) || ms < 0) throw badOption(`${name} is ${ms}; it must be a number from 0`);
   return BigInt(Math.ceil(ms));
+}
+
+/** A whole number for the cluster: a version, a revision, a token, a count. */
+export function whole(name: string, value: number): bigint {
+  if (!Number.isSafeInteger(value) || value < 0) throw badOption(`${name} is ${value}; it must be a whole number from 0`);
+  return BigInt(value);
 }

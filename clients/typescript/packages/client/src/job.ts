@@ -71,6 +71,9 @@ export abstract class Job<T = any> {
   readonly #lease: Lease;
   #data: { readonly value: T } | undefined;
   #settled: "ack" | "nack" | undefined;
+  #settling: Promise<void> | undefined;
+  /** A consumer looks at what becomes of {@link Job.settling}. @internal */
+  isWatched = false;
 
   /** @internal */
   constructor(place: Place, codec: Codec<T>, queue: string, job: DeliveredJob, lease: Lease) {
@@ -108,23 +111,29 @@ export abstract class Job<T = any> {
     return this.#lease.signal.aborted ? 0 : Math.max(this.#lease.until - now(), 0);
   }
 
-  /** Whether ack or nack was called. */
+  /** Whether ack or nack was called, and has not failed. */
   get isSettled(): boolean {
     return this.#settled !== undefined;
   }
 
+  /** What became of saying so. @internal */
+  get settling(): Promise<void> | undefined {
+    return this.#settling;
+  }
+
   /**
-   * It is done, and not delivered again. Repeating it does nothing.
+   * It is done, and not delivered again. Repeating it does nothing more; after a failure that leaves the
+   * job with this worker it is tried again.
    *
    * @throws {JobLostError} when it is not this worker's any more.
    */
-  async ack(options: CallOptions = {}): Promise<void> {
-    if (!this.#settle("ack")) return;
-    const { inner, namespace } = this.#place;
-    const request = create(AckRequestSchema, this.#named());
-    await this.#told(
-      inner.mutate("queue ack", namespace, this.#patient(options), "queueAck", (origin) => ({ ...request, origin })),
-    );
+  ack(options: CallOptions = {}): Promise<void> {
+    return this.#settle("ack", () => {
+      const { inner, namespace } = this.#place;
+      const request = create(AckRequestSchema, this.#named());
+      const call = this.#patient(options);
+      return inner.mutate("queue ack", namespace, call, "queueAck", (origin) => ({ ...request, origin }));
+    });
   }
 
   /**
@@ -132,23 +141,23 @@ export abstract class Job<T = any> {
    *
    * @throws {JobLostError} when it is not this worker's any more.
    */
-  async nack(options: NackOptions = {}): Promise<void> {
-    const { delayMs, dead, handBack, error } = options;
-    if ([delayMs !== undefined, dead === true, handBack === true].filter(Boolean).length > 1) {
-      throw badOption("queue nack: delayMs, dead and handBack exclude each other");
-    }
-    if (!this.#settle("nack")) return;
-    const { inner, namespace } = this.#place;
-    const init: MessageInitShape<typeof NackRequestSchema> = {
-      ...this.#named(),
-      verdict: dead ? NackVerdict.DEAD : handBack ? NackVerdict.RETURN : NackVerdict.RETRY,
-      error: (error ?? "").slice(0, 1_024),
-    };
-    if (delayMs !== undefined) init.delayMs = millis("delayMs", delayMs);
-    const request = create(NackRequestSchema, init);
-    await this.#told(
-      inner.mutate("queue nack", namespace, this.#patient(options), "queueNack", (origin) => ({ ...request, origin })),
-    );
+  nack(options: NackOptions = {}): Promise<void> {
+    return this.#settle("nack", () => {
+      const { delayMs, dead, handBack, error } = options;
+      if ([delayMs !== undefined, dead === true, handBack === true].filter(Boolean).length > 1) {
+        throw badOption("queue nack: delayMs, dead and handBack exclude each other");
+      }
+      const { inner, namespace } = this.#place;
+      const init: MessageInitShape<typeof NackRequestSchema> = {
+        ...this.#named(),
+        verdict: dead ? NackVerdict.DEAD : handBack ? NackVerdict.RETURN : NackVerdict.RETRY,
+        error: (error ?? "").slice(0, 1_024),
+      };
+      if (delayMs !== undefined) init.delayMs = millis("delayMs", delayMs);
+      const request = create(NackRequestSchema, init);
+      const call = this.#patient(options);
+      return inner.mutate("queue nack", namespace, call, "queueNack", (origin) => ({ ...request, origin }));
+    });
   }
 
   /** Makes its lease last so long from now on; default: the queue's visibility timeout. */
@@ -158,7 +167,7 @@ export abstract class Job<T = any> {
     const sentAt = now();
     // A repetition does no harm, so it needs no name.
     const call = inner.read("queue extend", options, "queueExtend", () => request);
-    const answer = await this.#told(call, true);
+    const answer = await this.#told(call);
     this.#lease.until = sentAt + Number(answer.leaseMs);
   }
 
@@ -168,7 +177,7 @@ export abstract class Job<T = any> {
     if (!(fraction >= 0 && fraction <= 1)) throw badOption(`progress is ${fraction}; it must be 0 to 1`);
     const permille = Math.round(fraction * 1_000);
     const request = create(ProgressRequestSchema, { ...this.#named(), permille, note });
-    await this.#told(inner.read("queue progress", options, "queueProgress", () => request), true);
+    await this.#told(inner.read("queue progress", options, "queueProgress", () => request));
   }
 
   /** What became of it has been told, or nobody will. */
@@ -179,14 +188,41 @@ export abstract class Job<T = any> {
     return { namespace, queue: this.queue, jobId: this.#lease.jobId, lease: this.#lease.number };
   }
 
-  /** The first word counts. Another one would be refused, and say nothing that helps. */
-  #settle(as: "ack" | "nack"): boolean {
-    if (this.#settled === undefined) {
-      this.#settled = as;
-      return true;
+  /**
+   * The first word counts. Another one would be refused, and say nothing that helps; but one that failed
+   * while the job may still be this worker's has to be said again, or another one instead.
+   */
+  #settle(as: "ack" | "nack", say: () => Promise<unknown>): Promise<void> {
+    if (this.#settled === as && this.#settling !== undefined) return this.#settling;
+    if (this.#settled !== undefined) {
+      const text = `${as} of job ${this.id}, of which ${this.#settled} was said before`;
+      return Promise.reject(new JobLostError("JOB_SETTLED", text));
     }
-    if (this.#settled === as) return false;
-    throw new JobLostError("JOB_SETTLED", `${as} of job ${this.id}, of which ${this.#settled} was said before`);
+    this.#settled = as;
+    const settling = (async () => {
+      try {
+        await say();
+      } catch (error) {
+        if (error instanceof JobLostError) this.#lost();
+        else this.#settled = undefined;
+        throw error;
+      }
+      this.settled(this.#lease);
+    })();
+    // Whoever handles it is told of a failure by the consumer, and need not have waited for it.
+    if (this.isWatched) settling.catch(() => {});
+    this.#settling = settling;
+    return settling;
+  }
+
+  #lost(): void {
+    this.#lease.withdraw();
+    this.settled(this.#lease);
+  }
+
+  /** Nothing more will be said of it here. @internal */
+  abandon(): void {
+    if (!this.isSettled) this.settled(this.#lease);
   }
 
   /** What became of a job is told for as long as its lease lasts, while nodes fail. */
@@ -195,18 +231,12 @@ export abstract class Job<T = any> {
     return { ...options, timeoutMs: Math.max(this.remainingMs, this.#place.inner.requestTimeoutMs) };
   }
 
-  async #told<A>(call: Promise<A>, keeps = false): Promise<A> {
-    let gone = !keeps;
+  async #told<A>(call: Promise<A>): Promise<A> {
     try {
       return await call;
     } catch (error) {
-      if (error instanceof JobLostError) {
-        this.#lease.withdraw();
-        gone = true;
-      }
+      if (error instanceof JobLostError) this.#lost();
       throw error;
-    } finally {
-      if (gone) this.settled(this.#lease);
     }
   }
 }

@@ -2,7 +2,7 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Place } from "./client.js";
 import { decode, encode, keyBytes, keyText, shown, type Codec, type Key } from "./codec.js";
-import { badOption } from "./errors.js";
+import { UnavailableError, badOption } from "./errors.js";
 import {
   Consistency,
   DeletePatternRequestSchema,
@@ -17,9 +17,11 @@ import {
   Show,
   type KvEntry,
 } from "./gen/quorate/v1/kv_pb.js";
-import { millis, told, type CallOptions, type MutationOptions } from "./inner.js";
+import { millis, told, whole, type CallOptions, type MutationOptions } from "./inner.js";
 import { serviceFailure, toError } from "./failure.js";
 import type { ServiceError } from "@grpc/grpc-js";
+import { backoffMs } from "./retry.js";
+import { now, raced, sleep } from "./time.js";
 import { Watch, startWatch, type WatchOptions } from "./watch.js";
 
 /** A key with its value and its history marks. */
@@ -110,7 +112,7 @@ export class KeyValue<V = any> {
       namespace,
       key: keyBytes(key),
       consistency: options.stale ? Consistency.STALE : Consistency.LINEARIZABLE,
-      minRevision: BigInt(options.minRevision ?? 0),
+      minRevision: whole("minRevision", options.minRevision ?? 0),
     });
     const { entry } = await inner.read("kv get", options, "kvGet", () => request);
     return entry === undefined ? undefined : this.#read<T>(entry);
@@ -129,7 +131,7 @@ export class KeyValue<V = any> {
       ephemeral: options.ephemeral ?? false,
     };
     if (options.ttlMs !== undefined) init.ttlMs = millis("ttlMs", options.ttlMs);
-    if (options.ifVersion !== undefined) init.expect = { case: "ifVersion", value: BigInt(options.ifVersion) };
+    if (options.ifVersion !== undefined) init.expect = { case: "ifVersion", value: whole("ifVersion", options.ifVersion) };
     if (options.ifAbsent) init.expect = { case: "ifAbsent", value: true };
     const request = create(SetRequestSchema, init);
     return written(
@@ -141,7 +143,7 @@ export class KeyValue<V = any> {
   async delete(key: Key, options: DeleteOptions = {}): Promise<boolean> {
     const { inner, namespace } = this.#place;
     const init: MessageInitShape<typeof DeleteRequestSchema> = { namespace, key: keyBytes(key) };
-    if (options.ifVersion !== undefined) init.ifVersion = BigInt(options.ifVersion);
+    if (options.ifVersion !== undefined) init.ifVersion = whole("ifVersion", options.ifVersion);
     const request = create(DeleteRequestSchema, init);
     const answer = await inner.mutate("kv delete", namespace, options, "kvDelete", (origin) => ({
       ...request,
@@ -207,16 +209,20 @@ export class KeyValue<V = any> {
 
   /** All keys that match a pattern with their values, at one moment. */
   async getPattern<T extends V = V>(pattern: Key, options: ListOptions = {}): Promise<Record<string, T>> {
-    const found: [string, T][] = [];
-    for await (const entry of this.list<T>(pattern, options)) found.push([entry.key, entry.value]);
-    return Object.fromEntries(found);
+    return this.#whole(options, async () => {
+      const found: [string, T][] = [];
+      for await (const entry of this.list<T>(pattern, options)) found.push([entry.key, entry.value]);
+      return Object.fromEntries(found);
+    });
   }
 
   /** How many keys match a pattern. */
   async count(pattern: Key = "*", options: Omit<ListOptions, "limit"> = {}): Promise<number> {
-    let count = 0;
-    for await (const page of this.#pages(pattern, Show.COUNT, options)) count += Number(page.count);
-    return count;
+    return this.#whole(options, async () => {
+      let count = 0;
+      for await (const page of this.#pages(pattern, Show.COUNT, options)) count += Number(page.count);
+      return count;
+    });
   }
 
   /** The keys that match a pattern, without their values, at one moment and in the order of their bytes. */
@@ -241,6 +247,19 @@ export class KeyValue<V = any> {
     return startWatch<T>(this.#place, this.#codec as Codec<any>, patterns, options);
   }
 
+  /** A read of many pages. Where a node fails between two of them it begins anew: it is of one moment. */
+  async #whole<T>(options: ListOptions, read: () => Promise<T>): Promise<T> {
+    const until = now() + (options.timeoutMs ?? this.#place.inner.requestTimeoutMs);
+    for (let failures = 0; ; failures++) {
+      try {
+        return await read();
+      } catch (error) {
+        if (!(error instanceof UnavailableError) || now() >= until) throw error;
+        await sleep(backoffMs(failures), options.signal);
+      }
+    }
+  }
+
   /** The pages of one snapshot. */
   async *#pages(pattern: Key, show: Show, options: ListOptions) {
     const { inner, namespace } = this.#place;
@@ -250,19 +269,21 @@ export class KeyValue<V = any> {
       show,
       limit: options.limit ?? 0,
       consistency: options.stale ? Consistency.STALE : Consistency.LINEARIZABLE,
-      minRevision: BigInt(options.minRevision ?? 0),
+      minRevision: whole("minRevision", options.minRevision ?? 0),
     });
     if (options.limit === 0) return;
     const plan = inner.plan("kv list", "read", options);
     const opened = inner.engine.open(plan, KvService.method.listStream, () => request);
     const [first, stream] = await inner.told(opened);
     try {
-      for (let page: typeof first | undefined = first; page !== undefined; page = await stream.next()) {
+      const next = () => raced(stream.next(), options.signal);
+      for (let page: typeof first | undefined = first; page !== undefined; page = await next()) {
         inner.engine.seen.raise(namespace, page.groupId, page.revision);
         yield page;
       }
     } catch (error) {
       inner.engine.closing.throwIfAborted();
+      options.signal?.throwIfAborted();
       throw told(toError(serviceFailure("the node", error as ServiceError, false)));
     } finally {
       stream.cancel();

@@ -2,6 +2,7 @@
 import { create } from "@bufbuild/protobuf";
 import "./dispose.js";
 import type { Place } from "./client.js";
+import { checkedText } from "./codec.js";
 import { LockLostError, NotAcquiredError, UnavailableError, badOption } from "./errors.js";
 import { Failed, isSessionLost, toError } from "./failure.js";
 import {
@@ -36,6 +37,8 @@ export interface AcquireOptions extends CallOptions {
   readonly waitMs?: number | undefined;
   /** Its lease, 100 ms to 1 h, which is renewed for as long as this process lives. Default: 30 s. */
   readonly ttlMs?: number | undefined;
+  /** Whether it is renewed; otherwise it is lost when its lease is over. Default: true. */
+  readonly renew?: boolean | undefined;
   /** Shared with others that ask so: a read lock. */
   readonly shared?: boolean | undefined;
   /** A semaphore: so many may hold it at a time, all of whom ask for this number. */
@@ -180,7 +183,14 @@ export class HeldLock {
   #released: Promise<boolean> | undefined;
 
   /** @internal */
-  constructor(place: Place, name: string, granted: LockAcquireResponse, expiresAt: number, forget: (gone: HeldLock) => void) {
+  constructor(
+    place: Place,
+    name: string,
+    granted: LockAcquireResponse,
+    expiresAt: number,
+    renews: boolean,
+    forget: (gone: HeldLock) => void,
+  ) {
     this.#place = place;
     this.name = name;
     this.fencingToken = Number(granted.fencingToken);
@@ -189,7 +199,7 @@ export class HeldLock {
     this.#forget = forget;
     this.#undoClose = place.inner.onClose(async () => void (await this.release()));
     const every = Math.max(expiresAt - now(), 0) / 3;
-    this.#renewAt(now() + every, every);
+    if (renews) this.#renewAt(now() + every, every);
     this.#watchExpiry();
   }
 
@@ -215,9 +225,12 @@ export class HeldLock {
     return { name: this.name, fencingToken: this.fencingToken };
   }
 
-  /** Gives it back; whether it was still held. Doing it again does nothing. */
+  /** Gives it back; whether it was still held. Doing it again does nothing, unless it failed. */
   release(): Promise<boolean> {
-    this.#released ??= this.#release();
+    this.#released ??= this.#release().catch((error: unknown) => {
+      this.#released = undefined;
+      throw error;
+    });
     return this.#released;
   }
 
@@ -314,6 +327,7 @@ async function acquire(
   const { inner, namespace } = place;
   const { engine } = inner;
   const waitMs = options.waitMs ?? WAIT_MS;
+  checkedText("the lock's name", name);
   if (options.shared && options.permits !== undefined) {
     throw badOption("lock acquire: shared and permits exclude each other");
   }
@@ -339,7 +353,7 @@ async function acquire(
     const sentAt = now();
     try {
       const granted = await engine.call(patient, "lockAcquire", () => ({ ...request, origin: ticket.origin() }));
-      return await take(place, name, granted, ticket, sentAt, forget);
+      return await take(place, name, granted, ticket, sentAt, options.renew ?? true, forget);
     } catch (error) {
       if (!(error instanceof Failed)) {
         // Given up by a signal, or with the client: what it may have been granted is given back.
@@ -380,6 +394,7 @@ async function take(
   granted: LockAcquireResponse,
   ticket: Ticket,
   sentAt: number,
+  renews: boolean,
   forget: (gone: HeldLock) => void,
 ): Promise<HeldLock> {
   const ttlMs = Number(granted.ttlMs);
@@ -396,7 +411,7 @@ async function take(
   }
   let held: HeldLock;
   try {
-    held = new HeldLock(place, name, granted, expiresAt, forget);
+    held = new HeldLock(place, name, granted, expiresAt, renews, forget);
   } catch (error) {
     await cancel(place, ticket).catch(() => {});
     throw error;

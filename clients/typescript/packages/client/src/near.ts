@@ -6,10 +6,10 @@
  * revision `R` may be kept only if nothing that was taken in has invalidated it behind `R`, and everything
  * behind `R` is remembered: so an answer that comes late can't bring an old value back.
  */
-import { create } from "@bufbuild/protobuf";
-import { CacheInvalidationsRequestSchema, CacheService, type CacheInvalidation } from "./gen/quorate/v1/cache_pb.js";
+import type { CacheInvalidation } from "./gen/quorate/v1/cache_pb.js";
+import { badOption } from "./errors.js";
 import type { Inner } from "./inner.js";
-import { Failed, isWorthRetrying } from "./failure.js";
+import { SILENCE_MAX_MS, isRefused, openInvalidations } from "./invalidations.js";
 import { backoffMs } from "./retry.js";
 import { now, within } from "./time.js";
 
@@ -17,8 +17,6 @@ import { now, within } from "./time.js";
 const ENTRY_BYTES = 128;
 /** Invalidations that are remembered: more than come while a read is on its way. */
 const REMEMBERED_MAX = 4_096;
-/** A message comes every 5 s at least; a node that is silent for so long is gone. */
-const SILENCE_MAX_MS = 20_000;
 /** How long to wait where the stream is refused. */
 const REFUSED_PAUSE_MS = 5_000;
 
@@ -67,6 +65,8 @@ export class Near {
     this.#namespace = namespace;
     this.#bytesMax = options.bytesMax ?? 32 << 20;
     this.#ttlMaxMs = options.ttlMaxMs ?? 60_000;
+    if (!(this.#bytesMax >= 0)) throw badOption(`bytesMax is ${options.bytesMax}; it must be a number from 0`);
+    if (!(this.#ttlMaxMs >= 0)) throw badOption(`ttlMaxMs is ${options.ttlMaxMs}; it must be a number from 0`);
   }
 
   /** A copy for a read that has to see this revision. */
@@ -97,7 +97,8 @@ export class Near {
     const bytes = key.length + read.value.length + tags + ENTRY_BYTES;
     if (bytes > this.#bytesMax) return;
     this.#remove(key);
-    this.#copies.set(key, { ...read, usedUntil, bytes });
+    // Copied: what was read is a part of a message, which may be a thousand times as large.
+    this.#copies.set(key, { ...read, value: read.value.slice(), usedUntil, bytes });
     this.#bytes += bytes;
     for (const tag of read.tags) {
       const keys = this.#tagged.get(tag) ?? new Set();
@@ -211,10 +212,7 @@ export class Near {
     for (let failures = 0; !engine.closing.aborted; failures++) {
       let pauseMs = backoffMs(failures);
       try {
-        const plan = this.#inner.plan("cache near", "read", { signal: engine.closing });
-        const [first, stream] = await engine.open(plan, CacheService.method.invalidations, () =>
-          create(CacheInvalidationsRequestSchema, { namespace: this.#namespace }),
-        );
+        const [first, stream] = await openInvalidations(this.#inner, this.#namespace, { signal: engine.closing });
         this.begin(first.groupId, first.revision);
         for (;;) {
           const said = await within(stream.heardAt + SILENCE_MAX_MS - now(), stream.next());
@@ -225,8 +223,7 @@ export class Near {
         }
         stream.cancel();
       } catch (error) {
-        const refused = error instanceof Failed && !isWorthRetrying(error.failure) && error.failure.cause === "answered";
-        if (refused) {
+        if (isRefused(error)) {
           this.#inner.onError(error, "there is no stream for the near cache");
           pauseMs = REFUSED_PAUSE_MS;
         }

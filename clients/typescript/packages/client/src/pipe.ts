@@ -8,6 +8,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { status, type Client, type ClientDuplexStream, type Metadata, type ServiceError } from "@grpc/grpc-js";
 import { isFromNode, refusalOf, type Refusal } from "./failure.js";
+import { plain } from "./incoming.js";
 import {
   Outcome,
   PipelineCallSchema,
@@ -102,7 +103,7 @@ export class Pipe {
     this.#stream = client.makeBidiStreamRequest<Uint8Array, PipelineResponse>(
       "/quorate.v1.PipelineService/Open",
       (bytes) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
-      (bytes) => fromBinary(PipelineResponseSchema, bytes),
+      (bytes) => fromBinary(PipelineResponseSchema, plain(bytes)),
       metadata,
     );
     this.ready = new Promise((resolve, reject) => {

@@ -188,7 +188,17 @@ export class Pool {
     if ((chain === null) !== (secret === null)) {
       throw badOption("tls: a certificate and its key belong together; one of them is not given");
     }
-    return grpcCredentials.createSsl(given("caFile", ca, caFile), secret, chain);
+    const authority = given("caFile", ca, caFile);
+    for (const [name, pem, words] of [["ca", authority, "CERTIFICATE"], ["cert", chain, "CERTIFICATE"], ["key", secret, "KEY"]] as const) {
+      if (pem !== null && !new RegExp(`-----BEGIN [A-Z0-9 ]*${words}-----`).test(pem.toString("latin1"))) {
+        throw badOption(`tls.${name} is no PEM: there is no line -----BEGIN … ${words}----- in it`);
+      }
+    }
+    try {
+      return grpcCredentials.createSsl(authority, secret, chain);
+    } catch (error) {
+      throw badOption(`tls: the certificates or the key can't be used: ${(error as Error).message}`);
+    }
   }
 }
 

@@ -1,7 +1,7 @@
 /** The task queue: jobs that are done at least once, under leases. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Place } from "./client.js";
-import { decode, encode, keyText, shown, type Codec } from "./codec.js";
+import { checkedText, decode, encode, keyText, shown, type Codec } from "./codec.js";
 import { badOption } from "./errors.js";
 import { Consistency } from "./gen/quorate/v1/kv_pb.js";
 import {
@@ -23,7 +23,7 @@ import {
   type NewJob,
 } from "./gen/quorate/v1/queue_pb.js";
 import { Consumer, Consumption, type ConsumeOptions } from "./consumer.js";
-import { millis, type CallOptions, type MutationOptions } from "./inner.js";
+import { millis, whole, type CallOptions, type MutationOptions } from "./inner.js";
 import { Lease, PulledJob, type Job } from "./job.js";
 import { now } from "./time.js";
 
@@ -113,6 +113,9 @@ export interface QueueStats {
 /** A job that is looked at. */
 export interface JobInfo<T> {
   readonly id: string;
+  /** The queue where it is: of a dead letter, the one with the dead letters. */
+  readonly queue: string;
+  /** `dead` when it was given up by the queue that was asked. */
   readonly state: "ready" | "delayed" | "leased" | "done" | "dead" | "other";
   readonly data: T;
   /** How often it was delivered. */
@@ -196,6 +199,7 @@ export class Queue<D = any> {
     options: MutationOptions & { readonly count?: number; readonly waitMs?: number } = {},
   ): Promise<Job<T>[]> {
     const { inner, namespace } = this.#place;
+    checkedText("the queue's name", queue);
     const waitMs = options.waitMs ?? 0;
     const request = create(PullRequestSchema, {
       namespace,
@@ -265,11 +269,13 @@ export class Queue<D = any> {
       jobId: idOf(id),
       consistency: Consistency.LINEARIZABLE,
     });
-    const { job } = await inner.read("queue getJob", options, "queueGetJob", () => request);
+    const { job, queue: where } = await inner.read("queue getJob", options, "queueGetJob", () => request);
     if (job === undefined) return undefined;
     return {
       id: String(job.jobId),
-      state: STATES[job.state] ?? "other",
+      queue: where,
+      // In the queue where it is now a dead letter is a job like any other.
+      state: where === queue ? (STATES[job.state] ?? "other") : "dead",
       data: decode(this.#codec, job.payload, `job ${job.jobId} of queue ${shown(queue)}`) as T,
       attempts: job.attempts,
       priority: job.priority,
@@ -344,6 +350,7 @@ export class Queue<D = any> {
 
   async #push(queue: string, jobs: NewJob[], options: MutationOptions): Promise<Pushed[]> {
     const { inner, namespace } = this.#place;
+    checkedText("the queue's name", queue);
     const request = create(PushRequestSchema, { namespace, queue, jobs });
     const answer = await inner.mutate("queue push", namespace, options, "queuePush", (origin) => ({
       ...request,
@@ -401,7 +408,7 @@ function settingsOf(settings: QueueSettings) {
   else if (deadLetters === "discard") init.deadLetters = { to: { case: "discard", value: true } };
   else if (deadLetters !== undefined) init.deadLetters = { to: { case: "queue", value: deadLetters.queue } };
   if (keepDoneMs !== undefined) init.keepDoneMs = millis("keepDoneMs", keepDoneMs);
-  if (jobsMax !== undefined) init.jobsMax = BigInt(jobsMax);
+  if (jobsMax !== undefined) init.jobsMax = whole("jobsMax", jobsMax);
   if (whenFull !== undefined) {
     init.whenFull = whenFull === "reject" ? QueueWhenFull.REJECT : QueueWhenFull.DROP_OLDEST;
   }
@@ -411,7 +418,8 @@ function settingsOf(settings: QueueSettings) {
   return create(QueueOptionsSchema, init);
 }
 
-function idOf(id: string): bigint {
+/** The number behind an id. */
+export function idOf(id: string): bigint {
   if (!/^\d{1,20}$/.test(id)) throw badOption(`${JSON.stringify(id)} is no id of a job`);
   return BigInt(id);
 }

@@ -9,10 +9,11 @@ import { create } from "@bufbuild/protobuf";
 import { status } from "@grpc/grpc-js";
 import { randomBytes } from "node:crypto";
 import type { Effect, Engine, Plan } from "./engine.js";
+import { ClosedError } from "./errors.js";
 import { Failed, deadlineFailure, isSessionLost, isWorthRetrying, type Failure } from "./failure.js";
 import { OriginSchema, type Origin } from "./gen/quorate/v1/kv_pb.js";
 import { CloseRequestSchema, KeepAliveRequestSchema, OpenRequestSchema } from "./gen/quorate/v1/session_pb.js";
-import { later, now } from "./time.js";
+import { later, now, raced, within } from "./time.js";
 import { WINDOW, Window } from "./window.js";
 
 /** The shortest ttl the cluster grants. A smaller one in an answer would make keep-alives a flood. */
@@ -118,6 +119,7 @@ export class SessionCell {
   /** Held by the call that opens the session or waits for room in its window. First come, first served. */
   #turn: Promise<void> = Promise.resolve();
   #queued = 0;
+  #closed = false;
 
   constructor(namespace: string, ttlMs: number) {
     this.#namespace = namespace;
@@ -129,6 +131,7 @@ export class SessionCell {
    * A failure never leaves a mutation of open fate: it was not sent.
    */
   async ticket(engine: Engine, plan: Plan): Promise<Ticket> {
+    this.#mustBeOpen();
     const at = now();
     if (this.#queued === 0 && this.#live?.isLive(at)) {
       const sequence = this.#live.window.allocate();
@@ -141,7 +144,8 @@ export class SessionCell {
         if (sequence !== undefined) return new Ticket(session, sequence);
         const left = Math.min(plan.deadline, session.expiresAt) - now();
         if (now() >= plan.deadline) throw new Failed(windowFull(plan.what));
-        await session.changed(left);
+        await raced(session.changed(left), plan.signal);
+        this.#mustBeOpen();
       }
     });
   }
@@ -153,6 +157,8 @@ export class SessionCell {
 
   /** Ends the session, if there is one: what it owns in the cluster is freed at once. */
   async close(engine: Engine, deadline: number): Promise<void> {
+    // What is under way must not open another one: that would be left behind, with locks maybe.
+    this.#closed = true;
     clearTimeout(this.#keepAlive);
     const session = this.#live;
     this.#live = undefined;
@@ -167,6 +173,10 @@ export class SessionCell {
     );
   }
 
+  #mustBeOpen(): void {
+    if (this.#closed) throw new ClosedError("the client was closed");
+  }
+
   #current(): Session | undefined {
     return this.#live?.isLive(now()) ? this.#live : undefined;
   }
@@ -174,15 +184,19 @@ export class SessionCell {
   async #inTurn<T>(plan: Plan, work: () => Promise<T>): Promise<T> {
     const before = this.#turn;
     let leave!: () => void;
-    this.#turn = new Promise((resolve) => (leave = resolve));
+    const mine = new Promise<void>((resolve) => (leave = resolve));
+    // Whoever gives up leaves at once, and lets nobody pass those before it.
+    this.#turn = before.then(() => mine);
     this.#queued += 1;
     try {
-      await before;
-      if (now() >= plan.deadline) {
+      // Who is ahead may have more time, and use it.
+      const turn = await within(plan.deadline - now(), raced(before, plan.signal));
+      if (turn === undefined || now() >= plan.deadline) {
         const full = this.#current() !== undefined;
         throw new Failed(full ? windowFull(plan.what) : deadlineFailure(plan.what));
       }
       plan.signal?.throwIfAborted();
+      this.#mustBeOpen();
       return await work();
     } finally {
       this.#queued -= 1;
@@ -199,7 +213,7 @@ export class SessionCell {
         create(OpenRequestSchema, {
           namespace: this.#namespace,
           origin: { idempotencyKey: opening.key },
-          ttlMs: BigInt(this.#ttlMs),
+          ttlMs: BigInt(Math.ceil(this.#ttlMs)),
         }),
       );
     } catch (error) {

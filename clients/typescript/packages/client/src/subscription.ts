@@ -3,8 +3,8 @@ import { create } from "@bufbuild/protobuf";
 import "./dispose.js";
 import type { Headers } from "./bus.js";
 import type { Place } from "./client.js";
-import { decode, shown, type Codec } from "./codec.js";
-import { badAnswer } from "./errors.js";
+import { checkedText, decode, shown, type Codec } from "./codec.js";
+import { badAnswer, badOption } from "./errors.js";
 import { isWorthRetrying } from "./failure.js";
 import { Follower, RESUME_TIMEOUT_MS } from "./follow.js";
 import {
@@ -15,6 +15,7 @@ import {
   type BusSubscribeResponse,
 } from "./gen/quorate/v1/bus_pb.js";
 import type { CallOptions, Inner } from "./inner.js";
+import { Turns } from "./turns.js";
 
 export interface SubscribeOptions extends CallOptions {
   /** Of all subscriptions of a namespace with the same group, one gets each message. */
@@ -73,6 +74,7 @@ export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> 
   readonly #follower: Follower<BusSubscribeResponse>;
   readonly #observers = new Set<MessageHandler<T>>();
   readonly #ready: Message<T>[] = [];
+  readonly #turns = new Turns();
   readonly #undoClose: () => void;
   #pumping: Promise<void> | undefined;
 
@@ -87,6 +89,7 @@ export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> 
 
   /** Has a callback called with each message from now on, one after the other. */
   subscribe(handler: MessageHandler<T>): Observer {
+    if (typeof handler !== "function") throw badOption(`a subscriber is a function, not ${typeof handler}`);
     // A function that is given twice is called twice.
     const observer: MessageHandler<T> = (message, meta) => handler(message, meta);
     this.#observers.add(observer);
@@ -101,11 +104,20 @@ export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> 
     this.#follower.close();
   }
 
-  async next(): Promise<IteratorResult<Message<T>, undefined>> {
+  next(): Promise<IteratorResult<Message<T>, undefined>> {
+    return this.#turns.take(() => this.#next());
+  }
+
+  async #next(): Promise<IteratorResult<Message<T>, undefined>> {
     for (;;) {
       const ready = this.#ready.shift();
       if (ready !== undefined) return { done: false, value: ready };
-      const said = await this.#follower.next();
+      let said;
+      try {
+        said = await this.#follower.next();
+      } finally {
+        if (this.#follower.isClosed) this.#undoClose();
+      }
       if (said === undefined) return { done: true, value: undefined };
       // Where it could not say behind what to go on nobody counts what is missing.
       if (said.again && this.#state.place === undefined) this.#gap(undefined);
@@ -132,7 +144,10 @@ export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> 
       for (;;) {
         const { done, value } = await this.next();
         if (done) return;
-        for (const observer of [...this.#observers]) this.#call(observer, value);
+        for (const observer of [...this.#observers]) {
+          // One before it may have ended it.
+          if (this.#observers.has(observer)) this.#call(observer, value);
+        }
       }
     } catch (error) {
       this.#inner.onError(error, `the subscription to ${this.#state.patterns} ended`);
@@ -142,21 +157,24 @@ export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> 
   }
 
   #call(observer: MessageHandler<T>, meta: Message<T>): void {
+    let came: unknown;
     const failed = (error: unknown) =>
       this.#inner.onError(error, `a subscriber of ${this.#state.patterns} failed at a message to ${meta.channel}`);
     try {
-      const came = observer(meta.message, meta);
-      if (came instanceof Promise) came.catch(failed);
+      if (isThenable((came = observer(meta.message, meta)))) came.then(undefined, failed);
     } catch (error) {
       failed(error);
     }
   }
 
   #gap(missed: number | undefined): void {
-    try {
-      this.#state.onGap?.(missed);
-    } catch (error) {
+    const failed = (error: unknown) =>
       this.#inner.onError(error, `onGap of the subscription to ${this.#state.patterns} failed`);
+    try {
+      const came: unknown = this.#state.onGap?.(missed);
+      if (isThenable(came)) came.then(undefined, failed);
+    } catch (error) {
+      failed(error);
     }
   }
 
@@ -200,6 +218,10 @@ export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> 
   }
 }
 
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as PromiseLike<unknown> | undefined)?.then === "function";
+}
+
 interface SubscriptionState {
   place: { readonly epoch: bigint; readonly position: bigint } | undefined;
   readonly patterns: string;
@@ -214,6 +236,7 @@ export async function startSubscription<T>(
   options: SubscribeOptions,
 ): Promise<Subscription<T>> {
   const { inner, namespace } = place;
+  for (const pattern of patterns) checkedText("a pattern", pattern);
   const drops = options.overflow !== "disconnect";
   const state: SubscriptionState = {
     place: undefined,

@@ -41,3 +41,14 @@ export async function within<T>(ms: number, promise: Promise<T>): Promise<{ valu
     clearTimeout(timer);
   }
 }
+
+/** The promise, or the reason of the signal once that is raised. */
+export function raced<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise;
+  return new Promise((resolve, reject) => {
+    const raised = () => reject(signal.reason);
+    if (signal.aborted) raised();
+    signal.addEventListener("abort", raised, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", raised));
+  });
+}

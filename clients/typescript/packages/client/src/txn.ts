@@ -15,9 +15,9 @@ import {
   type TxnOperation,
   type TxnResult,
 } from "./gen/quorate/v1/txn_pb.js";
-import { millis, type MutationOptions } from "./inner.js";
+import { millis, whole, type MutationOptions } from "./inner.js";
 import type { Entry } from "./kv.js";
-import { newJob, type JobOptions, type Pushed } from "./queue.js";
+import { idOf, newJob, type JobOptions, type Pushed } from "./queue.js";
 
 /** What must hold. */
 export type Condition =
@@ -121,6 +121,7 @@ export class Txn {
       otherwise: otherwise.map((operation) => this.#operation(operation)),
       consistency: Consistency.LINEARIZABLE,
     });
+    // Conditions and operations were looked at above, so each is an object.
     const reads = [...then, ...otherwise].every((operation) => "kvGet" in operation);
     const answer = reads
       ? await inner.read("txn commit", options, "txnCommit", () => request)
@@ -140,9 +141,10 @@ export class Txn {
   #condition(given: Condition): TxnCondition {
     const make = (condition: MessageInitShape<typeof TxnConditionSchema>["condition"] & {}) =>
       create(TxnConditionSchema, { condition });
+    if (!isObject(given)) throw badOption(`txn: ${String(given)} is no condition`);
     if ("kv" in given) {
       const key = keyBytes(given.kv);
-      if ("version" in given) return make({ case: "kvVersion", value: { key, version: BigInt(given.version) } });
+      if ("version" in given) return make({ case: "kvVersion", value: { key, version: whole("version", given.version) } });
       if ("exists" in given) return make({ case: given.exists ? "kvExists" : "kvAbsent", value: { key } });
       const what = `the value that key ${shown(given.kv)} is to have`;
       return make({ case: "kvValue", value: { key, value: encode(this.#codec, given.value, what) } });
@@ -150,10 +152,10 @@ export class Txn {
     if ("lock" in given) {
       const name = given.lock;
       if ("free" in given) return make({ case: "lockFree", value: { name } });
-      return make({ case: "lockHeld", value: { name, fencingToken: BigInt(given.fencingToken) } });
+      return make({ case: "lockHeld", value: { name, fencingToken: whole("fencingToken", given.fencingToken) } });
     }
     if ("queue" in given) {
-      return make({ case: "queueJobs", value: { queue: given.queue, atMost: BigInt(given.jobsAtMost) } });
+      return make({ case: "queueJobs", value: { queue: given.queue, atMost: whole("jobsAtMost", given.jobsAtMost) } });
     }
     throw badOption(`txn: ${JSON.stringify(given)} is no condition`);
   }
@@ -161,16 +163,19 @@ export class Txn {
   #operation(given: Operation): TxnOperation {
     const make = (operation: MessageInitShape<typeof TxnOperationSchema>["operation"] & {}) =>
       create(TxnOperationSchema, { operation });
+    if (!isObject(given)) throw badOption(`txn: ${String(given)} is no operation`);
     if ("kvGet" in given) return make({ case: "kvGet", value: { key: keyBytes(given.kvGet) } });
     if ("kvSet" in given) return make({ case: "kvSet", value: this.#kvSet(given) });
     if ("kvDelete" in given) {
       const value = { key: keyBytes(given.kvDelete) };
       const { ifVersion } = given;
-      const expect = ifVersion === undefined ? {} : { ifVersion: BigInt(ifVersion) };
+      const expect = ifVersion === undefined ? {} : { ifVersion: whole("ifVersion", ifVersion) };
       return make({ case: "kvDelete", value: { ...value, ...expect } });
     }
     if ("kvIncrement" in given) {
-      return make({ case: "kvIncrement", value: { key: keyBytes(given.kvIncrement), by: BigInt(given.by ?? 1) } });
+      const by = given.by ?? 1;
+      if (!Number.isSafeInteger(by)) throw badOption(`txn: kvIncrement by ${by}; it must be a whole number`);
+      return make({ case: "kvIncrement", value: { key: keyBytes(given.kvIncrement), by: BigInt(by) } });
     }
     if ("kvIncrementFloat" in given) {
       return make({ case: "kvIncrementFloat", value: { key: keyBytes(given.kvIncrementFloat), by: given.by } });
@@ -190,11 +195,11 @@ export class Txn {
     }
     if ("queueAck" in given) {
       const { queueAck: queue, id, lease } = given;
-      return make({ case: "queueAck", value: { queue, jobId: BigInt(id), lease: BigInt(lease) } });
+      return make({ case: "queueAck", value: { queue, jobId: idOf(id), lease: idOf(lease) } });
     }
     if ("lockRelease" in given) {
       const { lockRelease: name, fencingToken } = given;
-      return make({ case: "lockRelease", value: { name, fencingToken: BigInt(fencingToken) } });
+      return make({ case: "lockRelease", value: { name, fencingToken: whole("fencingToken", fencingToken) } });
     }
     if ("busPublish" in given) {
       const payload = encode(this.#codec, given.message, `the message to channel ${shown(given.busPublish)}`);
@@ -212,7 +217,7 @@ export class Txn {
       value: encode(this.#codec, value, `the value of key ${shown(key)}`),
     };
     if (ttlMs !== undefined) init.ttlMs = millis("ttlMs", ttlMs);
-    if (ifVersion !== undefined) init.expect = { case: "ifVersion", value: BigInt(ifVersion) };
+    if (ifVersion !== undefined) init.expect = { case: "ifVersion", value: whole("ifVersion", ifVersion) };
     if (ifAbsent) init.expect = { case: "ifAbsent", value: true };
     return create(TxnKvSetSchema, init);
   }
@@ -262,4 +267,8 @@ export class Txn {
         throw badAnswer("an operation of a transaction was answered with something of an unknown kind");
     }
   }
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === "object" && value !== null;
 }

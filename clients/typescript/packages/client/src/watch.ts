@@ -13,7 +13,8 @@ import {
   type WatchEvent as WireEvent,
   type WatchResponse,
 } from "./gen/quorate/v1/kv_pb.js";
-import type { CallOptions } from "./inner.js";
+import { whole, type CallOptions } from "./inner.js";
+import { Turns } from "./turns.js";
 
 /** A message comes every 5 s at least; a node that is silent for so long is gone. */
 const SILENCE_MAX_MS = 20_000;
@@ -62,13 +63,15 @@ export interface Changes<T> {
 
 /**
  * A watch that has begun. When its node fails it goes on at another one. Iterating ends when it is
- * closed, and throws {@link CompactedError} when changes are lost because it fell too far behind.
+ * closed. It throws, and is over, when it fell so far behind that changes are lost ({@link CompactedError}),
+ * or when a value is none that its codec reads ({@link PayloadError}).
  */
 export class Watch<T = any> implements AsyncIterableIterator<Changes<T>> {
   readonly #follower: Follower<WatchResponse>;
   readonly #codec: Codec<T>;
   readonly #state: WatchState;
   readonly #keysOnly: boolean;
+  readonly #turns = new Turns();
   #held: WireEvent[] = [];
 
   /** @internal */
@@ -80,12 +83,19 @@ export class Watch<T = any> implements AsyncIterableIterator<Changes<T>> {
     state.broke = () => (this.#held = []);
   }
 
-  /** How far it is: everything up to this revision was handed out, or does not concern it. */
+  /**
+   * How far it is: everything up to this revision was handed out, or does not concern it. Behind a
+   * value that could not be read it stays: another watch, with another codec, goes on from here plus one.
+   */
   get revision(): number {
     return Number(this.#state.done ?? 0n);
   }
 
-  async next(): Promise<IteratorResult<Changes<T>, undefined>> {
+  next(): Promise<IteratorResult<Changes<T>, undefined>> {
+    return this.#turns.take(() => this.#next());
+  }
+
+  async #next(): Promise<IteratorResult<Changes<T>, undefined>> {
     for (;;) {
       const said = await this.#follower.next();
       if (said === undefined) return { done: true, value: undefined };
@@ -134,11 +144,12 @@ export class Watch<T = any> implements AsyncIterableIterator<Changes<T>> {
       newest = event.revision;
       this.#held.push(event);
     }
-    this.#state.done = revision;
     const complete = this.#held.filter((event) => event.revision <= revision);
     this.#held = this.#held.filter((event) => event.revision > revision);
-    if (complete.length === 0) return undefined;
-    return { events: complete.map((event) => this.#read(event)), revision: Number(revision) };
+    const read = complete.map((event) => this.#read(event));
+    // What can't be read was not handed out.
+    this.#state.done = revision;
+    return read.length === 0 ? undefined : { events: read, revision: Number(revision) };
   }
 
   #read({ key, revision, change }: WireEvent): KeyEvent<T> {
@@ -188,8 +199,9 @@ export async function startWatch<T>(
     });
   });
   const { seen } = inner.engine;
+  const fromRevision = whole("fromRevision", options.fromRevision ?? 0);
   const state: WatchState = {
-    done: options.fromRevision ? BigInt(options.fromRevision) - 1n : undefined,
+    done: fromRevision > 0n ? fromRevision - 1n : undefined,
     broke: () => {},
     seen: (group, revision) => seen.raise(namespace, group, revision),
   };

@@ -1,30 +1,37 @@
 /**
  * Clusters for tests: real processes on this machine, in a temporary directory, that can be killed,
- * paused and restarted.
+ * paused, cut apart and restarted. They are started by `quorate dev --test-control`.
  */
-import { execFile, spawn, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
-import { createWriteStream, existsSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
+import { spawn, type ChildProcess } from "node:child_process";
+import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
+import { createInterface } from "node:readline";
+import "./dispose.js";
 
 export interface ClusterOptions {
-  /** How many nodes. Default: 3. */
+  /** How many nodes, 1 to 9. Default: 3. */
   readonly nodes?: number;
-  /** The program. Default: the environment variable `QUORATE_BINARY`, else `quorate` on the path. */
+  /** The program. Default: the environment variable `QUORATE_BIN`, else `quorate` on the path. */
   readonly binary?: string;
 }
 
-interface Node {
+/** A node as it is now. */
+export interface NodeState {
   readonly id: number;
-  readonly arguments: readonly string[];
-  child: ChildProcess | undefined;
+  /** Where clients reach it. */
+  readonly endpoint: string;
+  readonly running: boolean;
+  readonly paused: boolean;
+  /** Nodes that it does not reach, nor they it. */
+  readonly cutOff: readonly number[];
 }
 
-/** How long a cluster may take to have a leader that all know. */
-const HEALTHY_TIMEOUT_MS = 60_000;
+/** Lines of what the program said that an error shows. */
+const LINES_SHOWN = 20;
+/** How long a call may take, in milliseconds: a leader is waited for up to half a minute. */
+const CALL_TIMEOUT_MS = 60_000;
+/** How long the nodes may take to stop in order. */
+const STOP_TIMEOUT_MS = 40_000;
 
 /**
  * A cluster for a test.
@@ -32,184 +39,174 @@ const HEALTHY_TIMEOUT_MS = 60_000;
  * ```ts
  * const cluster = await TestCluster.start();
  * const client = new Client({ endpoints: cluster.endpoints });
- * await cluster.killLeader();
+ * const killed = await cluster.killLeader();
  * // …the client goes on…
+ * await cluster.restart(killed);
+ * await client.close();
  * await cluster.stop();
  * ```
+ *
+ * Its nodes end with this process, however that ends.
  */
 export class TestCluster {
+  /** Where clients reach the nodes, in the order of their ids. */
   readonly endpoints: readonly string[];
-  readonly #binary: string;
-  readonly #directory: string;
-  readonly #nodes: Node[];
+  readonly #child: ChildProcess;
+  readonly #control: string;
+  readonly #ended: Promise<void>;
 
-  private constructor(binary: string, directory: string, endpoints: readonly string[], nodes: Node[]) {
-    this.#binary = binary;
-    this.#directory = directory;
+  private constructor(child: ChildProcess, endpoints: readonly string[], control: string, ended: Promise<void>) {
+    this.#child = child;
     this.endpoints = endpoints;
-    this.#nodes = nodes;
+    this.#control = control;
+    this.#ended = ended;
   }
 
   /** Starts one; resolves when all of its nodes know a leader. */
   static async start(options: ClusterOptions = {}): Promise<TestCluster> {
-    const count = options.nodes ?? 3;
     const binary = options.binary ?? findBinary();
-    const directory = await mkdtemp(join(tmpdir(), "quorate-test-"));
-    const ports = await freePorts(3 * count);
-    const port = (node: number, offset: number) => ports[node * 3 + offset] as number;
-    const peers = Array.from({ length: count }, (_, at) => `${at + 1}=127.0.0.1:${port(at, 1)}`).join(",");
-    const nodes = Array.from({ length: count }, (_, at): Node => ({
-      id: at + 1,
-      child: undefined,
-      arguments: [
-        "serve",
-        "--node-id", String(at + 1),
-        "--data-dir", join(directory, `node-${at + 1}`),
-        "--client-listen", `127.0.0.1:${port(at, 0)}`,
-        "--peer-listen", `127.0.0.1:${port(at, 1)}`,
-        "--http-listen", `127.0.0.1:${port(at, 2)}`,
-        "--initial-cluster", peers,
-        "--stop-on-stdin-eof",
-      ],
+    const given = ["dev", "--nodes", String(options.nodes ?? 3), "--base-port", "0", "--test-control"];
+    // It is no setting of the nodes, which refuse what they do not know.
+    const { QUORATE_BIN: _, ...env } = process.env;
+    const child = spawn(binary, given, { env, stdio: ["ignore", "pipe", "pipe"] });
+    // When this process ends without a word the pipes close; when it ends in order, it goes along.
+    const goAlong = () => child.kill("SIGTERM");
+    process.once("exit", goAlong);
+    const said: string[] = [];
+    const ended = new Promise<void>((resolve) => {
+      child.once("close", () => resolve());
+      child.once("error", (error) => {
+        said.push(error.message);
+        resolve();
+      });
+    }).finally(() => process.removeListener("exit", goAlong));
+    createInterface(child.stderr).on("line", (line) => {
+      said.push(line);
+      if (said.length > LINES_SHOWN) said.shift();
+    });
+    const found = new Map<string, string>();
+    const ready = new Promise<void>((resolve) => {
+      createInterface(child.stdout).on("line", (line) => {
+        const at = line.indexOf("=");
+        found.set(line.slice(0, at), line.slice(at + 1));
+        if (found.has("QUORATE_ENDPOINTS") && found.has("QUORATE_TEST_CONTROL")) resolve();
+      });
+    });
+    await Promise.race([ready, ended]);
+    const endpoints = found.get("QUORATE_ENDPOINTS");
+    const control = found.get("QUORATE_TEST_CONTROL");
+    if (endpoints === undefined || control === undefined) {
+      child.kill("SIGKILL");
+      await ended;
+      throw new Error(`${binary} ${given.join(" ")} started no cluster:\n${said.join("\n")}`);
+    }
+    return new TestCluster(child, endpoints.split(","), control, ended);
+  }
+
+  /** The nodes as they are now. */
+  async nodes(): Promise<NodeState[]> {
+    const { nodes } = await this.#call<Status>("GET", "status");
+    return nodes.map(({ id, client_addr: endpoint, running, paused, cut_off: cutOff }) => ({
+      id,
+      endpoint,
+      running,
+      paused,
+      cutOff,
     }));
-    const endpoints = nodes.map((_, at) => `127.0.0.1:${port(at, 0)}`);
-    const cluster = new TestCluster(binary, directory, endpoints, nodes);
-    try {
-      for (const node of nodes) cluster.#spawn(node);
-      await cluster.awaitHealthy();
-    } catch (error) {
-      await cluster.stop();
-      throw error;
-    }
-    return cluster;
   }
 
-  /** The leader's id; `undefined` while there is none. */
+  /** The leader's id; `undefined` while none leads that a majority follows. */
   async leader(): Promise<number | undefined> {
-    for (const node of this.#running()) {
-      const status = await this.#status(node);
-      const leader = status?.nodes.find((one) => one.role === "leader" && one.healthy);
-      if (leader !== undefined) return leader.node_id;
-    }
-    return undefined;
+    return (await this.#call<Status>("GET", "status")).leader ?? undefined;
   }
 
-  /** Kills the leader, as a loss of power would; answers which node it was. */
+  /** Kills the leader, as a loss of power would, once there is one; answers which node it was. */
   async killLeader(): Promise<number> {
-    const leader = await this.leader();
-    if (leader === undefined) throw new Error("no node leads just now");
-    await this.kill(leader);
-    return leader;
+    return (await this.#call<{ node: number }>("POST", "kill-leader")).node;
   }
 
   /** Kills a node; resolves when its process is gone. */
   async kill(id: number): Promise<void> {
-    const child = this.#node(id).child;
-    if (child === undefined) throw new Error(`node ${id} does not run`);
-    const gone = once(child, "exit");
-    child.kill("SIGKILL");
-    await gone;
-    this.#node(id).child = undefined;
+    await this.#call("POST", `kill/${id}`);
   }
 
-  /** Starts a node again that was killed. */
-  restart(id: number): void {
-    const node = this.#node(id);
-    if (node.child !== undefined) throw new Error(`node ${id} runs`);
-    this.#spawn(node);
+  /** Starts a node again with what is on its disk; kills it first if it runs. */
+  async restart(id: number): Promise<void> {
+    await this.#call("POST", `restart/${id}`);
   }
 
   /** Stops a node's process where it stands: it says nothing, and its connections stay open. */
-  pause(id: number): void {
-    this.#node(id).child?.kill("SIGSTOP");
+  async pause(id: number): Promise<void> {
+    await this.#call("POST", `pause/${id}`);
   }
 
   /** Lets a paused node go on. */
-  resume(id: number): void {
-    this.#node(id).child?.kill("SIGCONT");
+  async resume(id: number): Promise<void> {
+    await this.#call("POST", `resume/${id}`);
   }
 
-  /** Waits until all nodes that run know the same leader. */
-  async awaitHealthy(timeoutMs = HEALTHY_TIMEOUT_MS): Promise<void> {
-    const until = Date.now() + timeoutMs;
-    for (;;) {
-      const running = this.#running();
-      const seen = await Promise.all(running.map((node) => this.#status(node)));
-      const leaders = new Set(seen.map((status) => status?.leader_id ?? undefined));
-      const [leader] = leaders;
-      if (leaders.size === 1 && leader !== undefined && running.some((node) => node.id === leader)) return;
-      if (Date.now() > until) throw new Error(`the cluster in ${this.#directory} has no leader after ${timeoutMs} ms`);
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
+  /** Cuts these nodes off from all others, in place of any cut before. Clients still reach all of them. */
+  async partition(...ids: number[]): Promise<void> {
+    await this.#call("POST", `partition/${ids.join(",")}`);
   }
 
-  /** Ends it, and removes its directory. */
+  /** Mends what was cut. */
+  async heal(): Promise<void> {
+    await this.#call("POST", "heal");
+  }
+
+  /** Waits until all nodes that run know the same leader; answers which. At most 10 minutes. */
+  async awaitHealthy(timeoutMs = 30_000): Promise<number> {
+    const seconds = Math.max(Math.ceil(timeoutMs / 1_000), 1);
+    return (await this.#call<{ leader: number }>("POST", `await-healthy/${seconds}`, timeoutMs)).leader;
+  }
+
+  /** Stops the nodes, and removes their data. Doing it again does nothing. */
   async stop(): Promise<void> {
-    await Promise.all(this.#running().map((node) => this.kill(node.id).catch(() => {})));
-    await rm(this.#directory, { recursive: true, force: true });
+    this.#child.kill("SIGTERM");
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(() => {
+        this.#child.kill("SIGKILL");
+        resolve();
+      }, STOP_TIMEOUT_MS);
+    });
+    await Promise.race([this.#ended, late]);
+    clearTimeout(timer);
   }
 
-  async [Symbol.for("Symbol.asyncDispose") as typeof Symbol.asyncDispose](): Promise<void> {
+  async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }
 
-  #running(): Node[] {
-    return this.#nodes.filter((node) => node.child !== undefined);
-  }
-
-  #node(id: number): Node {
-    const node = this.#nodes[id - 1];
-    if (node === undefined) throw new Error(`there is no node ${id}`);
-    return node;
-  }
-
-  #spawn(node: Node): void {
-    const child = spawn(this.#binary, node.arguments, { stdio: ["pipe", "ignore", "pipe"] });
-    child.stderr.pipe(createWriteStream(join(this.#directory, `node-${node.id}.log`), { flags: "a" }));
-    child.on("error", () => {});
-    node.child = child;
-  }
-
-  /** What a node says of the cluster; nothing when it does not answer. */
-  #status(node: Node): Promise<Status | undefined> {
-    const endpoint = this.endpoints[node.id - 1] as string;
-    const asked = ["cluster", "status", "--output", "json", "--endpoints", endpoint, "--timeout", "1s"];
-    return new Promise((resolve) => {
-      execFile(this.#binary, asked, { timeout: 3_000 }, (error, stdout) => {
-        resolve(error === null ? (JSON.parse(stdout) as Status) : undefined);
-      });
-    });
+  async #call<T>(method: "GET" | "POST", what: string, waitMs = 0): Promise<T> {
+    const signal = AbortSignal.timeout(CALL_TIMEOUT_MS + waitMs);
+    const answer = await fetch(`${this.#control}/${what}`, { method, signal });
+    const said = (await answer.json()) as T & { error?: string };
+    if (!answer.ok) throw new Error(`${what}: ${said.error ?? answer.status}`);
+    return said;
   }
 }
 
 interface Status {
-  readonly leader_id: number | null;
-  readonly nodes: readonly { readonly node_id: number; readonly role: string; readonly healthy: boolean }[];
+  readonly leader: number | null;
+  readonly nodes: readonly {
+    readonly id: number;
+    readonly client_addr: string;
+    readonly running: boolean;
+    readonly paused: boolean;
+    readonly cut_off: readonly number[];
+  }[];
 }
 
 function findBinary(): string {
-  const named = process.env["QUORATE_BINARY"];
+  const named = process.env["QUORATE_BIN"];
   if (named !== undefined && named !== "") {
-    if (!existsSync(named)) throw new Error(`QUORATE_BINARY names ${named}, and there is no such file`);
+    if (!existsSync(named)) throw new Error(`QUORATE_BIN names ${named}, and there is no such file`);
     return named;
   }
   for (const directory of (process.env["PATH"] ?? "").split(delimiter)) {
     if (existsSync(join(directory, "quorate"))) return join(directory, "quorate");
   }
-  throw new Error("there is no quorate on the path; install it, or name it with QUORATE_BINARY");
-}
-
-/** Ports that are free just now. */
-async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      server.listen(0, "127.0.0.1");
-      await once(server, "listening");
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
+  throw new Error("there is no quorate on the path; install it, or name it with QUORATE_BIN");
 }

@@ -133,7 +133,12 @@ mod tests {
         let (told, _done) = mpsc::channel();
         assert!(control(told.clone(), &[9]).is_err(), "there is no node 9");
         assert!(control(told, &[2]).is_ok());
-        let flags = [("data_dir", "/x"), ("http_listen", "0.0.0.0:8813"), ("insecure", "true")];
+        let flags = [
+            ("data_dir", "/x"),
+            ("http_listen", "0.0.0.0:8813"),
+            ("http_advertise", "10.0.0.1:8813"),
+            ("insecure", "true"),
+        ];
         let (cut, told) = (BTreeSet::new(), Box::new(|_| {}));
         let refused = Control::new(&config(&flags), TestControl { cut, told }).err().unwrap();
         assert!(refused.to_string().contains("0.0.0.0:8813"), "{refused}");

@@ -25,7 +25,7 @@
 //!
 //! Adapters: [`crate::Client`], which is the cluster and keeps every promise, and with the feature
 //! `redis` that for a Redis server. What an adapter can't do it answers with
-//! [`Error::Unsupported`](crate::Error::Unsupported); it never does something weaker instead. The
+//! [`Error::Unsupported`]; it never does something weaker instead. The
 //! whole of the cluster's API, of which this is a part, is at [`crate::Client`].
 //!
 //! How to write an adapter, and how to run the conformance suite on it, is in `docs/adapters.md`.

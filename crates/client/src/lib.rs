@@ -84,6 +84,8 @@
 //!       Failure            what a status means                       failure.rs, error.rs
 //! ```
 
+#![deny(missing_docs)]
+
 mod auth;
 mod backup;
 pub mod broker;

@@ -159,10 +159,10 @@ describe("client", { timeout: 300_000 }, () => {
     await one.kv.set("ephemeral", 1, { ephemeral: true });
     const held = await one.lock.acquire("of a session", { ttlMs: 60_000 });
     const watch = await client.kv.watch("ephemeral");
-    for (const id of [1, 2, 3]) cluster.pause(id);
+    for (const id of [1, 2, 3]) await cluster.pause(id);
     await eventually("the lock is lost by its session's clock", () => held.isLost);
     assert.ok(held.signal.reason instanceof LockLostError);
-    for (const id of [1, 2, 3]) cluster.resume(id);
+    for (const id of [1, 2, 3]) await cluster.resume(id);
     await cluster.awaitHealthy();
     await one.kv.set("after", 1, { timeoutMs: 60_000 });
     assert.equal(await one.kv.increment("counter"), 1);

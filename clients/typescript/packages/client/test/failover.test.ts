@@ -41,7 +41,7 @@ describe("failover", { timeout: 600_000 }, () => {
         const dead = await cluster.killLeader();
         const at = steps;
         await eventually("it goes on without the leader", () => !going || steps > at + 20);
-        cluster.restart(dead);
+        await cluster.restart(dead);
         await cluster.awaitHealthy();
       }
     } finally {
@@ -202,7 +202,7 @@ describe("failover", { timeout: 600_000 }, () => {
     const next = await soon("the grant", waiting);
     assert.ok(next.fencingToken > held.fencingToken);
     await next.release();
-    cluster.restart(dead);
+    await cluster.restart(dead);
     await cluster.awaitHealthy();
   });
 
@@ -224,7 +224,7 @@ describe("failover", { timeout: 600_000 }, () => {
     })();
     const consumption = await inside.queue.process<number>("q", (job) => void jobs.add(job.data));
     const held = await inside.lock.acquire("l", { ttlMs: 30_000 });
-    cluster.pause(leader);
+    await cluster.pause(leader);
     try {
       for (let at = 1; at <= 30; at++) {
         assert.equal(await inside.kv.increment("n"), at);
@@ -238,7 +238,7 @@ describe("failover", { timeout: 600_000 }, () => {
       });
       assert.equal(held.isLost, false);
     } finally {
-      cluster.resume(leader);
+      await cluster.resume(leader);
     }
     await cluster.awaitHealthy();
     watch.close();
@@ -258,7 +258,7 @@ describe("failover", { timeout: 600_000 }, () => {
     const error = await soon("the failure", began.promise);
     assert.ok(error instanceof IndeterminateError || error instanceof UnavailableError, String(error));
     assert.match((error as Error).message, /127\.0\.0\.1|deadline/);
-    for (const id of dead) cluster.restart(id);
+    for (const id of dead) await cluster.restart(id);
     await cluster.awaitHealthy();
     const count = await client.kv.increment("without");
     assert.ok(count === 1 || (count === 2 && error instanceof IndeterminateError), `${count} after ${error}`);

@@ -155,7 +155,7 @@ describe("lock", { timeout: 300_000 }, () => {
     const held = await client.lock.acquire("lost", { ttlMs });
     const lost = new Deferred<number>();
     held.signal.addEventListener("abort", () => lost.resolve(performance.now()));
-    for (const id of [1, 2, 3]) cluster.pause(id);
+    for (const id of [1, 2, 3]) await cluster.pause(id);
     const pausedAt = performance.now();
     try {
       const lostAt = await soon("the loss", lost.promise);
@@ -164,7 +164,7 @@ describe("lock", { timeout: 300_000 }, () => {
       assert.ok(held.isLost);
       assert.equal(held.remainingMs, 0);
     } finally {
-      for (const id of [1, 2, 3]) cluster.resume(id);
+      for (const id of [1, 2, 3]) await cluster.resume(id);
     }
     await cluster.awaitHealthy();
     const next = await other.lock.acquire("lost", 30);

@@ -33,7 +33,7 @@ test("workers deliver all letters, though the leader is killed meanwhile", async
 
   for (const worker of workers) worker.stop();
   for (const worker of workers) assert.equal(await worker.exit(), 0, worker.text);
-  own.cluster.restart(killed);
+  await own.cluster.restart(killed);
 });
 
 test("what a worker had when it was killed another one delivers", async (t) => {

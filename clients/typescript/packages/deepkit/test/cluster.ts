@@ -56,7 +56,7 @@ export function adapterOf(
 export async function restartAll(cluster: TestCluster): Promise<void> {
   const nodes = cluster.endpoints.map((_, at) => at + 1);
   await Promise.all(nodes.map((node) => cluster.kill(node)));
-  for (const node of nodes) cluster.restart(node);
+  for (const node of nodes) await cluster.restart(node);
   await cluster.awaitHealthy();
 }
 

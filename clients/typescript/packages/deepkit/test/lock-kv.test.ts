@@ -23,7 +23,7 @@ test("a value comes back with its type, on another adapter and after the leader 
   assert.deepEqual(await reader.get<User>("user"), user);
   const killed = await own.cluster.killLeader();
   assert.deepEqual(await reader.get<User>("user"), user);
-  own.cluster.restart(killed);
+  await own.cluster.restart(killed);
   await own.cluster.awaitHealthy();
 });
 

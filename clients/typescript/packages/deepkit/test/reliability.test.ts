@@ -40,7 +40,7 @@ test("a subscription goes on when its node is killed, and when the whole cluster
   await hears();
   const killed = await own.cluster.killLeader();
   await hears();
-  own.cluster.restart(killed);
+  await own.cluster.restart(killed);
   await own.cluster.awaitHealthy();
   await restartAll(own.cluster);
   await hears();
@@ -55,7 +55,7 @@ test("a subscription that found no node for long says so, and goes on when there
   await Promise.all(nodes.map((node) => own.cluster.kill(node)));
   const cutOff = () => adapter.told.some(({ where }) => where.includes('the subscription to channel "events"'));
   await until("it says that it is cut off", cutOff, 60_000);
-  for (const node of nodes) own.cluster.restart(node);
+  for (const node of nodes) await own.cluster.restart(node);
   await own.cluster.awaitHealthy();
   let id = 0;
   await until(
@@ -261,7 +261,7 @@ test("copies are forgotten when the node that tells of invalidations is killed",
   // It follows one of the nodes; which one, nobody says. So each is killed once.
   for (const node of [1, 2, 3]) {
     await own.cluster.kill(node);
-    own.cluster.restart(node);
+    await own.cluster.restart(node);
     await own.cluster.awaitHealthy();
   }
   await until("both are forgotten", () => forgotten.has("a") && forgotten.has("b"));
@@ -313,7 +313,7 @@ test("produce resolves when its own consumer has begun, also after the leader wa
   const killed = await own.cluster.killLeader();
   await channel.produce({ id: 21 });
   assert.ok(begun.includes(21));
-  own.cluster.restart(killed);
+  await own.cluster.restart(killed);
   await own.cluster.awaitHealthy();
 });
 
